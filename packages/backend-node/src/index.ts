@@ -1,0 +1,2 @@
+export { createNodeBackend, type NodeBackendOptions } from './create-node-backend';
+export type { NodeDevice } from './protocol';

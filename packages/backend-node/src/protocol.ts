@@ -1,0 +1,51 @@
+import type { OnnxState } from '@detailflow/onnx';
+
+/** Devices ONNX Runtime can run on in Node. */
+export type NodeDevice = 'cpu' | 'cuda' | 'webgpu';
+
+/** A tensor as it crosses the thread boundary. */
+export interface WireTensor {
+  readonly type: 'float32' | 'int32' | 'bool';
+  readonly data: Float32Array | Int32Array | Uint8Array;
+  readonly dims: readonly number[];
+}
+
+export interface WorkerSettings {
+  readonly device: NodeDevice;
+  readonly threads: number;
+}
+
+/** State as the worker needs it: how its buffers are called and brought up to date. */
+export type WireState = Omit<OnnxState, 'shape'>;
+
+/** Requests to the worker; each is answered by one {@link Reply} with the same id. */
+export type Request =
+  | {
+      readonly kind: 'load';
+      readonly session: number;
+      readonly model: Uint8Array;
+      /** Folder of the files that hold weights. */
+      readonly folder?: string;
+      /** Weights that are not in a file, as one block. */
+      readonly memory?: { readonly name: string; readonly data: Uint8Array };
+      readonly states: readonly WireState[];
+    }
+  | {
+      readonly kind: 'run';
+      readonly session: number;
+      readonly feeds: Readonly<Record<string, WireTensor>>;
+      readonly outputs: readonly string[];
+      readonly state?: number;
+    }
+  | {
+      readonly kind: 'create-state';
+      readonly state: number;
+      readonly buffers: Readonly<Record<string, readonly number[]>>;
+    }
+  | { readonly kind: 'read-state'; readonly state: number; readonly name: string }
+  | { readonly kind: 'drop-state'; readonly state: number }
+  | { readonly kind: 'release'; readonly session: number };
+
+export type Reply =
+  | { readonly id: number; readonly tensors: Readonly<Record<string, WireTensor>> }
+  | { readonly id: number; readonly error: string };

@@ -1,0 +1,126 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import ort from 'onnxruntime-node';
+import type { Request, Reply, WireState, WireTensor, WorkerSettings } from './protocol';
+
+/** Runs ONNX Runtime, which blocks the thread it is called on, away from the main thread. */
+
+interface Session {
+  readonly runtime: ort.InferenceSession;
+  readonly states: readonly WireState[];
+}
+
+type Buffers = Map<string, { data: Float32Array; readonly dims: readonly number[] }>;
+
+const settings = workerData as WorkerSettings;
+const sessions = new Map<number, Session>();
+const states = new Map<number, Buffers>();
+
+parentPort?.on('message', async ({ id, request }: { id: number; request: Request }) => {
+  try {
+    const tensors = await answer(request);
+    const buffers = Object.values(tensors).map((tensor) => tensor.data.buffer as ArrayBuffer);
+    post({ id, tensors }, buffers);
+  } catch (error) {
+    post({ id, error: error instanceof Error ? error.message : String(error) });
+  }
+});
+
+function post(reply: Reply, transfer: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(reply, transfer);
+}
+
+async function answer(request: Request): Promise<Record<string, WireTensor>> {
+  switch (request.kind) {
+    case 'load':
+      await load(request);
+      return {};
+    case 'run':
+      return run(request);
+    case 'create-state': {
+      const buffers: Buffers = new Map();
+      for (const [name, dims] of Object.entries(request.buffers)) {
+        buffers.set(name, { data: new Float32Array(dims.reduce((a, b) => a * b, 1)), dims });
+      }
+      states.set(request.state, buffers);
+      return {};
+    }
+    case 'read-state': {
+      const buffer = buffersOf(request.state).get(request.name);
+      if (!buffer) throw new Error(`there is no state "${request.name}"`);
+      return { value: { type: 'float32', data: buffer.data.slice(), dims: buffer.dims } };
+    }
+    case 'drop-state':
+      states.delete(request.state);
+      return {};
+    case 'release': {
+      const session = sessions.get(request.session);
+      sessions.delete(request.session);
+      await session?.runtime.release();
+      return {};
+    }
+  }
+}
+
+async function load(request: Extract<Request, { kind: 'load' }>): Promise<void> {
+  const runtime = await ort.InferenceSession.create(request.model, {
+    executionProviders: [settings.device],
+    intraOpNumThreads: settings.threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    ...(request.memory && { externalData: [{ path: request.memory.name, data: request.memory.data }] }),
+    ...(request.folder && { extra: { session: { model_external_initializers_file_folder_path: request.folder } } }),
+  });
+  sessions.set(request.session, { runtime, states: request.states });
+}
+
+async function run(request: Extract<Request, { kind: 'run' }>): Promise<Record<string, WireTensor>> {
+  const session = sessions.get(request.session);
+  if (!session) throw new Error('the session is not loaded');
+  const buffers = request.state === undefined ? undefined : buffersOf(request.state);
+  const feeds: Record<string, ort.Tensor> = {};
+  for (const [name, { type, data, dims }] of Object.entries(request.feeds)) {
+    feeds[name] = new ort.Tensor(type, data as Float32Array, dims);
+  }
+  for (const { name, input } of session.states) {
+    const buffer = buffers?.get(name);
+    if (!buffer) throw new Error(`the run needs the state "${name}"`);
+    feeds[input] = new ort.Tensor('float32', buffer.data, buffer.dims);
+  }
+  const results = await session.runtime.run(feeds);
+  for (const state of session.states) bringUpToDate(state, buffers as Buffers, results);
+  return Object.fromEntries(
+    request.outputs.map((name) => {
+      const { type, data, dims } = results[name];
+      return [name, { type, data: data.slice() as Float32Array, dims } as WireTensor];
+    }),
+  );
+}
+
+/** Takes over a new state, or writes the new rows into the buffer, which nobody reads any more. */
+function bringUpToDate(state: WireState, buffers: Buffers, results: ort.InferenceSession.ReturnType): void {
+  const next = results[state.output];
+  const data = next.data as Float32Array;
+  const buffer = buffers.get(state.name) as { data: Float32Array; readonly dims: readonly number[] };
+  if (!state.rows) {
+    buffer.data = data;
+    return;
+  }
+  const { axis, offset } = state.rows;
+  const at = (results[offset].data as Int32Array)[0];
+  const inner = buffer.dims.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const block = next.dims[axis] * inner;
+  const stride = buffer.dims[axis] * inner;
+  if (at < 0 || at + next.dims[axis] > buffer.dims[axis]) {
+    throw new Error(`rows ${at}..${at + next.dims[axis]} do not fit the state "${state.name}" of ${buffer.dims[axis]} rows`);
+  }
+  for (let from = 0, to = at * inner; from < data.length; from += block, to += stride) {
+    buffer.data.set(data.subarray(from, from + block), to);
+  }
+}
+
+function buffersOf(state: number): Buffers {
+  const buffers = states.get(state);
+  if (!buffers) throw new Error('the state is disposed');
+  return buffers;
+}

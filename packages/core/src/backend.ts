@@ -1,0 +1,44 @@
+import type { Tensor } from 'onnxruntime-common';
+import type { Bindings } from './dim';
+import type { Graph } from './graph';
+import type { Weights } from './weights';
+
+/** Tensors by name: float32, int32 or bool, as the graph declares. */
+export type Tensors = Readonly<Record<string, Tensor>>;
+
+/** Buffers of one computation in progress, such as the KV cache of one generation. Disposed by who created it. */
+export interface State {
+  /** A copy of one buffer. */
+  read(name: string): Promise<Tensor>;
+  dispose(): Promise<void>;
+}
+
+export interface RunOptions {
+  /** Required when the graph has states; they are updated in place. */
+  readonly state?: State;
+  /** Checked before the run starts. A run that has started finishes. */
+  readonly signal?: AbortSignal;
+}
+
+/** A graph ready to run on a device. Runs of one executable queue up behind each other. */
+export interface Executable {
+  /**
+   * @param feeds one tensor for each input; symbolic extents take their value from them
+   * @throws DetailFlowError `shape` or `dtype` when a feed does not fit the graph, `runtime` when the device fails
+   */
+  run(feeds: Tensors, options?: RunOptions): Promise<Record<string, Tensor>>;
+  /** Buffers of zeros; `dims` gives the symbols in their shapes a value. */
+  createState(dims: Bindings): Promise<State>;
+  dispose(): Promise<void>;
+}
+
+/** A device that runs graphs. Chosen by value: `backend: await createNodeBackend()`. */
+export interface Backend {
+  /** For messages: 'reference', 'cpu', 'cuda', 'webgpu'. */
+  readonly name: string;
+  /** @throws DetailFlowError `weights` when the graph needs a weight that is missing or misshapen */
+  compile(graph: Graph, weights: Weights): Promise<Executable>;
+  /** Frees everything; later calls throw `closed`. */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}

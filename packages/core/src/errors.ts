@@ -1,0 +1,61 @@
+/** What went wrong, for programs. The message says it for people. */
+export type ErrorCode =
+  /** An option or argument is out of its range. */
+  | 'invalid-argument'
+  /** Tensor shapes do not fit together, or do not fit the declared ones. */
+  | 'shape'
+  /** A tensor or weight has the wrong data type. */
+  | 'dtype'
+  /** A file is not what it claims to be, or breaks a rule of its format. */
+  | 'format'
+  /** A configuration holds a value that no model can be built from. */
+  | 'config'
+  /** Weights are missing, superfluous or misshapen. */
+  | 'weights'
+  /** A file exceeds a limit that protects the reader. */
+  | 'limit'
+  /** Reading or writing failed (not found, permission, disk full). */
+  | 'io'
+  /** The device asked for is not there. */
+  | 'device-unavailable'
+  /** The runtime of a backend failed. */
+  | 'runtime'
+  /** The object was used after it was closed or disposed. */
+  | 'closed'
+  /** The operation exists, but not here. */
+  | 'unsupported';
+
+export interface ErrorDetails {
+  /** The file the fault was found in. */
+  file?: string;
+  /** The entry inside that file: a tensor name, a zip member, a key of a config. */
+  entry?: string;
+  cause?: unknown;
+}
+
+const marker = Symbol.for('detailflow.error');
+
+/**
+ * The one error class of all packages. `code` tells programs what happened; the message says what was wrong,
+ * where, which limit applies and what to do. Recognise it with {@link DetailFlowError.isInstance}, which also
+ * holds across several installed copies of this package.
+ */
+export class DetailFlowError extends Error {
+  override readonly name = 'DetailFlowError';
+  readonly code: ErrorCode;
+  readonly file?: string;
+  readonly entry?: string;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    const place = [details.file, details.entry].filter((part) => part !== undefined).join(': ');
+    super(place === '' ? message : `${place}: ${message}`, { cause: details.cause });
+    this.code = code;
+    this.file = details.file;
+    this.entry = details.entry;
+    Object.defineProperty(this, marker, { value: true });
+  }
+
+  static isInstance(value: unknown): value is DetailFlowError {
+    return typeof value === 'object' && value !== null && marker in value;
+  }
+}

@@ -1,0 +1,73 @@
+export type { Backend, Executable, RunOptions, State, Tensors } from './backend';
+export { type ByteSource, bytesSource, checkRange } from './byte-source';
+export {
+  addDims,
+  type Bindings,
+  type Dim,
+  dimTerms,
+  evaluateDim,
+  evaluateShape,
+  formatShape,
+  multiplyDims,
+  plainSymbol,
+  type Shape,
+  SymbolicDim,
+  sameDim,
+  sizeOf,
+  subtractDims,
+  symbol,
+} from './dim';
+export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
+export { expandComposites } from './expand';
+export { bindFeeds, requireWeights, tensorTypes } from './feeds';
+export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
+export type { CallOptions, ImageTokenizer, TokenModel, TokenSession } from './models';
+export { Tensor } from 'onnxruntime-common';
+export type { Attributes, DType, OpDefinition, TypedData } from './op';
+export { gelu, silu } from './ops/activation';
+export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';
+export {
+  add,
+  div,
+  equal,
+  exp,
+  less,
+  maximum,
+  mul,
+  neg,
+  type Operand,
+  select,
+  sigmoid,
+  sqrt,
+  sub,
+  tanh,
+} from './ops/elementwise';
+export { gather, takeAlong, topK, writeRows } from './ops/indexing';
+export { broadcastTo, concat, reshape, slice, transpose } from './ops/layout';
+export { linear, matmul } from './ops/matmul';
+export { l2Normalise, layerNorm, rmsNorm, softmax } from './ops/normalisation';
+export { max, mean, sum } from './ops/reduce';
+export { operations } from './ops/table';
+export { Picture, pictureFromPixels, pixelToByte } from './picture';
+export { createReferenceBackend } from './reference-backend';
+export {
+  encodeSafetensors,
+  openSafetensors,
+  readSafetensors,
+  type SafetensorsEntry,
+  type SafetensorsFile,
+  type SafetensorsPlan,
+} from './safetensors';
+export {
+  type ParameterSpec,
+  readFloat32,
+  type StorageDType,
+  storageBytes,
+  validateWeights,
+  type Weight,
+  type WeightLocation,
+  type Weights,
+  weightFromArray,
+} from './weights';
+export { type DrawOptions, exponentialNoise, type PhiloxBlock, philox4x32, randomRanks } from './philox';
+export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';

@@ -1,0 +1,30 @@
+import type { Value } from '../graph';
+import { type OpDefinition, requireDType } from '../op';
+import { add, mul, sigmoid, tanh } from './elementwise';
+
+function activation(name: string, compute: (x: Value) => Value): OpDefinition {
+  return {
+    name,
+    infer([x]) {
+      requireDType(name, x, 'f32');
+      return { shape: x.shape, dtype: 'f32' };
+    },
+    decompose: ([x]) => compute(x),
+  };
+}
+
+const cubic = 0.044715;
+const scale = Math.sqrt(2 / Math.PI);
+
+export const geluOp = activation('gelu', (x) => {
+  const inner = mul(scale, add(x, mul(cubic, mul(mul(x, x), x))));
+  return mul(mul(0.5, x), add(1, tanh(inner)));
+});
+
+export const siluOp = activation('silu', (x) => mul(x, sigmoid(x)));
+
+/** GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
+export const gelu = (x: Value): Value => x.graph.emit(geluOp, [x], {});
+
+/** x sigmoid(x). */
+export const silu = (x: Value): Value => x.graph.emit(siluOp, [x], {});

@@ -1,0 +1,77 @@
+import { formatShape, sameDim } from '../dim';
+import { DetailFlowError } from '../errors';
+import { extent, type Value } from '../graph';
+import { type OpDefinition, requireDType } from '../op';
+import { add, div, exp, maximum, mul, sqrt, sub } from './elementwise';
+import { max, mean, sum } from './reduce';
+
+type EpsilonAttrs = { readonly epsilon: number };
+
+/** Parameters of a norm are vectors over the last axis. */
+function requireVectors(name: string, x: Value, vectors: readonly Value[]): void {
+  for (const vector of vectors) {
+    requireDType(name, vector, 'f32');
+    if (vector.shape.length !== 1 || !sameDim(vector.shape[0], extent(x, -1))) {
+      throw new DetailFlowError('shape', `${name}: ${formatShape(x.shape)} with a parameter ${formatShape(vector.shape)}`);
+    }
+  }
+}
+
+export const softmaxOp: OpDefinition = {
+  name: 'softmax',
+  infer([x]) {
+    requireDType('softmax', x, 'f32');
+    return { shape: x.shape, dtype: 'f32' };
+  },
+  decompose([x]) {
+    const raised = exp(sub(x, max(x, [-1])));
+    return div(raised, sum(raised, [-1]));
+  },
+};
+
+export const layerNormOp: OpDefinition<EpsilonAttrs> = {
+  name: 'layerNorm',
+  infer([x, weight, bias]) {
+    requireVectors('layerNorm', x, [weight, bias]);
+    return { shape: x.shape, dtype: 'f32' };
+  },
+  decompose([x, weight, bias], { epsilon }) {
+    const centred = sub(x, mean(x, -1));
+    const deviation = sqrt(add(mean(mul(centred, centred), -1), epsilon));
+    return add(mul(div(centred, deviation), weight), bias);
+  },
+};
+
+export const rmsNormOp: OpDefinition<EpsilonAttrs> = {
+  name: 'rmsNorm',
+  infer([x, weight]) {
+    requireVectors('rmsNorm', x, [weight]);
+    return { shape: x.shape, dtype: 'f32' };
+  },
+  decompose([x, weight], { epsilon }) {
+    return mul(div(x, sqrt(add(mean(mul(x, x), -1), epsilon))), weight);
+  },
+};
+
+export const l2NormaliseOp: OpDefinition<EpsilonAttrs> = {
+  name: 'l2Normalise',
+  infer([x]) {
+    requireDType('l2Normalise', x, 'f32');
+    return { shape: x.shape, dtype: 'f32' };
+  },
+  decompose: ([x], { epsilon }) => div(x, maximum(sqrt(sum(mul(x, x), [-1])), epsilon)),
+};
+
+/** Softmax over the last axis. */
+export const softmax = (x: Value): Value => x.graph.emit(softmaxOp, [x], {});
+
+/** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis. */
+export const layerNorm = (x: Value, weight: Value, bias: Value, epsilon: number): Value =>
+  x.graph.emit(layerNormOp, [x, weight, bias], { epsilon });
+
+/** x / sqrt(mean(x^2) + epsilon) * weight over the last axis. */
+export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value =>
+  x.graph.emit(rmsNormOp, [x, weight], { epsilon });
+
+/** x divided by its Euclidean norm along the last axis, or by `epsilon` where that is larger. */
+export const l2Normalise = (x: Value, epsilon: number): Value => x.graph.emit(l2NormaliseOp, [x], { epsilon });

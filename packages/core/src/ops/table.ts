@@ -1,0 +1,65 @@
+import type { OpDefinition } from '../op';
+import { geluOp, siluOp } from './activation';
+import { attentionOp, cachedAttentionOp, ropeOp } from './attention';
+import {
+  addOp,
+  divOp,
+  equalOp,
+  expOp,
+  lessOp,
+  maximumOp,
+  mulOp,
+  negOp,
+  selectOp,
+  sigmoidOp,
+  sqrtOp,
+  subOp,
+  tanhOp,
+} from './elementwise';
+import { gatherOp, takeAlongOp, topKOp, writeRowsOp } from './indexing';
+import { broadcastToOp, concatOp, reshapeOp, sliceOp, transposeOp } from './layout';
+import { matmulOp } from './matmul';
+import { l2NormaliseOp, layerNormOp, rmsNormOp, softmaxOp } from './normalisation';
+import { maxOp, sumOp } from './reduce';
+
+const definitions: readonly { readonly name: string }[] = [
+  negOp,
+  expOp,
+  sqrtOp,
+  tanhOp,
+  sigmoidOp,
+  addOp,
+  subOp,
+  mulOp,
+  divOp,
+  maximumOp,
+  lessOp,
+  equalOp,
+  selectOp,
+  matmulOp,
+  reshapeOp,
+  transposeOp,
+  broadcastToOp,
+  sliceOp,
+  concatOp,
+  gatherOp,
+  takeAlongOp,
+  writeRowsOp,
+  topKOp,
+  sumOp,
+  maxOp,
+  softmaxOp,
+  layerNormOp,
+  rmsNormOp,
+  l2NormaliseOp,
+  geluOp,
+  siluOp,
+  ropeOp,
+  attentionOp,
+  cachedAttentionOp,
+];
+
+/** Every operation by name. Primitives have `evaluate`, composites `decompose`. */
+export const operations: ReadonlyMap<string, OpDefinition> = new Map(
+  definitions.map((definition) => [definition.name, definition as OpDefinition]),
+);

@@ -1,0 +1,116 @@
+import { DetailFlowError } from './errors';
+
+/** An RGBA picture of 8 bits a channel, row by row from the top left. */
+export class Picture {
+  /** width * height * 4 bytes: red, green, blue, alpha. */
+  readonly data: Uint8ClampedArray;
+  readonly width: number;
+  readonly height: number;
+
+  constructor(data: Uint8ClampedArray, width: number, height: number) {
+    if (data.length !== width * height * 4) {
+      throw new DetailFlowError('shape', `${data.length} bytes do not make a ${width} x ${height} RGBA picture`);
+    }
+    this.data = data;
+    this.width = width;
+    this.height = height;
+  }
+
+  /** The picture as a canvas takes it. Only where `ImageData` exists (pages and workers). */
+  toImageData(): ImageData {
+    if (typeof ImageData === 'undefined') {
+      throw new DetailFlowError('unsupported', 'ImageData exists in browsers only; use toPng() here');
+    }
+    return new ImageData(new Uint8ClampedArray(this.data), this.width, this.height);
+  }
+
+  /** The picture as a PNG file (RGB, the alpha channel is left out). */
+  async toPng(): Promise<Uint8Array> {
+    const { width, height, data } = this;
+    const rows = new Uint8Array(height * (1 + 3 * width)); // each row: filter byte 0, then RGB
+    let at = 0;
+    for (let y = 0; y < height; y++) {
+      rows[at++] = 0;
+      for (let x = 0; x < width; x++) {
+        const from = 4 * (y * width + x);
+        rows[at++] = data[from];
+        rows[at++] = data[from + 1];
+        rows[at++] = data[from + 2];
+      }
+    }
+    const header = new Uint8Array(13);
+    const view = new DataView(header.buffer);
+    view.setUint32(0, width);
+    view.setUint32(4, height);
+    header.set([8, 2, 0, 0, 0], 8); // 8 bits, RGB, deflate, no filter method, not interlaced
+    return concatBytes([
+      Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
+      chunk('IHDR', header),
+      chunk('IDAT', await deflate(rows)),
+      chunk('IEND', new Uint8Array(0)),
+    ]);
+  }
+}
+
+/**
+ * One image of a batch [B, 3, H, W] in [-1, 1] as 8-bit pixels: trunc(clamp(127.5 x + 128, 0, 255)).
+ * Source: docs/method.md section 3.
+ */
+export function pictureFromPixels(
+  pixels: { readonly data: ArrayLike<number>; readonly dims: readonly number[] },
+  index = 0,
+): Picture {
+  const [batch, channels, height, width] = pixels.dims;
+  if (pixels.dims.length !== 4 || channels !== 3 || index < 0 || index >= batch) {
+    throw new DetailFlowError(
+      'shape',
+      `image ${index} of a tensor [${pixels.dims.join(', ')}]: expected [B, 3, H, W] with B > ${index}`,
+    );
+  }
+  const plane = width * height;
+  const data = new Uint8ClampedArray(plane * 4);
+  for (let i = 0; i < plane; i++) {
+    for (let c = 0; c < 3; c++) data[4 * i + c] = pixelToByte(pixels.data[(3 * index + c) * plane + i]);
+    data[4 * i + 3] = 255;
+  }
+  return new Picture(data, width, height);
+}
+
+/** A value in [-1, 1] as a byte: cut, not rounded. */
+export function pixelToByte(value: number): number {
+  return Math.trunc(Math.min(255, Math.max(0, Math.fround(Math.fround(127.5 * value) + 128))));
+}
+
+async function deflate(bytes: Uint8Array): Promise<Uint8Array> {
+  const stream = new Blob([bytes as BlobPart]).stream().pipeThrough(new CompressionStream('deflate'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function chunk(type: string, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(12 + body.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, body.length);
+  for (let i = 0; i < 4; i++) bytes[4 + i] = type.charCodeAt(i);
+  bytes.set(body, 8);
+  view.setUint32(8 + body.length, crc32(bytes.subarray(4, 8 + body.length)));
+  return bytes;
+}
+
+function crc32(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  }
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

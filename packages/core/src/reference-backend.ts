@@ -1,0 +1,133 @@
+import { Tensor } from 'onnxruntime-common';
+import type { Backend, Executable, RunOptions, State, Tensors } from './backend';
+import { type Bindings, evaluateShape } from './dim';
+import { DetailFlowError } from './errors';
+import { expandComposites } from './expand';
+import { bindFeeds, requireWeights, tensorTypes } from './feeds';
+import type { Graph, Value } from './graph';
+import type { ReferenceArray } from './op';
+import { operations } from './ops/table';
+import { readFloat32, type Weights } from './weights';
+
+/**
+ * The judge: runs a graph one primitive after another in float64, with plain loops. Slow and obvious; results are
+ * rounded to float32 only where they leave it.
+ */
+export function createReferenceBackend(): Backend {
+  let closed = false;
+  const backend: Backend = {
+    name: 'reference',
+    async compile(graph, weights) {
+      if (closed) throw new DetailFlowError('closed', 'the reference backend is closed');
+      requireWeights(graph, weights);
+      return compileReference(expandComposites(graph), weights);
+    },
+    async close() {
+      closed = true;
+    },
+    [Symbol.asyncDispose]: () => backend.close(),
+  };
+  return backend;
+}
+
+class ReferenceState implements State {
+  readonly buffers: Map<string, ReferenceArray>;
+  disposed = false;
+
+  constructor(buffers: Map<string, ReferenceArray>) {
+    this.buffers = buffers;
+  }
+
+  async read(name: string): Promise<Tensor> {
+    const buffer = this.buffers.get(name);
+    if (!buffer || this.disposed) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
+    return new Tensor('float32', Float32Array.from(buffer.data), buffer.shape);
+  }
+
+  async dispose(): Promise<void> {
+    this.buffers.clear();
+    this.disposed = true;
+  }
+}
+
+async function compileReference(graph: Graph, weights: Weights): Promise<Executable> {
+  const fixed = new Map<Value, ReferenceArray>();
+  for (const [name, value] of graph.weights) {
+    const data = await readFloat32(weights.get(name) as NonNullable<ReturnType<Weights['get']>>);
+    fixed.set(value, { data: Float64Array.from(data), shape: value.shape as number[] });
+  }
+  let disposed = false;
+  return {
+    async run(feeds: Tensors, { state, signal }: RunOptions = {}) {
+      signal?.throwIfAborted();
+      if (disposed) throw new DetailFlowError('closed', 'the executable is disposed');
+      if (graph.states.size > 0 && (!(state instanceof ReferenceState) || state.disposed)) {
+        throw new DetailFlowError('invalid-argument', 'the graph keeps state: pass one made by createState()');
+      }
+      return evaluate(graph, fixed, feeds, state as ReferenceState | undefined);
+    },
+    async createState(dims) {
+      const buffers = [...graph.states].map(([name, { before }]): [string, ReferenceArray] => {
+        const shape = evaluateShape(before.shape, dims);
+        return [name, { data: new Float64Array(shape.reduce((a, b) => a * b, 1)), shape }];
+      });
+      return new ReferenceState(new Map(buffers));
+    },
+    async dispose() {
+      disposed = true;
+      fixed.clear();
+    },
+  };
+}
+
+function evaluate(
+  graph: Graph,
+  fixed: ReadonlyMap<Value, ReferenceArray>,
+  feeds: Tensors,
+  state: ReferenceState | undefined,
+): Record<string, Tensor> {
+  const bindings = bindFeeds(graph, feeds);
+  const values = new Map<Value, ReferenceArray>(fixed);
+  for (const node of graph.nodes) {
+    if (!values.has(node)) values.set(node, evaluateNode(node, values, feeds, state, bindings));
+  }
+  for (const [name, { after }] of graph.states) state?.buffers.set(name, values.get(after) as ReferenceArray);
+  return Object.fromEntries([...graph.outputs].map(([name, value]) => [name, toTensor(value, values)]));
+}
+
+function evaluateNode(
+  node: Value,
+  values: ReadonlyMap<Value, ReferenceArray>,
+  feeds: Tensors,
+  state: ReferenceState | undefined,
+  bindings: Bindings,
+): ReferenceArray {
+  const shape = evaluateShape(node.shape, bindings);
+  const name = node.attrs.name as string;
+  if (node.op === 'input') return { data: hold(feeds[name].data as Float32Array), shape };
+  if (node.op === 'constant') return { data: hold(node.attrs.data as Float32Array), shape };
+  if (node.op === 'state') {
+    const buffer = state?.buffers.get(name) as ReferenceArray;
+    if (buffer.shape.join() !== shape.join()) {
+      throw new DetailFlowError('shape', `the state is [${buffer.shape}], this run needs [${shape}]`, { entry: name });
+    }
+    return buffer;
+  }
+  const definition = operations.get(node.op);
+  if (!definition?.evaluate) throw new DetailFlowError('unsupported', `the operation "${node.op}" has no meaning here`);
+  const inputs = node.inputs.map((input) => values.get(input) as ReferenceArray);
+  return { data: definition.evaluate(inputs, node.attrs, { shape, dtype: node.dtype, bindings }), shape };
+}
+
+function hold(data: Float32Array | Float64Array | Int32Array | Uint8Array): ReferenceArray['data'] {
+  return data instanceof Float32Array ? Float64Array.from(data) : data;
+}
+
+function toTensor(value: Value, values: ReadonlyMap<Value, ReferenceArray>): Tensor {
+  const { data, shape } = values.get(value) as ReferenceArray;
+  const type = tensorTypes[value.dtype];
+  if (type === 'float32') return new Tensor('float32', Float32Array.from(data), shape);
+  return type === 'int32'
+    ? new Tensor('int32', Int32Array.from(data), shape)
+    : new Tensor('bool', Uint8Array.from(data), shape);
+}

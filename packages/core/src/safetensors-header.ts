@@ -1,0 +1,180 @@
+import { DetailFlowError } from './errors';
+import { type StorageDType, storageBytes } from './weights';
+
+/** The longest header that the format allows. */
+export const maxHeaderBytes = 100_000_000;
+
+/** One tensor as the header describes it; `begin` and `end` count from the end of the header. */
+export interface HeaderTensor {
+  readonly name: string;
+  readonly dtype: StorageDType;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface Header {
+  /** In the order of the header. */
+  readonly tensors: readonly HeaderTensor[];
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** How safetensors spells the dtypes that this library knows. */
+export const dtypeNames: Readonly<Record<StorageDType, string>> = {
+  f64: 'F64',
+  f32: 'F32',
+  f16: 'F16',
+  bf16: 'BF16',
+  i64: 'I64',
+  i32: 'I32',
+  u8: 'U8',
+  bool: 'BOOL',
+};
+
+const dtypes = new Map(Object.entries(dtypeNames).map(([dtype, name]) => [name, dtype as StorageDType]));
+const foreignDtypes = /^(I8|I16|U16|U32|U64|C64|F4|F6_E2M3|F6_E3M2|F8_E\w+)$/;
+
+/**
+ * Parses and checks the JSON header of a safetensors file.
+ * @param bytes the header alone, without the eight bytes of its length
+ * @param dataBytes how many bytes follow the header
+ * @throws DetailFlowError `format` for every broken rule, `dtype` for a data type that is not supported
+ */
+export function parseHeader(file: string, bytes: Uint8Array, dataBytes: number): Header {
+  const fail = (reason: string, entry?: string, cause?: unknown) =>
+    new DetailFlowError('format', `not a valid safetensors file: ${reason}`, { file, entry, cause });
+
+  if (bytes[0] !== 0x7b) throw fail("the header does not start with '{'");
+  let text: string;
+  let json: unknown;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw fail('the header is not UTF-8', undefined, cause);
+  }
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw fail('the header is not JSON', undefined, cause);
+  }
+  const fault = strictJsonFault(text);
+  if (fault !== undefined) throw fail(fault);
+
+  const tensors: HeaderTensor[] = [];
+  let metadata: ReadonlyMap<string, string> = new Map();
+  for (const [name, value] of Object.entries(json as object)) {
+    if (name === '__metadata__') {
+      if (!isRecord(value) || !Object.values(value).every((item) => typeof item === 'string')) {
+        throw fail('it must map strings to strings', name);
+      }
+      metadata = new Map(Object.entries(value as Record<string, string>));
+    } else {
+      tensors.push(parseTensor(name, value, dataBytes, fail, file));
+    }
+  }
+  checkCover(tensors, dataBytes, fail);
+  return { tensors, metadata };
+}
+
+type Fail = (reason: string, entry?: string) => DetailFlowError;
+
+function parseTensor(
+  name: string,
+  value: unknown,
+  dataBytes: number,
+  fail: Fail,
+  file: string,
+): HeaderTensor {
+  if (!isRecord(value) || Object.keys(value).sort().join() !== 'data_offsets,dtype,shape') {
+    throw fail('a tensor must have dtype, shape and data_offsets, and nothing else', name);
+  }
+  const { dtype: spelled, shape, data_offsets: offsets } = value;
+  const dtype = typeof spelled === 'string' ? dtypes.get(spelled) : undefined;
+  if (dtype === undefined) {
+    if (typeof spelled === 'string' && foreignDtypes.test(spelled)) {
+      const known = [...dtypes.keys()].join(', ');
+      throw new DetailFlowError(
+        'dtype',
+        `data type ${spelled} is not supported (only ${known} are); convert the tensor before saving it`,
+        { file, entry: name },
+      );
+    }
+    throw fail(`unknown data type ${JSON.stringify(spelled)?.slice(0, 40)}`, name);
+  }
+  if (!isCounts(shape)) throw fail('shape must be a list of non-negative integers below 2^53', name);
+  if (!isCounts(offsets) || offsets.length !== 2) throw fail('data_offsets must be two integers', name);
+  const length = byteLength(shape, dtype);
+  if (length === undefined) throw fail(`shape [${shape.join(', ')}] is too large`, name);
+  const [begin, end] = offsets;
+  if (begin > end) throw fail(`its data begins (${begin}) after its end (${end})`, name);
+  if (end > dataBytes) {
+    throw fail(`its data ends at ${end}, but the file holds only ${dataBytes} bytes of data`, name);
+  }
+  if (end - begin !== length) {
+    throw fail(
+      `${spelled} [${shape.join(', ')}] takes ${length} bytes, data_offsets give ${end - begin}`,
+      name,
+    );
+  }
+  return { name, dtype, shape, begin, end };
+}
+
+/** Refuses overlaps, gaps and bytes that belong to no tensor. */
+function checkCover(tensors: readonly HeaderTensor[], dataBytes: number, fail: Fail): void {
+  let reached = 0;
+  for (const tensor of [...tensors].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    if (tensor.begin < reached) throw fail('its data overlaps that of another tensor', tensor.name);
+    if (tensor.begin > reached) {
+      throw fail(`bytes ${reached}..${tensor.begin} before its data belong to no tensor`, tensor.name);
+    }
+    reached = tensor.end;
+  }
+  if (reached !== dataBytes) throw fail(`the last ${dataBytes - reached} bytes belong to no tensor`);
+}
+
+/** Bytes of a tensor, or undefined where a product on the way passes 2^53. */
+export function byteLength(shape: readonly number[], dtype: StorageDType): number | undefined {
+  let length = storageBytes[dtype];
+  for (const extent of shape) {
+    length *= extent;
+    if (!Number.isSafeInteger(length)) return undefined;
+  }
+  return length;
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * What JSON.parse lets pass and the format does not: duplicate keys (it keeps the last), lone surrogates in
+ * strings, and values other than strings, objects, lists and plain non-negative integers. `text` is valid JSON.
+ */
+function strictJsonFault(text: string): string | undefined {
+  const open: (Set<string> | undefined)[] = [];
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at];
+    if (char === '{') open.push(new Set());
+    else if (char === '[') open.push(undefined);
+    else if (char === '}' || char === ']') open.pop();
+    else if (char === '"') {
+      const start = at;
+      for (at++; text[at] !== '"'; at++) if (text[at] === '\\') at++;
+      const string: string = JSON.parse(text.slice(start, at + 1));
+      if (/\p{Surrogate}/u.test(string)) return 'a string holds half a character (a lone surrogate)';
+      let next = at + 1;
+      while (' \t\r\n'.includes(text[next])) next++;
+      if (text[next] !== ':') continue;
+      const keys = open[open.length - 1];
+      if (keys?.has(string)) return `key ${JSON.stringify(string.slice(0, 200))} occurs twice`;
+      keys?.add(string);
+    } else if (!'0123456789,: \t\r\n'.includes(char)) {
+      return `'${char}' at character ${at}: only objects, lists, strings and non-negative integers may occur`;
+    }
+  }
+  return undefined;
+}

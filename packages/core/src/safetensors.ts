@@ -1,0 +1,143 @@
+import { type ByteSource, checkRange } from './byte-source';
+import { DetailFlowError } from './errors';
+import { byteLength, dtypeNames, maxHeaderBytes, parseHeader } from './safetensors-header';
+import { type StorageDType, storageBytes, type Weight, type Weights } from './weights';
+
+/** What {@link readSafetensors} finds: the weights, and the file's own string-to-string metadata. */
+export interface SafetensorsFile {
+  readonly weights: Weights;
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/**
+ * Opens a safetensors file: reads and checks its header, and leaves the tensors on disk until they are read.
+ * The weights come in the order of the header; their `location` is set when `source.path` is.
+ * Keep the source open for as long as the weights are read.
+ *
+ * Refused are: a header beyond 100 MB or the file, invalid UTF-8 or JSON, duplicate keys, unknown data types,
+ * shapes that overflow or do not fit their bytes, and data that overlaps, leaves gaps or trails.
+ * @throws DetailFlowError `format`, `dtype` (F8, I16 and other types not supported), `io`
+ */
+export async function readSafetensors(source: ByteSource): Promise<Weights> {
+  return (await openSafetensors(source)).weights;
+}
+
+/** As {@link readSafetensors}, with the file's `__metadata__`. */
+export async function openSafetensors(source: ByteSource): Promise<SafetensorsFile> {
+  const file = source.name;
+  const fail = (reason: string) =>
+    new DetailFlowError('format', `not a valid safetensors file: ${reason}`, { file });
+  if (source.size < 10) throw fail(`${source.size} bytes are too few`);
+  const prefix = await source.read(0, 8);
+  const view = new DataView(prefix.buffer, prefix.byteOffset, 8);
+  const headerBytes = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
+  if (headerBytes > maxHeaderBytes) {
+    throw fail(`its header claims ${headerBytes} bytes, the format allows ${maxHeaderBytes}`);
+  }
+  if (headerBytes > source.size - 8) {
+    throw fail(`its header claims ${headerBytes} bytes, the file has ${source.size}`);
+  }
+  const base = 8 + headerBytes;
+  const header = parseHeader(file, await source.read(8, headerBytes), source.size - base);
+  const weights = new Map<string, Weight>();
+  for (const { name, dtype, shape, begin, end } of header.tensors) {
+    const offset = base + begin;
+    const length = end - begin;
+    checkRange(file, source.size, offset, length);
+    weights.set(name, {
+      name,
+      dtype,
+      shape,
+      location: source.path === undefined ? undefined : { path: source.path, offset, length },
+      read: () => source.read(offset, length),
+    });
+  }
+  return { weights, metadata: header.metadata };
+}
+
+/** Name, data type and shape of a tensor that is to be written. A {@link Weight} is one. */
+export interface SafetensorsEntry {
+  readonly name: string;
+  readonly dtype: StorageDType;
+  readonly shape: readonly number[];
+}
+
+/** The plan of a safetensors file: write `header`, then the bytes of each of `tensors`, one after the other. */
+export interface SafetensorsPlan<T extends SafetensorsEntry> {
+  /** The length prefix and the JSON header, padded so that the data starts at a multiple of 8. */
+  readonly header: Uint8Array;
+  /** In the order in which their bytes must follow; `offset` counts from the start of the file. */
+  readonly tensors: readonly { readonly entry: T; readonly offset: number; readonly length: number }[];
+  /** Bytes of the whole file. */
+  readonly size: number;
+}
+
+/**
+ * Lays out a safetensors file without touching tensor data, so that a writer never holds more than one tensor.
+ * The header lists the entries in the order given; the data lies widest element first, so that every tensor is
+ * aligned to its element size.
+ * @throws DetailFlowError `invalid-argument` for duplicate or reserved names, impossible shapes, a header beyond 100 MB
+ */
+export function encodeSafetensors<T extends SafetensorsEntry>(
+  entries: Iterable<T>,
+  metadata: Readonly<Record<string, string>> = {},
+): SafetensorsPlan<T> {
+  const sized = [...entries].map((entry) => ({ entry, length: checkEntry(entry) }));
+  const byWidth = (entry: T) => storageBytes[entry.dtype];
+  const ordered = [...sized].sort((a, b) => byWidth(b.entry) - byWidth(a.entry));
+  const begins = new Map<string, number>();
+  let dataBytes = 0;
+  for (const { entry, length } of ordered) {
+    if (begins.has(entry.name)) throw refuse('two tensors have this name', entry.name);
+    begins.set(entry.name, dataBytes);
+    dataBytes += length;
+  }
+
+  // Joined by hand: as keys of an object, names such as "1" would come first and "__proto__" would vanish.
+  const fields = sized.map(({ entry, length }) => {
+    const begin = begins.get(entry.name) as number;
+    const value = {
+      dtype: dtypeNames[entry.dtype],
+      shape: entry.shape,
+      data_offsets: [begin, begin + length],
+    };
+    return `${JSON.stringify(entry.name)}:${JSON.stringify(value)}`;
+  });
+  if (Object.keys(metadata).length > 0) {
+    if (Object.entries(metadata).flat().some(malformed))
+      throw refuse('not well-formed strings', '__metadata__');
+    fields.unshift(`"__metadata__":${JSON.stringify(metadata)}`);
+  }
+  const json = new TextEncoder().encode(`{${fields.join(',')}}`);
+  const headerBytes = Math.ceil(json.length / 8) * 8;
+  if (headerBytes > maxHeaderBytes) {
+    throw refuse(`the header would take ${headerBytes} bytes, the format allows ${maxHeaderBytes}`);
+  }
+  const header = new Uint8Array(8 + headerBytes).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(headerBytes), true);
+  header.set(json, 8);
+
+  const tensors = ordered.map(({ entry, length }) => ({
+    entry,
+    offset: header.length + (begins.get(entry.name) as number),
+    length,
+  }));
+  return { header, tensors, size: header.length + dataBytes };
+}
+
+function checkEntry({ name, dtype, shape }: SafetensorsEntry): number {
+  if (name === '__metadata__') throw refuse('this name is reserved by the format', name);
+  if (malformed(name)) throw refuse('the name is not a well-formed string', name);
+  const valid = shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0);
+  const length = valid ? byteLength(shape, dtype) : undefined;
+  if (length === undefined) throw refuse(`shape [${shape.join(', ')}] is impossible`, name);
+  return length;
+}
+
+function malformed(text: unknown): boolean {
+  return typeof text !== 'string' || /\p{Surrogate}/u.test(text);
+}
+
+function refuse(reason: string, entry?: string): DetailFlowError {
+  return new DetailFlowError('invalid-argument', `cannot be written as safetensors: ${reason}`, { entry });
+}

@@ -1,0 +1,150 @@
+import { DetailFlowError } from './errors';
+
+/** How a weight lies in storage. Graphs compute in f32; the others are widened when loaded. */
+export type StorageDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i64' | 'i32' | 'u8' | 'bool';
+
+/** Bytes of one element. */
+export const storageBytes: Readonly<Record<StorageDType, number>> = {
+  f64: 8,
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  i64: 8,
+  i32: 4,
+  u8: 1,
+  bool: 1,
+};
+
+/** Where a weight's bytes lie in a local file: contiguous, row-major, little-endian. */
+export interface WeightLocation {
+  /** Absolute path. */
+  readonly path: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** One named tensor of a checkpoint, not read yet. */
+export interface Weight {
+  readonly name: string;
+  readonly dtype: StorageDType;
+  readonly shape: readonly number[];
+  /** Set when the bytes can be mapped as they lie on disk. */
+  readonly location?: WeightLocation;
+  /** The stored bytes, row-major, little-endian, contiguous: product(shape) * storageBytes[dtype] of them. */
+  read(): Promise<Uint8Array>;
+}
+
+/** Named weights, in the order of the checkpoint. Names are those of the official state dict. */
+export type Weights = ReadonlyMap<string, Weight>;
+
+/** What a model expects of a weight; `parameters(config)` of each model lists them. */
+export interface ParameterSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/** A weight held in memory as float32. */
+export function weightFromArray(name: string, shape: readonly number[], data: Float32Array): Weight {
+  return {
+    name,
+    dtype: 'f32',
+    shape,
+    read: async () => new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice(),
+  };
+}
+
+/** Reads a weight and widens it to float32 (i64, i32, u8 and bool become numbers, too). */
+export async function readFloat32(weight: Weight): Promise<Float32Array> {
+  const bytes = await weight.read();
+  const count = weight.shape.reduce((a, b) => a * b, 1);
+  if (bytes.byteLength !== count * storageBytes[weight.dtype]) {
+    throw new DetailFlowError(
+      'weights',
+      `${bytes.byteLength} bytes do not make ${weight.dtype} [${weight.shape.join(', ')}]`,
+      { entry: weight.name },
+    );
+  }
+  return widen(bytes, weight.dtype, count);
+}
+
+function widen(bytes: Uint8Array, dtype: StorageDType, count: number): Float32Array {
+  if (dtype === 'f32' && bytes.byteOffset % 4 === 0) {
+    return new Float32Array(bytes.buffer, bytes.byteOffset, count);
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const out = new Float32Array(count);
+  switch (dtype) {
+    case 'f32':
+      for (let i = 0; i < count; i++) out[i] = view.getFloat32(4 * i, true);
+      return out;
+    case 'f64':
+      for (let i = 0; i < count; i++) out[i] = view.getFloat64(8 * i, true);
+      return out;
+    case 'f16':
+      for (let i = 0; i < count; i++) out[i] = float16(view.getUint16(2 * i, true));
+      return out;
+    case 'bf16': {
+      const bits = new Uint32Array(out.buffer);
+      for (let i = 0; i < count; i++) bits[i] = view.getUint16(2 * i, true) << 16;
+      return out;
+    }
+    case 'i64':
+      for (let i = 0; i < count; i++) out[i] = Number(view.getBigInt64(8 * i, true));
+      return out;
+    case 'i32':
+      for (let i = 0; i < count; i++) out[i] = view.getInt32(4 * i, true);
+      return out;
+    case 'u8':
+    case 'bool':
+      out.set(bytes);
+      return out;
+  }
+}
+
+function float16(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 0x3ff;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  if (exponent === 0) return sign * 2 ** -24 * fraction;
+  return sign * 2 ** (exponent - 25) * (1024 + fraction);
+}
+
+/**
+ * Checks weights against what a model needs. Names the missing, the superfluous and the misshapen ones.
+ * `ignore` lists names or prefixes (ending in '.') that a checkpoint may hold besides.
+ * @throws DetailFlowError `weights`
+ */
+export function validateWeights(
+  weights: Weights,
+  specs: readonly ParameterSpec[],
+  options: { file?: string; ignore?: readonly string[] } = {},
+): void {
+  const known = new Set(specs.map((spec) => spec.name));
+  const ignored = (name: string) =>
+    (options.ignore ?? []).some((rule) => (rule.endsWith('.') ? name.startsWith(rule) : name === rule));
+  const missing = specs.filter((spec) => !weights.has(spec.name)).map((spec) => spec.name);
+  const extra = [...weights.keys()].filter((name) => !known.has(name) && !ignored(name));
+  const misshapen: string[] = [];
+  for (const spec of specs) {
+    const found = weights.get(spec.name);
+    if (found && found.shape.join() !== spec.shape.join()) {
+      misshapen.push(`${spec.name} is [${found.shape.join(', ')}], must be [${spec.shape.join(', ')}]`);
+    }
+  }
+  if (missing.length + extra.length + misshapen.length === 0) return;
+  const parts = [
+    listing('missing', missing),
+    listing('not part of this model', extra),
+    listing('misshapen', misshapen),
+  ].filter((part) => part !== '');
+  throw new DetailFlowError('weights', `the weights do not fit the configuration: ${parts.join('; ')}`, {
+    file: options.file,
+  });
+}
+
+function listing(title: string, items: readonly string[]): string {
+  if (items.length === 0) return '';
+  const shown = items.slice(0, 20).join(', ');
+  return `${items.length} ${title} (${shown}${items.length > 20 ? ', ...' : ''})`;
+}

@@ -1,0 +1,117 @@
+import { DetailFlowError, type Dim, dimTerms, type DType, plainSymbol, type Shape, type TypedData } from '@detailflow/core';
+import { type AttributeProto, attribute, ELEMENT, type NodeProto, type TensorProto } from './proto';
+
+/** Where a symbol's value can be read at run time: an axis of a graph input. */
+export interface SymbolSource {
+  readonly input: string;
+  readonly axis: number;
+}
+
+/** Collects ONNX nodes and constants while a graph is lowered. */
+export class Emitter {
+  readonly nodes: NodeProto[] = [];
+  readonly initializers: TensorProto[] = [];
+  readonly #symbols: ReadonlyMap<string, SymbolSource>;
+  readonly #known = new Map<string, string>();
+  #count = 0;
+
+  constructor(symbols: ReadonlyMap<string, SymbolSource>) {
+    this.#symbols = symbols;
+  }
+
+  /** Adds a node with one result and returns the result's name. */
+  node(opType: string, input: readonly string[], attributes: readonly AttributeProto[] = [], domain = ''): string {
+    return this.nodeWithOutputs(opType, input, 1, attributes, domain)[0];
+  }
+
+  nodeWithOutputs(
+    opType: string,
+    input: readonly string[],
+    outputs: number,
+    attributes: readonly AttributeProto[] = [],
+    domain = '',
+  ): string[] {
+    const output = Array.from({ length: outputs }, () => `t${this.#count++}`);
+    this.nodes.push({ opType, input, output, domain, attribute: attributes });
+    return output;
+  }
+
+  constant(data: TypedData, dims: readonly number[], dtype: DType): string {
+    const name = `c${this.#count++}`;
+    const typed = dtype === 'f32' ? Float32Array.from(data) : dtype === 'i32' ? Int32Array.from(data) : Uint8Array.from(data);
+    const dataType = { f32: ELEMENT.float, i32: ELEMENT.int32, bool: ELEMENT.bool }[dtype];
+    this.initializers.push({ name, dims, dataType, rawData: new Uint8Array(typed.buffer) });
+    return name;
+  }
+
+  /** A one-dimensional int64 constant; equal ones are shared. */
+  int64(values: readonly number[]): string {
+    return this.#once(`int64 ${values.join()}`, () => {
+      const name = `c${this.#count++}`;
+      const data = BigInt64Array.from(values, BigInt);
+      this.initializers.push({
+        name,
+        dims: [values.length],
+        dataType: ELEMENT.int64,
+        rawData: new Uint8Array(data.buffer),
+      });
+      return name;
+    });
+  }
+
+  /** An extent as an int64 tensor [1], computed at run time where it is symbolic. */
+  dim(dim: Dim): string {
+    if (typeof dim === 'number') return this.int64([dim]);
+    return this.#once(`dim ${dim}`, () => {
+      const terms = dimTerms(dim).map(({ factor, symbols }) => {
+        const values = symbols.map((name) => this.#symbol(name));
+        if (factor !== 1 || values.length === 0) values.push(this.int64([factor]));
+        return values.reduce((a, b) => this.node('Mul', [a, b]));
+      });
+      return terms.reduce((a, b) => this.node('Add', [a, b]));
+    });
+  }
+
+  /** A whole shape as an int64 tensor [rank]. */
+  shape(shape: Shape): string {
+    if (shape.every((dim) => typeof dim === 'number')) return this.int64(shape as number[]);
+    return this.#once(`shape ${shape.join()}`, () =>
+      this.node(
+        'Concat',
+        shape.map((dim) => this.dim(dim)),
+        [attribute.int('axis', 0)],
+      ),
+    );
+  }
+
+  #symbol(name: string): string {
+    return this.#once(`dim ${name}`, () => {
+      const source = this.#symbols.get(name);
+      if (!source) {
+        throw new DetailFlowError('shape', `no input has an axis of extent "${name}", so its value cannot be known`);
+      }
+      const { input, axis } = source;
+      return this.node('Shape', [input], [attribute.int('start', axis), attribute.int('end', axis + 1)]);
+    });
+  }
+
+  #once(key: string, make: () => string): string {
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const made = make();
+    this.#known.set(key, made);
+    return made;
+  }
+}
+
+/** Finds an axis for every symbol among inputs of the given names and shapes. */
+export function findSymbols(inputs: Iterable<readonly [string, Shape]>): Map<string, SymbolSource> {
+  const sources = new Map<string, SymbolSource>();
+  for (const [input, shape] of inputs) {
+    for (const [axis, dim] of shape.entries()) {
+      const name = plainSymbol(dim);
+      if (name !== undefined && !sources.has(name)) sources.set(name, { input, axis });
+    }
+  }
+  return sources;
+}

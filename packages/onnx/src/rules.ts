@@ -1,0 +1,136 @@
+import { type Dim, extent, sameDim, type Shape, type Value } from '@detailflow/core';
+import type { Emitter } from './emitter';
+import { attribute, ELEMENT } from './proto';
+
+/** Which operators may appear: those of the ONNX standard, or also the ones only ONNX Runtime knows. */
+export type Dialect = 'standard' | 'onnxruntime';
+
+export interface RuleContext {
+  readonly emitter: Emitter;
+  readonly dialect: Dialect;
+}
+
+/** Turns one operation into ONNX nodes; `inputs` are names of the operands' results. */
+export type Rule = (value: Value, inputs: readonly string[], context: RuleContext) => string;
+
+const MICROSOFT = 'com.microsoft';
+
+/** An operation that ONNX has under another name. */
+const direct =
+  (opType: string): Rule =>
+  (_value, inputs, { emitter }) =>
+    emitter.node(opType, inputs);
+
+const reduce =
+  (opType: string): Rule =>
+  (value, [x], { emitter }) =>
+    emitter.node(opType, [x, emitter.int64(value.attrs.axes as number[])], [attribute.int('keepdims', 1)]);
+
+const matmul: Rule = (value, inputs, { emitter, dialect }) => {
+  const flags = [value.attrs.transposeA, value.attrs.transposeB] as boolean[];
+  if (!flags.includes(true)) return emitter.node('MatMul', inputs);
+  if (dialect === 'onnxruntime') {
+    const attributes = [attribute.int('transA', Number(flags[0])), attribute.int('transB', Number(flags[1]))];
+    return emitter.node('FusedMatMul', inputs, attributes, MICROSOFT);
+  }
+  const operands = inputs.map((input, i) => {
+    if (!flags[i]) return input;
+    const rank = value.inputs[i].shape.length;
+    const order = Array.from({ length: rank }, (_, axis) => axis);
+    [order[rank - 2], order[rank - 1]] = [rank - 1, rank - 2];
+    return emitter.node('Transpose', [input], [attribute.ints('perm', order)]);
+  });
+  return emitter.node('MatMul', operands);
+};
+
+const reshape: Rule = (value, [x], { emitter }) =>
+  emitter.node('Reshape', [x, reshapeTarget(value.inputs[0].shape, value.shape, emitter)]);
+
+/** 0 copies an extent, one -1 is inferred; only where that does not suffice is the shape computed. */
+function reshapeTarget(from: Shape, to: Shape, emitter: Emitter): string {
+  let unknown = 0;
+  const target = to.map((dim, axis) => {
+    if (typeof dim === 'number') return dim;
+    if (axis < from.length && sameDim(dim, from[axis])) return 0;
+    unknown++;
+    return -1;
+  });
+  return unknown > 1 || (unknown === 1 && target.includes(0) && to.includes(0)) ? emitter.shape(to) : emitter.int64(target);
+}
+
+const sliceAlong = (emitter: Emitter, x: string, axis: number, start: string, end: string): string =>
+  emitter.node('Slice', [x, start, end, emitter.int64([axis])]);
+
+const slice: Rule = ({ attrs }, [x], { emitter }) =>
+  sliceAlong(emitter, x, attrs.axis as number, emitter.dim(attrs.start as Dim), emitter.dim(attrs.end as Dim));
+
+const writeRows: Rule = (value, [buffer, rows, offset], { emitter }) => {
+  const axis = value.attrs.axis as number;
+  const start = emitter.node('Cast', [offset], [attribute.int('to', ELEMENT.int64)]);
+  const end = emitter.node('Add', [start, emitter.dim(extent(value.inputs[1], axis))]);
+  const before = sliceAlong(emitter, buffer, axis, emitter.int64([0]), start);
+  const after = sliceAlong(emitter, buffer, axis, end, emitter.dim(extent(value, axis)));
+  return emitter.node('Concat', [before, rows, after], [attribute.int('axis', axis)]);
+};
+
+const topK: Rule = (value, [x], { emitter }) => {
+  const [, indices] = emitter.nodeWithOutputs('TopK', [x, emitter.int64([value.attrs.k as number])], 2);
+  return emitter.node('Cast', [indices], [attribute.int('to', ELEMENT.int32)]);
+};
+
+const layerNorm: Rule = (value, inputs, { emitter }) =>
+  emitter.node('LayerNormalization', inputs, [
+    attribute.int('axis', -1),
+    attribute.float('epsilon', value.attrs.epsilon as number),
+  ]);
+
+const rmsNorm: Rule = (value, inputs, { emitter }) =>
+  emitter.node('SimplifiedLayerNormalization', inputs, [
+    attribute.int('axis', -1),
+    attribute.float('epsilon', value.attrs.epsilon as number),
+  ]);
+
+const silu: Rule = (_value, inputs, { emitter }) =>
+  emitter.node('QuickGelu', inputs, [attribute.float('alpha', 1)], MICROSOFT);
+
+/** How each operation is written in ONNX. */
+export const rules: Readonly<Record<string, Rule>> = {
+  neg: direct('Neg'),
+  exp: direct('Exp'),
+  sqrt: direct('Sqrt'),
+  tanh: direct('Tanh'),
+  sigmoid: direct('Sigmoid'),
+  add: direct('Add'),
+  sub: direct('Sub'),
+  mul: direct('Mul'),
+  div: direct('Div'),
+  maximum: direct('Max'),
+  less: direct('Less'),
+  equal: direct('Equal'),
+  select: direct('Where'),
+  matmul,
+  reshape,
+  transpose: (value, [x], { emitter }) =>
+    emitter.node('Transpose', [x], [attribute.ints('perm', value.attrs.permutation as number[])]),
+  broadcastTo: (value, [x], { emitter }) => emitter.node('Expand', [x, emitter.shape(value.shape)]),
+  slice,
+  concat: (value, inputs, { emitter }) =>
+    emitter.node('Concat', inputs, [attribute.int('axis', value.attrs.axis as number)]),
+  gather: (_value, inputs, { emitter }) => emitter.node('Gather', inputs, [attribute.int('axis', 0)]),
+  takeAlong: (_value, inputs, { emitter }) => emitter.node('GatherElements', inputs, [attribute.int('axis', -1)]),
+  writeRows,
+  topK,
+  sum: reduce('ReduceSum'),
+  max: reduce('ReduceMax'),
+  softmax: (_value, inputs, { emitter }) => emitter.node('Softmax', inputs, [attribute.int('axis', -1)]),
+  layerNorm,
+  rmsNorm,
+  gelu: (_value, inputs, { emitter }) => emitter.node('Gelu', inputs, [attribute.string('approximate', 'tanh')]),
+  silu,
+};
+
+/** Composite operations that each dialect has an operator for. */
+export const fusedOperations: Readonly<Record<Dialect, ReadonlySet<string>>> = {
+  standard: new Set(['softmax', 'layerNorm', 'gelu']),
+  onnxruntime: new Set(['softmax', 'layerNorm', 'gelu', 'rmsNorm', 'silu']),
+};

@@ -1,0 +1,200 @@
+import { DetailFlowError, type Weights } from '@detailflow/core';
+
+/** Sizes of one transformer tower. */
+export interface TowerConfig {
+  readonly width: number;
+  readonly heads: number;
+  readonly layers: number;
+  readonly mlpWidth: number;
+  /** Side of a patch in pixels. */
+  readonly patchSize: number;
+  /** Side of the square table of position embeddings (16 in all released models). */
+  readonly positionGrid: number;
+}
+
+/** Everything that determines a tokenizer's graph. docs/method.md section 3 names the symbols. */
+export interface TokenizerConfig {
+  /** Side of a full image in pixels, Rmax. */
+  readonly imageSize: number;
+  /** Latent tokens, N. */
+  readonly tokens: number;
+  /** Tokens of a group, g. */
+  readonly groupSize: number;
+  /** First tokens that are ordered one by one, c: a multiple of g. */
+  readonly causalTokens: number;
+  readonly codebookSize: number;
+  readonly codebookDim: number;
+  readonly encoder: TowerConfig;
+  readonly decoder: TowerConfig;
+  readonly causalEncoder: boolean;
+  readonly causalDecoder: boolean;
+  /** Whether the weights of the self-correction pass exist. */
+  readonly correction: boolean;
+  /** Exponent a of the resolution map. */
+  readonly resolutionPower: number;
+}
+
+/** @throws DetailFlowError `config` naming the first field that no tokenizer can be built from */
+export function parseTokenizerConfig(value: unknown, file?: string): TokenizerConfig {
+  const record = requireRecord(value, 'the tokenizer configuration', file);
+  const whole = (name: string) => requireCount(record[name], name, file);
+  const config: TokenizerConfig = {
+    imageSize: whole('imageSize'),
+    tokens: whole('tokens'),
+    groupSize: whole('groupSize'),
+    causalTokens: whole('causalTokens'),
+    codebookSize: whole('codebookSize'),
+    codebookDim: whole('codebookDim'),
+    encoder: parseTower(record.encoder, 'encoder', file),
+    decoder: parseTower(record.decoder, 'decoder', file),
+    causalEncoder: requireFlag(record.causalEncoder, 'causalEncoder', file),
+    causalDecoder: requireFlag(record.causalDecoder, 'causalDecoder', file),
+    correction: requireFlag(record.correction, 'correction', file),
+    resolutionPower: requirePositive(record.resolutionPower, 'resolutionPower', file),
+  };
+  const { tokens, groupSize, causalTokens } = config;
+  if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
+    throw new DetailFlowError(
+      'config',
+      `tokens (${tokens}) and causalTokens (${causalTokens}) must be multiples of groupSize (${groupSize}), and causalTokens at most tokens`,
+      { file },
+    );
+  }
+  return config;
+}
+
+function parseTower(value: unknown, name: string, file?: string): TowerConfig {
+  const record = requireRecord(value, name, file);
+  const whole = (key: string) => requireCount(record[key], `${name}.${key}`, file);
+  const tower: TowerConfig = {
+    width: whole('width'),
+    heads: whole('heads'),
+    layers: whole('layers'),
+    mlpWidth: whole('mlpWidth'),
+    patchSize: whole('patchSize'),
+    positionGrid: whole('positionGrid'),
+  };
+  if (tower.width % tower.heads !== 0) {
+    throw new DetailFlowError('config', `the width ${tower.width} is not a multiple of the ${tower.heads} heads`, {
+      file,
+      entry: name,
+    });
+  }
+  return tower;
+}
+
+/** What an official tokenizer folder says of its model. */
+export interface OfficialTokenizerFiles {
+  /** config.json. */
+  readonly config: unknown;
+  /** config.yaml, if there. */
+  readonly args?: unknown;
+  /** siglip2_vision.json, if there: the only place where head counts of unusual widths can stand. */
+  readonly vision?: unknown;
+  /** Widths and layer counts are read off the weights, where they cannot be wrong. */
+  readonly weights: Weights;
+  /** For messages. */
+  readonly file?: string;
+}
+
+/** Head counts that the officially used towers imply: so400m, and base. */
+const headsByWidth: Readonly<Record<number, number>> = { 1152: 16, 768: 12 };
+
+/**
+ * Reads a configuration in the official form. Source: docs/method.md section 3.
+ * @throws DetailFlowError `config` when a value is missing or impossible, `unsupported` for other model types
+ */
+export function officialTokenizerConfig(files: OfficialTokenizerFiles): TokenizerConfig {
+  const { weights, file } = files;
+  const config = requireRecord(files.config, 'config.json', file);
+  const args = files.args === undefined || files.args === null ? {} : requireRecord(files.args, 'config.yaml', file);
+  for (const [name, expected] of Object.entries({
+    enc_type: 'siglip2',
+    dec_type: 'siglip2',
+    num_codebooks: 1,
+    codebook_l2_norm: true,
+  })) {
+    if (config[name] !== undefined && config[name] !== expected) {
+      throw new DetailFlowError('unsupported', `is ${JSON.stringify(config[name])}; only ${expected} can be read`, {
+        file,
+        entry: name,
+      });
+    }
+  }
+  const groupSize = requireCount(config.group_size, 'group_size', file);
+  const tower = (name: 'encoder' | 'decoder', patch: string) =>
+    officialTower(name, requireCount(config[patch], patch, file), files);
+  return parseTokenizerConfig(
+    {
+      imageSize: config.max_image_size ?? config.image_size,
+      tokens: config.num_latent_tokens,
+      groupSize,
+      causalTokens: config.causal_num ?? groupSize,
+      codebookSize: config.codebook_size,
+      codebookDim: config.codebook_embed_dim,
+      encoder: tower('encoder', 'enc_patch_size'),
+      decoder: tower('decoder', 'dec_patch_size'),
+      causalEncoder: config.causal_encoder ?? true,
+      causalDecoder: config.causal_decoder ?? false,
+      correction: weights.has('refine_conv.weight'),
+      resolutionPower: args.degradation_power ?? 1.5,
+    },
+    file,
+  );
+}
+
+function officialTower(name: 'encoder' | 'decoder', patchSize: number, files: OfficialTokenizerFiles): TowerConfig {
+  const { weights, file } = files;
+  const prefix = `${name}.visual_model.`;
+  const shape = (suffix: string) => {
+    const weight = weights.get(`${prefix}${suffix}`);
+    if (!weight) throw new DetailFlowError('weights', 'the weight is missing', { file, entry: `${prefix}${suffix}` });
+    return weight.shape;
+  };
+  const [positions, width] = shape('embeddings.position_embedding.weight');
+  const positionGrid = Math.round(Math.sqrt(positions));
+  if (positionGrid ** 2 !== positions) {
+    throw new DetailFlowError('config', `the position table has ${positions} rows, which is no square`, { file, entry: name });
+  }
+  let layers = 0;
+  while (weights.has(`${prefix}encoder.layers.${layers}.mlp.fc1.weight`)) layers++;
+  const [mlpWidth] = shape('encoder.layers.0.mlp.fc1.weight');
+  return { width, heads: headCount(name, width, files), layers, mlpWidth, patchSize, positionGrid };
+}
+
+function headCount(name: 'encoder' | 'decoder', width: number, { vision, file }: OfficialTokenizerFiles): number {
+  if (vision !== undefined && vision !== null) {
+    const tower = requireRecord(requireRecord(vision, 'siglip2_vision.json', file)[name], `siglip2_vision.json: ${name}`, file);
+    return requireCount(tower.num_attention_heads, `siglip2_vision.json: ${name}.num_attention_heads`, file);
+  }
+  const implied = headsByWidth[width];
+  if (implied) return implied;
+  throw new DetailFlowError(
+    'config',
+    `the ${name} is ${width} wide, and no file says how many attention heads that makes (only 1152 and 768 imply it). ` +
+      `Put a siglip2_vision.json beside config.json: {"${name}": {"num_attention_heads": ...}, ...}`,
+    { file },
+  );
+}
+
+function requireRecord(value: unknown, what: string, file?: string): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new DetailFlowError('config', `${what} is not an object`, { file });
+}
+
+const LARGEST = 1 << 20;
+
+function requireCount(value: unknown, entry: string, file?: string): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST) return value;
+  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`, { file, entry });
+}
+
+function requirePositive(value: unknown, entry: string, file?: string): number {
+  if (typeof value === 'number' && value > 0 && value <= 100) return value;
+  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0, at most 100`, { file, entry });
+}
+
+function requireFlag(value: unknown, entry: string, file?: string): boolean {
+  if (typeof value === 'boolean') return value;
+  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be true or false`, { file, entry });
+}

@@ -1,0 +1,64 @@
+import { addDims, type Graph, multiplyDims, reshape, select, symbol, trace } from '@detailflow/core';
+import type { TokenizerConfig } from './config';
+import {
+  decoderTower,
+  embedPatches,
+  encoderTower,
+  initialLatents,
+  nearestCodes,
+  preQuantise,
+  refinedLatents,
+  tokenizerWeights,
+  toPixels,
+} from './model';
+
+const batch = symbol('batch');
+/** Patches a side. */
+const side = symbol('side');
+/** Latent tokens in use. */
+const tokens = symbol('tokens');
+const length = addDims(multiplyDims(side, side), tokens);
+
+/**
+ * The encoder and quantiser, for any batch, image size and token count; one graph serves both passes.
+ * Feeds: images [B, 3, S, S], resize [S/p, 16], positions i32 [n]; `visible` bool [L, L] for a causal encoder;
+ * with self-correction `prefix` i32 [B, n], `isPrefix` bool [n] and `second` bool [1], which chooses the pass.
+ * Outputs: h [B, n, d] before normalisation, nearest i32 [B, n, min(50, K)].
+ */
+export function encoderGraph(config: TokenizerConfig): Graph {
+  return trace((g) => {
+    const p = tokenizerWeights(g, config);
+    const size = multiplyDims(side, config.encoder.patchSize);
+    const images = g.input('images', 'f32', [batch, 3, size, size]);
+    const resize = g.input('resize', 'f32', [side, config.encoder.positionGrid]);
+    const positions = g.input('positions', 'i32', [tokens]);
+    const visible = config.causalEncoder ? g.input('visible', 'bool', [length, length]) : undefined;
+    let latents = initialLatents(p, positions);
+    if (config.correction) {
+      const prefix = g.input('prefix', 'i32', [batch, tokens]);
+      const isPrefix = g.input('isPrefix', 'bool', [tokens]);
+      const second = g.input('second', 'bool', [1]);
+      latents = select(reshape(second, [1, 1, 1]), refinedLatents(p, positions, prefix, isPrefix), latents);
+    }
+    const patches = embedPatches(p, config, images, resize);
+    const h = preQuantise(p, encoderTower(p, config, { patches, latents, positions, visible }).latents);
+    return { h, nearest: nearestCodes(p, config, h) };
+  });
+}
+
+/**
+ * The decoder, for any batch, image size and token count.
+ * Feeds: codes i32 [B, n], positions i32 [n], resize [S/p, 16]; `visible` bool [L, L] for a causal decoder.
+ * Outputs: pixels [B, 3, S, S].
+ */
+export function decoderGraph(config: TokenizerConfig): Graph {
+  return trace((g) => {
+    const p = tokenizerWeights(g, config);
+    const codes = g.input('codes', 'i32', [batch, tokens]);
+    const positions = g.input('positions', 'i32', [tokens]);
+    const resize = g.input('resize', 'f32', [side, config.decoder.positionGrid]);
+    const visible = config.causalDecoder ? g.input('visible', 'bool', [length, length]) : undefined;
+    const patches = decoderTower(p, config, { codes, positions, resize, visible });
+    return { pixels: toPixels(p, config, patches, side) };
+  });
+}

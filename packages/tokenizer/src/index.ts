@@ -1,0 +1,37 @@
+export { attentionMask, type MaskOptions } from './attention-mask';
+export {
+  type OfficialTokenizerFiles,
+  officialTokenizerConfig,
+  parseTokenizerConfig,
+  type TokenizerConfig,
+  type TowerConfig,
+} from './config';
+export { decoderGraph, encoderGraph } from './graphs';
+export {
+  codebookEntries,
+  decoderTower,
+  embedPatches,
+  encoderTower,
+  groupSimilarity,
+  initialLatents,
+  NEAREST_CODES,
+  nearestCodes,
+  type Parameters,
+  patchify,
+  positionEmbedding,
+  postQuantise,
+  preQuantise,
+  refinedLatents,
+  tokenizerWeights,
+  toPixels,
+  tower,
+  unpatchify,
+} from './model';
+export { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
+export {
+  createResolutionMap,
+  type Degradation,
+  type ResolutionMap,
+  type ResolutionMapOptions,
+} from './resolution-map';
+export { type CorrectedCodes, type CorrectionOptions, createTokenizer, Tokenizer, type TokenizerOptions } from './tokenizer';

@@ -1,0 +1,267 @@
+import {
+  type Backend,
+  type CallOptions,
+  DetailFlowError,
+  type Executable,
+  type ImageTokenizer,
+  randomRanks,
+  resizeMatrix,
+  Tensor,
+  validateWeights,
+  type Weights,
+} from '@detailflow/core';
+import { attentionMask } from './attention-mask';
+import type { TokenizerConfig } from './config';
+import { decoderGraph, encoderGraph } from './graphs';
+import { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
+import { createResolutionMap, type ResolutionMap } from './resolution-map';
+
+export interface TokenizerOptions {
+  readonly config: TokenizerConfig;
+  readonly weights: Weights;
+  readonly backend: Backend;
+  /** Where the weights come from, for messages. */
+  readonly file?: string;
+}
+
+export interface CorrectionOptions extends CallOptions {
+  /** Tokens to encode, n; all unless said. */
+  readonly tokens?: number;
+  /** First wrong token k: one of 0..c-1, or a multiple of g below n. */
+  readonly noiseIndex: number;
+  /** int32 [B, n]: which of the 50 nearest codes becomes the wrong one (0 = nearest). Drawn from `seed` if omitted. */
+  readonly ranks?: Tensor;
+  readonly seed?: number;
+}
+
+/** The three index rows of a self-correction pass, each int32 [B, n]. docs/method.md section 3. */
+export interface CorrectedCodes {
+  /** Codes of the first pass. */
+  readonly clean: Tensor;
+  /** What an AR model is fed: clean before k, wrong in [k, e), repaired after. */
+  readonly input: Tensor;
+  /** What an AR model learns: clean before e, repaired after. */
+  readonly target: Tensor;
+}
+
+/** Loads a tokenizer. Encoder and decoder are compiled when they are first used. */
+export function createTokenizer(options: TokenizerOptions): Tokenizer {
+  return new Tokenizer(options);
+}
+
+/** The DetailFlow tokenizer: images to coarse-to-fine tokens and back. Source: docs/method.md sections 2 and 3. */
+export class Tokenizer implements ImageTokenizer {
+  readonly config: TokenizerConfig;
+  readonly resolutions: ResolutionMap;
+  readonly #backend: Backend;
+  readonly #weights: Weights;
+  #encoder: Promise<Executable> | undefined;
+  #decoder: Promise<Executable> | undefined;
+  #disposed = false;
+
+  /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
+  constructor({ config, weights, backend, file }: TokenizerOptions) {
+    validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
+    this.config = config;
+    this.#backend = backend;
+    this.#weights = weights;
+    this.resolutions = createResolutionMap({
+      tokens: config.tokens,
+      groupSize: config.groupSize,
+      causalNum: config.causalTokens,
+      maxImageSize: config.imageSize,
+      power: config.resolutionPower,
+      encoderPatch: config.encoder.patchSize,
+      decoderPatch: config.decoder.patchSize,
+    });
+  }
+
+  get tokens(): number {
+    return this.config.tokens;
+  }
+
+  get imageSize(): number {
+    return this.config.imageSize;
+  }
+
+  get codebookSize(): number {
+    return this.config.codebookSize;
+  }
+
+  resolution(tokens: number): number {
+    return this.resolutions.tokenToDecOutRes(tokens);
+  }
+
+  async encode(images: Tensor, options: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+    const pass = await this.#prepareEncoding(images, options.tokens ?? this.tokens);
+    const { nearest } = await pass({ signal: options.signal });
+    return firstColumn(nearest);
+  }
+
+  /**
+   * Encodes with deliberately wrong tokens from `noiseIndex` on and lets the later tokens repair them.
+   * @throws DetailFlowError `unsupported` when the checkpoint was trained without self-correction
+   */
+  async encodeCorrected(images: Tensor, options: CorrectionOptions): Promise<CorrectedCodes> {
+    const { config } = this;
+    const count = options.tokens ?? config.tokens;
+    if (!config.correction) {
+      throw new DetailFlowError('unsupported', 'this tokenizer was trained without self-correction: it has no refine_conv');
+    }
+    const k = options.noiseIndex;
+    const isGroupStart = k >= config.causalTokens && k % config.groupSize === 0;
+    if (!Number.isInteger(k) || k < 0 || k >= count || !(k < config.causalTokens || isGroupStart)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `noiseIndex is ${k}; give 0..${config.causalTokens - 1} or a multiple of ${config.groupSize} below ${count}`,
+      );
+    }
+    const end = k + (k < config.causalTokens ? 1 : config.groupSize);
+    const pass = await this.#prepareEncoding(images, count);
+    const first = (await pass({ signal: options.signal })).nearest;
+    const [batch, , choices] = first.dims;
+    const ranks = options.ranks ?? drawRanks(batch, count, choices, options.seed ?? 0);
+    requireCodes('ranks', ranks, choices, [batch, count]);
+    const clean = firstColumn(first);
+    const prefix = clean.data.slice() as Int32Array;
+    forEachToken(batch, count, (at, token) => {
+      if (token >= k && token < end) prefix[at] = (first.data as Int32Array)[at * choices + (ranks.data as Int32Array)[at]];
+    });
+    const fresh = firstColumn((await pass({ signal: options.signal, prefix, prefixLength: end })).nearest);
+    const input = fresh.data.slice() as Int32Array;
+    const target = fresh.data.slice() as Int32Array;
+    forEachToken(batch, count, (at, token) => {
+      if (token >= end) return;
+      input[at] = prefix[at];
+      target[at] = (clean.data as Int32Array)[at];
+    });
+    return {
+      clean,
+      input: new Tensor('int32', input, clean.dims),
+      target: new Tensor('int32', target, clean.dims),
+    };
+  }
+
+  async decode(codes: Tensor, options: CallOptions & { tokens?: number; size?: number } = {}): Promise<Tensor> {
+    const { config } = this;
+    const [batch, given] = codes.dims;
+    requireCodes('codes', codes, config.codebookSize);
+    const tokens = options.tokens ?? given;
+    if (!Number.isInteger(tokens) || tokens < 1 || tokens > Math.min(given, config.tokens)) {
+      throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${Math.min(given, config.tokens)}`);
+    }
+    const size = options.size ?? this.resolution(tokens);
+    const side = this.#patchesPerSide(size, config.decoder.patchSize, 'size');
+    this.#decoder ??= this.#compile(decoderGraph(config));
+    const decoder = await this.#decoder;
+    const feeds: Record<string, Tensor> = {
+      codes: new Tensor('int32', leading(codes, tokens), [batch, tokens]),
+      positions: positionsTensor(tokens),
+      resize: resizeTensor(config.decoder.positionGrid, side),
+    };
+    if (config.causalDecoder) feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: true, latentsSeePatches: false });
+    const { pixels } = await decoder.run(feeds, { signal: options.signal });
+    return pixels;
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    for (const executable of [this.#encoder, this.#decoder]) await (await executable)?.dispose();
+    this.#encoder = undefined;
+    this.#decoder = undefined;
+  }
+
+  /** Checks the images and returns a function that runs the first, or with a prefix the second, pass over them. */
+  async #prepareEncoding(images: Tensor, tokens: number) {
+    const { config } = this;
+    const [batch, channels, height, width] = images.dims;
+    if (images.type !== 'float32' || images.dims.length !== 4 || channels !== 3 || height !== width) {
+      throw new DetailFlowError('shape', `images are ${images.type} [${images.dims}]; give float32 [B, 3, S, S] in [-1, 1]`);
+    }
+    const side = this.#patchesPerSide(height, config.encoder.patchSize, 'the side of the images');
+    const { groupSize, causalTokens } = config;
+    if (!Number.isInteger(tokens) || tokens < causalTokens || tokens > config.tokens || tokens % groupSize !== 0) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `tokens is ${tokens}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
+      );
+    }
+    this.#encoder ??= this.#compile(encoderGraph(config));
+    const encoder = await this.#encoder;
+    const feeds: Record<string, Tensor> = {
+      images,
+      positions: positionsTensor(tokens),
+      resize: resizeTensor(config.encoder.positionGrid, side),
+    };
+    if (config.causalEncoder) feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: false, latentsSeePatches: true });
+    return async (pass: { signal?: AbortSignal; prefix?: Int32Array; prefixLength?: number }) => {
+      if (config.correction) {
+        const { prefix = new Int32Array(batch * tokens), prefixLength = 0 } = pass;
+        feeds.prefix = new Tensor('int32', prefix, [batch, tokens]);
+        feeds.isPrefix = new Tensor('bool', Uint8Array.from({ length: tokens }, (_, i) => Number(i < prefixLength)), [tokens]);
+        feeds.second = new Tensor('bool', Uint8Array.of(Number(pass.prefix !== undefined)), [1]);
+      }
+      return encoder.run(feeds, { signal: pass.signal }) as Promise<{ h: Tensor; nearest: Tensor }>;
+    };
+  }
+
+  #compile(graph: Parameters<Backend['compile']>[0]): Promise<Executable> {
+    if (this.#disposed) throw new DetailFlowError('closed', 'the tokenizer is disposed');
+    return this.#backend.compile(graph, this.#weights);
+  }
+
+  #patchesPerSide(size: number, patch: number, what: string): number {
+    if (Number.isInteger(size) && size >= patch && size % patch === 0 && size <= 65536) return size / patch;
+    throw new DetailFlowError('invalid-argument', `${what} is ${size}; give a multiple of the patch size ${patch}`);
+  }
+
+  #mask(side: number, tokens: number, who: { patchesSeeLatents: boolean; latentsSeePatches: boolean }): Tensor {
+    const { groupSize, causalTokens } = this.config;
+    const patches = side * side;
+    const mask = attentionMask({ patches, tokens, groupSize, causalTokens, ...who });
+    return new Tensor('bool', mask, [patches + tokens, patches + tokens]);
+  }
+}
+
+const positionsTensor = (tokens: number): Tensor =>
+  new Tensor('int32', Int32Array.from({ length: tokens }, (_, i) => i), [tokens]);
+
+const resizeTensor = (grid: number, side: number): Tensor =>
+  new Tensor('float32', resizeMatrix('bilinear-antialias', grid, side), [side, grid]);
+
+/** The first of the last axis: int32 [B, n, k] -> [B, n]. */
+function firstColumn(nearest: Tensor): Tensor {
+  const [batch, tokens, choices] = nearest.dims;
+  const data = nearest.data as Int32Array;
+  return new Tensor('int32', Int32Array.from({ length: batch * tokens }, (_, i) => data[i * choices]), [batch, tokens]);
+}
+
+/** The first `tokens` of every row. */
+function leading(codes: Tensor, tokens: number): Int32Array {
+  const [batch, given] = codes.dims;
+  const out = new Int32Array(batch * tokens);
+  for (let b = 0; b < batch; b++) {
+    out.set((codes.data as Int32Array).subarray(b * given, b * given + tokens), b * tokens);
+  }
+  return out;
+}
+
+function drawRanks(batch: number, tokens: number, limit: number, seed: number): Tensor {
+  const ranks = new Int32Array(batch * tokens);
+  for (let b = 0; b < batch; b++) ranks.set(randomRanks({ seed: seed + b, count: tokens, limit }), b * tokens);
+  return new Tensor('int32', ranks, [batch, tokens]);
+}
+
+function requireCodes(what: string, codes: Tensor, limit: number, dims?: readonly number[]): void {
+  if (codes.type !== 'int32' || codes.dims.length !== 2 || (dims && codes.dims.join() !== dims.join())) {
+    throw new DetailFlowError('shape', `${what} are ${codes.type} [${codes.dims}]; give int32 [${dims ?? 'B, n'}]`);
+  }
+  const bad = (codes.data as Int32Array).findIndex((code) => code < 0 || code >= limit);
+  if (bad >= 0) {
+    throw new DetailFlowError('invalid-argument', `${what}: ${codes.data[bad]} at position ${bad} is not in 0..${limit - 1}`);
+  }
+}
+
+function forEachToken(batch: number, tokens: number, visit: (at: number, token: number) => void): void {
+  for (let b = 0; b < batch; b++) for (let token = 0; token < tokens; token++) visit(b * tokens + token, token);
+}
