@@ -1,3 +1,4 @@
+import { officialTokenModelConfig, type TokenModelConfig } from '@detailflow/ar-model';
 import { type Weight, type Weights, weightFromArray } from '@detailflow/core';
 import { officialTokenizerConfig, type TokenizerConfig } from '@detailflow/tokenizer';
 import { floats, golden, goldenJson } from './golden';
@@ -20,4 +21,12 @@ export function goldenTokenizer(set: 'A' | 'B'): { config: TokenizerConfig; weig
     weights,
   });
   return { config, weights };
+}
+
+/** The AR model of golden configuration A or B. */
+export function goldenTokenModel(set: 'A' | 'B'): { config: TokenModelConfig; weights: Weights } {
+  return {
+    config: officialTokenModelConfig(goldenJson(`${set}/ar/config.json`)),
+    weights: goldenWeights(`${set}/ar/ema.safetensors`),
+  };
 }

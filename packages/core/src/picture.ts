@@ -1,3 +1,4 @@
+import type { Tensor } from 'onnxruntime-common';
 import { DetailFlowError } from './errors';
 
 /** An RGBA picture of 8 bits a channel, row by row from the top left. */
@@ -56,21 +57,19 @@ export class Picture {
  * One image of a batch [B, 3, H, W] in [-1, 1] as 8-bit pixels: trunc(clamp(127.5 x + 128, 0, 255)).
  * Source: docs/method.md section 3.
  */
-export function pictureFromPixels(
-  pixels: { readonly data: ArrayLike<number>; readonly dims: readonly number[] },
-  index = 0,
-): Picture {
+export function pictureFromPixels(pixels: Tensor, index = 0): Picture {
   const [batch, channels, height, width] = pixels.dims;
-  if (pixels.dims.length !== 4 || channels !== 3 || index < 0 || index >= batch) {
+  const values = pixels.data as Float32Array;
+  if (pixels.type !== 'float32' || pixels.dims.length !== 4 || channels !== 3 || index < 0 || index >= batch) {
     throw new DetailFlowError(
       'shape',
-      `image ${index} of a tensor [${pixels.dims.join(', ')}]: expected [B, 3, H, W] with B > ${index}`,
+      `image ${index} of a ${pixels.type} tensor [${pixels.dims.join(', ')}]: expected float32 [B, 3, H, W] with B > ${index}`,
     );
   }
   const plane = width * height;
   const data = new Uint8ClampedArray(plane * 4);
   for (let i = 0; i < plane; i++) {
-    for (let c = 0; c < 3; c++) data[4 * i + c] = pixelToByte(pixels.data[(3 * index + c) * plane + i]);
+    for (let c = 0; c < 3; c++) data[4 * i + c] = pixelToByte(values[(3 * index + c) * plane + i]);
     data[4 * i + 3] = 255;
   }
   return new Picture(data, width, height);

@@ -1,0 +1,28 @@
+import { type Graph, type GraphBuilder, symbol, trace } from '@detailflow/core';
+import type { TokenModelConfig } from './config';
+import { forward, type PlaceInputs, step, tokenModelWeights } from './model';
+
+const batch = symbol('batch');
+/** Places fed at once. */
+const places = symbol('step');
+
+/** Feeds: ids i32 [B, L], kinds i32 [L], positions i32 [L]. Output: logits [B, L, V]. */
+export function stepGraph(config: TokenModelConfig): Graph {
+  return trace((g) => ({ logits: step(g, tokenModelWeights(g, config), config, placeInputs(g)) }));
+}
+
+/** Feeds: as {@link stepGraph}, and visible bool [L, L]. Output: logits [B, L, V]. */
+export function forwardGraph(config: TokenModelConfig): Graph {
+  return trace((g) => {
+    const visible = g.input('visible', 'bool', [places, places]);
+    return { logits: forward(tokenModelWeights(g, config), config, { ...placeInputs(g), visible }) };
+  });
+}
+
+function placeInputs(g: GraphBuilder): PlaceInputs {
+  return {
+    ids: g.input('ids', 'i32', [batch, places]),
+    kinds: g.input('kinds', 'i32', [places]),
+    positions: g.input('positions', 'i32', [places]),
+  };
+}

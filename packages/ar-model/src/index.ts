@@ -1,0 +1,14 @@
+export {
+  feedForwardWidth,
+  officialTokenModelConfig,
+  type PresetName,
+  parseTokenModelConfig,
+  presetConfig,
+  presets,
+  type TokenModelConfig,
+} from './config';
+export { forwardGraph, stepGraph } from './graphs';
+export { forward, type Parameters, type PlaceInputs, step, tokenModelWeights } from './model';
+export { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
+export { PlaceKind, placeMask, ropeTables } from './positions';
+export { createTokenModel, GroupTokenModel, type TokenModelOptions } from './token-model';

@@ -1,0 +1,165 @@
+import {
+  type Backend,
+  type CallOptions,
+  DetailFlowError,
+  type Executable,
+  type State,
+  Tensor,
+  type TokenModel,
+  type TokenSession,
+  validateWeights,
+  type Weights,
+} from '@detailflow/core';
+import type { TokenModelConfig } from './config';
+import { stepGraph } from './graphs';
+import { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
+import { PlaceKind } from './positions';
+
+export interface TokenModelOptions {
+  readonly config: TokenModelConfig;
+  readonly weights: Weights;
+  readonly backend: Backend;
+  /** Where the weights come from, for messages. */
+  readonly file?: string;
+}
+
+/** Loads an AR model. It is compiled when the first sequence begins. */
+export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
+  return new GroupTokenModel(options);
+}
+
+/** The group-parallel transformer with an exact KV cache. Source: docs/method.md section 4. */
+export class GroupTokenModel implements TokenModel {
+  readonly config: TokenModelConfig;
+  readonly #backend: Backend;
+  readonly #weights: Weights;
+  #executable: Promise<Executable> | undefined;
+  #disposed = false;
+
+  /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
+  constructor({ config, weights, backend, file }: TokenModelOptions) {
+    validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
+    this.config = config;
+    this.#backend = backend;
+    this.#weights = weights;
+  }
+
+  get tokens(): number {
+    return this.config.tokens;
+  }
+
+  get groupSize(): number {
+    return this.config.groupSize;
+  }
+
+  get causalTokens(): number {
+    return this.config.causalTokens;
+  }
+
+  get vocabularySize(): number {
+    return this.config.vocabularySize;
+  }
+
+  get classes(): number {
+    return this.config.classes;
+  }
+
+  get unconditionalLabel(): number {
+    return this.config.classes;
+  }
+
+  async begin(labels: readonly number[], { signal }: CallOptions = {}): Promise<TokenSession> {
+    signal?.throwIfAborted();
+    if (this.#disposed) throw new DetailFlowError('closed', 'the model is disposed');
+    const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label > this.classes);
+    if (labels.length === 0 || wrong !== undefined) {
+      throw new DetailFlowError('invalid-argument', `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`);
+    }
+    this.#executable ??= this.#backend.compile(stepGraph(this.config), this.#weights);
+    const executable = await this.#executable;
+    const state = await executable.createState({ batch: labels.length });
+    return new CachedSession(this.config, executable, state, Int32Array.from(labels));
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await (await this.#executable)?.dispose();
+    this.#executable = undefined;
+  }
+}
+
+class CachedSession implements TokenSession {
+  readonly #config: TokenModelConfig;
+  readonly #executable: Executable;
+  readonly #state: State;
+  readonly #labels: Int32Array;
+  #position = 0;
+  /** Whether logits for the next tokens have been handed out. */
+  #predicted = false;
+
+  constructor(config: TokenModelConfig, executable: Executable, state: State, labels: Int32Array) {
+    this.#config = config;
+    this.#executable = executable;
+    this.#state = state;
+    this.#labels = labels;
+  }
+
+  get position(): number {
+    return this.#position;
+  }
+
+  get nextCount(): number {
+    const { tokens, causalTokens, groupSize } = this.#config;
+    if (this.#position >= tokens) return 0;
+    return this.#position < causalTokens ? 1 : groupSize;
+  }
+
+  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor> {
+    signal?.throwIfAborted();
+    this.#take(chosen);
+    const count = this.nextCount;
+    if (count === 0) throw new DetailFlowError('invalid-argument', 'the sequences are complete');
+    const { ids, kinds } = this.#places(chosen, count);
+    const positions = Int32Array.from({ length: count }, (_, i) => this.#position + i);
+    const { logits } = await this.#executable.run(
+      {
+        ids: new Tensor('int32', ids, [this.#labels.length, count]),
+        kinds: new Tensor('int32', kinds, [count]),
+        positions: new Tensor('int32', positions, [count]),
+      },
+      { state: this.#state, signal },
+    );
+    this.#predicted = true;
+    return logits;
+  }
+
+  async dispose(): Promise<void> {
+    await this.#state.dispose();
+  }
+
+  /** Checks the tokens chosen for the last prediction and moves on past them. */
+  #take(chosen: Int32Array | undefined): void {
+    const rows = this.#labels.length;
+    const expected = this.#predicted ? rows * this.nextCount : 0;
+    if ((chosen?.length ?? 0) !== expected) {
+      throw new DetailFlowError('invalid-argument', `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`);
+    }
+    const limit = this.#config.vocabularySize;
+    const wrong = chosen?.find((token) => token < 0 || token >= limit);
+    if (wrong !== undefined) throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
+    if (this.#predicted) this.#position += this.nextCount;
+  }
+
+  /**
+   * What the next places are fed with: the class first, then the last token alone, then once [the last causal token ;
+   * the special embeddings], then the tokens of the last group.
+   */
+  #places(chosen: Int32Array | undefined, count: number): { ids: Int32Array; kinds: Int32Array } {
+    if (!chosen) return { ids: this.#labels, kinds: Int32Array.of(PlaceKind.class) };
+    const rows = this.#labels.length;
+    if (chosen.length === rows * count) return { ids: chosen, kinds: new Int32Array(count).fill(PlaceKind.token) };
+    const ids = Int32Array.from({ length: rows * count }, (_, i) => (i % count === 0 ? chosen[i / count] : (i % count) - 1));
+    const kinds = Int32Array.from({ length: count }, (_, i) => (i === 0 ? PlaceKind.token : PlaceKind.special));
+    return { ids, kinds };
+  }
+}

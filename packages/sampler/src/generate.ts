@@ -1,0 +1,183 @@
+import {
+  type CallOptions,
+  DetailFlowError,
+  exponentialNoise,
+  type ImageTokenizer,
+  type Picture,
+  pictureFromPixels,
+  Tensor,
+  type TokenModel,
+} from '@detailflow/core';
+import { type ChoiceOptions, checkChoiceOptions, drawToken, filterLogits, mostLikelyToken, softmax } from './choose-token';
+import { type GuidanceOptions, guidanceScale, guide, needsGuidance } from './guidance';
+
+export interface SampleOptions extends CallOptions, Partial<ChoiceOptions>, Partial<GuidanceOptions> {
+  readonly model: TokenModel;
+  /** One class number for each image; `model.unconditionalLabel` for none. */
+  readonly labels: readonly number[];
+  /** Image i uses seed + i, or seeds given one by one. Default 0. */
+  readonly seed?: number | readonly number[];
+  /** Always take the most likely token; temperature, top-k, top-p and seed then do not matter. */
+  readonly greedy?: boolean;
+  /** Stop after this many tokens, or the end of their group. */
+  readonly tokens?: number;
+  /** int32 [B, k]: first tokens to continue from. */
+  readonly prefix?: Tensor;
+  /** float32 [B, N, V]: Exp(1) draws to use instead of the seed's. */
+  readonly noise?: Tensor;
+}
+
+export interface GenerateOptions extends SampleOptions {
+  readonly tokenizer: ImageTokenizer;
+}
+
+/** The state of a sampling run after a token or a group. */
+export interface SampleStep {
+  /** Tokens known of every image. */
+  readonly count: number;
+  /** Tokens there will be. */
+  readonly total: number;
+  /** The tokens so far: int32 [B, count]. */
+  tokens(): Promise<Tensor>;
+}
+
+/** The state of a generation after a token or a group; pictures are decoded only when asked for. */
+export interface GenerationStep extends SampleStep {
+  /** Side in pixels of a picture of these tokens. */
+  readonly resolution: number;
+  /** float32 [B, 3, R, R], at `resolution` or at `size`. */
+  pixels(options?: { size?: number }): Promise<Tensor>;
+  /** One picture, the first unless said. */
+  image(index?: number, options?: { size?: number }): Promise<Picture>;
+}
+
+/**
+ * Draws pictures, coarse to fine. Yields after every token or group; leave the loop or abort `signal` to stop. The
+ * same seed gives the same picture whatever batch it is part of.
+ * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
+ */
+export async function* generate(options: GenerateOptions): AsyncGenerator<GenerationStep, void, void> {
+  const { tokenizer, model, signal } = options;
+  if (tokenizer.tokens !== model.tokens || tokenizer.codebookSize !== model.vocabularySize) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the tokenizer has ${tokenizer.tokens} tokens of ${tokenizer.codebookSize} codes, the AR model ${model.tokens} of ${model.vocabularySize}: they do not belong together`,
+    );
+  }
+  for await (const step of sampleTokens(options)) {
+    const pixels = async ({ size }: { size?: number } = {}) => tokenizer.decode(await step.tokens(), { size, signal });
+    yield {
+      ...step,
+      resolution: tokenizer.resolution(step.count),
+      pixels,
+      image: async (index = 0, size = {}) => pictureFromPixels(await pixels(size), index),
+    };
+  }
+}
+
+/**
+ * Samples token sequences without decoding them. Source: docs/method.md section 4.
+ * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
+ */
+export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
+  const { model, labels, signal, greedy = false } = options;
+  const choice: ChoiceOptions = { temperature: options.temperature ?? 1, topK: options.topK ?? 0, topP: options.topP ?? 1 };
+  const guidance: GuidanceOptions = { cfg: options.cfg ?? 1.5, gradualCfg: options.gradualCfg ?? false };
+  checkChoiceOptions(choice);
+  if (!Number.isFinite(guidance.cfg) || guidance.cfg < 0) {
+    throw new DetailFlowError('invalid-argument', `cfg is ${guidance.cfg}; give a number from 0, 1 for none`);
+  }
+  const total = lastPosition(options.tokens ?? model.tokens, model);
+  const given = checkPrefix(options);
+  const noiseOf = noiseSource(options);
+
+  const guided = needsGuidance(guidance);
+  const rows = guided ? [...labels, ...labels.map(() => model.unconditionalLabel)] : labels;
+  const tokens = new Int32Array(labels.length * model.tokens);
+  const row = new Float32Array(model.vocabularySize);
+  const session = await model.begin(rows, { signal });
+  try {
+    let chosen: Int32Array | undefined;
+    for (let position = 0; position < total; ) {
+      signal?.throwIfAborted();
+      const count = position < model.causalTokens ? 1 : model.groupSize;
+      const logits = (await session.predict(chosen, { signal })).data as Float32Array;
+      const scale = guidanceScale(position, model, guidance);
+      chosen = new Int32Array(rows.length * count);
+      for (let image = 0; image < labels.length; image++) {
+        for (let k = 0; k < count; k++) {
+          const token = pick(image, position + k, image * count + k);
+          tokens[image * model.tokens + position + k] = token;
+          chosen[image * count + k] = token;
+          if (guided) chosen[(labels.length + image) * count + k] = token;
+        }
+      }
+      position += count;
+      if (position > given) yield snapshot(tokens, labels.length, position, total);
+
+      function pick(image: number, place: number, at: number): number {
+        if (place < given) return (options.prefix as Tensor).data[image * given + place] as number;
+        const size = model.vocabularySize;
+        const own = logits.subarray(at * size, (at + 1) * size);
+        if (guided) {
+          const other = (labels.length * count + at) * size;
+          guide(own, logits.subarray(other, other + size), scale, row);
+        } else row.set(own);
+        return greedy ? mostLikelyToken(row) : drawToken(softmax(filterLogits(row, choice)), noiseOf(image, place));
+      }
+    }
+  } finally {
+    await session.dispose();
+  }
+}
+
+/** Where a run of `tokens` tokens ends: groups are never cut. */
+function lastPosition(tokens: number, { tokens: all, causalTokens, groupSize }: TokenModel): number {
+  if (!Number.isInteger(tokens) || tokens < 1 || tokens > all) {
+    throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${all}`);
+  }
+  return tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
+}
+
+function checkPrefix({ prefix, labels, model }: SampleOptions): number {
+  if (!prefix) return 0;
+  const [batch, count] = prefix.dims;
+  const codes = prefix.data as Int32Array;
+  const fits = prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= model.tokens;
+  if (!fits || codes.some((code) => code < 0 || code >= model.vocabularySize)) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `prefix is ${prefix.type} [${prefix.dims}]; give int32 [${labels.length}, up to ${model.tokens}] of codes 0..${model.vocabularySize - 1}`,
+    );
+  }
+  return count;
+}
+
+/** The noise of one token: from the tensor given, or drawn from the image's seed. */
+function noiseSource({ noise, seed = 0, labels, model }: SampleOptions): (image: number, place: number) => Float32Array {
+  const { tokens, vocabularySize: size } = model;
+  if (noise) {
+    if (noise.type !== 'float32' || noise.dims.join() !== [labels.length, tokens, size].join()) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `noise is ${noise.type} [${noise.dims}]; give float32 [${labels.length}, ${tokens}, ${size}]`,
+      );
+    }
+    const draws = noise.data as Float32Array;
+    if (!draws.every((e) => e > 0)) throw new DetailFlowError('invalid-argument', 'noise holds numbers that are not above 0');
+    return (image, place) => draws.subarray((image * tokens + place) * size, (image * tokens + place + 1) * size);
+  }
+  const seeds = typeof seed === 'number' ? labels.map((_, i) => seed + i) : seed;
+  if (seeds.length !== labels.length || !seeds.every((value) => Number.isSafeInteger(value) && value >= 0)) {
+    throw new DetailFlowError('invalid-argument', `seed is ${seed}; give a whole number from 0, or one for each of the ${labels.length} images`);
+  }
+  const out = new Float32Array(size);
+  return (image, position) => exponentialNoise({ seed: seeds[image], position, count: size, out });
+}
+
+function snapshot(tokens: Int32Array, batch: number, count: number, total: number): SampleStep {
+  const width = tokens.length / batch;
+  const copy = new Int32Array(batch * count);
+  for (let b = 0; b < batch; b++) copy.set(tokens.subarray(b * width, b * width + count), b * count);
+  return { count, total, tokens: async () => new Tensor('int32', copy.slice(), [batch, count]) };
+}
