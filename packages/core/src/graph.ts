@@ -118,6 +118,11 @@ export class GraphBuilder {
 
   /** @internal */
   finish(outputs: Readonly<Record<string, Value>>): Graph {
+    for (const name of Object.keys(outputs)) {
+      if (this.#inputs.has(name)) {
+        throw new DetailFlowError('invalid-argument', `"${name}" is both an input and an output: name them apart`);
+      }
+    }
     const states = new Map<string, StatePair>();
     for (const [name, { before, after }] of this.#states) {
       if (!after) throw new DetailFlowError('invalid-argument', `the state "${name}" is never updated`);

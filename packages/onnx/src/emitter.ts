@@ -31,13 +31,13 @@ export class Emitter {
     attributes: readonly AttributeProto[] = [],
     domain = '',
   ): string[] {
-    const output = Array.from({ length: outputs }, () => `t${this.#count++}`);
+    const output = Array.from({ length: outputs }, () => `%${this.#count++}`);
     this.nodes.push({ opType, input, output, domain, attribute: attributes });
     return output;
   }
 
   constant(data: TypedData, dims: readonly number[], dtype: DType): string {
-    const name = `c${this.#count++}`;
+    const name = `%${this.#count++}`;
     const typed = dtype === 'f32' ? Float32Array.from(data) : dtype === 'i32' ? Int32Array.from(data) : Uint8Array.from(data);
     const dataType = { f32: ELEMENT.float, i32: ELEMENT.int32, bool: ELEMENT.bool }[dtype];
     this.initializers.push({ name, dims, dataType, rawData: new Uint8Array(typed.buffer) });
@@ -47,7 +47,7 @@ export class Emitter {
   /** A one-dimensional int64 constant; equal ones are shared. */
   int64(values: readonly number[]): string {
     return this.#once(`int64 ${values.join()}`, () => {
-      const name = `c${this.#count++}`;
+      const name = `%${this.#count++}`;
       const data = BigInt64Array.from(values, BigInt);
       this.initializers.push({
         name,

@@ -1,4 +1,4 @@
-import { type Dim, extent, sameDim, type Shape, type Value } from '@detailflow/core';
+import { type Dim, extent, sameDim, type Value } from '@detailflow/core';
 import type { Emitter } from './emitter';
 import { attribute, ELEMENT } from './proto';
 
@@ -43,20 +43,18 @@ const matmul: Rule = (value, inputs, { emitter, dialect }) => {
   return emitter.node('MatMul', operands);
 };
 
-const reshape: Rule = (value, [x], { emitter }) =>
-  emitter.node('Reshape', [x, reshapeTarget(value.inputs[0].shape, value.shape, emitter)]);
+/** 0 copies an extent and one -1 is inferred; only where that does not suffice is the shape computed. */
+const reshape: Rule = (value, [x], { emitter }) => {
+  const [from, to] = [value.inputs[0].shape, value.shape];
+  const unknown = to.filter((dim, axis) => typeof dim !== 'number' && !isCopied(dim, from[axis]));
+  if (to.includes(0) || unknown.length > 1) {
+    return emitter.node('Reshape', [x, emitter.shape(to)], [attribute.int('allowzero', 1)]);
+  }
+  const target = to.map((dim, axis) => (typeof dim === 'number' ? dim : isCopied(dim, from[axis]) ? 0 : -1));
+  return emitter.node('Reshape', [x, emitter.int64(target)]);
+};
 
-/** 0 copies an extent, one -1 is inferred; only where that does not suffice is the shape computed. */
-function reshapeTarget(from: Shape, to: Shape, emitter: Emitter): string {
-  let unknown = 0;
-  const target = to.map((dim, axis) => {
-    if (typeof dim === 'number') return dim;
-    if (axis < from.length && sameDim(dim, from[axis])) return 0;
-    unknown++;
-    return -1;
-  });
-  return unknown > 1 || (unknown === 1 && target.includes(0) && to.includes(0)) ? emitter.shape(to) : emitter.int64(target);
-}
+const isCopied = (dim: Dim, from: Dim | undefined): boolean => from !== undefined && sameDim(dim, from);
 
 const sliceAlong = (emitter: Emitter, x: string, axis: number, start: string, end: string): string =>
   emitter.node('Slice', [x, start, end, emitter.int64([axis])]);

@@ -1,0 +1,14 @@
+import { createNodeBackend } from '@detailflow/backend-node';
+import type { Backend } from '@detailflow/core';
+import { checkConformance, conformanceCases } from '@detailflow/core/conformance';
+import { afterAll, beforeAll, test } from 'vitest';
+
+let backend: Backend;
+beforeAll(async () => {
+  backend = await createNodeBackend({ device: 'cpu', threads: 1 });
+});
+afterAll(() => backend.close());
+
+test.each(conformanceCases)('$name', async (one) => {
+  await checkConformance(backend, one);
+});

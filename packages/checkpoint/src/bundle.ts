@@ -1,0 +1,46 @@
+import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
+import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
+import { readJsonConfig } from './config-files';
+import type { FileTree } from './file-tree';
+
+/** An open bundle. Weights are read when asked for; call `close` when done. */
+export interface Bundle {
+  readonly card: BundleCard;
+  readonly tokenizer: Weights;
+  /** Absent in bundles that hold a tokenizer only. */
+  readonly ar?: Weights;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a bundle: a folder with config.json, tokenizer.safetensors and, where it generates, ar.safetensors.
+ * @throws DetailFlowError `format`, `unsupported` (later version), `dtype`, `limit`, `io`; each names file and reason
+ */
+export async function readBundle(tree: FileTree): Promise<Bundle> {
+  if (!(await tree.exists(bundleFiles.card))) {
+    throw new DetailFlowError('io', 'there is no config.json; give the folder of a bundle', {
+      file: tree.name,
+    });
+  }
+  const card = parseBundleCard(
+    await readJsonConfig(tree, bundleFiles.card),
+    `${tree.name}/${bundleFiles.card}`,
+  );
+  const sources: ByteSource[] = [];
+  const close = async () => {
+    await Promise.all(sources.map((source) => source.close?.()));
+  };
+  const open = async (path: string) => {
+    const source = await tree.open(path);
+    sources.push(source);
+    return readSafetensors(source);
+  };
+  try {
+    const tokenizer = await open(card.tokenizer.weights);
+    const ar = card.ar && (await open(card.ar.weights));
+    return { card, tokenizer, ar, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}

@@ -1,0 +1,20 @@
+export { type Bundle, readBundle } from './bundle';
+export { type BundleCard, parseBundleCard } from './bundle-card';
+export type { ConfigObject } from './config-files';
+export { checkTreePath, type FileTree, fileTree } from './file-tree';
+export {
+  type OfficialCheckpoint,
+  type OfficialKind,
+  type ReadOfficialOptions,
+  readOfficialFolder,
+} from './official-folder';
+export { PickleGlobal, PickleObject, type PickleValue } from './pickle';
+export {
+  plainValue,
+  type ReadTorchOptions,
+  readTorchCheckpoint,
+  stateDict,
+  type TorchCheckpoint,
+} from './torch-checkpoint';
+export type { TorchValue } from './torch-globals';
+export { TorchStorage, TorchTensor } from './torch-tensor';

@@ -1,0 +1,109 @@
+import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
+import { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
+import type { FileTree } from './file-tree';
+import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { withoutPart, withoutPrefixes } from './weight-names';
+
+export type OfficialKind = 'tokenizer' | 'ar';
+
+export interface ReadOfficialOptions {
+  /**
+   * The weights, as a path inside the folder: `checkpoints/0050000.pt` or `ema.safetensors`. Without it the newest
+   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors).
+   */
+  readonly weights?: string;
+  /** Which state dict of a .pt file: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none. */
+  readonly key?: 'model' | 'ema';
+  readonly signal?: AbortSignal;
+}
+
+/** One half of an official checkpoint. Weights are read when asked for; call `close` when done. */
+export interface OfficialCheckpoint {
+  readonly kind: OfficialKind;
+  /** The file the weights lie in. */
+  readonly file: string;
+  /** config.json: the model's arguments. */
+  readonly config: ConfigObject;
+  /** config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. */
+  readonly args?: ConfigObject;
+  /** siglip2_vision.json: sizes of the two towers, where the folder has it. */
+  readonly vision?: ConfigObject;
+  /** Names of the official state dict, without wrapper prefixes and without the frozen `repa_model.*`. */
+  readonly weights: Weights;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a folder as the official training scripts leave it: config.json, config.yaml, checkpoints/NNNNNNN.pt.
+ * The frozen features `repa_model.*` are left out and never read.
+ * @throws DetailFlowError `format`, `weights`, `limit`, `io`; each names file and reason
+ */
+export async function readOfficialFolder(
+  tree: FileTree,
+  kind: OfficialKind,
+  options: ReadOfficialOptions = {},
+): Promise<OfficialCheckpoint> {
+  if (!(await tree.exists('config.json'))) {
+    throw new DetailFlowError(
+      'io',
+      'there is no config.json; give the folder that holds config.json and checkpoints/',
+      { file: tree.name },
+    );
+  }
+  const config = await readJsonConfig(tree, 'config.json');
+  const yaml = (await tree.exists('config.yaml')) ? await readYamlConfig(tree, 'config.yaml') : undefined;
+  const hasVision = await tree.exists('siglip2_vision.json');
+  const vision = hasVision ? await readJsonConfig(tree, 'siglip2_vision.json') : undefined;
+  options.signal?.throwIfAborted();
+
+  const source = await tree.open(options.weights ?? (await findWeights(tree, kind)));
+  const close = async () => source.close?.();
+  try {
+    const { weights, args } = await openWeights(source, kind, options);
+    if (weights.size === 0)
+      throw new DetailFlowError('weights', 'it holds no weights', { file: source.name });
+    return { kind, file: source.name, config, args: yaml ?? args, vision, weights, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openWeights(
+  source: ByteSource,
+  kind: OfficialKind,
+  { key, signal }: ReadOfficialOptions,
+): Promise<{ weights: Weights; args?: ConfigObject }> {
+  const skipped = 'repa_model.';
+  if (source.name.endsWith('.safetensors')) {
+    const weights = withoutPrefixes((await readSafetensors(source)).values(), source.name);
+    return { weights: withoutPart(weights, skipped) };
+  }
+  const checkpoint = await readTorchCheckpoint(source, { signal });
+  const { root } = checkpoint;
+  const chosen =
+    key ?? (kind === 'ar' && root instanceof Map && root.get('ema') instanceof Map ? 'ema' : 'model');
+  const weights = withoutPart(stateDict(checkpoint, chosen), skipped);
+  const args = root instanceof Map ? root.get('args') : undefined;
+  if (args === undefined || args === null) return { weights };
+  return { weights, args: configObject(plainValue(checkpoint, args), source.name, 'args') };
+}
+
+async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> {
+  const names = await tree.list('checkpoints');
+  const numbered = names.filter((name) => /^\d+\.pt$/.test(name));
+  const steps = (name: string) => BigInt(name.slice(0, -3));
+  const newest = numbered.reduce<string | undefined>(
+    (best, name) => (best === undefined || steps(name) >= steps(best) ? name : best),
+    undefined,
+  );
+  if (newest !== undefined) return `checkpoints/${newest}`;
+  const single = kind === 'ar' ? ['ema.safetensors', 'model.safetensors'] : ['model.safetensors'];
+  for (const name of single) if (await tree.exists(name)) return name;
+  throw new DetailFlowError(
+    'io',
+    `there are no weights: neither checkpoints/<steps>.pt nor ${single.join(' nor ')}; ` +
+      'name another file with the option weights',
+    { file: tree.name },
+  );
+}

@@ -1,0 +1,204 @@
+import { type ByteSource, DetailFlowError, storageBytes, type Weight, type Weights } from '@detailflow/core';
+import { PickleObject, unpickle } from './pickle';
+import { isForeignStorage, storageDType, type TorchValue, torchGlobals } from './torch-globals';
+import { TorchStorage, TorchTensor } from './torch-tensor';
+import { withoutPrefixes } from './weight-names';
+import { readZip, type ZipEntry } from './zip';
+
+export interface TorchCheckpoint {
+  /** Name of the file, for messages. */
+  readonly file: string;
+  /** What was given to torch.save. Tensors in it are not read yet. */
+  readonly root: TorchValue;
+}
+
+export interface ReadTorchOptions {
+  /** Largest pickle that is interpreted, in bytes; 64 MB unless told. Tensor data does not count. */
+  readonly maxPickleBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Opens what `torch.save` wrote (the zip format, torch 1.6 and later) without running any of it: the pickle is
+ * interpreted as data, with a short list of names it may use. Tensors stay on disk until they are read; keep the
+ * source open for as long.
+ * @throws DetailFlowError `format` for damaged, compressed, encrypted or hostile files and for names outside the
+ * list; `dtype` for storages of unsupported types; `limit`; `io`
+ */
+export async function readTorchCheckpoint(
+  source: ByteSource,
+  options: ReadTorchOptions = {},
+): Promise<TorchCheckpoint> {
+  const { maxPickleBytes = 64 * 2 ** 20, signal } = options;
+  const file = source.name;
+  const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });
+  await refuseOtherFormats(source, fail);
+  signal?.throwIfAborted();
+  const members = await readZip(source);
+  signal?.throwIfAborted();
+
+  const tops = new Set([...members.keys()].map((name) => name.slice(0, name.indexOf('/') + 1)));
+  const [top = ''] = tops;
+  if (tops.size !== 1 || top === '') {
+    throw fail('not a torch checkpoint: its members do not lie in one folder');
+  }
+  const pickle = members.get(`${top}data.pkl`);
+  if (pickle === undefined) throw fail('not a torch checkpoint: it has no data.pkl');
+  if (members.has(`${top}constants.pkl`)) {
+    throw fail('this is a TorchScript program, not a checkpoint; save the state with torch.save');
+  }
+  await checkVersion(source, members, top, fail);
+  if (pickle.size > maxPickleBytes) {
+    throw new DetailFlowError(
+      'limit',
+      `the pickle has ${pickle.size} bytes; at most ${maxPickleBytes} are read (option maxPickleBytes)`,
+      { file, entry: pickle.name },
+    );
+  }
+  const bytes = await source.read(pickle.offset, pickle.size);
+  signal?.throwIfAborted();
+  const root = unpickle(bytes, {
+    file,
+    entry: pickle.name,
+    globals: torchGlobals(file, pickle.name),
+    persistent: (id) => findStorage(id, source, members, top),
+  });
+  return { file, root };
+}
+
+/**
+ * The tensors that lie under `key` of a checkpoint (`model`, `ema`), as weights by name. The prefixes `module.`
+ * and `_orig_mod.` that DistributedDataParallel and torch.compile leave are taken off.
+ * @throws DetailFlowError `weights` when there is no such key or two names become one, `format` when it holds
+ * something that is no tensor
+ */
+export function stateDict(checkpoint: TorchCheckpoint, key: string): Weights {
+  const { file, root } = checkpoint;
+  const found = root instanceof Map ? root.get(key) : undefined;
+  if (!(found instanceof Map)) {
+    const keys = root instanceof Map ? [...root.keys()].slice(0, 20).join(', ') : 'none';
+    throw new DetailFlowError('weights', `there is no state dict "${key}" (keys: ${keys})`, { file });
+  }
+  const weights: Weight[] = [];
+  for (const [name, value] of found) {
+    if (typeof name !== 'string' || !(value instanceof TorchTensor)) {
+      throw new DetailFlowError('format', 'a state dict must hold named tensors only', {
+        file,
+        entry: `${key}.${String(name)}`,
+      });
+    }
+    const { dtype, shape, location } = value;
+    weights.push({ name, dtype, shape, location, read: () => value.read() });
+  }
+  return withoutPrefixes(weights, file);
+}
+
+const maxPlainDepth = 32;
+const maxPlainValues = 100_000;
+
+/**
+ * A part of a checkpoint as JSON-like data: Namespaces and dicts become objects, tuples arrays, large integers
+ * numbers. For the arguments of a training run.
+ * @throws DetailFlowError `format` for tensors, bytes and classes, `limit` for deep or endless structures
+ */
+export function plainValue(checkpoint: TorchCheckpoint, value: TorchValue): unknown {
+  let values = 0;
+  const details = { file: checkpoint.file };
+  const walk = (item: TorchValue, depth: number): unknown => {
+    if (depth > maxPlainDepth || ++values > maxPlainValues) {
+      const most = `${maxPlainDepth} levels and ${maxPlainValues} values`;
+      throw new DetailFlowError('limit', `the arguments exceed ${most}`, details);
+    }
+    if (typeof item === 'bigint') return Number(item);
+    if (item === null || typeof item !== 'object') return item;
+    if (Array.isArray(item)) return item.map((part) => walk(part, depth + 1));
+    const entries = item instanceof PickleObject ? item.attributes : item instanceof Map ? item : undefined;
+    if (entries === undefined) {
+      throw new DetailFlowError('format', 'the arguments hold something that is no plain value', details);
+    }
+    return Object.fromEntries([...entries].map(([key, part]) => [String(key), walk(part, depth + 1)]));
+  };
+  return walk(value, 0);
+}
+
+type Fail = (reason: string, entry?: string) => DetailFlowError;
+
+async function refuseOtherFormats(source: ByteSource, fail: Fail): Promise<void> {
+  const [a, b, c] = await source.read(0, Math.min(3, source.size));
+  if (a === 0x80 && b <= 5) {
+    throw fail(
+      'this is the format of torch before 1.6, which is not supported; ' +
+        'load it in Python with weights_only=True and save it again with a current torch',
+    );
+  }
+  if (a === 0x1f && b === 0x8b && c === 8) throw fail('it is compressed with gzip; unpack it first');
+}
+
+async function checkVersion(
+  source: ByteSource,
+  members: ReadonlyMap<string, ZipEntry>,
+  top: string,
+  fail: Fail,
+): Promise<void> {
+  const text = async (entry: ZipEntry) => {
+    if (entry.size > 64) throw fail('this member should be a short text', entry.name);
+    return new TextDecoder().decode(await source.read(entry.offset, entry.size)).trim();
+  };
+  const version = members.get(`${top}version`);
+  if (version === undefined) throw fail('not a torch checkpoint: it has no version');
+  const stated = await text(version);
+  if (!/^([1-9]|10)$/.test(stated)) {
+    throw fail(`format version ${JSON.stringify(stated)} is not known (1 to 10 are)`, version.name);
+  }
+  const order = members.get(`${top}byteorder`);
+  if (order !== undefined && (await text(order)) !== 'little') {
+    throw fail('it was saved on a big-endian machine; save it again on a little-endian one', order.name);
+  }
+}
+
+function findStorage(
+  id: TorchValue,
+  source: ByteSource,
+  members: ReadonlyMap<string, ZipEntry>,
+  top: string,
+): TorchStorage {
+  const file = source.name;
+  const entry = `${top}data.pkl`;
+  if (!Array.isArray(id) || id.length !== 5 || id[0] !== 'storage') {
+    throw new DetailFlowError('format', 'a persistent id is not that of a storage', { file, entry });
+  }
+  const [, type, key, , count] = id;
+  if (isForeignStorage(type)) {
+    throw new DetailFlowError(
+      'dtype',
+      `${type.name} is not supported; convert its tensors to float or integer ones before saving`,
+      { file, entry },
+    );
+  }
+  const dtype = storageDType(type);
+  if (dtype === undefined || typeof key !== 'string' || typeof count !== 'number') {
+    throw new DetailFlowError('format', 'the persistent id of a storage is damaged', { file, entry });
+  }
+  if (!Number.isSafeInteger(count) || count < 0) {
+    throw new DetailFlowError('format', `a storage claims ${count} elements`, { file, entry });
+  }
+  const member = members.get(`${top}data/${key}`);
+  if (member === undefined) {
+    throw new DetailFlowError('format', `the storage ${JSON.stringify(key.slice(0, 100))} is missing`, {
+      file,
+      entry,
+    });
+  }
+  const bytes = count * storageBytes[dtype];
+  if (bytes !== member.size) {
+    throw new DetailFlowError(
+      'format',
+      `a storage of ${count} ${dtype} takes ${bytes} bytes, not ${member.size}`,
+      {
+        file,
+        entry: member.name,
+      },
+    );
+  }
+  return new TorchStorage(source, member.name, dtype, member.offset, count);
+}

@@ -1,0 +1,27 @@
+import { DetailFlowError, type Weight, type Weights } from '@detailflow/core';
+
+/**
+ * Weights by name, without the prefixes `module.` and `_orig_mod.` that training wrappers put before names.
+ * @throws DetailFlowError `weights` when two names become the same
+ */
+export function withoutPrefixes(weights: Iterable<Weight>, file: string): Weights {
+  const result = new Map<string, Weight>();
+  for (const weight of weights) {
+    const name = weight.name.replace(/^(?:module\.|_orig_mod\.)+/, '');
+    if (result.has(name)) {
+      throw new DetailFlowError(
+        'weights',
+        'two weights have this name once the prefixes module. and _orig_mod. are taken off',
+        { file, entry: name },
+      );
+    }
+    const { dtype, shape, location } = weight;
+    result.set(name, { name, dtype, shape, location, read: () => weight.read() });
+  }
+  return result;
+}
+
+/** The weights whose names do not begin with `prefix`. */
+export function withoutPart(weights: Weights, prefix: string): Weights {
+  return new Map([...weights].filter(([name]) => !name.startsWith(prefix)));
+}

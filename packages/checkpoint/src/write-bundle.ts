@@ -1,0 +1,231 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { DetailFlowError, encodeSafetensors, type Weight, type Weights } from '@detailflow/core';
+import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
+import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
+import { convertedChunks, type FloatStorage, storedDType } from './convert-floats';
+import { ioError, openFolder } from './node-files';
+
+/** What goes into one half of a bundle. */
+export interface BundlePart {
+  readonly config: ConfigObject;
+  readonly weights: Weights;
+}
+
+/** What goes into a bundle: the card without what follows from the rest, and the two halves. */
+export interface BundleContents
+  extends Pick<BundleCard, 'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'recipe'> {
+  readonly tokenizer: BundlePart;
+  readonly ar?: BundlePart;
+}
+
+export interface WriteBundleOptions {
+  /** Storage of float weights: 'f32' (the default; maps straight into memory) or 'f16' (half the size, rounded). */
+  readonly dtype?: FloatStorage;
+  /** Replace a bundle that is already there. Anything else at that path is never replaced. */
+  readonly overwrite?: boolean;
+  /** Stops writing; the reason is thrown, and nothing is left behind. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
+}
+
+/**
+ * Writes a bundle folder, all of it or nothing: the files are written beside the target, forced to disk, and moved
+ * into place at the end. Whatever fails before that, the target stays as it was. Tensors are copied one at a time.
+ * Should the process be killed, a folder `.NAME.new-*` may be left beside the target; with `overwrite`, if killed
+ * between the two moves, the earlier bundle is kept whole as `.NAME.old-*`.
+ * @returns the card written
+ * @throws DetailFlowError `io` (target exists, disk full, ...), `weights`, `invalid-argument`, `format` (card);
+ * `signal.reason` when aborted
+ */
+export async function writeBundle(
+  path: string,
+  contents: BundleContents,
+  options: WriteBundleOptions = {},
+): Promise<BundleCard> {
+  const target = resolve(path);
+  const { card, text } = makeCard(contents, join(path, bundleFiles.card));
+  await refuseTarget(target, path, options.overwrite === true);
+  options.signal?.throwIfAborted();
+
+  const id = randomBytes(6).toString('hex');
+  const beside = (what: string) => join(dirname(target), `.${basename(target)}.${what}-${id}`);
+  const fresh = beside('new');
+  await mkdir(fresh).catch((cause) => {
+    throw ioError('a folder cannot be made beside the bundle', path, cause);
+  });
+  try {
+    await writeFiles(fresh, contents, text, options);
+    await syncFolder(fresh);
+    options.signal?.throwIfAborted();
+    await moveIntoPlace(fresh, target, beside('old'), path, options.overwrite === true);
+  } catch (error) {
+    await rm(fresh, { recursive: true, force: true });
+    if (DetailFlowError.isInstance(error) || error === options.signal?.reason) throw error;
+    throw ioError('the bundle could not be written', path, error);
+  }
+  await syncFolder(dirname(target));
+  return card;
+}
+
+function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
+  const { name, description, license, attribution, classNames, recipe, tokenizer, ar } = contents;
+  const draft: BundleCard = {
+    format: 'detailflow',
+    version: 1,
+    name,
+    description,
+    license,
+    attribution,
+    classNames,
+    recipe,
+    tokenizer: { config: tokenizer.config, weights: bundleFiles.tokenizer },
+    ar: ar && { config: ar.config, weights: bundleFiles.ar },
+  };
+  let text: string;
+  try {
+    text = `${JSON.stringify(draft, undefined, 2)}\n`;
+  } catch (cause) {
+    throw new DetailFlowError('invalid-argument', 'the card cannot be written as JSON', { file, cause });
+  }
+  if (Buffer.byteLength(text) > maxConfigBytes) {
+    throw new DetailFlowError('limit', `the card takes more than ${maxConfigBytes} bytes; shorten it`, {
+      file,
+    });
+  }
+  return { card: parseBundleCard(JSON.parse(text), file), text };
+}
+
+async function writeFiles(
+  folder: string,
+  contents: BundleContents,
+  card: string,
+  { dtype = 'f32', signal, onProgress }: WriteBundleOptions,
+): Promise<void> {
+  const files = (['tokenizer', 'ar'] as const).flatMap((part) => {
+    const weights = contents[part]?.weights;
+    return weights === undefined ? [] : [{ name: bundleFiles[part], plan: planWeights(weights, dtype) }];
+  });
+  const total = files.reduce((sum, { plan }) => sum + plan.size, 0);
+  let done = 0;
+  for (const { name, plan } of files) {
+    await writeSynced(join(folder, name), async (write) => {
+      const put = async (bytes: Uint8Array) => {
+        signal?.throwIfAborted();
+        await write(bytes);
+        done += bytes.length;
+        onProgress?.({ done, total, unit: 'bytes' });
+      };
+      await put(plan.header);
+      for (const { entry } of plan.tensors) {
+        signal?.throwIfAborted();
+        for await (const chunk of convertedChunks(entry.weight, dtype)) await put(chunk);
+      }
+    });
+  }
+  await writeSynced(join(folder, bundleFiles.card), (write) => write(new TextEncoder().encode(card)));
+}
+
+function planWeights(weights: Weights, floats: FloatStorage) {
+  const entry = (name: string, weight: Weight) => ({
+    name,
+    dtype: storedDType(weight.dtype, floats),
+    shape: weight.shape,
+    weight,
+  });
+  return encodeSafetensors([...weights].map(([name, weight]) => entry(name, weight)));
+}
+
+async function writeSynced(
+  path: string,
+  fill: (write: (bytes: Uint8Array) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const handle: FileHandle = await open(path, 'wx');
+  try {
+    await fill(async (bytes) => {
+      for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten;
+    });
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function moveIntoPlace(
+  fresh: string,
+  target: string,
+  old: string,
+  path: string,
+  overwrite: boolean,
+): Promise<void> {
+  const earlier = await refuseTarget(target, path, overwrite);
+  if (earlier) await rename(target, old);
+  try {
+    await rename(fresh, target);
+  } catch (cause) {
+    const restored =
+      earlier &&
+      (await rename(old, target).then(
+        () => true,
+        () => false,
+      ));
+    const kept = earlier && !restored ? `; the earlier bundle is kept as ${old}` : '';
+    if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EPERM'].includes((cause as NodeJS.ErrnoException).code ?? '')) {
+      throw new DetailFlowError(
+        'io',
+        `something else was put there while the bundle was being written${kept}; choose another path`,
+        { file: path, cause },
+      );
+    }
+    throw ioError(`the bundle could not be moved into place${kept}`, path, cause);
+  }
+  if (earlier) await rm(old, { recursive: true, force: true });
+}
+
+/** Whether an earlier bundle lies at the target; throws where something lies there that must not be replaced. */
+async function refuseTarget(target: string, path: string, overwrite: boolean): Promise<boolean> {
+  const stats = await lstat(target).catch((cause) => {
+    if (cause.code === 'ENOENT') return undefined;
+    throw ioError('cannot be looked at', path, cause);
+  });
+  if (stats === undefined) return false;
+  if (!overwrite) {
+    throw new DetailFlowError(
+      'io',
+      'it exists already; choose another path, or set overwrite to replace a bundle',
+      {
+        file: path,
+      },
+    );
+  }
+  const known: string[] = Object.values(bundleFiles);
+  const refuse = (reason: string) =>
+    new DetailFlowError(
+      'io',
+      `only a bundle is replaced, and ${reason}; remove it yourself or choose another path`,
+      {
+        file: path,
+      },
+    );
+  if (!stats.isDirectory()) throw refuse('this is no folder');
+  const foreign = (await readdir(target)).find((name) => !known.includes(name));
+  if (foreign !== undefined) throw refuse(`this folder holds ${JSON.stringify(foreign)}`);
+  const tree = await openFolder(target);
+  const card = (await tree.exists(bundleFiles.card))
+    ? await readJsonConfig(tree, bundleFiles.card)
+    : undefined;
+  if (card?.format !== 'detailflow') throw refuse('this folder has no card of one');
+  return true;
+}
+
+/** Forces a folder's entries to disk, where the system can. */
+async function syncFolder(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,2 @@
+export { type ConformanceCase, conformanceCases } from './cases';
+export { checkConformance } from './run-case';
