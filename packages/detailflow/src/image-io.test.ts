@@ -145,7 +145,8 @@ describe('files', () => {
 
   it.each<[string, Parameters<typeof writeNpy>[0], string]>([
     ['bytes', { data: new Uint8Array(12), shape: [3, 2, 2] }, 'dtype'],
-    ['another size', { data: new Float32Array(27), shape: [3, 3, 3] }, 'shape'],
+    ['no images', { data: new Float32Array(0), shape: [0, 3, 2, 2] }, 'shape'],
+    ['oblong images', { data: new Float32Array(18), shape: [3, 2, 3] }, 'shape'],
     ['channels last', { data: new Float32Array(12), shape: [2, 2, 3] }, 'shape'],
     ['an axis too many', { data: new Float32Array(12), shape: [1, 1, 3, 2, 2] }, 'shape'],
     ['values up to 255', { data: new Float32Array(12).fill(255), shape: [3, 2, 2] }, 'format'],
@@ -154,6 +155,12 @@ describe('files', () => {
     const file = at(`${name}.npy`);
     await writeFile(file, writeNpy(array));
     await expect(readImages([file], 2)).rejects.toMatchObject({ code: expected, file });
+  });
+
+  it('arrays keep their own size, but one batch holds one size', async () => {
+    await writeFile(at('larger.npy'), writeNpy({ data: new Float32Array(27), shape: [3, 3, 3] }));
+    expect((await readImages([at('larger.npy')], 2)).dims).toEqual([1, 3, 3, 3]);
+    await expect(readImages([at('grey.png'), at('larger.npy')], 2)).rejects.toMatchObject({ code: 'shape' });
   });
 
   it('stop at an aborted signal and need at least one path', async () => {

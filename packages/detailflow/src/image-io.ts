@@ -66,10 +66,11 @@ export async function readImage(path: string, size: number): Promise<Float32Arra
 }
 
 /**
- * Image files as one batch, in the order given. A `.npy` file (float32, [B, 3, size, size] or [3, size, size]
- * in [-1, 1]) contributes its images as they are; any other file is read by {@link readImage}.
- * @throws DetailFlowError as {@link readImage}; 'invalid-argument' without paths; 'dtype', 'shape' or 'format'
- *   for a .npy file that does not hold such images; the reason of `signal` when it aborts
+ * Image files as one batch, in the order given. A `.npy` file (float32, [B, 3, S, S] or [3, S, S] in [-1, 1])
+ * contributes its images as they are, whatever their side S; any other file is read by {@link readImage}.
+ * @throws DetailFlowError as {@link readImage}; 'invalid-argument' without paths; 'shape' when the images are not
+ *   all of one size; 'dtype', 'shape' or 'format' for a .npy file that does not hold such images; the reason of
+ *   `signal` when it aborts
  */
 export async function readImages(
   paths: readonly string[],
@@ -78,20 +79,28 @@ export async function readImages(
 ): Promise<ImageBatch> {
   checkSize(size);
   if (paths.length === 0) throw new DetailFlowError('invalid-argument', 'no image files given');
-  const parts: Float32Array[] = [];
+  const parts: Pixels[] = [];
   for (const path of paths) {
     options.signal?.throwIfAborted();
-    parts.push(
-      path.toLowerCase().endsWith('.npy') ? await readPixels(path, size) : await readImage(path, size),
-    );
+    const isArray = path.toLowerCase().endsWith('.npy');
+    parts.push(isArray ? await readPixels(path) : { data: await readImage(path, size), side: size });
+    const [{ side: first }, { side }] = [parts[0], parts[parts.length - 1]];
+    if (side !== first) {
+      throw new DetailFlowError(
+        'shape',
+        `holds images of ${side} pixels a side, others have ${first}: give them in separate calls`,
+        { file: path },
+      );
+    }
   }
-  const data = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
   let at = 0;
   for (const part of parts) {
-    data.set(part, at);
-    at += part.length;
+    data.set(part.data, at);
+    at += part.data.length;
   }
-  return { data, dims: [data.length / (3 * size * size), 3, size, size] };
+  const [{ side }] = parts;
+  return { data, dims: [data.length / (3 * side * side), 3, side, side] };
 }
 
 const MAX_SIDE = 16384;
@@ -150,20 +159,27 @@ async function decode(bytes: Uint8Array, file: string): Promise<RgbImage> {
   }
 }
 
-async function readPixels(file: string, size: number): Promise<Float32Array> {
+/** Square images [B, 3, side, side]. */
+interface Pixels {
+  readonly data: Float32Array;
+  readonly side: number;
+}
+
+/** Beyond this, numbers are certainly no pixels in [-1, 1], even with the overshoot of a decoder. */
+const MAX_PIXEL = 16;
+
+async function readPixels(file: string): Promise<Pixels> {
   const { dtype, shape, data } = readNpy(await readBytes(file, 2 ** 31), { file });
   if (dtype !== 'float32') {
     throw new DetailFlowError('dtype', `holds ${dtype}; images in .npy files are float32`, { file });
   }
   const [channels, height, width] = shape.slice(-3);
-  if (![3, 4].includes(shape.length) || channels !== 3 || height !== size || width !== size) {
-    throw new DetailFlowError(
-      'shape',
-      `has shape [${shape.join(', ')}]; this model takes [B, 3, ${size}, ${size}] or [3, ${size}, ${size}]`,
-      { file },
-    );
+  if (![3, 4].includes(shape.length) || channels !== 3 || height !== width || data.length === 0) {
+    throw new DetailFlowError('shape', `has shape [${shape.join(', ')}]; images are [B, 3, S, S] or [3, S, S]`, {
+      file,
+    });
   }
-  const wrong = data.find((value) => !(value >= -1 && value <= 1));
+  const wrong = data.find((value) => !(Math.abs(value) <= MAX_PIXEL));
   if (wrong !== undefined) {
     throw new DetailFlowError(
       'format',
@@ -171,7 +187,7 @@ async function readPixels(file: string, size: number): Promise<Float32Array> {
       { file },
     );
   }
-  return data;
+  return { data, side: width };
 }
 
 /** A filter of Pillow: its weight at a distance, and the distance beyond which it is zero. */

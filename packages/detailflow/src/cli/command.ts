@@ -1,0 +1,75 @@
+import type { ParseArgsConfig } from 'node:util';
+import type { Progress } from './progress';
+
+/** Wrong usage: exit code 2, with a hint at --help. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** An option of a command, for parsing and for --help. */
+export interface Option {
+  readonly type: 'string' | 'boolean';
+  /** What stands for the value in --help: DIR, N, ... */
+  readonly value?: string;
+  readonly help: string;
+}
+
+export type Options = Readonly<Record<string, Option>>;
+
+export interface Invocation {
+  readonly values: Readonly<Record<string, string | boolean | undefined>>;
+  readonly positionals: readonly string[];
+  /** Aborted by Ctrl-C. */
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
+/** What a command reports: lines for people, and the same as data for `--json`. */
+export interface Report {
+  readonly lines: readonly string[];
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  /** Arguments as --help shows them. */
+  readonly usage: string;
+  readonly options: Options;
+  readonly examples: readonly string[];
+  run(invocation: Invocation): Promise<Report>;
+}
+
+export const commonOptions: Options = {
+  json: { type: 'boolean', help: 'print the result as JSON' },
+  help: { type: 'boolean', help: 'show this help' },
+};
+
+/** Options of commands that run a model. */
+export const deviceOptions: Options = {
+  device: { type: 'string', value: 'D', help: 'cpu (default), cuda, webgpu, or auto' },
+  threads: { type: 'string', value: 'N', help: 'threads of the CPU device (default: all cores)' },
+};
+
+export function parseConfig(command: Command): NonNullable<ParseArgsConfig['options']> {
+  const all = { ...command.options, ...commonOptions };
+  return Object.fromEntries(Object.entries(all).map(([name, { type }]) => [name, { type }]));
+}
+
+export function helpText(command: Command): string {
+  const all = Object.entries({ ...command.options, ...commonOptions });
+  const names = all.map(([name, { value }]) => `--${name}${value ? ` ${value}` : ''}`);
+  const width = Math.max(...names.map((name) => name.length));
+  return [
+    command.summary,
+    '',
+    `Usage: detailflow ${command.name} ${command.usage}`,
+    '',
+    'Options:',
+    ...all.map(([, { help }], i) => `  ${names[i].padEnd(width)}  ${help}`),
+    '',
+    'Examples:',
+    ...command.examples.map((example) => `  detailflow ${example}`),
+    '',
+  ].join('\n');
+}

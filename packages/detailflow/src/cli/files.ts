@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { DetailFlowError, type Picture, Tensor } from '@detailflow/core';
+import { type NpyArray, readNpy, writeNpy } from '../npy';
+
+/** Writes a file completely or not at all; folders on the way are made. */
+export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
+  const folder = path.dirname(path.resolve(file));
+  const aside = path.join(folder, `.${path.basename(file)}.${randomBytes(4).toString('hex')}`);
+  try {
+    await mkdir(folder, { recursive: true });
+    await writeFile(aside, bytes);
+    await rename(aside, file);
+  } catch (cause) {
+    await rm(aside, { force: true });
+    throw new DetailFlowError('io', `cannot be written (${(cause as Error).message})`, { file, cause });
+  }
+}
+
+export async function writePicture(file: string, picture: Picture): Promise<void> {
+  await writeWhole(file, await picture.toPng());
+}
+
+export async function writeTensor(file: string, tensor: Tensor): Promise<void> {
+  await writeWhole(file, writeNpy({ data: tensor.data as Float32Array | Int32Array, shape: [...tensor.dims] }));
+}
+
+const LARGEST_ARRAY = 2 ** 31;
+
+async function readArray(file: string): Promise<NpyArray> {
+  try {
+    const { size } = await stat(file);
+    if (size > LARGEST_ARRAY) throw new DetailFlowError('limit', `has ${size} bytes; the limit is ${LARGEST_ARRAY}`, { file });
+    return readNpy(await readFile(file), { file });
+  } catch (cause) {
+    if (DetailFlowError.isInstance(cause)) throw cause;
+    throw new DetailFlowError('io', `cannot be read (${(cause as Error).message})`, { file, cause });
+  }
+}
+
+/** Codes of a .npy file: int32 or int64 [B, n], or [n] for one image. */
+export async function readCodes(file: string): Promise<Tensor> {
+  const { dtype, shape, data } = await readArray(file);
+  if (dtype !== 'int32' && dtype !== 'int64') {
+    throw new DetailFlowError('dtype', `holds ${dtype}; codes are int32 [B, n]`, { file });
+  }
+  const dims = shape.length === 1 ? [1, ...shape] : shape;
+  if (dims.length !== 2 || data.length === 0) {
+    throw new DetailFlowError('shape', `has shape [${shape}]; codes are [B, n]`, { file });
+  }
+  return new Tensor('int32', Int32Array.from(data as ArrayLike<number | bigint>, Number), dims);
+}
+
+/** Exponential draws of a .npy file: float32 [B, N, V]. */
+export async function readNoise(file: string): Promise<Tensor> {
+  const { dtype, shape, data } = await readArray(file);
+  if (dtype !== 'float32' || shape.length !== 3) {
+    throw new DetailFlowError('dtype', `holds ${dtype} [${shape}]; noise is float32 [B, N, V]`, { file });
+  }
+  return new Tensor('float32', data, shape);
+}
+
+/** The last part of a path without its extension. */
+export const stem = (file: string): string => path.parse(file).name;
+
+/** Whether a path names a file of this kind, rather than a folder. */
+export const hasExtension = (file: string, extension: string): boolean => file.toLowerCase().endsWith(extension);

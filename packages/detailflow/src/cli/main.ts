@@ -1,0 +1,90 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util';
+import { DetailFlowError } from '@detailflow/core';
+import { type Command, helpText, parseConfig, UsageError } from './command';
+import { convertCommand } from './convert-command';
+import { decodeCommand } from './decode-command';
+import { encodeCommand } from './encode-command';
+import { generateCommand } from './generate-command';
+import { inspectCommand } from './inspect-command';
+import { createProgress } from './progress';
+import { reconstructCommand } from './reconstruct-command';
+
+const commands: readonly Command[] = [
+  generateCommand,
+  encodeCommand,
+  decodeCommand,
+  reconstructCommand,
+  inspectCommand,
+  convertCommand,
+];
+
+const overview = [
+  'Coarse-to-fine autoregressive image generation.',
+  '',
+  'Usage: detailflow COMMAND [OPTIONS]',
+  '',
+  'Commands:',
+  ...commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
+  '',
+  'detailflow COMMAND --help tells more. Exit code: 0 done, 1 failed, 2 wrong usage.',
+  '',
+].join('\n');
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined || name === '--help' || name === 'help') {
+    process.stdout.write(overview);
+    return name === undefined ? 2 : 0;
+  }
+  const command = commands.find((one) => one.name === name);
+  if (!command) {
+    process.stderr.write(`detailflow: there is no command "${name}"\n\n${overview}`);
+    return 2;
+  }
+  const controller = new AbortController();
+  const interrupt = () => controller.abort(new Error('stopped'));
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  try {
+    return await runCommand(command, rest, controller.signal);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`);
+      return 2;
+    }
+    process.stderr.write(`detailflow ${name}: ${describe(error)}\n`);
+    return 1;
+  } finally {
+    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+  }
+}
+
+async function runCommand(command: Command, args: string[], signal: AbortSignal): Promise<number> {
+  const { values, positionals } = parse(command, args);
+  if (values.help) {
+    process.stdout.write(helpText(command));
+    return 0;
+  }
+  const progress = createProgress(values.json === true);
+  const report = await command.run({ values, positionals, signal, progress });
+  process.stdout.write(values.json ? `${JSON.stringify(report.json)}\n` : report.lines.map((line) => `${line}\n`).join(''));
+  return 0;
+}
+
+function parse(command: Command, args: string[]) {
+  try {
+    const { values, positionals } = parseArgs({ args, options: parseConfig(command), allowPositionals: true, strict: true });
+    return { values: values as Readonly<Record<string, string | boolean | undefined>>, positionals };
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** What went wrong; the stack only where the fault is ours. */
+function describe(error: unknown): string {
+  if (DetailFlowError.isInstance(error)) return error.message;
+  if (error instanceof Error) return error.message === 'stopped' ? 'stopped' : (error.stack ?? error.message);
+  return String(error);
+}

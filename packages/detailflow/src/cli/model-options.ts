@@ -1,0 +1,56 @@
+import { createNodeBackend } from '@detailflow/backend-node';
+import { load, type Model } from '../load';
+import type { ModelSource } from '../model-source';
+import { type Invocation, type Options, UsageError } from './command';
+import { Values } from './values';
+
+export const modelOptions: Options = {
+  model: { type: 'string', value: 'DIR', help: 'a bundle, or a folder with the official tokenizer/ and ar/' },
+  tokenizer: { type: 'string', value: 'DIR', help: 'official tokenizer folder (config.json, checkpoints/)' },
+  ar: { type: 'string', value: 'DIR', help: 'official AR model folder' },
+};
+
+/** The model that --model, or --tokenizer and --ar, name. */
+export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSource {
+  const [model, tokenizer, ar] = [values.text('model'), values.text('tokenizer'), values.text('ar')];
+  if (model !== undefined) {
+    if (tokenizer !== undefined || ar !== undefined) throw new UsageError('give --model, or --tokenizer and --ar, not both');
+    return model;
+  }
+  if (tokenizer === undefined || (need === 'both' && ar === undefined)) {
+    throw new UsageError(need === 'both' ? 'give --model DIR, or --tokenizer DIR and --ar DIR' : 'give --tokenizer DIR or --model DIR');
+  }
+  return { tokenizer, ar };
+}
+
+/** Loads the model, gives it to `work`, and frees it whatever happens. */
+export async function withModel<T>(
+  invocation: Invocation,
+  need: 'tokenizer' | 'both',
+  work: (model: Model, values: Values) => Promise<T>,
+): Promise<T> {
+  const values = new Values(invocation);
+  const source = modelSource(values, need);
+  const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
+  const threads = values.whole('threads', 1);
+  const backend = await createNodeBackend({ device, threads });
+  try {
+    const model = await load(source, { backend, signal: invocation.signal });
+    try {
+      return await work(model, values);
+    } finally {
+      await model.dispose();
+    }
+  } finally {
+    invocation.progress.stop();
+    await backend.close();
+  }
+}
+
+/** Consecutive parts of a list, each of at most `size` items. */
+export function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+/** Images that go through a model at once. */
+export const BATCH = 16;

@@ -1,0 +1,58 @@
+import path from 'node:path';
+import { pictureFromPixels, Tensor } from '@detailflow/core';
+import { stripPicture } from '../contact-sheet';
+import { readImages } from '../image-io';
+import type { Reconstruction } from '../load';
+import { type Command, deviceOptions, UsageError } from './command';
+import { stem, writePicture } from './files';
+import { modelOptions, withModel } from './model-options';
+
+export const reconstructCommand: Command = {
+  name: 'reconstruct',
+  summary: 'draw pictures again from ever more of their tokens',
+  usage: '--tokenizer DIR IMG... --out DIR [OPTIONS]',
+  options: {
+    ...modelOptions,
+    tokens: { type: 'string', value: 'LIST', help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)' },
+    out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
+    ...deviceOptions,
+  },
+  examples: ['reconstruct --tokenizer models/fashion-ref/tokenizer boot.png --tokens 1,8,32 --out strips/'],
+  run: (invocation) =>
+    withModel(invocation, 'tokenizer', async (model, values) => {
+      const { positionals: files, signal, progress } = invocation;
+      if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+      const out = values.required('out');
+      const tokens = values.list('tokens');
+      const lines: string[] = [];
+      const images: Readonly<Record<string, unknown>>[] = [];
+      const names = new Set<string>();
+      progress.start(files.length, 'files');
+      for (const file of files) {
+        const { data, dims } = await readImages([file], model.tokenizer.imageSize, { signal });
+        const originals = new Tensor('float32', data, dims);
+        const steps: Reconstruction[] = [];
+        for await (const step of model.reconstruct(originals, { tokens, signal })) steps.push(step);
+        for (let i = 0; i < dims[0]; i++) {
+          const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${i}`, names);
+          const strip = path.join(out, `${name}.png`);
+          const pictures = [...steps.map(({ pixels }) => pictureFromPixels(pixels, i)), pictureFromPixels(originals, i)];
+          await writePicture(strip, stripPicture(pictures));
+          const psnr = steps.map((step) => ({ tokens: step.tokens, resolution: step.resolution, psnr: step.psnr[i] }));
+          lines.push(`${strip}: PSNR ${psnr.map((one) => `${one.psnr.toFixed(2)} dB at ${one.tokens}`).join(', ')} tokens`);
+          images.push({ file, strip, steps: psnr });
+        }
+        progress.advance();
+      }
+      progress.stop();
+      return { lines, json: { out, images } };
+    }),
+};
+
+/** A file name that no other strip of this call has. */
+function unique(name: string, taken: Set<string>): string {
+  let candidate = name;
+  for (let n = 2; taken.has(candidate); n++) candidate = `${name}-${n}`;
+  taken.add(candidate);
+  return candidate;
+}

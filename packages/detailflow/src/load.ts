@@ -1,0 +1,126 @@
+import { createTokenModel, type GroupTokenModel } from '@detailflow/ar-model';
+import { createNodeBackend } from '@detailflow/backend-node';
+import type { BundleCard } from '@detailflow/checkpoint';
+import { type Backend, type CallOptions, DetailFlowError, type Tensor } from '@detailflow/core';
+import { type GenerateOptions, type GenerationStep, generate } from '@detailflow/sampler';
+import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
+import { type ModelSource, type OpenedModel, openModel } from './model-source';
+import { psnr } from './psnr';
+
+export interface LoadOptions extends CallOptions {
+  /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
+  readonly backend?: Backend;
+}
+
+/** A reconstruction from the first `tokens` tokens. */
+export interface Reconstruction {
+  readonly tokens: number;
+  /** Side of `pixels`: the resolution of that many tokens. */
+  readonly resolution: number;
+  /** float32 [B, 3, R, R]. */
+  readonly pixels: Tensor;
+  /** PSNR in dB of each image, of the same tokens decoded at full size and clamped to [-1, 1]. */
+  readonly psnr: readonly number[];
+}
+
+/**
+ * Loads a model from a bundle or from official checkpoints.
+ * @throws DetailFlowError naming the file and what is wrong with it
+ */
+export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
+  const opened = await openModel(source, options);
+  try {
+    const backend = options.backend ?? (await createNodeBackend());
+    return new Model(opened, backend, options.backend === undefined);
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+/** A tokenizer and, where there is one, the AR model that belongs to it, on one backend. */
+export class Model {
+  readonly tokenizer: Tokenizer;
+  /** Missing when only a tokenizer was loaded. */
+  readonly tokenModel?: GroupTokenModel;
+  /** Card of the bundle, if the model came from one. */
+  readonly card?: BundleCard;
+  readonly backend: Backend;
+  readonly #opened: OpenedModel;
+  readonly #ownsBackend: boolean;
+
+  /** @internal Use {@link load}. */
+  constructor(opened: OpenedModel, backend: Backend, ownsBackend: boolean) {
+    this.#opened = opened;
+    this.#ownsBackend = ownsBackend;
+    this.backend = backend;
+    this.card = opened.card;
+    this.tokenizer = createTokenizer({ ...opened.tokenizer, backend });
+    if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend });
+  }
+
+  /** Draws pictures; see `generate` of `@detailflow/sampler` for the options. */
+  generate(options: Omit<GenerateOptions, 'model' | 'tokenizer'>): AsyncGenerator<GenerationStep, void, void> {
+    if (!this.tokenModel) {
+      throw new DetailFlowError('unsupported', 'this model has no AR part: it can encode and decode, not generate');
+    }
+    return generate({ ...options, model: this.tokenModel, tokenizer: this.tokenizer });
+  }
+
+  /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]. */
+  encode(images: Tensor, options?: CallOptions & { tokens?: number }): Promise<Tensor> {
+    return this.tokenizer.encode(images, options);
+  }
+
+  /** Codes int32 [B, n] -> images float32 [B, 3, R, R]. */
+  decode(codes: Tensor, options?: CallOptions & { tokens?: number; size?: number }): Promise<Tensor> {
+    return this.tokenizer.decode(codes, options);
+  }
+
+  /**
+   * Encodes images of full size and draws them again from ever more of their tokens.
+   * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all
+   */
+  async *reconstruct(
+    images: Tensor,
+    options: CallOptions & { tokens?: readonly number[] } = {},
+  ): AsyncGenerator<Reconstruction, void, void> {
+    const { signal, tokens: counts = doublings(this.tokenizer.tokens) } = options;
+    const codes = await this.encode(images, { signal });
+    const size = images.dims[2];
+    for (const tokens of counts) {
+      const resolution = this.tokenizer.resolution(tokens);
+      const pixels = await this.decode(codes, { tokens, signal });
+      const full = resolution === size ? pixels : await this.decode(codes, { tokens, size, signal });
+      yield { tokens, resolution, pixels, psnr: psnrOfEach(full, images) };
+    }
+  }
+
+  /** Frees the model, and its backend if `load` made it. */
+  async dispose(): Promise<void> {
+    await this.#opened.close();
+    if (this.#ownsBackend) {
+      await this.backend.close();
+      return;
+    }
+    await this.tokenizer.dispose();
+    await this.tokenModel?.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+function doublings(limit: number): number[] {
+  const counts: number[] = [];
+  for (let n = 1; n < limit; n *= 2) counts.push(n);
+  return [...counts, limit];
+}
+
+function psnrOfEach(restored: Tensor, originals: Tensor): number[] {
+  const [batch, ...rest] = originals.dims;
+  const size = rest.reduce((a, b) => a * b, 1);
+  const part = (tensor: Tensor, i: number) => (tensor.data as Float32Array).subarray(i * size, (i + 1) * size);
+  return Array.from({ length: batch }, (_, i) => psnr(part(restored, i), part(originals, i)));
+}
