@@ -1,4 +1,10 @@
-import { createTokenModel, forwardGraph, type GroupTokenModel, PlaceKind, placeMask } from '@detailflow/ar-model';
+import {
+  createTokenModel,
+  forwardGraph,
+  type GroupTokenModel,
+  PlaceKind,
+  placeMask,
+} from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { type Backend, createReferenceBackend, type Executable, Tensor } from '@detailflow/core';
 import { filterLogits, guidanceScale, guide, sampleTokens, softmax } from '@detailflow/sampler';
@@ -35,7 +41,9 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
       const ids = Int32Array.from({ length: labels.length * length }, (_, i) => {
         const [row, place] = [Math.floor(i / length), i % length];
         if (kinds[place] === PlaceKind.class) return labels[row];
-        return kinds[place] === PlaceKind.special ? place - causalTokens - 1 : codes[row * tokens + token(place)];
+        return kinds[place] === PlaceKind.special
+          ? place - causalTokens - 1
+          : codes[row * tokens + token(place)];
       });
       const { logits } = await full.run({
         ids: new Tensor('int32', ids, [labels.length, length]),
@@ -48,7 +56,9 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
 
     const labels = values.labels.data as Int32Array;
     const codes = values.codes.data as Int32Array;
-    const prefixes = Object.keys(values).flatMap((name) => /^logits\.prefix(\d+)\.argmax_last$/.exec(name)?.[1] ?? []).map(Number);
+    const prefixes = Object.keys(values)
+      .flatMap((name) => /^logits\.prefix(\d+)\.argmax_last$/.exec(name)?.[1] ?? [])
+      .map(Number);
 
     test.each(prefixes)('logits after %i tokens, in one pass', async (known) => {
       const logits = await forward(labels, codes, known);
@@ -58,10 +68,21 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
       if (all) expectClose(logits, floats(all));
       const firstRow = values[`logits.prefix${known}.all.row0`];
       if (firstRow) expectClose(logits.subarray(0, length * vocabularySize), floats(firstRow));
-      const last = Float32Array.from(Array.from(labels).flatMap((_, row) => Array.from(logits.subarray(((row + 1) * length - count) * vocabularySize, (row + 1) * length * vocabularySize))));
+      const last = Float32Array.from(
+        Array.from(labels).flatMap((_, row) =>
+          Array.from(
+            logits.subarray(
+              ((row + 1) * length - count) * vocabularySize,
+              (row + 1) * length * vocabularySize,
+            ),
+          ),
+        ),
+      );
       const reference = values[`logits.prefix${known}.last`];
       if (reference) expectClose(last, floats(reference));
-      const largest = Array.from({ length: last.length / vocabularySize }, (_, i) => argmax(last.subarray(i * vocabularySize, (i + 1) * vocabularySize)));
+      const largest = Array.from({ length: last.length / vocabularySize }, (_, i) =>
+        argmax(last.subarray(i * vocabularySize, (i + 1) * vocabularySize)),
+      );
       expect(largest).toEqual(Array.from(values[`logits.prefix${known}.argmax_last`].data));
     });
 
@@ -73,10 +94,20 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
         const [from, count] = [session.position, session.nextCount];
         const whole = await forward(labels, codes, from);
         const length = whole.length / labels.length / vocabularySize;
-        const expected = Array.from(labels).flatMap((_, row) => Array.from(whole.subarray(((row + 1) * length - count) * vocabularySize, (row + 1) * length * vocabularySize)));
+        const expected = Array.from(labels).flatMap((_, row) =>
+          Array.from(
+            whole.subarray(
+              ((row + 1) * length - count) * vocabularySize,
+              (row + 1) * length * vocabularySize,
+            ),
+          ),
+        );
         expectClose(logits, expected);
         if (from + count === tokens) break;
-        chosen = Int32Array.from({ length: labels.length * count }, (_, i) => codes[Math.floor(i / count) * tokens + from + (i % count)]);
+        chosen = Int32Array.from(
+          { length: labels.length * count },
+          (_, i) => codes[Math.floor(i / count) * tokens + from + (i % count)],
+        );
       }
       await session.dispose();
     });
@@ -87,23 +118,56 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
       const options = { cfg: settings.greedy.cfg_scale, gradualCfg: name === 'greedy_gradual' };
       const steps = sampleTokens({ model, labels: generated, greedy: true, ...options });
       expect(await lastTokens(steps)).toEqual(Array.from(values[`gen.${name}.tokens`].data));
-      expectClose(await guided(values[`gen.${name}.tokens`].data as Int32Array, options), floats(values[`gen.${name}.guided_logits.row0`]));
+      expectClose(
+        await guided(values[`gen.${name}.tokens`].data as Int32Array, options),
+        floats(values[`gen.${name}.guided_logits.row0`]),
+      );
     });
 
     test('sampled tokens and probabilities, replaying the noise', async () => {
-      const { cfg_scale: cfg, gradual_cfg: gradualCfg, temperature, top_k: topK, top_p: topP } = settings.sampled;
-      const noise = new Tensor('float32', floats(values['gen.sampled.noise']), values['gen.sampled.noise'].shape);
-      const steps = sampleTokens({ model, labels: generated, cfg, gradualCfg, temperature, topK, topP, noise });
+      const {
+        cfg_scale: cfg,
+        gradual_cfg: gradualCfg,
+        temperature,
+        top_k: topK,
+        top_p: topP,
+      } = settings.sampled;
+      const noise = new Tensor(
+        'float32',
+        floats(values['gen.sampled.noise']),
+        values['gen.sampled.noise'].shape,
+      );
+      const steps = sampleTokens({
+        model,
+        labels: generated,
+        cfg,
+        gradualCfg,
+        temperature,
+        topK,
+        topP,
+        noise,
+      });
       expect(await lastTokens(steps)).toEqual(Array.from(values['gen.sampled.tokens'].data));
       const logits = await guided(values['gen.sampled.tokens'].data as Int32Array, { cfg, gradualCfg });
       const probabilities = Array.from({ length: tokens }, (_, i) =>
-        Array.from(softmax(filterLogits(logits.subarray(i * vocabularySize, (i + 1) * vocabularySize), { temperature, topK, topP }))),
+        Array.from(
+          softmax(
+            filterLogits(logits.subarray(i * vocabularySize, (i + 1) * vocabularySize), {
+              temperature,
+              topK,
+              topP,
+            }),
+          ),
+        ),
       ).flat();
       expectClose(probabilities, floats(values['gen.sampled.probs.row0']));
     });
 
     /** Guided logits [N, V] along a given sequence of the first label. */
-    async function guided(sequence: Int32Array, options: { cfg: number; gradualCfg: boolean }): Promise<Float32Array> {
+    async function guided(
+      sequence: Int32Array,
+      options: { cfg: number; gradualCfg: boolean },
+    ): Promise<Float32Array> {
       const session = await model.begin([generated[0], model.unconditionalLabel]);
       const out = new Float32Array(tokens * vocabularySize);
       let chosen: Int32Array | undefined;
@@ -112,7 +176,12 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
         const count = session.nextCount;
         const scale = guidanceScale(position, model, options);
         const half = count * vocabularySize;
-        guide(logits.subarray(0, half), logits.subarray(half), scale, out.subarray(position * vocabularySize, position * vocabularySize + half));
+        guide(
+          logits.subarray(0, half),
+          logits.subarray(half),
+          scale,
+          out.subarray(position * vocabularySize, position * vocabularySize + half),
+        );
         const block = sequence.subarray(position, position + count);
         chosen = Int32Array.from([...block, ...block]);
         position += count;

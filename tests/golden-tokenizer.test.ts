@@ -1,5 +1,14 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { type Backend, createReferenceBackend, type GraphBuilder, pictureFromPixels, resizeMatrix, Tensor, trace, type Value } from '@detailflow/core';
+import {
+  type Backend,
+  createReferenceBackend,
+  type GraphBuilder,
+  pictureFromPixels,
+  resizeMatrix,
+  Tensor,
+  trace,
+  type Value,
+} from '@detailflow/core';
 import {
   attentionMask,
   codebookEntries,
@@ -15,11 +24,13 @@ import {
   tokenizerWeights,
 } from '@detailflow/tokenizer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { expectClose, golden, goldenJson, type GoldenTensor } from './golden';
+import { expectClose, type GoldenTensor, golden, goldenJson } from './golden';
 import { goldenTokenizer } from './models';
 
 const tensor = ({ dtype, data, shape }: GoldenTensor): Tensor =>
-  dtype === 'I32' ? new Tensor('int32', data as Int32Array, shape) : new Tensor('float32', data as Float32Array, shape);
+  dtype === 'I32'
+    ? new Tensor('int32', data as Int32Array, shape)
+    : new Tensor('float32', data as Float32Array, shape);
 
 const codes = (t: Tensor): number[] => Array.from(t.data as Int32Array);
 
@@ -57,13 +68,26 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
     }
 
     const side = config.imageSize / config.encoder.patchSize;
-    const positions = (n: number) => new Tensor('int32', Int32Array.from({ length: n }, (_, i) => i), [n]);
-    const resize = (grid: number, to: number) => new Tensor('float32', resizeMatrix('bilinear-antialias', grid, to), [to, grid]);
+    const positions = (n: number) =>
+      new Tensor(
+        'int32',
+        Int32Array.from({ length: n }, (_, i) => i),
+        [n],
+      );
+    const resize = (grid: number, to: number) =>
+      new Tensor('float32', resizeMatrix('bilinear-antialias', grid, to), [to, grid]);
 
     test('encoder towers', async () => {
       const { tokens, groupSize, causalTokens } = config;
       const patches = side * side;
-      const mask = attentionMask({ patches, tokens, groupSize, causalTokens, patchesSeeLatents: false, latentsSeePatches: true });
+      const mask = attentionMask({
+        patches,
+        tokens,
+        groupSize,
+        causalTokens,
+        patchesSeeLatents: false,
+        latentsSeePatches: true,
+      });
       const results = await run(
         {
           images: tensor(values.images),
@@ -73,7 +97,12 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
         },
         (p, { images, positions, resize, visible }) => {
           const embedded = embedPatches(p, config, images, resize);
-          const out = encoderTower(p, config, { patches: embedded, latents: initialLatents(p, positions), positions, visible });
+          const out = encoderTower(p, config, {
+            patches: embedded,
+            latents: initialLatents(p, positions),
+            positions,
+            visible,
+          });
           return { embedded, hidden: out.patches, latent: out.latents, h: preQuantise(p, out.latents) };
         },
       );
@@ -86,19 +115,26 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
     });
 
     test('codes of all tokens, of the first tokens, and of small images', async () => {
-      expect(codes(await tokenizer.encode(tensor(values.images)))).toEqual(Array.from(values['enc.indices'].data));
+      expect(codes(await tokenizer.encode(tensor(values.images)))).toEqual(
+        Array.from(values['enc.indices'].data),
+      );
       for (const name of Object.keys(values)) {
         const count = /^enc\.n(\d+)\.indices$/.exec(name)?.[1];
         if (!count) continue;
         const found = await tokenizer.encode(tensor(values.images), { tokens: Number(count) });
         expect(codes(found)).toEqual(Array.from(values[name].data));
       }
-      expect(codes(await tokenizer.encode(tensor(values.lowres_images)))).toEqual(Array.from(values['enc.lowres.indices'].data));
+      expect(codes(await tokenizer.encode(tensor(values.lowres_images)))).toEqual(
+        Array.from(values['enc.lowres.indices'].data),
+      );
     });
 
     test.each(noiseIndices)('self-correction from token %i', async (noiseIndex) => {
       const name = `enc.noise${noiseIndex}`;
-      const rows = await tokenizer.encodeCorrected(tensor(values.images), { noiseIndex, ranks: tensor(values[`${name}.ranks`]) });
+      const rows = await tokenizer.encodeCorrected(tensor(values.images), {
+        noiseIndex,
+        ranks: tensor(values[`${name}.ranks`]),
+      });
       const expected = Array.from(values[`${name}.index`].data);
       for (const [column, row] of [rows.clean, rows.input, rows.target].entries()) {
         expect(codes(row)).toEqual(expected.filter((_, i) => i % 3 === column));
@@ -115,12 +151,19 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
     test('codebook entries, their similarity, and the way into the decoder', async () => {
       const results = await run({ codes: tensor(values['enc.indices']) }, (p, { codes }) => {
         const entries = codebookEntries(p, codes);
-        return { entries, post: postQuantise(p, entries), similarity: groupSimilarity(entries, config.groupSize) };
+        return {
+          entries,
+          post: postQuantise(p, entries),
+          similarity: groupSimilarity(entries, config.groupSize),
+        };
       });
       expectClose(results.entries.data as Float32Array, values['dec.codebook_entries'].data as Float32Array);
       expectClose(results.entries.data as Float32Array, values['enc.quant'].data as Float32Array);
       expectClose(results.post.data as Float32Array, values['dec.post_quant'].data as Float32Array);
-      expectClose(results.similarity.data as Float32Array, values['enc.cosine_similarity'].data as Float32Array);
+      expectClose(
+        results.similarity.data as Float32Array,
+        values['enc.cosine_similarity'].data as Float32Array,
+      );
     });
 
     test('decoder tower', async () => {
@@ -131,25 +174,33 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
           positions: positions(config.tokens),
           resize: resize(config.decoder.positionGrid, decoderSide),
         },
-        (p, { codes, positions, resize }) => ({ hidden: decoderTower(p, config, { codes, positions, resize }) }),
+        (p, { codes, positions, resize }) => ({
+          hidden: decoderTower(p, config, { codes, positions, resize }),
+        }),
       );
       const reference = values['dec.hidden_full'].data as Float32Array;
       expectClose((hidden.data as Float32Array).subarray(0, reference.length), reference);
     });
 
-    test.each(Object.keys(values).filter((name) => /^(dec|forward)\.(t|short)\d+\.r\d+$/.test(name)))('%s', async (name) => {
-      const [, kind, tokens, size] = /^\w+\.(t|short)(\d+)\.r(\d+)$/.exec(name) as unknown as string[];
-      const all = tensor(values['enc.indices']);
-      const rows = values[name].shape[0];
-      const given = kind === 'short' ? Number(tokens) : config.tokens;
-      const data = Int32Array.from({ length: rows * given }, (_, i) => all.data[Math.floor(i / given) * config.tokens + (i % given)] as number);
-      const pixels = await tokenizer.decode(new Tensor('int32', data, [rows, given]), {
-        ...(kind === 't' && { tokens: Number(tokens) }),
-        size: Number(size),
-      });
-      expect(pixels.dims).toEqual(values[name].shape);
-      expectClose(pixels.data as Float32Array, values[name].data as Float32Array);
-    });
+    test.each(Object.keys(values).filter((name) => /^(dec|forward)\.(t|short)\d+\.r\d+$/.test(name)))(
+      '%s',
+      async (name) => {
+        const [, kind, tokens, size] = /^\w+\.(t|short)(\d+)\.r(\d+)$/.exec(name) as unknown as string[];
+        const all = tensor(values['enc.indices']);
+        const rows = values[name].shape[0];
+        const given = kind === 'short' ? Number(tokens) : config.tokens;
+        const data = Int32Array.from(
+          { length: rows * given },
+          (_, i) => all.data[Math.floor(i / given) * config.tokens + (i % given)] as number,
+        );
+        const pixels = await tokenizer.decode(new Tensor('int32', data, [rows, given]), {
+          ...(kind === 't' && { tokens: Number(tokens) }),
+          size: Number(size),
+        });
+        expect(pixels.dims).toEqual(values[name].shape);
+        expectClose(pixels.data as Float32Array, values[name].data as Float32Array);
+      },
+    );
 
     test('8-bit pixels', async () => {
       const pixels = await tokenizer.decode(tensor(values['enc.indices']));

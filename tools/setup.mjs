@@ -28,10 +28,17 @@ function step(title, command, args) {
   process.stderr.write(`${((performance.now() - started) / 1000).toFixed(1)} s\n`);
 }
 
-const lock = createHash('sha256').update(readFileSync(path.join(root, 'package-lock.json'))).digest('hex');
+const lock = createHash('sha256')
+  .update(readFileSync(path.join(root, 'package-lock.json')))
+  .digest('hex');
 const stamp = path.join(root, 'node_modules', '.detailflow-setup');
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== lock) {
   step('installing', npm, ['ci', '--no-audit', '--no-fund']);
   writeFileSync(stamp, lock);
 }
-step('building', process.execPath, [path.join(root, 'node_modules', 'turbo', 'bin', 'turbo'), 'run', 'build', '--output-logs=errors-only']);
+step('building', process.execPath, [
+  path.join(root, 'node_modules', 'turbo', 'bin', 'turbo'),
+  'run',
+  'build',
+  '--output-logs=errors-only',
+]);

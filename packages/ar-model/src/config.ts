@@ -41,11 +41,16 @@ export type PresetName = keyof typeof presets;
 /** A full configuration from an official size and what a data set and a tokenizer determine. */
 export function presetConfig(
   name: PresetName,
-  rest: Pick<TokenModelConfig, 'tokens' | 'groupSize' | 'vocabularySize' | 'classes'> & { causalTokens?: number },
+  rest: Pick<TokenModelConfig, 'tokens' | 'groupSize' | 'vocabularySize' | 'classes'> & {
+    causalTokens?: number;
+  },
 ): TokenModelConfig {
   const preset = presets[name];
   if (!preset) {
-    throw new DetailFlowError('config', `there is no preset "${name}"; give one of ${Object.keys(presets).join(', ')}`);
+    throw new DetailFlowError(
+      'config',
+      `there is no preset "${name}"; give one of ${Object.keys(presets).join(', ')}`,
+    );
   }
   return parseTokenModelConfig({
     ...preset,
@@ -105,12 +110,20 @@ export function parseTokenModelConfig(value: unknown, file?: string): TokenModel
  */
 export function officialTokenModelConfig(value: unknown, file?: string): TokenModelConfig {
   const config = requireRecord(value, file);
-  for (const [name, expected] of Object.entries({ model_type: 'c2i', cls_token_num: 1, learnable_tok_embeddings: true })) {
+  for (const [name, expected] of Object.entries({
+    model_type: 'c2i',
+    cls_token_num: 1,
+    learnable_tok_embeddings: true,
+  })) {
     if (config[name] !== undefined && config[name] !== expected) {
-      throw new DetailFlowError('unsupported', `is ${JSON.stringify(config[name])}; only ${expected} can be read`, {
-        file,
-        entry: name,
-      });
+      throw new DetailFlowError(
+        'unsupported',
+        `is ${JSON.stringify(config[name])}; only ${expected} can be read`,
+        {
+          file,
+          entry: name,
+        },
+      );
     }
   }
   const dim = requireCount(config.dim, 'dim', file);
@@ -140,7 +153,8 @@ export function officialTokenModelConfig(value: unknown, file?: string): TokenMo
 }
 
 function requireRecord(value: unknown, file?: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
   throw new DetailFlowError('config', 'the configuration of the AR model is not an object', { file });
 }
 
@@ -148,10 +162,17 @@ const LARGEST = 1 << 24;
 
 function requireCount(value: unknown, entry: string, file?: string): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST) return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`, { file, entry });
+  throw new DetailFlowError(
+    'config',
+    `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`,
+    { file, entry },
+  );
 }
 
 function requirePositive(value: unknown, entry: string, file?: string): number {
   if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0`, { file, entry });
+  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0`, {
+    file,
+    entry,
+  });
 }

@@ -75,11 +75,20 @@ export function forward(
  * kept in the states `layers.i.k` and `layers.i.v` [B, K, N, D].
  * @returns logits [B, L, V]
  */
-export function step(graph: GraphBuilder, p: Parameters, config: TokenModelConfig, inputs: PlaceInputs): Value {
+export function step(
+  graph: GraphBuilder,
+  p: Parameters,
+  config: TokenModelConfig,
+  inputs: PlaceInputs,
+): Value {
   const { tokens, kvHeads, dim, heads } = config;
   const batch = extent(inputs.ids, 0);
   const offset = slice(inputs.positions, 0, 0, 1); // [1]
-  const places = graph.constant(Int32Array.from({ length: tokens }, (_, i) => i), [tokens], 'i32');
+  const places = graph.constant(
+    Int32Array.from({ length: tokens }, (_, i) => i),
+    [tokens],
+    'i32',
+  );
   const pastBias = select(less(places, offset), 0, HIDDEN); // [N]
   const attend: Attend = (layer, q, k, v) => {
     const [pastK, pastV] = [k, v].map((rows, i) => {
@@ -98,7 +107,8 @@ function transformer(p: Parameters, config: TokenModelConfig, inputs: PlaceInput
   let x = embed(p, config, inputs); // [B, L, E]
   for (let i = 0; i < config.layers; i++) {
     const layer = `layers.${i}`;
-    const norm = (name: string, value: Value) => rmsNorm(value, p(`${layer}.${name}.weight`), config.normEpsilon);
+    const norm = (name: string, value: Value) =>
+      rmsNorm(value, p(`${layer}.${name}.weight`), config.normEpsilon);
     const [q, k, v] = queryKeyValue(p, config, layer, norm('attention_norm', x), cos, sin);
     const mixed = mergeHeads(attend(layer, q, k, v), config, x);
     x = add(x, linear(mixed, p(`${layer}.attention.wo.weight`)));
@@ -159,7 +169,10 @@ function mergeHeads(mixed: Value, { heads, dim }: TokenModelConfig, like: Value)
 }
 
 const feedForward = (p: Parameters, name: string, x: Value): Value =>
-  linear(mul(silu(linear(x, p(`${name}.w1.weight`))), linear(x, p(`${name}.w3.weight`))), p(`${name}.w2.weight`));
+  linear(
+    mul(silu(linear(x, p(`${name}.w1.weight`))), linear(x, p(`${name}.w3.weight`))),
+    p(`${name}.w2.weight`),
+  );
 
 const scoreScale = ({ dim, heads }: TokenModelConfig): number => 1 / Math.sqrt(dim / heads);
 

@@ -9,7 +9,8 @@ export function tokenModelParameters(config: TokenModelConfig): ParameterSpec[] 
     { name: 'cls_embedding.embedding_table.weight', shape: [classes + 1, dim] },
     { name: 'tok_embeddings.weight', shape: [vocabularySize, dim] },
   ];
-  if (groupSize > 1) specs.push({ name: 'spe_tok_embeddings.special_embeddings.weight', shape: [groupSize - 1, dim] });
+  if (groupSize > 1)
+    specs.push({ name: 'spe_tok_embeddings.special_embeddings.weight', shape: [groupSize - 1, dim] });
   for (let i = 0; i < config.layers; i++) {
     const layer = `layers.${i}`;
     specs.push(
@@ -22,7 +23,11 @@ export function tokenModelParameters(config: TokenModelConfig): ParameterSpec[] 
       { name: `${layer}.feed_forward.w2.weight`, shape: [dim, hiddenDim] },
     );
   }
-  return [...specs, { name: 'norm.weight', shape: [dim] }, { name: 'output.weight', shape: [vocabularySize, dim] }];
+  return [
+    ...specs,
+    { name: 'norm.weight', shape: [dim] },
+    { name: 'output.weight', shape: [vocabularySize, dim] },
+  ];
 }
 
 /** Names that checkpoints may hold besides: computed tables, and an empty special embedding where g = 1. */

@@ -73,7 +73,10 @@ export class GroupTokenModel implements TokenModel {
     if (this.#disposed) throw new DetailFlowError('closed', 'the model is disposed');
     const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label > this.classes);
     if (labels.length === 0 || wrong !== undefined) {
-      throw new DetailFlowError('invalid-argument', `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`);
+      throw new DetailFlowError(
+        'invalid-argument',
+        `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`,
+      );
     }
     this.#executable ??= this.#backend.compile(stepGraph(this.config), this.#weights);
     const executable = await this.#executable;
@@ -142,11 +145,15 @@ class CachedSession implements TokenSession {
     const rows = this.#labels.length;
     const expected = this.#predicted ? rows * this.nextCount : 0;
     if ((chosen?.length ?? 0) !== expected) {
-      throw new DetailFlowError('invalid-argument', `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`);
+      throw new DetailFlowError(
+        'invalid-argument',
+        `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`,
+      );
     }
     const limit = this.#config.vocabularySize;
     const wrong = chosen?.find((token) => token < 0 || token >= limit);
-    if (wrong !== undefined) throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
+    if (wrong !== undefined)
+      throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
     if (this.#predicted) this.#position += this.nextCount;
   }
 
@@ -157,9 +164,14 @@ class CachedSession implements TokenSession {
   #places(chosen: Int32Array | undefined, count: number): { ids: Int32Array; kinds: Int32Array } {
     if (!chosen) return { ids: this.#labels, kinds: Int32Array.of(PlaceKind.class) };
     const rows = this.#labels.length;
-    if (chosen.length === rows * count) return { ids: chosen, kinds: new Int32Array(count).fill(PlaceKind.token) };
-    const ids = Int32Array.from({ length: rows * count }, (_, i) => (i % count === 0 ? chosen[i / count] : (i % count) - 1));
-    const kinds = Int32Array.from({ length: count }, (_, i) => (i === 0 ? PlaceKind.token : PlaceKind.special));
+    if (chosen.length === rows * count)
+      return { ids: chosen, kinds: new Int32Array(count).fill(PlaceKind.token) };
+    const ids = Int32Array.from({ length: rows * count }, (_, i) =>
+      i % count === 0 ? chosen[i / count] : (i % count) - 1,
+    );
+    const kinds = Int32Array.from({ length: count }, (_, i) =>
+      i === 0 ? PlaceKind.token : PlaceKind.special,
+    );
     return { ids, kinds };
   }
 }

@@ -37,7 +37,10 @@ export interface NodeBackendOptions {
 export async function createNodeBackend(options: NodeBackendOptions = {}): Promise<Backend> {
   const threads = options.threads ?? availableParallelism();
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-    throw new DetailFlowError('invalid-argument', `threads is ${options.threads}; give a whole number from 1 to 1024`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `threads is ${options.threads}; give a whole number from 1 to 1024`,
+    );
   }
   const device = await chooseDevice(options);
   return new NodeBackend(device, new WorkerClient({ device, threads }));
@@ -61,7 +64,10 @@ async function chooseDevice({ device = 'cpu', onNotice }: NodeBackendOptions): P
     );
   }
   if (device !== 'auto') {
-    throw new DetailFlowError('invalid-argument', `the device is "${device}"; give cpu, cuda, webgpu or auto`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the device is "${device}"; give cpu, cuda, webgpu or auto`,
+    );
   }
   const reasons: string[] = [];
   for (const candidate of ['cuda', 'webgpu'] as const) {
@@ -124,17 +130,28 @@ class NodeExecutable implements Executable {
     this.#newId = newId;
   }
 
-  async run(feeds: Tensors, { state, signal }: { state?: State; signal?: AbortSignal } = {}): Promise<Record<string, Tensor>> {
+  async run(
+    feeds: Tensors,
+    { state, signal }: { state?: State; signal?: AbortSignal } = {},
+  ): Promise<Record<string, Tensor>> {
     signal?.throwIfAborted();
     if (this.#disposed) throw new DetailFlowError('closed', 'the executable is disposed');
     if (this.#graph.states.size > 0 && !(state instanceof NodeState && state.session === this.#session)) {
-      throw new DetailFlowError('invalid-argument', 'the graph keeps state: pass one made by createState() of this executable');
+      throw new DetailFlowError(
+        'invalid-argument',
+        'the graph keeps state: pass one made by createState() of this executable',
+      );
     }
     bindFeeds(this.#graph, feeds);
     const results = await this.#worker.send({
       kind: 'run',
       session: this.#session,
-      feeds: Object.fromEntries(Object.entries(feeds).map(([name, { type, data, dims }]) => [name, { type, data, dims } as WireTensor])),
+      feeds: Object.fromEntries(
+        Object.entries(feeds).map(([name, { type, data, dims }]) => [
+          name,
+          { type, data, dims } as WireTensor,
+        ]),
+      ),
       outputs: [...this.#graph.outputs.keys()],
       state: (state as NodeState | undefined)?.id,
     });

@@ -26,7 +26,11 @@ export async function placeWeights(graph: Graph, weights: Weights): Promise<Plac
   for (const weight of needed) {
     const length = 4 * weight.shape.reduce((a, b) => a * b, 1);
     if (folder !== undefined && isMappable(weight) && path.dirname(weight.location.path) === folder) {
-      placements.set(weight.name, { file: path.basename(weight.location.path), offset: weight.location.offset, length });
+      placements.set(weight.name, {
+        file: path.basename(weight.location.path),
+        offset: weight.location.offset,
+        length,
+      });
     } else {
       placements.set(weight.name, { file: MEMORY, offset: size, length });
       toRead.push(weight);

@@ -4,7 +4,10 @@ import type { NodeDevice } from './protocol';
 
 /** What a child process found out about a device. */
 export type ProbeResult =
-  | { readonly usable: true; /** Time of the probe's work relative to the CPU's. */ readonly relativeTime: number }
+  | {
+      readonly usable: true /** Time of the probe's work relative to the CPU's. */;
+      readonly relativeTime: number;
+    }
   | { readonly usable: false; readonly reason: string };
 
 /** A missing CUDA library may abort the process that loads it, so devices are tried in a child process. */
@@ -16,7 +19,8 @@ export async function probeDevice(device: Exclude<NodeDevice, 'cpu'>): Promise<P
       try {
         resolve(JSON.parse(line) as ProbeResult);
       } catch {
-        const reason = stderr.trim().split('\n').at(-1) || error?.message || 'the probe ended without an answer';
+        const reason =
+          stderr.trim().split('\n').at(-1) || error?.message || 'the probe ended without an answer';
         resolve({ usable: false, reason });
       }
     });

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import ort from 'onnxruntime-node';
-import type { Request, Reply, WireState, WireTensor, WorkerSettings } from './protocol';
+import type { Reply, Request, WireState, WireTensor, WorkerSettings } from './protocol';
 
 /** Runs ONNX Runtime, which blocks the thread it is called on, away from the main thread. */
 
@@ -69,7 +69,9 @@ async function load(request: Extract<Request, { kind: 'load' }>): Promise<void> 
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
     ...(request.memory && { externalData: [{ path: request.memory.name, data: request.memory.data }] }),
-    ...(request.folder && { extra: { session: { model_external_initializers_file_folder_path: request.folder } } }),
+    ...(request.folder && {
+      extra: { session: { model_external_initializers_file_folder_path: request.folder } },
+    }),
   });
   sessions.set(request.session, { runtime, states: request.states });
 }
@@ -112,7 +114,9 @@ function bringUpToDate(state: WireState, buffers: Buffers, results: ort.Inferenc
   const block = next.dims[axis] * inner;
   const stride = buffer.dims[axis] * inner;
   if (at < 0 || at + next.dims[axis] > buffer.dims[axis]) {
-    throw new Error(`rows ${at}..${at + next.dims[axis]} do not fit the state "${state.name}" of ${buffer.dims[axis]} rows`);
+    throw new Error(
+      `rows ${at}..${at + next.dims[axis]} do not fit the state "${state.name}" of ${buffer.dims[axis]} rows`,
+    );
   }
   for (let from = 0, to = at * inner; from < data.length; from += block, to += stride) {
     buffer.data.set(data.subarray(from, from + block), to);

@@ -35,8 +35,12 @@ export function bytesSource(bytes: Uint8Array, name = 'memory'): ByteSource {
 export function checkRange(name: string, size: number, offset: number, length: number): void {
   const fits = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
   if (!fits || offset + length > size) {
-    throw new DetailFlowError('io', `bytes ${offset}..${offset + length} lie outside the ${size} bytes there are`, {
-      file: name,
-    });
+    throw new DetailFlowError(
+      'io',
+      `bytes ${offset}..${offset + length} lie outside the ${size} bytes there are`,
+      {
+        file: name,
+      },
+    );
   }
 }

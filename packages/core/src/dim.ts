@@ -29,7 +29,10 @@ export class SymbolicDim {
 /** The extent called `name`: letters and digits only. */
 export function symbol(name: string): SymbolicDim {
   if (!/^[A-Za-z]\w*$/.test(name)) {
-    throw new DetailFlowError('invalid-argument', `"${name}" is no name for a dimension: use letters and digits`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `"${name}" is no name for a dimension: use letters and digits`,
+    );
   }
   return new SymbolicDim(new Map([[name, 1]]));
 }
@@ -75,7 +78,7 @@ export function evaluateDim(dim: Dim, bindings: Bindings): number {
   if (typeof dim === 'number') return dim;
   let sum = 0;
   for (const [monomial, factor] of dim.terms) {
-    sum += split(monomial).reduce((product, name) => product * valueOf(name, bindings), factor);
+    sum += split(monomial).reduce((product, name) => product * bindingOf(name, bindings), factor);
   }
   return sum;
 }
@@ -103,7 +106,8 @@ export function formatShape(shape: Shape): string {
 function combine(a: Dim, b: Dim, sign: 1 | -1): Dim {
   if (typeof a === 'number' && typeof b === 'number') return a + sign * b;
   const terms = new Map(termsOf(a));
-  for (const [monomial, factor] of termsOf(b)) terms.set(monomial, (terms.get(monomial) ?? 0) + sign * factor);
+  for (const [monomial, factor] of termsOf(b))
+    terms.set(monomial, (terms.get(monomial) ?? 0) + sign * factor);
   return normalise(terms);
 }
 
@@ -122,7 +126,7 @@ function split(monomial: string): string[] {
   return monomial === '' ? [] : monomial.split('*');
 }
 
-function valueOf(name: string, bindings: Bindings): number {
+function bindingOf(name: string, bindings: Bindings): number {
   const value = bindings[name];
   if (value === undefined) throw new DetailFlowError('shape', `the dimension "${name}" has no value`);
   return value;

@@ -6,7 +6,11 @@ import type { DType } from './op';
 import type { Weights } from './weights';
 
 /** Names of graph dtypes in `onnxruntime-common`. */
-export const tensorTypes: Readonly<Record<DType, Tensor.Type>> = { f32: 'float32', i32: 'int32', bool: 'bool' };
+export const tensorTypes: Readonly<Record<DType, Tensor.Type>> = {
+  f32: 'float32',
+  i32: 'int32',
+  bool: 'bool',
+};
 
 /**
  * Values of a graph's symbols, read off the feeds, which are checked against the declared inputs on the way.
@@ -14,7 +18,8 @@ export const tensorTypes: Readonly<Record<DType, Tensor.Type>> = { f32: 'float32
  */
 export function bindFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>): Bindings {
   for (const name of Object.keys(feeds)) {
-    if (!graph.inputs.has(name)) throw new DetailFlowError('invalid-argument', `the graph has no input "${name}"`);
+    if (!graph.inputs.has(name))
+      throw new DetailFlowError('invalid-argument', `the graph has no input "${name}"`);
   }
   const bindings: Record<string, number> = {};
   for (const [name, input] of graph.inputs) {
@@ -42,12 +47,18 @@ function feedOf(name: string, input: Value, feeds: Readonly<Record<string, Tenso
   const feed = feeds[name];
   if (!feed) throw new DetailFlowError('invalid-argument', 'the input is not given', { entry: name });
   if (feed.type !== tensorTypes[input.dtype]) {
-    throw new DetailFlowError('dtype', `the input is ${feed.type}, must be ${tensorTypes[input.dtype]}`, { entry: name });
-  }
-  if (feed.dims.length !== input.shape.length) {
-    throw new DetailFlowError('shape', `the input is [${feed.dims.join(', ')}], must be ${formatShape(input.shape)}`, {
+    throw new DetailFlowError('dtype', `the input is ${feed.type}, must be ${tensorTypes[input.dtype]}`, {
       entry: name,
     });
+  }
+  if (feed.dims.length !== input.shape.length) {
+    throw new DetailFlowError(
+      'shape',
+      `the input is [${feed.dims.join(', ')}], must be ${formatShape(input.shape)}`,
+      {
+        entry: name,
+      },
+    );
   }
   return feed;
 }
@@ -56,11 +67,18 @@ function feedOf(name: string, input: Value, feeds: Readonly<Record<string, Tenso
 export function requireWeights(graph: Graph, weights: Weights): void {
   for (const [name, value] of graph.weights) {
     const found = weights.get(name);
-    if (!found) throw new DetailFlowError('weights', 'the graph needs this weight, but it is not there', { entry: name });
-    if (found.shape.join() !== value.shape.join()) {
-      throw new DetailFlowError('weights', `the weight is [${found.shape.join(', ')}], must be ${formatShape(value.shape)}`, {
+    if (!found)
+      throw new DetailFlowError('weights', 'the graph needs this weight, but it is not there', {
         entry: name,
       });
+    if (found.shape.join() !== value.shape.join()) {
+      throw new DetailFlowError(
+        'weights',
+        `the weight is [${found.shape.join(', ')}], must be ${formatShape(value.shape)}`,
+        {
+          entry: name,
+        },
+      );
     }
   }
 }

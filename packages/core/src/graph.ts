@@ -47,7 +47,8 @@ export class GraphBuilder {
 
   /** A tensor that is fed at every run. */
   input(name: string, dtype: DType, shape: Shape): Value {
-    if (this.#inputs.has(name)) throw new DetailFlowError('invalid-argument', `there are two inputs "${name}"`);
+    if (this.#inputs.has(name))
+      throw new DetailFlowError('invalid-argument', `there are two inputs "${name}"`);
     const value = this.leaf('input', { name }, shape, dtype);
     this.#inputs.set(name, value);
     return value;
@@ -73,7 +74,8 @@ export class GraphBuilder {
 
   /** A float32 buffer that lives from run to run; give its next value to {@link update}. */
   state(name: string, shape: Shape): Value {
-    if (this.#states.has(name)) throw new DetailFlowError('invalid-argument', `there are two states "${name}"`);
+    if (this.#states.has(name))
+      throw new DetailFlowError('invalid-argument', `there are two states "${name}"`);
     const before = this.leaf('state', { name }, shape, 'f32');
     this.#states.set(name, { before });
     return before;
@@ -83,7 +85,10 @@ export class GraphBuilder {
   update(name: string, after: Value): void {
     const pair = this.#states.get(name);
     if (!pair || pair.after) {
-      throw new DetailFlowError('invalid-argument', `the state "${name}" is ${pair ? 'updated twice' : 'unknown'}`);
+      throw new DetailFlowError(
+        'invalid-argument',
+        `the state "${name}" is ${pair ? 'updated twice' : 'unknown'}`,
+      );
     }
     if (!sameShape(pair.before.shape, after.shape) || after.dtype !== 'f32') {
       throw new DetailFlowError(
@@ -97,7 +102,10 @@ export class GraphBuilder {
   /** A tensor known now. `data` is row-major and is not copied. */
   constant(data: TypedData, shape: readonly number[], dtype: DType = 'f32'): Value {
     if (data.length !== sizeOf(shape)) {
-      throw new DetailFlowError('shape', `${data.length} values do not fill a constant ${formatShape(shape)}`);
+      throw new DetailFlowError(
+        'shape',
+        `${data.length} values do not fill a constant ${formatShape(shape)}`,
+      );
     }
     return this.leaf('constant', { data }, shape, dtype);
   }
@@ -106,7 +114,10 @@ export class GraphBuilder {
   emit<A extends Attributes>(definition: OpDefinition<A>, inputs: readonly Value[], attrs: A): Value {
     for (const input of inputs) {
       if (input.graph !== this) {
-        throw new DetailFlowError('invalid-argument', `${definition.name}: a value of another graph was given`);
+        throw new DetailFlowError(
+          'invalid-argument',
+          `${definition.name}: a value of another graph was given`,
+        );
       }
     }
     const { shape, dtype } = definition.infer(inputs, attrs);
@@ -120,7 +131,10 @@ export class GraphBuilder {
   finish(outputs: Readonly<Record<string, Value>>): Graph {
     for (const name of Object.keys(outputs)) {
       if (this.#inputs.has(name)) {
-        throw new DetailFlowError('invalid-argument', `"${name}" is both an input and an output: name them apart`);
+        throw new DetailFlowError(
+          'invalid-argument',
+          `"${name}" is both an input and an output: name them apart`,
+        );
       }
     }
     const states = new Map<string, StatePair>();
@@ -129,7 +143,11 @@ export class GraphBuilder {
       states.set(name, { before, after });
     }
     const roots = [...Object.values(outputs), ...[...states.values()].map((pair) => pair.after)];
-    const needed = reachable([...roots, ...this.#inputs.values(), ...[...states.values()].map((p) => p.before)]);
+    const needed = reachable([
+      ...roots,
+      ...this.#inputs.values(),
+      ...[...states.values()].map((p) => p.before),
+    ]);
     return {
       nodes: this.#nodes.filter((node) => needed.has(node)),
       inputs: this.#inputs,

@@ -1,3 +1,4 @@
+export { Tensor } from 'onnxruntime-common';
 export type { Backend, Executable, RunOptions, State, Tensors } from './backend';
 export { type ByteSource, bytesSource, checkRange } from './byte-source';
 export {
@@ -22,7 +23,6 @@ export { expandComposites } from './expand';
 export { bindFeeds, requireWeights, tensorTypes } from './feeds';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
 export type { CallOptions, ImageTokenizer, TokenModel, TokenSession } from './models';
-export { Tensor } from 'onnxruntime-common';
 export type { Attributes, DType, OpDefinition, TypedData } from './op';
 export { gelu, silu } from './ops/activation';
 export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';
@@ -48,8 +48,10 @@ export { linear, matmul } from './ops/matmul';
 export { l2Normalise, layerNorm, rmsNorm, softmax } from './ops/normalisation';
 export { max, mean, sum } from './ops/reduce';
 export { operations } from './ops/table';
+export { type DrawOptions, exponentialNoise, type PhiloxBlock, philox4x32, randomRanks } from './philox';
 export { Picture, pictureFromPixels, pixelToByte } from './picture';
 export { createReferenceBackend } from './reference-backend';
+export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
 export {
   encodeSafetensors,
   openSafetensors,
@@ -69,5 +71,3 @@ export {
   type Weights,
   weightFromArray,
 } from './weights';
-export { type DrawOptions, exponentialNoise, type PhiloxBlock, philox4x32, randomRanks } from './philox';
-export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';

@@ -102,12 +102,7 @@ export function resolveAxis(op: string, axis: number, rank: number): number {
 }
 
 /** The common shape of two operands: equal extents, or 1 against anything. */
-export function broadcastShapes(
-  op: string,
-  a: Shape,
-  b: Shape,
-  same: (x: Dim, y: Dim) => boolean,
-): Shape {
+export function broadcastShapes(op: string, a: Shape, b: Shape, same: (x: Dim, y: Dim) => boolean): Shape {
   const rank = Math.max(a.length, b.length);
   const out: Dim[] = [];
   for (let axis = 0; axis < rank; axis++) {

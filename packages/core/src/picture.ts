@@ -10,7 +10,10 @@ export class Picture {
 
   constructor(data: Uint8ClampedArray, width: number, height: number) {
     if (data.length !== width * height * 4) {
-      throw new DetailFlowError('shape', `${data.length} bytes do not make a ${width} x ${height} RGBA picture`);
+      throw new DetailFlowError(
+        'shape',
+        `${data.length} bytes do not make a ${width} x ${height} RGBA picture`,
+      );
     }
     this.data = data;
     this.width = width;
@@ -60,7 +63,13 @@ export class Picture {
 export function pictureFromPixels(pixels: Tensor, index = 0): Picture {
   const [batch, channels, height, width] = pixels.dims;
   const values = pixels.data as Float32Array;
-  if (pixels.type !== 'float32' || pixels.dims.length !== 4 || channels !== 3 || index < 0 || index >= batch) {
+  if (
+    pixels.type !== 'float32' ||
+    pixels.dims.length !== 4 ||
+    channels !== 3 ||
+    index < 0 ||
+    index >= batch
+  ) {
     throw new DetailFlowError(
       'shape',
       `image ${index} of a ${pixels.type} tensor [${pixels.dims.join(', ')}]: expected float32 [B, 3, H, W] with B > ${index}`,

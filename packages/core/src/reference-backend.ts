@@ -40,7 +40,8 @@ class ReferenceState implements State {
 
   async read(name: string): Promise<Tensor> {
     const buffer = this.buffers.get(name);
-    if (!buffer || this.disposed) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
+    if (!buffer || this.disposed)
+      throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
     return new Tensor('float32', Float32Array.from(buffer.data), buffer.shape);
   }
 
@@ -62,7 +63,10 @@ async function compileReference(graph: Graph, weights: Weights): Promise<Executa
       signal?.throwIfAborted();
       if (disposed) throw new DetailFlowError('closed', 'the executable is disposed');
       if (graph.states.size > 0 && (!(state instanceof ReferenceState) || state.disposed)) {
-        throw new DetailFlowError('invalid-argument', 'the graph keeps state: pass one made by createState()');
+        throw new DetailFlowError(
+          'invalid-argument',
+          'the graph keeps state: pass one made by createState()',
+        );
       }
       return evaluate(graph, fixed, feeds, state as ReferenceState | undefined);
     },
@@ -109,12 +113,15 @@ function evaluateNode(
   if (node.op === 'state') {
     const buffer = state?.buffers.get(name) as ReferenceArray;
     if (buffer.shape.join() !== shape.join()) {
-      throw new DetailFlowError('shape', `the state is [${buffer.shape}], this run needs [${shape}]`, { entry: name });
+      throw new DetailFlowError('shape', `the state is [${buffer.shape}], this run needs [${shape}]`, {
+        entry: name,
+      });
     }
     return buffer;
   }
   const definition = operations.get(node.op);
-  if (!definition?.evaluate) throw new DetailFlowError('unsupported', `the operation "${node.op}" has no meaning here`);
+  if (!definition?.evaluate)
+    throw new DetailFlowError('unsupported', `the operation "${node.op}" has no meaning here`);
   const inputs = node.inputs.map((input) => values.get(input) as ReferenceArray);
   return { data: definition.evaluate(inputs, node.attrs, { shape, dtype: node.dtype, bindings }), shape };
 }

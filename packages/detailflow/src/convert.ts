@@ -18,7 +18,11 @@ export interface ConvertOptions extends WriteBundleOptions {
  * Writes a model as a bundle: one folder with config.json and safetensors, all of it or nothing. Weights that only
  * training uses are left out.
  */
-export async function convert(source: ModelSource, out: string, options: ConvertOptions = {}): Promise<BundleCard> {
+export async function convert(
+  source: ModelSource,
+  out: string,
+  options: ConvertOptions = {},
+): Promise<BundleCard> {
   const { name, license, description, attribution, classNames, ...writing } = options;
   const opened = await openModel(source, { signal: options.signal });
   try {

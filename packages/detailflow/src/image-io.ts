@@ -175,9 +175,13 @@ async function readPixels(file: string): Promise<Pixels> {
   }
   const [channels, height, width] = shape.slice(-3);
   if (![3, 4].includes(shape.length) || channels !== 3 || height !== width || data.length === 0) {
-    throw new DetailFlowError('shape', `has shape [${shape.join(', ')}]; images are [B, 3, S, S] or [3, S, S]`, {
-      file,
-    });
+    throw new DetailFlowError(
+      'shape',
+      `has shape [${shape.join(', ')}]; images are [B, 3, S, S] or [3, S, S]`,
+      {
+        file,
+      },
+    );
   }
   const wrong = data.find((value) => !(Math.abs(value) <= MAX_PIXEL));
   if (wrong !== undefined) {

@@ -60,9 +60,14 @@ export class Model {
   }
 
   /** Draws pictures; see `generate` of `@detailflow/sampler` for the options. */
-  generate(options: Omit<GenerateOptions, 'model' | 'tokenizer'>): AsyncGenerator<GenerationStep, void, void> {
+  generate(
+    options: Omit<GenerateOptions, 'model' | 'tokenizer'>,
+  ): AsyncGenerator<GenerationStep, void, void> {
     if (!this.tokenModel) {
-      throw new DetailFlowError('unsupported', 'this model has no AR part: it can encode and decode, not generate');
+      throw new DetailFlowError(
+        'unsupported',
+        'this model has no AR part: it can encode and decode, not generate',
+      );
     }
     return generate({ ...options, model: this.tokenModel, tokenizer: this.tokenizer });
   }
@@ -121,6 +126,7 @@ function doublings(limit: number): number[] {
 function psnrOfEach(restored: Tensor, originals: Tensor): number[] {
   const [batch, ...rest] = originals.dims;
   const size = rest.reduce((a, b) => a * b, 1);
-  const part = (tensor: Tensor, i: number) => (tensor.data as Float32Array).subarray(i * size, (i + 1) * size);
+  const part = (tensor: Tensor, i: number) =>
+    (tensor.data as Float32Array).subarray(i * size, (i + 1) * size);
   return Array.from({ length: batch }, (_, i) => psnr(part(restored, i), part(originals, i)));
 }

@@ -20,7 +20,10 @@ import {
  * Where a model lies: a bundle, a folder that holds the official `tokenizer/` and `ar/`, or the two official
  * folders by themselves. Paths, or any {@link FileTree}.
  */
-export type ModelSource = string | FileTree | { readonly tokenizer: string | FileTree; readonly ar?: string | FileTree };
+export type ModelSource =
+  | string
+  | FileTree
+  | { readonly tokenizer: string | FileTree; readonly ar?: string | FileTree };
 
 /** A configuration and the weights that go with it, checked against each other. */
 export interface ModelPart<Config> {
@@ -44,7 +47,10 @@ export interface OpenedModel {
  * Opens a model and checks that its weights fit its configuration.
  * @throws DetailFlowError naming the file and what is wrong with it
  */
-export async function openModel(source: ModelSource, options: { signal?: AbortSignal } = {}): Promise<OpenedModel> {
+export async function openModel(
+  source: ModelSource,
+  options: { signal?: AbortSignal } = {},
+): Promise<OpenedModel> {
   if (typeof source === 'object' && 'tokenizer' in source) {
     const ar = source.ar === undefined ? undefined : await toTree(source.ar);
     return openOfficial(await toTree(source.tokenizer), ar, options);
@@ -95,17 +101,24 @@ async function openOfficial(
       await first.close();
       await second?.close();
     };
-    return closingOnFailure(async () => second?.close(), () => {
-      const { config, args, vision, weights, file } = first;
-      const where = `${tokenizerTree.name}/config.json`;
-      const tokenizer = { config: officialTokenizerConfig({ config, args, vision, weights, file: where }), weights, file };
-      const ar = second && {
-        config: officialTokenModelConfig(second.config, `${arTree?.name}/config.json`),
-        weights: second.weights,
-        file: second.file,
-      };
-      return checked({ kind: 'official', tokenizer, ar, close });
-    });
+    return closingOnFailure(
+      async () => second?.close(),
+      () => {
+        const { config, args, vision, weights, file } = first;
+        const where = `${tokenizerTree.name}/config.json`;
+        const tokenizer = {
+          config: officialTokenizerConfig({ config, args, vision, weights, file: where }),
+          weights,
+          file,
+        };
+        const ar = second && {
+          config: officialTokenModelConfig(second.config, `${arTree?.name}/config.json`),
+          weights: second.weights,
+          file: second.file,
+        };
+        return checked({ kind: 'official', tokenizer, ar, close });
+      },
+    );
   });
 }
 
@@ -116,13 +129,19 @@ function checked(model: OpenedModel): OpenedModel {
     ignore: ignoredTokenizerWeights,
   });
   if (!ar) return model;
-  validateWeights(ar.weights, tokenModelParameters(ar.config), { file: ar.file, ignore: ignoredTokenModelWeights });
+  validateWeights(ar.weights, tokenModelParameters(ar.config), {
+    file: ar.file,
+    ignore: ignoredTokenModelWeights,
+  });
   const { tokens, groupSize, causalTokens, codebookSize } = tokenizer.config;
   const fits =
-    ar.config.tokens === tokens && ar.config.groupSize === groupSize &&
-    ar.config.causalTokens === causalTokens && ar.config.vocabularySize === codebookSize;
+    ar.config.tokens === tokens &&
+    ar.config.groupSize === groupSize &&
+    ar.config.causalTokens === causalTokens &&
+    ar.config.vocabularySize === codebookSize;
   if (fits) return model;
-  const describe = (config: readonly number[]) => `${config[0]} tokens in groups of ${config[1]} after ${config[2]}, ${config[3]} codes`;
+  const describe = (config: readonly number[]) =>
+    `${config[0]} tokens in groups of ${config[1]} after ${config[2]}, ${config[3]} codes`;
   throw new DetailFlowError(
     'config',
     `tokenizer and AR model do not belong together: ${describe([tokens, groupSize, causalTokens, codebookSize])}; ` +
@@ -153,4 +172,3 @@ function subtree(tree: FileTree, folder: string): FileTree {
     list: (path) => tree.list(below(path)),
   };
 }
-

@@ -1,4 +1,12 @@
-import { DetailFlowError, type Dim, dimTerms, type DType, plainSymbol, type Shape, type TypedData } from '@detailflow/core';
+import {
+  DetailFlowError,
+  type Dim,
+  type DType,
+  dimTerms,
+  plainSymbol,
+  type Shape,
+  type TypedData,
+} from '@detailflow/core';
 import { type AttributeProto, attribute, ELEMENT, type NodeProto, type TensorProto } from './proto';
 
 /** Where a symbol's value can be read at run time: an axis of a graph input. */
@@ -20,7 +28,12 @@ export class Emitter {
   }
 
   /** Adds a node with one result and returns the result's name. */
-  node(opType: string, input: readonly string[], attributes: readonly AttributeProto[] = [], domain = ''): string {
+  node(
+    opType: string,
+    input: readonly string[],
+    attributes: readonly AttributeProto[] = [],
+    domain = '',
+  ): string {
     return this.nodeWithOutputs(opType, input, 1, attributes, domain)[0];
   }
 
@@ -38,7 +51,12 @@ export class Emitter {
 
   constant(data: TypedData, dims: readonly number[], dtype: DType): string {
     const name = `%${this.#count++}`;
-    const typed = dtype === 'f32' ? Float32Array.from(data) : dtype === 'i32' ? Int32Array.from(data) : Uint8Array.from(data);
+    const typed =
+      dtype === 'f32'
+        ? Float32Array.from(data)
+        : dtype === 'i32'
+          ? Int32Array.from(data)
+          : Uint8Array.from(data);
     const dataType = { f32: ELEMENT.float, i32: ELEMENT.int32, bool: ELEMENT.bool }[dtype];
     this.initializers.push({ name, dims, dataType, rawData: new Uint8Array(typed.buffer) });
     return name;
@@ -88,7 +106,10 @@ export class Emitter {
     return this.#once(`dim ${name}`, () => {
       const source = this.#symbols.get(name);
       if (!source) {
-        throw new DetailFlowError('shape', `no input has an axis of extent "${name}", so its value cannot be known`);
+        throw new DetailFlowError(
+          'shape',
+          `no input has an axis of extent "${name}", so its value cannot be known`,
+        );
       }
       const { input, axis } = source;
       return this.node('Shape', [input], [attribute.int('start', axis), attribute.int('end', axis + 1)]);

@@ -31,7 +31,12 @@ export interface TensorProto {
 
 export interface ValueInfoProto {
   name: string;
-  type: { tensorType: { elemType: number; shape: { dim: readonly ({ dimValue: number } | { dimParam: string })[] } } };
+  type: {
+    tensorType: {
+      elemType: number;
+      shape: { dim: readonly ({ dimValue: number } | { dimParam: string })[] };
+    };
+  };
 }
 
 export interface ModelProto {

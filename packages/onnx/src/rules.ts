@@ -60,7 +60,13 @@ const sliceAlong = (emitter: Emitter, x: string, axis: number, start: string, en
   emitter.node('Slice', [x, start, end, emitter.int64([axis])]);
 
 const slice: Rule = ({ attrs }, [x], { emitter }) =>
-  sliceAlong(emitter, x, attrs.axis as number, emitter.dim(attrs.start as Dim), emitter.dim(attrs.end as Dim));
+  sliceAlong(
+    emitter,
+    x,
+    attrs.axis as number,
+    emitter.dim(attrs.start as Dim),
+    emitter.dim(attrs.end as Dim),
+  );
 
 const writeRows: Rule = (value, [buffer, rows, offset], { emitter }) => {
   const axis = value.attrs.axis as number;
@@ -115,7 +121,8 @@ export const rules: Readonly<Record<string, Rule>> = {
   concat: (value, inputs, { emitter }) =>
     emitter.node('Concat', inputs, [attribute.int('axis', value.attrs.axis as number)]),
   gather: (_value, inputs, { emitter }) => emitter.node('Gather', inputs, [attribute.int('axis', 0)]),
-  takeAlong: (_value, inputs, { emitter }) => emitter.node('GatherElements', inputs, [attribute.int('axis', -1)]),
+  takeAlong: (_value, inputs, { emitter }) =>
+    emitter.node('GatherElements', inputs, [attribute.int('axis', -1)]),
   writeRows,
   topK,
   sum: reduce('ReduceSum'),
@@ -123,7 +130,8 @@ export const rules: Readonly<Record<string, Rule>> = {
   softmax: (_value, inputs, { emitter }) => emitter.node('Softmax', inputs, [attribute.int('axis', -1)]),
   layerNorm,
   rmsNorm,
-  gelu: (_value, inputs, { emitter }) => emitter.node('Gelu', inputs, [attribute.string('approximate', 'tanh')]),
+  gelu: (_value, inputs, { emitter }) =>
+    emitter.node('Gelu', inputs, [attribute.string('approximate', 'tanh')]),
   silu,
 };
 

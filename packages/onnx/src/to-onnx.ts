@@ -1,4 +1,11 @@
-import { DetailFlowError, type DType, expandComposites, type Graph, type Shape, type Value } from '@detailflow/core';
+import {
+  DetailFlowError,
+  type DType,
+  expandComposites,
+  type Graph,
+  type Shape,
+  type Value,
+} from '@detailflow/core';
 import { Emitter, findSymbols } from './emitter';
 import { ELEMENT, encodeModel, type TensorProto, type ValueInfoProto } from './proto';
 import { type Dialect, fusedOperations, rules } from './rules';
@@ -37,7 +44,11 @@ export interface OnnxModel {
   readonly states: readonly OnnxState[];
 }
 
-const elementTypes: Readonly<Record<DType, number>> = { f32: ELEMENT.float, i32: ELEMENT.int32, bool: ELEMENT.bool };
+const elementTypes: Readonly<Record<DType, number>> = {
+  f32: ELEMENT.float,
+  i32: ELEMENT.int32,
+  bool: ELEMENT.bool,
+};
 
 /**
  * Writes a graph as an ONNX model (opset 21). Inputs and outputs keep their names; states become the inputs and
@@ -60,7 +71,8 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   if (options.rowUpdates) {
     const readers = countReaders(expanded);
     for (const { before, after } of expanded.states.values()) {
-      if (after.op === 'writeRows' && after.inputs[0] === before && readers.get(after) === 1) skipped.add(after);
+      if (after.op === 'writeRows' && after.inputs[0] === before && readers.get(after) === 1)
+        skipped.add(after);
     }
   }
 
@@ -76,7 +88,13 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
       const offset = `offset.${name}`;
       expose(output, after.inputs[1]);
       expose(offset, after.inputs[2]);
-      states.push({ name, shape: before.shape, input: stateInput(name), output, rows: { axis: after.attrs.axis as number, offset } });
+      states.push({
+        name,
+        shape: before.shape,
+        input: stateInput(name),
+        output,
+        rows: { axis: after.attrs.axis as number, offset },
+      });
     } else {
       expose(output, after);
       states.push({ name, shape: before.shape, input: stateInput(name), output });
@@ -90,8 +108,17 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   const bytes = encodeModel({
     irVersion: 10,
     producerName: 'detailflow',
-    opsetImport: [{ domain: '', version: 21 }, ...(dialect === 'onnxruntime' ? [{ domain: 'com.microsoft', version: 1 }] : [])],
-    graph: { name: 'detailflow', node: emitter.nodes, initializer: emitter.initializers, input: inputs, output: outputs },
+    opsetImport: [
+      { domain: '', version: 21 },
+      ...(dialect === 'onnxruntime' ? [{ domain: 'com.microsoft', version: 1 }] : []),
+    ],
+    graph: {
+      name: 'detailflow',
+      node: emitter.nodes,
+      initializer: emitter.initializers,
+      input: inputs,
+      output: outputs,
+    },
   });
   return { bytes, states };
 

@@ -14,7 +14,8 @@ export function checkChoiceOptions({ temperature, topK, topP }: ChoiceOptions): 
   const fail = (name: string, value: number, range: string) => {
     throw new DetailFlowError('invalid-argument', `${name} is ${value}; give ${range}`);
   };
-  if (!(temperature > 0 && Number.isFinite(temperature))) fail('temperature', temperature, 'a number above 0');
+  if (!(temperature > 0 && Number.isFinite(temperature)))
+    fail('temperature', temperature, 'a number above 0');
   if (!(Number.isInteger(topK) && topK >= 0)) fail('topK', topK, 'a whole number, 0 for no limit');
   if (!(topP >= 0 && topP <= 1)) fail('topP', topP, 'a number from 0 to 1');
 }

@@ -8,7 +8,14 @@ import {
   Tensor,
   type TokenModel,
 } from '@detailflow/core';
-import { type ChoiceOptions, checkChoiceOptions, drawToken, filterLogits, mostLikelyToken, softmax } from './choose-token';
+import {
+  type ChoiceOptions,
+  checkChoiceOptions,
+  drawToken,
+  filterLogits,
+  mostLikelyToken,
+  softmax,
+} from './choose-token';
 import { type GuidanceOptions, guidanceScale, guide, needsGuidance } from './guidance';
 
 export interface SampleOptions extends CallOptions, Partial<ChoiceOptions>, Partial<GuidanceOptions> {
@@ -65,7 +72,8 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
     );
   }
   for await (const step of sampleTokens(options)) {
-    const pixels = async ({ size }: { size?: number } = {}) => tokenizer.decode(await step.tokens(), { size, signal });
+    const pixels = async ({ size }: { size?: number } = {}) =>
+      tokenizer.decode(await step.tokens(), { size, signal });
     yield {
       ...step,
       resolution: tokenizer.resolution(step.count),
@@ -81,7 +89,11 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
  */
 export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
   const { model, labels, signal, greedy = false } = options;
-  const choice: ChoiceOptions = { temperature: options.temperature ?? 1, topK: options.topK ?? 0, topP: options.topP ?? 1 };
+  const choice: ChoiceOptions = {
+    temperature: options.temperature ?? 1,
+    topK: options.topK ?? 0,
+    topP: options.topP ?? 1,
+  };
   const guidance: GuidanceOptions = { cfg: options.cfg ?? 1.5, gradualCfg: options.gradualCfg ?? false };
   checkChoiceOptions(choice);
   if (!Number.isFinite(guidance.cfg) || guidance.cfg < 0) {
@@ -123,7 +135,9 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
           const other = (labels.length * count + at) * size;
           guide(own, logits.subarray(other, other + size), scale, row);
         } else row.set(own);
-        return greedy ? mostLikelyToken(row) : drawToken(softmax(filterLogits(row, choice)), noiseOf(image, place));
+        return greedy
+          ? mostLikelyToken(row)
+          : drawToken(softmax(filterLogits(row, choice)), noiseOf(image, place));
       }
     }
   } finally {
@@ -143,7 +157,8 @@ function checkPrefix({ prefix, labels, model }: SampleOptions): number {
   if (!prefix) return 0;
   const [batch, count] = prefix.dims;
   const codes = prefix.data as Int32Array;
-  const fits = prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= model.tokens;
+  const fits =
+    prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= model.tokens;
   if (!fits || codes.some((code) => code < 0 || code >= model.vocabularySize)) {
     throw new DetailFlowError(
       'invalid-argument',
@@ -154,7 +169,12 @@ function checkPrefix({ prefix, labels, model }: SampleOptions): number {
 }
 
 /** The noise of one token: from the tensor given, or drawn from the image's seed. */
-function noiseSource({ noise, seed = 0, labels, model }: SampleOptions): (image: number, place: number) => Float32Array {
+function noiseSource({
+  noise,
+  seed = 0,
+  labels,
+  model,
+}: SampleOptions): (image: number, place: number) => Float32Array {
   const { tokens, vocabularySize: size } = model;
   if (noise) {
     if (noise.type !== 'float32' || noise.dims.join() !== [labels.length, tokens, size].join()) {
@@ -164,12 +184,17 @@ function noiseSource({ noise, seed = 0, labels, model }: SampleOptions): (image:
       );
     }
     const draws = noise.data as Float32Array;
-    if (!draws.every((e) => e > 0)) throw new DetailFlowError('invalid-argument', 'noise holds numbers that are not above 0');
-    return (image, place) => draws.subarray((image * tokens + place) * size, (image * tokens + place + 1) * size);
+    if (!draws.every((e) => e > 0))
+      throw new DetailFlowError('invalid-argument', 'noise holds numbers that are not above 0');
+    return (image, place) =>
+      draws.subarray((image * tokens + place) * size, (image * tokens + place + 1) * size);
   }
   const seeds = typeof seed === 'number' ? labels.map((_, i) => seed + i) : seed;
   if (seeds.length !== labels.length || !seeds.every((value) => Number.isSafeInteger(value) && value >= 0)) {
-    throw new DetailFlowError('invalid-argument', `seed is ${seed}; give a whole number from 0, or one for each of the ${labels.length} images`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `seed is ${seed}; give a whole number from 0, or one for each of the ${labels.length} images`,
+    );
   }
   const out = new Float32Array(size);
   return (image, position) => exponentialNoise({ seed: seeds[image], position, count: size, out });

@@ -28,6 +28,12 @@ export function guidanceScale(
 }
 
 /** Guided logits of one token, written into `out`. */
-export function guide(conditional: Float32Array, unconditional: Float32Array, scale: number, out: Float32Array): void {
-  for (let i = 0; i < out.length; i++) out[i] = unconditional[i] + (conditional[i] - unconditional[i]) * scale;
+export function guide(
+  conditional: Float32Array,
+  unconditional: Float32Array,
+  scale: number,
+  out: Float32Array,
+): void {
+  for (let i = 0; i < out.length; i++)
+    out[i] = unconditional[i] + (conditional[i] - unconditional[i]) * scale;
 }

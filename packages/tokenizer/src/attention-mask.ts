@@ -22,7 +22,11 @@ export function attentionMask(options: MaskOptions): Uint8Array {
   for (let row = 0; row < length; row++) {
     const isPatch = row < patches;
     const seesPatches = isPatch || options.latentsSeePatches;
-    const latents = isPatch ? (options.patchesSeeLatents ? tokens : 0) : visibleLatents(row - patches, options);
+    const latents = isPatch
+      ? options.patchesSeeLatents
+        ? tokens
+        : 0
+      : visibleLatents(row - patches, options);
     if (seesPatches) mask.fill(1, row * length, row * length + patches);
     mask.fill(1, row * length + patches, row * length + patches + latents);
   }

@@ -75,10 +75,14 @@ function parseTower(value: unknown, name: string, file?: string): TowerConfig {
     positionGrid: whole('positionGrid'),
   };
   if (tower.width % tower.heads !== 0) {
-    throw new DetailFlowError('config', `the width ${tower.width} is not a multiple of the ${tower.heads} heads`, {
-      file,
-      entry: name,
-    });
+    throw new DetailFlowError(
+      'config',
+      `the width ${tower.width} is not a multiple of the ${tower.heads} heads`,
+      {
+        file,
+        entry: name,
+      },
+    );
   }
   return tower;
 }
@@ -107,7 +111,8 @@ const headsByWidth: Readonly<Record<number, number>> = { 1152: 16, 768: 12 };
 export function officialTokenizerConfig(files: OfficialTokenizerFiles): TokenizerConfig {
   const { weights, file } = files;
   const config = requireRecord(files.config, 'config.json', file);
-  const args = files.args === undefined || files.args === null ? {} : requireRecord(files.args, 'config.yaml', file);
+  const args =
+    files.args === undefined || files.args === null ? {} : requireRecord(files.args, 'config.yaml', file);
   for (const [name, expected] of Object.entries({
     enc_type: 'siglip2',
     dec_type: 'siglip2',
@@ -115,10 +120,14 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
     codebook_l2_norm: true,
   })) {
     if (config[name] !== undefined && config[name] !== expected) {
-      throw new DetailFlowError('unsupported', `is ${JSON.stringify(config[name])}; only ${expected} can be read`, {
-        file,
-        entry: name,
-      });
+      throw new DetailFlowError(
+        'unsupported',
+        `is ${JSON.stringify(config[name])}; only ${expected} can be read`,
+        {
+          file,
+          entry: name,
+        },
+      );
     }
   }
   const groupSize = requireCount(config.group_size, 'group_size', file);
@@ -143,18 +152,26 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
   );
 }
 
-function officialTower(name: 'encoder' | 'decoder', patchSize: number, files: OfficialTokenizerFiles): TowerConfig {
+function officialTower(
+  name: 'encoder' | 'decoder',
+  patchSize: number,
+  files: OfficialTokenizerFiles,
+): TowerConfig {
   const { weights, file } = files;
   const prefix = `${name}.visual_model.`;
   const shape = (suffix: string) => {
     const weight = weights.get(`${prefix}${suffix}`);
-    if (!weight) throw new DetailFlowError('weights', 'the weight is missing', { file, entry: `${prefix}${suffix}` });
+    if (!weight)
+      throw new DetailFlowError('weights', 'the weight is missing', { file, entry: `${prefix}${suffix}` });
     return weight.shape;
   };
   const [positions, width] = shape('embeddings.position_embedding.weight');
   const positionGrid = Math.round(Math.sqrt(positions));
   if (positionGrid ** 2 !== positions) {
-    throw new DetailFlowError('config', `the position table has ${positions} rows, which is no square`, { file, entry: name });
+    throw new DetailFlowError('config', `the position table has ${positions} rows, which is no square`, {
+      file,
+      entry: name,
+    });
   }
   let layers = 0;
   while (weights.has(`${prefix}encoder.layers.${layers}.mlp.fc1.weight`)) layers++;
@@ -162,9 +179,17 @@ function officialTower(name: 'encoder' | 'decoder', patchSize: number, files: Of
   return { width, heads: headCount(name, width, files), layers, mlpWidth, patchSize, positionGrid };
 }
 
-function headCount(name: 'encoder' | 'decoder', width: number, { vision, file }: OfficialTokenizerFiles): number {
+function headCount(
+  name: 'encoder' | 'decoder',
+  width: number,
+  { vision, file }: OfficialTokenizerFiles,
+): number {
   if (vision !== undefined && vision !== null) {
-    const tower = requireRecord(requireRecord(vision, 'siglip2_vision.json', file)[name], `siglip2_vision.json: ${name}`, file);
+    const tower = requireRecord(
+      requireRecord(vision, 'siglip2_vision.json', file)[name],
+      `siglip2_vision.json: ${name}`,
+      file,
+    );
     return requireCount(tower.num_attention_heads, `siglip2_vision.json: ${name}.num_attention_heads`, file);
   }
   const implied = headsByWidth[width];
@@ -178,7 +203,8 @@ function headCount(name: 'encoder' | 'decoder', width: number, { vision, file }:
 }
 
 function requireRecord(value: unknown, what: string, file?: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
   throw new DetailFlowError('config', `${what} is not an object`, { file });
 }
 
@@ -186,12 +212,19 @@ const LARGEST = 1 << 20;
 
 function requireCount(value: unknown, entry: string, file?: string): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST) return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`, { file, entry });
+  throw new DetailFlowError(
+    'config',
+    `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`,
+    { file, entry },
+  );
 }
 
 function requirePositive(value: unknown, entry: string, file?: string): number {
   if (typeof value === 'number' && value > 0 && value <= 100) return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0, at most 100`, { file, entry });
+  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0, at most 100`, {
+    file,
+    entry,
+  });
 }
 
 function requireFlag(value: unknown, entry: string, file?: string): boolean {

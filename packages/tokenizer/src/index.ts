@@ -34,4 +34,10 @@ export {
   type ResolutionMap,
   type ResolutionMapOptions,
 } from './resolution-map';
-export { type CorrectedCodes, type CorrectionOptions, createTokenizer, Tokenizer, type TokenizerOptions } from './tokenizer';
+export {
+  type CorrectedCodes,
+  type CorrectionOptions,
+  createTokenizer,
+  Tokenizer,
+  type TokenizerOptions,
+} from './tokenizer';

@@ -4,8 +4,8 @@ import {
   attention,
   broadcastTo,
   concat,
-  type Dim,
   DetailFlowError,
+  type Dim,
   extent,
   type GraphBuilder,
   gather,
@@ -72,7 +72,10 @@ export function unpatchify(patches: Value, patchSize: number, side: Dim): Value 
 export function positionEmbedding(p: Parameters, prefix: string, tower: TowerConfig, resize: Value): Value {
   const { positionGrid, width } = tower;
   const side = extent(resize, 0);
-  const table = reshape(p(`${prefix}.embeddings.position_embedding.weight`), [positionGrid, positionGrid * width]);
+  const table = reshape(p(`${prefix}.embeddings.position_embedding.weight`), [
+    positionGrid,
+    positionGrid * width,
+  ]);
   const rows = reshape(matmul(resize, table), [side, positionGrid, width]); // [h, 16, E]
   return reshape(matmul(resize, rows), [multiplyDims(side, side), width]); // [h, h, E] as [P, E]
 }
@@ -88,7 +91,13 @@ export function tower(p: Parameters, prefix: string, config: TowerConfig, x: Val
   return norm(p, `${prefix}.post_layernorm`, x);
 }
 
-function selfAttention(p: Parameters, prefix: string, { width, heads }: TowerConfig, x: Value, bias?: Value): Value {
+function selfAttention(
+  p: Parameters,
+  prefix: string,
+  { width, heads }: TowerConfig,
+  x: Value,
+  bias?: Value,
+): Value {
   const [batch, length] = x.shape;
   const headDim = width / heads;
   const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((name) =>
@@ -101,7 +110,8 @@ function selfAttention(p: Parameters, prefix: string, { width, heads }: TowerCon
 const norm = (p: Parameters, name: string, x: Value): Value =>
   layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), LAYER_NORM_EPSILON);
 
-const project = (p: Parameters, name: string, x: Value): Value => linear(x, p(`${name}.weight`), p(`${name}.bias`));
+const project = (p: Parameters, name: string, x: Value): Value =>
+  linear(x, p(`${name}.weight`), p(`${name}.bias`));
 
 /** A visibility mask (bool) as an addition to the attention scores. */
 export const maskBias = (visible: Value): Value => select(visible, 0, HIDDEN);
@@ -190,7 +200,10 @@ export function decoderTower(
   inputs: { codes: Value; positions: Value; resize: Value; visible?: Value },
 ): Value {
   const { codes, positions, resize, visible } = inputs;
-  const latents = add(postQuantise(p, codebookEntries(p, codes)), gatherTokens(p('decoder.latent_pos_embed'), positions));
+  const latents = add(
+    postQuantise(p, codebookEntries(p, codes)),
+    gatherTokens(p('decoder.latent_pos_embed'), positions),
+  );
   const embedding = positionEmbedding(p, 'decoder.visual_model', config.decoder, resize); // [P, E']
   const blank = add(p('decoder.mask_token'), embedding); // [1, P, E']
   const [, count, width] = blank.shape;
@@ -201,7 +214,8 @@ export function decoderTower(
 }
 
 /** Unit vectors [B, n, d] -> the decoder's width [B, n, E']. */
-export const postQuantise = (p: Parameters, quantised: Value): Value => project(p, 'post_quant_conv', quantised);
+export const postQuantise = (p: Parameters, quantised: Value): Value =>
+  project(p, 'post_quant_conv', quantised);
 
 /** Patches [B, P, E'] -> pixels [B, 3, h p, h p]. */
 export function toPixels(p: Parameters, config: TokenizerConfig, patches: Value, side: Dim): Value {
@@ -213,4 +227,3 @@ function gatherTokens(table: Value, positions: Value): Value {
   const [, tokens, width] = table.shape;
   return reshape(gather(reshape(table, [tokens, width]), positions), [1, extent(positions, 0), width]);
 }
-

@@ -40,7 +40,9 @@ function tower(prefix: string, { width, mlpWidth, layers, positionGrid }: TowerC
     const layer = `${prefix}.encoder.layers.${i}`;
     specs.push(
       ...norm(`${layer}.layer_norm1`, width),
-      ...['q_proj', 'k_proj', 'v_proj', 'out_proj'].flatMap((name) => linear(`${layer}.self_attn.${name}`, width, width)),
+      ...['q_proj', 'k_proj', 'v_proj', 'out_proj'].flatMap((name) =>
+        linear(`${layer}.self_attn.${name}`, width, width),
+      ),
       ...norm(`${layer}.layer_norm2`, width),
       ...linear(`${layer}.mlp.fc1`, width, mlpWidth),
       ...linear(`${layer}.mlp.fc2`, mlpWidth, width),

@@ -106,7 +106,10 @@ export class Tokenizer implements ImageTokenizer {
     const { config } = this;
     const count = options.tokens ?? config.tokens;
     if (!config.correction) {
-      throw new DetailFlowError('unsupported', 'this tokenizer was trained without self-correction: it has no refine_conv');
+      throw new DetailFlowError(
+        'unsupported',
+        'this tokenizer was trained without self-correction: it has no refine_conv',
+      );
     }
     const k = options.noiseIndex;
     const isGroupStart = k >= config.causalTokens && k % config.groupSize === 0;
@@ -125,7 +128,8 @@ export class Tokenizer implements ImageTokenizer {
     const clean = firstColumn(first);
     const prefix = clean.data.slice() as Int32Array;
     forEachToken(batch, count, (at, token) => {
-      if (token >= k && token < end) prefix[at] = (first.data as Int32Array)[at * choices + (ranks.data as Int32Array)[at]];
+      if (token >= k && token < end)
+        prefix[at] = (first.data as Int32Array)[at * choices + (ranks.data as Int32Array)[at]];
     });
     const fresh = firstColumn((await pass({ signal: options.signal, prefix, prefixLength: end })).nearest);
     const input = fresh.data.slice() as Int32Array;
@@ -142,13 +146,19 @@ export class Tokenizer implements ImageTokenizer {
     };
   }
 
-  async decode(codes: Tensor, options: CallOptions & { tokens?: number; size?: number } = {}): Promise<Tensor> {
+  async decode(
+    codes: Tensor,
+    options: CallOptions & { tokens?: number; size?: number } = {},
+  ): Promise<Tensor> {
     const { config } = this;
     const [batch, given] = codes.dims;
     requireCodes('codes', codes, config.codebookSize);
     const tokens = options.tokens ?? given;
     if (!Number.isInteger(tokens) || tokens < 1 || tokens > Math.min(given, config.tokens)) {
-      throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${Math.min(given, config.tokens)}`);
+      throw new DetailFlowError(
+        'invalid-argument',
+        `tokens is ${tokens}; give 1 to ${Math.min(given, config.tokens)}`,
+      );
     }
     const size = options.size ?? this.resolution(tokens);
     const side = this.#patchesPerSide(size, config.decoder.patchSize, 'size');
@@ -159,7 +169,8 @@ export class Tokenizer implements ImageTokenizer {
       positions: positionsTensor(tokens),
       resize: resizeTensor(config.decoder.positionGrid, side),
     };
-    if (config.causalDecoder) feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: true, latentsSeePatches: false });
+    if (config.causalDecoder)
+      feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: true, latentsSeePatches: false });
     const { pixels } = await decoder.run(feeds, { signal: options.signal });
     return pixels;
   }
@@ -176,11 +187,19 @@ export class Tokenizer implements ImageTokenizer {
     const { config } = this;
     const [batch, channels, height, width] = images.dims;
     if (images.type !== 'float32' || images.dims.length !== 4 || channels !== 3 || height !== width) {
-      throw new DetailFlowError('shape', `images are ${images.type} [${images.dims}]; give float32 [B, 3, S, S] in [-1, 1]`);
+      throw new DetailFlowError(
+        'shape',
+        `images are ${images.type} [${images.dims}]; give float32 [B, 3, S, S] in [-1, 1]`,
+      );
     }
     const side = this.#patchesPerSide(height, config.encoder.patchSize, 'the side of the images');
     const { groupSize, causalTokens } = config;
-    if (!Number.isInteger(tokens) || tokens < causalTokens || tokens > config.tokens || tokens % groupSize !== 0) {
+    if (
+      !Number.isInteger(tokens) ||
+      tokens < causalTokens ||
+      tokens > config.tokens ||
+      tokens % groupSize !== 0
+    ) {
       throw new DetailFlowError(
         'invalid-argument',
         `tokens is ${tokens}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
@@ -193,12 +212,17 @@ export class Tokenizer implements ImageTokenizer {
       positions: positionsTensor(tokens),
       resize: resizeTensor(config.encoder.positionGrid, side),
     };
-    if (config.causalEncoder) feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: false, latentsSeePatches: true });
+    if (config.causalEncoder)
+      feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: false, latentsSeePatches: true });
     return async (pass: { signal?: AbortSignal; prefix?: Int32Array; prefixLength?: number }) => {
       if (config.correction) {
         const { prefix = new Int32Array(batch * tokens), prefixLength = 0 } = pass;
         feeds.prefix = new Tensor('int32', prefix, [batch, tokens]);
-        feeds.isPrefix = new Tensor('bool', Uint8Array.from({ length: tokens }, (_, i) => Number(i < prefixLength)), [tokens]);
+        feeds.isPrefix = new Tensor(
+          'bool',
+          Uint8Array.from({ length: tokens }, (_, i) => Number(i < prefixLength)),
+          [tokens],
+        );
         feeds.second = new Tensor('bool', Uint8Array.of(Number(pass.prefix !== undefined)), [1]);
       }
       return encoder.run(feeds, { signal: pass.signal }) as Promise<{ h: Tensor; nearest: Tensor }>;
@@ -212,10 +236,17 @@ export class Tokenizer implements ImageTokenizer {
 
   #patchesPerSide(size: number, patch: number, what: string): number {
     if (Number.isInteger(size) && size >= patch && size % patch === 0 && size <= 65536) return size / patch;
-    throw new DetailFlowError('invalid-argument', `${what} is ${size}; give a multiple of the patch size ${patch}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `${what} is ${size}; give a multiple of the patch size ${patch}`,
+    );
   }
 
-  #mask(side: number, tokens: number, who: { patchesSeeLatents: boolean; latentsSeePatches: boolean }): Tensor {
+  #mask(
+    side: number,
+    tokens: number,
+    who: { patchesSeeLatents: boolean; latentsSeePatches: boolean },
+  ): Tensor {
     const { groupSize, causalTokens } = this.config;
     const patches = side * side;
     const mask = attentionMask({ patches, tokens, groupSize, causalTokens, ...who });
@@ -224,7 +255,11 @@ export class Tokenizer implements ImageTokenizer {
 }
 
 const positionsTensor = (tokens: number): Tensor =>
-  new Tensor('int32', Int32Array.from({ length: tokens }, (_, i) => i), [tokens]);
+  new Tensor(
+    'int32',
+    Int32Array.from({ length: tokens }, (_, i) => i),
+    [tokens],
+  );
 
 const resizeTensor = (grid: number, side: number): Tensor =>
   new Tensor('float32', resizeMatrix('bilinear-antialias', grid, side), [side, grid]);
@@ -233,7 +268,11 @@ const resizeTensor = (grid: number, side: number): Tensor =>
 function firstColumn(nearest: Tensor): Tensor {
   const [batch, tokens, choices] = nearest.dims;
   const data = nearest.data as Int32Array;
-  return new Tensor('int32', Int32Array.from({ length: batch * tokens }, (_, i) => data[i * choices]), [batch, tokens]);
+  return new Tensor(
+    'int32',
+    Int32Array.from({ length: batch * tokens }, (_, i) => data[i * choices]),
+    [batch, tokens],
+  );
 }
 
 /** The first `tokens` of every row. */
@@ -248,20 +287,28 @@ function leading(codes: Tensor, tokens: number): Int32Array {
 
 function drawRanks(batch: number, tokens: number, limit: number, seed: number): Tensor {
   const ranks = new Int32Array(batch * tokens);
-  for (let b = 0; b < batch; b++) ranks.set(randomRanks({ seed: seed + b, count: tokens, limit }), b * tokens);
+  for (let b = 0; b < batch; b++)
+    ranks.set(randomRanks({ seed: seed + b, count: tokens, limit }), b * tokens);
   return new Tensor('int32', ranks, [batch, tokens]);
 }
 
 function requireCodes(what: string, codes: Tensor, limit: number, dims?: readonly number[]): void {
   if (codes.type !== 'int32' || codes.dims.length !== 2 || (dims && codes.dims.join() !== dims.join())) {
-    throw new DetailFlowError('shape', `${what} are ${codes.type} [${codes.dims}]; give int32 [${dims ?? 'B, n'}]`);
+    throw new DetailFlowError(
+      'shape',
+      `${what} are ${codes.type} [${codes.dims}]; give int32 [${dims ?? 'B, n'}]`,
+    );
   }
   const bad = (codes.data as Int32Array).findIndex((code) => code < 0 || code >= limit);
   if (bad >= 0) {
-    throw new DetailFlowError('invalid-argument', `${what}: ${codes.data[bad]} at position ${bad} is not in 0..${limit - 1}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `${what}: ${codes.data[bad]} at position ${bad} is not in 0..${limit - 1}`,
+    );
   }
 }
 
 function forEachToken(batch: number, tokens: number, visit: (at: number, token: number) => void): void {
-  for (let b = 0; b < batch; b++) for (let token = 0; token < tokens; token++) visit(b * tokens + token, token);
+  for (let b = 0; b < batch; b++)
+    for (let token = 0; token < tokens; token++) visit(b * tokens + token, token);
 }

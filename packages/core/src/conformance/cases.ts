@@ -4,7 +4,21 @@ import { addDims, type Bindings, multiplyDims, symbol } from '../dim';
 import type { GraphBuilder, Value } from '../graph';
 import { gelu, silu } from '../ops/activation';
 import { attention, cachedAttention, HIDDEN, rope } from '../ops/attention';
-import { add, div, equal, exp, less, maximum, mul, neg, select, sigmoid, sqrt, sub, tanh } from '../ops/elementwise';
+import {
+  add,
+  div,
+  equal,
+  exp,
+  less,
+  maximum,
+  mul,
+  neg,
+  select,
+  sigmoid,
+  sqrt,
+  sub,
+  tanh,
+} from '../ops/elementwise';
 import { gather, takeAlong, topK, writeRows } from '../ops/indexing';
 import { broadcastTo, concat, reshape, slice, transpose } from '../ops/layout';
 import { linear, matmul } from '../ops/matmul';
@@ -28,7 +42,10 @@ export interface ConformanceCase {
 /** Repeatable numbers in about [-2, 2], no two alike. */
 function f32(...dims: number[]): Tensor {
   const count = dims.reduce((a, b) => a * b, 1);
-  const data = Float32Array.from({ length: count }, (_, i) => 2 * Math.sin(12.9898 * (i + 1) + 0.37 * dims.length + count));
+  const data = Float32Array.from(
+    { length: count },
+    (_, i) => 2 * Math.sin(12.9898 * (i + 1) + 0.37 * dims.length + count),
+  );
   return new Tensor('float32', data, dims);
 }
 
@@ -63,12 +80,24 @@ function fixed(
 
 const shapes: readonly (readonly number[])[] = [[], [1], [7], [3, 5], [2, 1, 3], [2, 0, 3], [1, 2, 3, 1, 2]];
 const pairs: readonly (readonly [readonly number[], readonly number[]])[] = [
-  [[3, 5], [3, 5]],
+  [
+    [3, 5],
+    [3, 5],
+  ],
   [[3, 5], [5]],
-  [[3, 1], [1, 5]],
-  [[2, 1, 3], [4, 1]],
+  [
+    [3, 1],
+    [1, 5],
+  ],
+  [
+    [2, 1, 3],
+    [4, 1],
+  ],
   [[], [2, 3]],
-  [[0, 3], [1, 3]],
+  [
+    [0, 3],
+    [1, 3],
+  ],
 ];
 
 const unary: Readonly<Record<string, (x: Value) => Value>> = {
@@ -87,7 +116,9 @@ const elementwise: readonly ConformanceCase[] = [
     shapes.map((shape) => fixed(`${name} [${shape}]`, { x: f32(...shape) }, ({ x }) => op(x))),
   ),
   ...Object.entries(binary).flatMap(([name, op]) =>
-    pairs.map(([a, b]) => fixed(`${name} [${a}] [${b}]`, { a: f32(...a), b: f32(...b) }, (x) => op(x.a, x.b))),
+    pairs.map(([a, b]) =>
+      fixed(`${name} [${a}] [${b}]`, { a: f32(...a), b: f32(...b) }, (x) => op(x.a, x.b)),
+    ),
   ),
   fixed('add i32', { a: i32([1, -2, 3], 3), b: i32([10], 1) }, ({ a, b }) => add(a, b)),
   fixed('mul and sub i32', { a: i32([1, -2, 3, 4], 2, 2) }, ({ a }) => sub(mul(a, 3), a)),
@@ -102,11 +133,17 @@ const products: readonly ConformanceCase[] = [
   fixed('matmul', { a: f32(3, 5), b: f32(5, 2) }, ({ a, b }) => matmul(a, b)),
   fixed('matmul a^T b', { a: f32(5, 3), b: f32(5, 2) }, ({ a, b }) => matmul(a, b, { transposeA: true })),
   fixed('matmul a b^T', { a: f32(3, 5), b: f32(2, 5) }, ({ a, b }) => matmul(a, b, { transposeB: true })),
-  fixed('matmul a^T b^T', { a: f32(5, 3), b: f32(2, 5) }, ({ a, b }) => matmul(a, b, { transposeA: true, transposeB: true })),
+  fixed('matmul a^T b^T', { a: f32(5, 3), b: f32(2, 5) }, ({ a, b }) =>
+    matmul(a, b, { transposeA: true, transposeB: true }),
+  ),
   fixed('matmul batched', { a: f32(2, 3, 4, 5), b: f32(2, 3, 5, 1) }, ({ a, b }) => matmul(a, b)),
-  fixed('matmul batched b^T', { a: f32(2, 3, 4, 5), b: f32(2, 3, 6, 5) }, ({ a, b }) => matmul(a, b, { transposeB: true })),
+  fixed('matmul batched b^T', { a: f32(2, 3, 4, 5), b: f32(2, 3, 6, 5) }, ({ a, b }) =>
+    matmul(a, b, { transposeB: true }),
+  ),
   fixed('matmul, one matrix for all', { a: f32(4, 5), b: f32(3, 5, 2) }, ({ a, b }) => matmul(a, b)),
-  fixed('matmul, broadcast both ways', { a: f32(2, 1, 4, 5), b: f32(3, 2, 5) }, ({ a, b }) => matmul(a, b, { transposeB: true })),
+  fixed('matmul, broadcast both ways', { a: f32(2, 1, 4, 5), b: f32(3, 2, 5) }, ({ a, b }) =>
+    matmul(a, b, { transposeB: true }),
+  ),
   fixed('matmul, no rows', { a: f32(0, 5), b: f32(5, 2) }, ({ a, b }) => matmul(a, b)),
   {
     name: 'linear with weights',
@@ -131,7 +168,9 @@ const layouts: readonly ConformanceCase[] = [
   fixed('broadcastTo', { x: f32(3, 1) }, ({ x }) => broadcastTo(x, [2, 3, 4])),
   fixed('slice', { x: f32(3, 6, 2) }, ({ x }) => slice(x, 1, 2, 5)),
   fixed('slice of nothing', { x: f32(3, 6) }, ({ x }) => slice(x, -1, 4, 4)),
-  fixed('concat', { a: f32(2, 1, 3), b: f32(2, 4, 3), c: f32(2, 0, 3) }, ({ a, b, c }) => concat([a, b, c], 1)),
+  fixed('concat', { a: f32(2, 1, 3), b: f32(2, 4, 3), c: f32(2, 0, 3) }, ({ a, b, c }) =>
+    concat([a, b, c], 1),
+  ),
   fixed('concat i32', { a: i32([1, 2], 2), b: i32([3], 1) }, ({ a, b }) => concat([a, b], 0)),
   {
     name: 'symbolic extents: patches cut, joined, sliced and put back',
@@ -145,24 +184,39 @@ const layouts: readonly ConformanceCase[] = [
       const resize = g.input('resize', 'f32', [side, 5]);
       const extra = g.input('extra', 'f32', [batch, tokens, 12]);
       const area = multiplyDims(side, side);
-      const patches = reshape(transpose(reshape(images, [batch, 3, side, 2, side, 2]), [0, 2, 4, 3, 5, 1]), [batch, area, 12]);
+      const patches = reshape(transpose(reshape(images, [batch, 3, side, 2, side, 2]), [0, 2, 4, 3, 5, 1]), [
+        batch,
+        area,
+        12,
+      ]);
       const joined = concat([patches, extra], 1);
       const grid = reshape(matmul(resize, transpose(resize, [1, 0])), [1, area, 1]);
       const back = slice(joined, 1, area, addDims(area, tokens));
-      const image = transpose(reshape(add(patches, broadcastTo(grid, [batch, area, 12])), [batch, side, side, 2, 2, 3]), [0, 5, 1, 3, 2, 4]);
+      const image = transpose(
+        reshape(add(patches, broadcastTo(grid, [batch, area, 12])), [batch, side, side, 2, 2, 3]),
+        [0, 5, 1, 3, 2, 4],
+      );
       return { joined, back, image: reshape(image, [batch, 3, size, size]) };
     },
   },
 ];
 
 const indexing: readonly ConformanceCase[] = [
-  fixed('gather', { table: f32(4, 3), rows: i32([3, 0, 3, 1], 2, 2) }, ({ table, rows }) => gather(table, rows)),
+  fixed('gather', { table: f32(4, 3), rows: i32([3, 0, 3, 1], 2, 2) }, ({ table, rows }) =>
+    gather(table, rows),
+  ),
   fixed('gather of a vector', { table: f32(4), rows: i32([2], 1) }, ({ table, rows }) => gather(table, rows)),
   fixed('takeAlong', { x: f32(2, 2, 4), at: i32([3, 0, 1, 1], 2, 2, 1) }, ({ x, at }) => takeAlong(x, at)),
   fixed('topK', { x: f32(3, 9) }, ({ x }) => topK(x, 4)),
-  fixed('topK with ties', { x: new Tensor('float32', Float32Array.of(1, 3, 3, 2, 3, 1), [1, 6]) }, ({ x }) => topK(x, 6)),
-  fixed('writeRows', { b: f32(2, 5, 3), r: f32(2, 2, 3), at: i32([2], 1) }, ({ b, r, at }) => writeRows(b, r, at, 1)),
-  fixed('writeRows on the first axis', { b: f32(4, 3), r: f32(4, 3), at: i32([0], 1) }, ({ b, r, at }) => writeRows(b, r, at, 0)),
+  fixed('topK with ties', { x: new Tensor('float32', Float32Array.of(1, 3, 3, 2, 3, 1), [1, 6]) }, ({ x }) =>
+    topK(x, 6),
+  ),
+  fixed('writeRows', { b: f32(2, 5, 3), r: f32(2, 2, 3), at: i32([2], 1) }, ({ b, r, at }) =>
+    writeRows(b, r, at, 1),
+  ),
+  fixed('writeRows on the first axis', { b: f32(4, 3), r: f32(4, 3), at: i32([0], 1) }, ({ b, r, at }) =>
+    writeRows(b, r, at, 0),
+  ),
 ];
 
 const reductions: readonly ConformanceCase[] = [
@@ -177,13 +231,21 @@ const reductions: readonly ConformanceCase[] = [
 
 const composites: readonly ConformanceCase[] = [
   fixed('softmax', { x: f32(2, 3, 7) }, ({ x }) => softmax(x)),
-  fixed('softmax with hidden keys', { x: f32(2, 3), c: bool([1, 0, 1], 3) }, ({ x, c }) => softmax(add(x, select(c, 0, HIDDEN)))),
+  fixed('softmax with hidden keys', { x: f32(2, 3), c: bool([1, 0, 1], 3) }, ({ x, c }) =>
+    softmax(add(x, select(c, 0, HIDDEN))),
+  ),
   fixed('layerNorm', { x: f32(2, 3, 6), w: f32(6), b: f32(6) }, ({ x, w, b }) => layerNorm(x, w, b, 1e-6)),
   fixed('rmsNorm', { x: f32(2, 3, 6), w: f32(6) }, ({ x, w }) => rmsNorm(x, w, 1e-5)),
   fixed('l2Normalise', { x: f32(3, 5) }, ({ x }) => l2Normalise(x, 1e-12)),
-  fixed('l2Normalise of zeros', { x: new Tensor('float32', new Float32Array(4), [1, 4]) }, ({ x }) => l2Normalise(x, 1e-12)),
-  fixed('rope', { x: f32(2, 3, 2, 8), cos: f32(3, 4), sin: f32(3, 4) }, ({ x, cos, sin }) => rope(x, cos, sin)),
-  fixed('attention', { q: f32(2, 3, 4, 6), k: f32(2, 3, 5, 6), v: f32(2, 3, 5, 6) }, ({ q, k, v }) => attention(q, k, v, { scale: 0.4 })),
+  fixed('l2Normalise of zeros', { x: new Tensor('float32', new Float32Array(4), [1, 4]) }, ({ x }) =>
+    l2Normalise(x, 1e-12),
+  ),
+  fixed('rope', { x: f32(2, 3, 2, 8), cos: f32(3, 4), sin: f32(3, 4) }, ({ x, cos, sin }) =>
+    rope(x, cos, sin),
+  ),
+  fixed('attention', { q: f32(2, 3, 4, 6), k: f32(2, 3, 5, 6), v: f32(2, 3, 5, 6) }, ({ q, k, v }) =>
+    attention(q, k, v, { scale: 0.4 }),
+  ),
   fixed(
     'attention with a bias',
     { q: f32(1, 2, 4, 3), k: f32(1, 2, 4, 3), v: f32(1, 2, 4, 3), bias: f32(4, 4) },

@@ -11,7 +11,11 @@ import type { ConformanceCase } from './cases';
  * after the last: integers must be equal, floats within `tolerance` * max(1, largest reference value).
  * @throws DetailFlowError `runtime` naming the first output that differs
  */
-export async function checkConformance(backend: Backend, one: ConformanceCase, tolerance = 1e-5): Promise<void> {
+export async function checkConformance(
+  backend: Backend,
+  one: ConformanceCase,
+  tolerance = 1e-5,
+): Promise<void> {
   const reference = createReferenceBackend();
   const [actual, expected] = await Promise.all([results(backend, one), results(reference, one)]);
   await reference.close();
@@ -26,7 +30,8 @@ async function results(backend: Backend, one: ConformanceCase): Promise<Map<stri
   const state = one.stateDims && (await executable.createState(one.stateDims));
   const found = new Map<string, Tensor>();
   for (const [run, feeds] of one.runs.entries()) {
-    for (const [name, tensor] of Object.entries(await executable.run(feeds, { state }))) found.set(`${name}, run ${run}`, tensor);
+    for (const [name, tensor] of Object.entries(await executable.run(feeds, { state })))
+      found.set(`${name}, run ${run}`, tensor);
   }
   for (const name of one.states ?? []) {
     if (state) found.set(`state ${name}`, await state.read(name));
@@ -43,7 +48,9 @@ function compare(what: string, actual: Tensor | undefined, expected: Tensor, tol
   if (!actual || actual.type !== expected.type || actual.dims.join() !== expected.dims.join()) {
     fail(`is ${actual?.type} [${actual?.dims}], must be ${expected.type} [${expected.dims}]`);
   }
-  const [found, wanted] = [actual, expected].map((tensor) => Array.from(tensor?.data as Float32Array, Number));
+  const [found, wanted] = [actual, expected].map((tensor) =>
+    Array.from(tensor?.data as Float32Array, Number),
+  );
   const finite = wanted.filter(Number.isFinite).map(Math.abs);
   const limit = expected.type === 'float32' ? tolerance * finite.reduce((a, b) => Math.max(a, b), 1) : 0;
   for (const [i, value] of wanted.entries()) {

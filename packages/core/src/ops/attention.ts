@@ -53,9 +53,14 @@ export const ropeOp: OpDefinition = {
   infer([x, cos, sin]) {
     const half = extent(cos, -1);
     const fits =
-      x.shape.length === 4 && cos.shape.length === 2 && sameShape(cos.shape, sin.shape) &&
-      sameDim(extent(x, 1), extent(cos, 0)) && typeof half === 'number' && extent(x, -1) === 2 * half;
-    if (!fits) throw new DetailFlowError('shape', `rope: ${formatShape(x.shape)} by ${formatShape(cos.shape)}`);
+      x.shape.length === 4 &&
+      cos.shape.length === 2 &&
+      sameShape(cos.shape, sin.shape) &&
+      sameDim(extent(x, 1), extent(cos, 0)) &&
+      typeof half === 'number' &&
+      extent(x, -1) === 2 * half;
+    if (!fits)
+      throw new DetailFlowError('shape', `rope: ${formatShape(x.shape)} by ${formatShape(cos.shape)}`);
     return { shape: x.shape, dtype: 'f32' };
   },
   decompose([x, cos, sin]) {
@@ -103,10 +108,15 @@ export const swapHeads = (x: Value): Value => transpose(x, [0, 2, 1, 3]);
 function requireAttention(op: string, q: Value, k: Value, v: Value): void {
   for (const value of [q, k, v]) requireDType(op, value, 'f32');
   const fits =
-    q.shape.length === 4 && sameShape(k.shape, v.shape) && k.shape.length === 4 &&
+    q.shape.length === 4 &&
+    sameShape(k.shape, v.shape) &&
+    k.shape.length === 4 &&
     [0, 1, 3].every((axis) => sameDim(q.shape[axis], k.shape[axis]));
   if (!fits) {
     const shapes = [q, k, v].map((value) => formatShape(value.shape)).join(', ');
-    throw new DetailFlowError('shape', `${op}: query, keys and values are ${shapes}; expected [B, H, rows, D]`);
+    throw new DetailFlowError(
+      'shape',
+      `${op}: query, keys and values are ${shapes}; expected [B, H, rows, D]`,
+    );
   }
 }

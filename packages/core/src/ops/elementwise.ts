@@ -36,10 +36,17 @@ function binary(
       return { shape: broadcastShapes(name, x.shape, y.shape, sameDim), dtype: result ?? x.dtype };
     },
     evaluate([x, y], _attrs, { shape, dtype }) {
-      const out = allocate(dtype, shape.reduce((a, b) => a * b, 1));
-      forEachOffset(shape, [broadcastStrides(x.shape, shape), broadcastStrides(y.shape, shape)], (i, [a, b]) => {
-        out[i] = Number(compute(x.data[a], y.data[b]));
-      });
+      const out = allocate(
+        dtype,
+        shape.reduce((a, b) => a * b, 1),
+      );
+      forEachOffset(
+        shape,
+        [broadcastStrides(x.shape, shape), broadcastStrides(y.shape, shape)],
+        (i, [a, b]) => {
+          out[i] = Number(compute(x.data[a], y.data[b]));
+        },
+      );
       return out;
     },
   };
@@ -69,7 +76,10 @@ export const selectOp: OpDefinition = {
     return { shape: broadcastShapes('select', condition.shape, shape, sameDim), dtype: x.dtype };
   },
   evaluate([condition, x, y], _attrs, { shape, dtype }) {
-    const out = allocate(dtype, shape.reduce((a, b) => a * b, 1));
+    const out = allocate(
+      dtype,
+      shape.reduce((a, b) => a * b, 1),
+    );
     const strides = [condition, x, y].map((operand) => broadcastStrides(operand.shape, shape));
     forEachOffset(shape, strides, (i, [c, a, b]) => {
       out[i] = condition.data[c] ? x.data[a] : y.data[b];

@@ -12,11 +12,17 @@ export const gatherOp: OpDefinition = {
   },
   evaluate([table, indices], _attrs, { shape, dtype }) {
     const width = table.shape.slice(1).reduce((a, b) => a * b, 1);
-    const out = allocate(dtype, shape.reduce((a, b) => a * b, 1));
+    const out = allocate(
+      dtype,
+      shape.reduce((a, b) => a * b, 1),
+    );
     for (let i = 0; i < indices.data.length; i++) {
       const row = indices.data[i];
       if (row < 0 || row >= table.shape[0]) {
-        throw new DetailFlowError('invalid-argument', `gather: row ${row} of a table with ${table.shape[0]} rows`);
+        throw new DetailFlowError(
+          'invalid-argument',
+          `gather: row ${row} of a table with ${table.shape[0]} rows`,
+        );
       }
       out.set(table.data.subarray(row * width, (row + 1) * width), i * width);
     }
@@ -29,8 +35,15 @@ export const takeAlongOp: OpDefinition = {
   infer([x, indices]) {
     requireDType('takeAlong', indices, 'i32');
     const lead = x.shape.slice(0, -1);
-    if (x.shape.length === 0 || indices.shape.length !== x.shape.length || !lead.every((d, a) => sameDim(d, indices.shape[a]))) {
-      throw new DetailFlowError('shape', `takeAlong: ${formatShape(x.shape)} by ${formatShape(indices.shape)}`);
+    if (
+      x.shape.length === 0 ||
+      indices.shape.length !== x.shape.length ||
+      !lead.every((d, a) => sameDim(d, indices.shape[a]))
+    ) {
+      throw new DetailFlowError(
+        'shape',
+        `takeAlong: ${formatShape(x.shape)} by ${formatShape(indices.shape)}`,
+      );
     }
     return { shape: indices.shape, dtype: x.dtype };
   },
@@ -72,7 +85,10 @@ export const writeRowsOp: OpDefinition<{ readonly axis: number }> = {
     const count = rows.shape[axis];
     const at = offset.data[0];
     if (at < 0 || at + count > buffer.shape[axis]) {
-      throw new DetailFlowError('invalid-argument', `writeRows: rows ${at}..${at + count} of ${buffer.shape[axis]}`);
+      throw new DetailFlowError(
+        'invalid-argument',
+        `writeRows: rows ${at}..${at + count} of ${buffer.shape[axis]}`,
+      );
     }
     const outer = rows.data.length / Math.max(1, count * inner);
     for (let o = 0; o < outer; o++) {
@@ -107,7 +123,8 @@ export const topKOp: OpDefinition<{ readonly k: number }> = {
 };
 
 /** Rows of a table [R, ...] by index i32 [...]: result [...indices, ...table row]. */
-export const gather = (table: Value, indices: Value): Value => table.graph.emit(gatherOp, [table, indices], {});
+export const gather = (table: Value, indices: Value): Value =>
+  table.graph.emit(gatherOp, [table, indices], {});
 
 /** Along the last axis, the elements that `indices` (i32, same leading axes) point at. */
 export const takeAlong = (x: Value, indices: Value): Value => x.graph.emit(takeAlongOp, [x, indices], {});

@@ -1,4 +1,13 @@
-import { addDims, type Dim, evaluateDim, formatShape, type Shape, sameDim, sizeOf, subtractDims } from '../dim';
+import {
+  addDims,
+  type Dim,
+  evaluateDim,
+  formatShape,
+  type Shape,
+  sameDim,
+  sizeOf,
+  subtractDims,
+} from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import {
@@ -15,7 +24,10 @@ export const reshapeOp: OpDefinition<{ readonly shape: Shape }> = {
   name: 'reshape',
   infer([x], { shape }) {
     if (!sameDim(sizeOf(x.shape), sizeOf(shape))) {
-      throw new DetailFlowError('shape', `reshape: ${formatShape(x.shape)} does not fill ${formatShape(shape)}`);
+      throw new DetailFlowError(
+        'shape',
+        `reshape: ${formatShape(x.shape)} does not fill ${formatShape(shape)}`,
+      );
     }
     return { shape, dtype: x.dtype };
   },
@@ -26,8 +38,15 @@ export const transposeOp: OpDefinition<{ readonly permutation: readonly number[]
   name: 'transpose',
   infer([x], { permutation }) {
     const rank = x.shape.length;
-    if (permutation.length !== rank || new Set(permutation).size !== rank || permutation.some((a) => !(a in x.shape))) {
-      throw new DetailFlowError('shape', `transpose: [${permutation}] is no order of the axes of ${formatShape(x.shape)}`);
+    if (
+      permutation.length !== rank ||
+      new Set(permutation).size !== rank ||
+      permutation.some((a) => !(a in x.shape))
+    ) {
+      throw new DetailFlowError(
+        'shape',
+        `transpose: [${permutation}] is no order of the axes of ${formatShape(x.shape)}`,
+      );
     }
     return { shape: permutation.map((axis) => x.shape[axis]), dtype: x.dtype };
   },
@@ -46,12 +65,18 @@ export const broadcastToOp: OpDefinition<{ readonly shape: Shape }> = {
   infer([x], { shape }) {
     const joint = broadcastShapes('broadcastTo', x.shape, shape, sameDim);
     if (joint.length !== shape.length || !joint.every((dim, axis) => sameDim(dim, shape[axis]))) {
-      throw new DetailFlowError('shape', `broadcastTo: ${formatShape(x.shape)} cannot become ${formatShape(shape)}`);
+      throw new DetailFlowError(
+        'shape',
+        `broadcastTo: ${formatShape(x.shape)} cannot become ${formatShape(shape)}`,
+      );
     }
     return { shape, dtype: x.dtype };
   },
   evaluate([x], _attrs, { shape, dtype }) {
-    const out = allocate(dtype, shape.reduce((a, b) => a * b, 1));
+    const out = allocate(
+      dtype,
+      shape.reduce((a, b) => a * b, 1),
+    );
     forEachOffset(shape, [broadcastStrides(x.shape, shape)], (i, [from]) => {
       out[i] = x.data[from];
     });
@@ -67,16 +92,25 @@ export const sliceOp: OpDefinition<SliceAttrs> = {
     const length = subtractDims(end, start);
     const bounds = [start, length, subtractDims(x.shape[axis], end)];
     if (bounds.some((bound) => typeof bound === 'number' && bound < 0)) {
-      throw new DetailFlowError('shape', `slice: ${start}..${end} of axis ${axis} of ${formatShape(x.shape)}`);
+      throw new DetailFlowError(
+        'shape',
+        `slice: ${start}..${end} of axis ${axis} of ${formatShape(x.shape)}`,
+      );
     }
     return { shape: x.shape.map((dim, a) => (a === axis ? length : dim)), dtype: x.dtype };
   },
   evaluate([x], { axis, start, end }, { shape, dtype, bindings }) {
     const first = evaluateDim(start, bindings);
     if (first < 0 || evaluateDim(end, bindings) > x.shape[axis]) {
-      throw new DetailFlowError('shape', `slice: ${first}..${evaluateDim(end, bindings)} of [${x.shape.join(', ')}]`);
+      throw new DetailFlowError(
+        'shape',
+        `slice: ${first}..${evaluateDim(end, bindings)} of [${x.shape.join(', ')}]`,
+      );
     }
-    const out = allocate(dtype, shape.reduce((a, b) => a * b, 1));
+    const out = allocate(
+      dtype,
+      shape.reduce((a, b) => a * b, 1),
+    );
     const strides = stridesOf(x.shape);
     forEachOffset(shape, [strides], (i, [from]) => {
       out[i] = x.data[from + first * strides[axis]];
@@ -105,7 +139,10 @@ export const concatOp: OpDefinition<{ readonly axis: number }> = {
     return { shape: first.shape.map((dim, a) => (a === axis ? total : dim)), dtype: first.dtype };
   },
   evaluate(inputs, { axis }, { shape, dtype }) {
-    const out = allocate(dtype, shape.reduce((a, b) => a * b, 1));
+    const out = allocate(
+      dtype,
+      shape.reduce((a, b) => a * b, 1),
+    );
     const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
     const outer = shape.slice(0, axis).reduce((a, b) => a * b, 1);
     let column = 0;
@@ -138,5 +175,7 @@ export function slice(x: Value, axis: number, start: Dim, end: Dim): Value {
 /** Values one after the other along an axis. */
 export function concat(values: readonly Value[], axis: number): Value {
   if (values.length === 0) throw new DetailFlowError('invalid-argument', 'concat: nothing to join');
-  return values[0].graph.emit(concatOp, values, { axis: resolveAxis('concat', axis, values[0].shape.length) });
+  return values[0].graph.emit(concatOp, values, {
+    axis: resolveAxis('concat', axis, values[0].shape.length),
+  });
 }

@@ -12,7 +12,10 @@ export const matmulOp: OpDefinition<MatmulAttrs> = {
     requireDType('matmul', a, 'f32');
     requireDType('matmul', b, 'f32');
     if (a.shape.length < 2 || b.shape.length < 2) {
-      throw new DetailFlowError('shape', `matmul: ${formatShape(a.shape)} by ${formatShape(b.shape)}: give matrices`);
+      throw new DetailFlowError(
+        'shape',
+        `matmul: ${formatShape(a.shape)} by ${formatShape(b.shape)}: give matrices`,
+      );
     }
     const [m, k] = lastTwo(a.shape, transposeA);
     const [k2, n] = lastTwo(b.shape, transposeB);

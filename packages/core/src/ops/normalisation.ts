@@ -12,7 +12,10 @@ function requireVectors(name: string, x: Value, vectors: readonly Value[]): void
   for (const vector of vectors) {
     requireDType(name, vector, 'f32');
     if (vector.shape.length !== 1 || !sameDim(vector.shape[0], extent(x, -1))) {
-      throw new DetailFlowError('shape', `${name}: ${formatShape(x.shape)} with a parameter ${formatShape(vector.shape)}`);
+      throw new DetailFlowError(
+        'shape',
+        `${name}: ${formatShape(x.shape)} with a parameter ${formatShape(vector.shape)}`,
+      );
     }
   }
 }
@@ -74,4 +77,5 @@ export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value =>
   x.graph.emit(rmsNormOp, [x, weight], { epsilon });
 
 /** x divided by its Euclidean norm along the last axis, or by `epsilon` where that is larger. */
-export const l2Normalise = (x: Value, epsilon: number): Value => x.graph.emit(l2NormaliseOp, [x], { epsilon });
+export const l2Normalise = (x: Value, epsilon: number): Value =>
+  x.graph.emit(l2NormaliseOp, [x], { epsilon });

@@ -5,7 +5,11 @@ import { mul } from './elementwise';
 
 type ReduceAttrs = { readonly axes: readonly number[] };
 
-function reduction(name: string, initial: number, step: (sum: number, x: number) => number): OpDefinition<ReduceAttrs> {
+function reduction(
+  name: string,
+  initial: number,
+  step: (sum: number, x: number) => number,
+): OpDefinition<ReduceAttrs> {
   return {
     name,
     infer([x], { axes }) {
@@ -26,15 +30,18 @@ export const sumOp = reduction('sum', 0, (sum, x) => sum + x);
 export const maxOp = reduction('max', Number.NEGATIVE_INFINITY, Math.max);
 
 /** Sum over the axes, which stay with extent 1. */
-export const sum = (x: Value, axes: readonly number[]): Value => x.graph.emit(sumOp, [x], { axes: resolve(x, axes) });
+export const sum = (x: Value, axes: readonly number[]): Value =>
+  x.graph.emit(sumOp, [x], { axes: resolve(x, axes) });
 
 /** Largest value over the axes, which stay with extent 1. */
-export const max = (x: Value, axes: readonly number[]): Value => x.graph.emit(maxOp, [x], { axes: resolve(x, axes) });
+export const max = (x: Value, axes: readonly number[]): Value =>
+  x.graph.emit(maxOp, [x], { axes: resolve(x, axes) });
 
 /** Mean over one axis of known extent, which stays with extent 1. */
 export function mean(x: Value, axis: number): Value {
   const count = extent(x, axis);
-  if (typeof count !== 'number') throw new DetailFlowError('shape', `mean: the extent of axis ${axis} is ${count}`);
+  if (typeof count !== 'number')
+    throw new DetailFlowError('shape', `mean: the extent of axis ${axis} is ${count}`);
   return mul(sum(x, [axis]), 1 / count);
 }
 

@@ -34,7 +34,10 @@ export const convertCommand: Command = {
         license: values.text('license'),
         description: values.text('description'),
         attribution: values.text('attribution'),
-        classNames: values.text('class-names')?.split(',').map((name) => name.trim()),
+        classNames: values
+          .text('class-names')
+          ?.split(',')
+          .map((name) => name.trim()),
         overwrite: values.flag('overwrite'),
         dtype: dtype === 'fp16' ? 'f16' : 'f32',
         signal,

@@ -13,7 +13,11 @@ export const decodeCommand: Command = {
     ...modelOptions,
     tokens: { type: 'string', value: 'T', help: 'use the first T tokens (default: all in the file)' },
     size: { type: 'string', value: 'PX', help: 'side of the pictures (default: the resolution of T tokens)' },
-    out: { type: 'string', value: 'OUT', help: 'folder for PNG files, one .png, or float32 [B, 3, S, S] as .npy' },
+    out: {
+      type: 'string',
+      value: 'OUT',
+      help: 'folder for PNG files, one .png, or float32 [B, 3, S, S] as .npy',
+    },
     ...deviceOptions,
   },
   examples: [
@@ -29,7 +33,8 @@ export const decodeCommand: Command = {
       const [images, given] = codes.dims;
       const tokens = values.whole('tokens', 1) ?? given;
       const size = values.whole('size', 1);
-      if (hasExtension(out, '.png') && images !== 1) throw new UsageError(`--out ${out} is one picture, the codes are ${images}: give a folder`);
+      if (hasExtension(out, '.png') && images !== 1)
+        throw new UsageError(`--out ${out} is one picture, the codes are ${images}: give a folder`);
       const parts: Tensor[] = [];
       progress.start(images, 'images');
       for (let first = 0; first < images; first += BATCH) {
@@ -41,7 +46,9 @@ export const decodeCommand: Command = {
       const pixels = joinRows(parts);
       const files = await write(pixels, out);
       return {
-        lines: [`${images} ${images === 1 ? 'image' : 'images'} of ${pixels.dims[2]} x ${pixels.dims[3]} from ${tokens} tokens: ${out}`],
+        lines: [
+          `${images} ${images === 1 ? 'image' : 'images'} of ${pixels.dims[2]} x ${pixels.dims[3]} from ${tokens} tokens: ${out}`,
+        ],
         json: { out, files, shape: pixels.dims, tokens },
       };
     }),

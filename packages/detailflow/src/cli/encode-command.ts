@@ -29,7 +29,12 @@ export const encodeCommand: Command = {
         const { data, dims } = await readImages(some, model.tokenizer.imageSize, { signal });
         const images = new Tensor('float32', data, dims);
         for (let first = 0; first < dims[0]; first += BATCH) {
-          parts.push(await model.encode(sliceRows(images, first, Math.min(BATCH, dims[0] - first)), { tokens, signal }));
+          parts.push(
+            await model.encode(sliceRows(images, first, Math.min(BATCH, dims[0] - first)), {
+              tokens,
+              signal,
+            }),
+          );
         }
         progress.advance(some.length);
       }

@@ -23,7 +23,10 @@ export async function writePicture(file: string, picture: Picture): Promise<void
 }
 
 export async function writeTensor(file: string, tensor: Tensor): Promise<void> {
-  await writeWhole(file, writeNpy({ data: tensor.data as Float32Array | Int32Array, shape: [...tensor.dims] }));
+  await writeWhole(
+    file,
+    writeNpy({ data: tensor.data as Float32Array | Int32Array, shape: [...tensor.dims] }),
+  );
 }
 
 const LARGEST_ARRAY = 2 ** 31;
@@ -31,7 +34,8 @@ const LARGEST_ARRAY = 2 ** 31;
 async function readArray(file: string): Promise<NpyArray> {
   try {
     const { size } = await stat(file);
-    if (size > LARGEST_ARRAY) throw new DetailFlowError('limit', `has ${size} bytes; the limit is ${LARGEST_ARRAY}`, { file });
+    if (size > LARGEST_ARRAY)
+      throw new DetailFlowError('limit', `has ${size} bytes; the limit is ${LARGEST_ARRAY}`, { file });
     return readNpy(await readFile(file), { file });
   } catch (cause) {
     if (DetailFlowError.isInstance(cause)) throw cause;
@@ -65,4 +69,5 @@ export async function readNoise(file: string): Promise<Tensor> {
 export const stem = (file: string): string => path.parse(file).name;
 
 /** Whether a path names a file of this kind, rather than a folder. */
-export const hasExtension = (file: string, extension: string): boolean => file.toLowerCase().endsWith(extension);
+export const hasExtension = (file: string, extension: string): boolean =>
+  file.toLowerCase().endsWith(extension);

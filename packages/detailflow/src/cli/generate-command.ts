@@ -6,8 +6,8 @@ import type { Model } from '../load';
 import { type Command, deviceOptions, type Invocation, UsageError } from './command';
 import { hasExtension, readNoise, writePicture, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
-import { parseList, type Values } from './values';
 import { joinRows, sliceRows } from './tensor-rows';
+import { parseList, type Values } from './values';
 
 /** One picture to draw. */
 interface Job {
@@ -22,19 +22,31 @@ export const generateCommand: Command = {
   usage: '(--model DIR | --tokenizer DIR --ar DIR) --class LIST --out FILE.png|DIR [OPTIONS]',
   options: {
     ...modelOptions,
-    class: { type: 'string', value: 'LIST', help: 'class numbers (3 or 3,7 or 0-9), or a class name of the bundle' },
+    class: {
+      type: 'string',
+      value: 'LIST',
+      help: 'class numbers (3 or 3,7 or 0-9), or a class name of the bundle',
+    },
     count: { type: 'string', value: 'N', help: 'pictures of each class (default 1)' },
     seed: { type: 'string', value: 'S', help: 'seed of the first picture; picture i uses S + i (default 0)' },
     cfg: { type: 'string', value: 'X', help: 'guidance scale, 1 for none (default 1.5)' },
     'gradual-cfg': { type: 'boolean', help: 'lower the guidance scale group by group' },
     temperature: { type: 'string', value: 'X', help: 'above 0 (default 1)' },
     'top-k': { type: 'string', value: 'N', help: 'draw among the N most likely tokens (default 0: all)' },
-    'top-p': { type: 'string', value: 'X', help: 'draw among the most likely tokens of total probability X (default 1)' },
+    'top-p': {
+      type: 'string',
+      value: 'X',
+      help: 'draw among the most likely tokens of total probability X (default 1)',
+    },
     greedy: { type: 'boolean', help: 'always take the most likely token' },
     tokens: { type: 'string', value: 'N', help: 'stop after N tokens: a coarser, smaller picture' },
     progressive: { type: 'boolean', help: 'draw a strip of all previews of each picture, coarse to fine' },
     grid: { type: 'boolean', help: 'put all pictures into one file, one row per class' },
-    noise: { type: 'string', value: 'FILE', help: 'float32 [B, N, V] Exp(1) draws instead of the seed (.npy)' },
+    noise: {
+      type: 'string',
+      value: 'FILE',
+      help: 'float32 [B, N, V] Exp(1) draws instead of the seed (.npy)',
+    },
     'save-tokens': { type: 'string', value: 'FILE', help: 'also write the tokens, int32 [B, n] (.npy)' },
     out: { type: 'string', value: 'OUT', help: 'a .png file, or a folder' },
     ...deviceOptions,
@@ -52,7 +64,9 @@ async function run(model: Model, values: Values, { signal, progress }: Invocatio
   const count = values.whole('count', 1) ?? 1;
   const seed = values.whole('seed') ?? 0;
   const out = values.required('out');
-  const jobs = labels.flatMap((label) => Array.from({ length: count }, () => label)).map((label, index): Job => ({ index, label, seed: seed + index }));
+  const jobs = labels
+    .flatMap((label) => Array.from({ length: count }, () => label))
+    .map((label, index): Job => ({ index, label, seed: seed + index }));
   const single = hasExtension(out, '.png');
   if (single && jobs.length > 1 && !values.flag('grid')) {
     throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
@@ -107,24 +121,39 @@ async function run(model: Model, values: Values, { signal, progress }: Invocatio
   const tokens = joinRows(codes);
   if (saveTokens !== undefined) await writeTensor(saveTokens, tokens);
   return {
-    lines: [`${jobs.length} ${jobs.length === 1 ? 'picture' : 'pictures'} in ${seconds.toFixed(2)} s: ${out}`],
+    lines: [
+      `${jobs.length} ${jobs.length === 1 ? 'picture' : 'pictures'} in ${seconds.toFixed(2)} s: ${out}`,
+    ],
     json: {
       out,
       seconds,
       device: model.backend.name,
       tokensPerImage: tokens.dims[1],
       ...(saveTokens !== undefined && { tokens: saveTokens }),
-      images: jobs.map(({ label, seed }, i) => ({ file: files[i], class: label, name: model.card?.classNames?.[label], seed })),
+      images: jobs.map(({ label, seed }, i) => ({
+        file: files[i],
+        class: label,
+        name: model.card?.classNames?.[label],
+        seed,
+      })),
     },
   };
 }
 
-async function writePictures(pictures: readonly Picture[], jobs: readonly Job[], out: string, single: boolean, columns: number): Promise<string[]> {
+async function writePictures(
+  pictures: readonly Picture[],
+  jobs: readonly Job[],
+  out: string,
+  single: boolean,
+  columns: number,
+): Promise<string[]> {
   if (single) {
     await writePicture(out, pictures.length === 1 ? pictures[0] : gridPicture(pictures, { columns }));
     return pictures.map(() => out);
   }
-  const files = jobs.map(({ index, label, seed }) => path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`));
+  const files = jobs.map(({ index, label, seed }) =>
+    path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`),
+  );
   for (const [i, file] of files.entries()) await writePicture(file, pictures[i]);
   return files;
 }
@@ -136,10 +165,15 @@ function classLabels(text: string, model: Model): number[] {
   const named = names?.findIndex((name) => name.toLowerCase() === text.trim().toLowerCase()) ?? -1;
   if (named >= 0) return [named];
   if (!/^[\d\s,-]+$/.test(text)) {
-    throw new UsageError(names ? `there is no class "${text}": ${names.join(', ')}` : `--class "${text}": this model has no class names, give numbers 0-${classes - 1}`);
+    throw new UsageError(
+      names
+        ? `there is no class "${text}": ${names.join(', ')}`
+        : `--class "${text}": this model has no class names, give numbers 0-${classes - 1}`,
+    );
   }
   const labels = parseList(text, '--class');
   const wrong = labels.find((label) => label > classes);
-  if (wrong !== undefined) throw new UsageError(`--class ${wrong}: the classes are 0-${classes - 1}, and ${classes} for none`);
+  if (wrong !== undefined)
+    throw new UsageError(`--class ${wrong}: the classes are 0-${classes - 1}, and ${classes} for none`);
   return labels;
 }

@@ -1,5 +1,5 @@
 import type { Weights } from '@detailflow/core';
-import { openModel, type ModelSource } from '../model-source';
+import { type ModelSource, openModel } from '../model-source';
 import { type Command, type Report, UsageError } from './command';
 import { modelOptions, modelSource } from './model-options';
 import { Values } from './values';
@@ -20,7 +20,9 @@ export const inspectCommand: Command = {
           `${card ? `${card.name} (${card.license})` : 'official checkpoint'}`,
           ...Object.entries(parts).flatMap(([name, part]) => [
             `${name}: ${part.parameters.toLocaleString('en')} parameters in ${part.weights} tensors (${part.dtypes.join(', ')}), ${part.file}`,
-            ...Object.entries(part.config).map(([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`),
+            ...Object.entries(part.config).map(
+              ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
+            ),
           ]),
         ],
         json: { kind, ...(card && { card }), ...parts },

@@ -69,13 +69,20 @@ async function runCommand(command: Command, args: string[], signal: AbortSignal)
   }
   const progress = createProgress(values.json === true);
   const report = await command.run({ values, positionals, signal, progress });
-  process.stdout.write(values.json ? `${JSON.stringify(report.json)}\n` : report.lines.map((line) => `${line}\n`).join(''));
+  process.stdout.write(
+    values.json ? `${JSON.stringify(report.json)}\n` : report.lines.map((line) => `${line}\n`).join(''),
+  );
   return 0;
 }
 
 function parse(command: Command, args: string[]) {
   try {
-    const { values, positionals } = parseArgs({ args, options: parseConfig(command), allowPositionals: true, strict: true });
+    const { values, positionals } = parseArgs({
+      args,
+      options: parseConfig(command),
+      allowPositionals: true,
+      strict: true,
+    });
     return { values: values as Readonly<Record<string, string | boolean | undefined>>, positionals };
   } catch (error) {
     throw new UsageError((error as Error).message);

@@ -14,11 +14,16 @@ export const modelOptions: Options = {
 export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSource {
   const [model, tokenizer, ar] = [values.text('model'), values.text('tokenizer'), values.text('ar')];
   if (model !== undefined) {
-    if (tokenizer !== undefined || ar !== undefined) throw new UsageError('give --model, or --tokenizer and --ar, not both');
+    if (tokenizer !== undefined || ar !== undefined)
+      throw new UsageError('give --model, or --tokenizer and --ar, not both');
     return model;
   }
   if (tokenizer === undefined || (need === 'both' && ar === undefined)) {
-    throw new UsageError(need === 'both' ? 'give --model DIR, or --tokenizer DIR and --ar DIR' : 'give --tokenizer DIR or --model DIR');
+    throw new UsageError(
+      need === 'both'
+        ? 'give --model DIR, or --tokenizer DIR and --ar DIR'
+        : 'give --tokenizer DIR or --model DIR',
+    );
   }
   return { tokenizer, ar };
 }

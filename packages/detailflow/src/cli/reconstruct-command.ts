@@ -13,7 +13,11 @@ export const reconstructCommand: Command = {
   usage: '--tokenizer DIR IMG... --out DIR [OPTIONS]',
   options: {
     ...modelOptions,
-    tokens: { type: 'string', value: 'LIST', help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)' },
+    tokens: {
+      type: 'string',
+      value: 'LIST',
+      help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)',
+    },
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
     ...deviceOptions,
   },
@@ -36,10 +40,19 @@ export const reconstructCommand: Command = {
         for (let i = 0; i < dims[0]; i++) {
           const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${i}`, names);
           const strip = path.join(out, `${name}.png`);
-          const pictures = [...steps.map(({ pixels }) => pictureFromPixels(pixels, i)), pictureFromPixels(originals, i)];
+          const pictures = [
+            ...steps.map(({ pixels }) => pictureFromPixels(pixels, i)),
+            pictureFromPixels(originals, i),
+          ];
           await writePicture(strip, stripPicture(pictures));
-          const psnr = steps.map((step) => ({ tokens: step.tokens, resolution: step.resolution, psnr: step.psnr[i] }));
-          lines.push(`${strip}: PSNR ${psnr.map((one) => `${one.psnr.toFixed(2)} dB at ${one.tokens}`).join(', ')} tokens`);
+          const psnr = steps.map((step) => ({
+            tokens: step.tokens,
+            resolution: step.resolution,
+            psnr: step.psnr[i],
+          }));
+          lines.push(
+            `${strip}: PSNR ${psnr.map((one) => `${one.psnr.toFixed(2)} dB at ${one.tokens}`).join(', ')} tokens`,
+          );
           images.push({ file, strip, steps: psnr });
         }
         progress.advance();

@@ -28,7 +28,8 @@ export class Values {
     const text = this.text(name);
     if (text === undefined) return undefined;
     const value = Number(text);
-    if (text.trim() === '' || !Number.isFinite(value)) throw new UsageError(`--${name} "${text}" is no number`);
+    if (text.trim() === '' || !Number.isFinite(value))
+      throw new UsageError(`--${name} "${text}" is no number`);
     return value;
   }
 
@@ -65,7 +66,8 @@ export function parseList(text: string, what: string): number[] {
     const match = /^\s*(\d+)(?:\s*-\s*(\d+))?\s*$/.exec(part);
     if (!match) throw new UsageError(`${what} "${text}": give numbers such as 3, 3,7 or 0-9`);
     const [from, to] = [Number(match[1]), Number(match[2] ?? match[1])];
-    if (to < from || to - from >= LONGEST_LIST) throw new UsageError(`${what} "${text}": ${part} is no range`);
+    if (to < from || to - from >= LONGEST_LIST)
+      throw new UsageError(`${what} "${text}": ${part} is no range`);
     for (let n = from; n <= to; n++) numbers.push(n);
   }
   return numbers;

@@ -1,0 +1,56 @@
+/** Who may import whom: arrows only downwards (ARCHITECTURE.md), no circles. */
+const only = (name, from, allowed) => ({
+  name,
+  severity: 'error',
+  from: { path: `^packages/${from}/src`, pathNot: '\\.test\\.ts$' },
+  to: {
+    path: '^packages/',
+    pathNot: [from, ...allowed].map((package_) => `^packages/${package_}/`),
+  },
+});
+
+const models = ['core'];
+module.exports = {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'no-barrel-inside',
+      comment: 'Inside a package import the file that has the thing, not index.ts.',
+      severity: 'error',
+      from: { path: '^packages/([^/]+)/src', pathNot: '\\.test\\.ts$' },
+      to: { path: '^packages/$1/src/index\\.ts$' },
+    },
+    {
+      name: 'no-undeclared-package',
+      severity: 'error',
+      from: { path: '^packages/[^/]+/src', pathNot: '\\.test\\.ts$' },
+      to: { dependencyTypes: ['npm-no-pkg', 'npm-unknown', 'unknown'], pathNot: '^node:' },
+    },
+    only('core-imports-nothing', 'core', []),
+    only('onnx-imports-core', 'onnx', ['core']),
+    only('backend-node-imports-core-and-onnx', 'backend-node', ['core', 'onnx']),
+    only('tokenizer-imports-core', 'tokenizer', models),
+    only('ar-model-imports-core', 'ar-model', models),
+    only('checkpoint-imports-core', 'checkpoint', models),
+    only('sampler-imports-core', 'sampler', models),
+    {
+      name: 'core-runs-on-onnxruntime-common-alone',
+      severity: 'error',
+      from: { path: '^packages/core/src', pathNot: '\\.test\\.ts$' },
+      to: { path: 'node_modules/(?!onnxruntime-common)' },
+    },
+    {
+      name: 'no-node-in-platform-neutral-packages',
+      severity: 'error',
+      from: { path: '^packages/(core|onnx|tokenizer|ar-model|sampler)/src', pathNot: '\\.test\\.ts$' },
+      to: { dependencyTypes: ['core'] },
+    },
+  ],
+  options: {
+    tsPreCompilationDeps: false,
+    tsConfig: { fileName: 'tsconfig.json' },
+    doNotFollow: { path: '(^|/)(node_modules|dist)/' },
+    exclude: { path: 'tsup\\.(base|config)\\.ts$' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'node'] },
+  },
+};
