@@ -1,3 +1,6 @@
 import { library } from '../../tsup.base';
 
-export default library({ entry: { index: 'src/index.ts', worker: 'src/worker.ts', 'probe-child': 'src/probe-child.ts' }, dts: { entry: { index: 'src/index.ts' } } });
+export default library({
+  entry: { index: 'src/index.ts', worker: 'src/worker.ts', 'probe-child': 'src/probe-child.ts' },
+  dts: { entry: { index: 'src/index.ts' } },
+});

@@ -155,6 +155,16 @@ def latent_visible(n, group, causal):
     return np.where(i < causal, j <= i, j // group <= i // group)
 
 
+def tower_visible(patches, n, group, causal, patches_see_latents, latents_see_patches):
+    """Mask of [patches ; latents] when the latents are causal. Patches always see patches."""
+    visible = np.zeros((patches + n, patches + n), bool)
+    visible[:patches, :patches] = True
+    visible[:patches, patches:] = patches_see_latents
+    visible[patches:, :patches] = latents_see_patches
+    visible[patches:, patches:] = latent_visible(n, group, causal)
+    return visible
+
+
 class Tokenizer:
     """settings: group, causal, tokens, enc_patch, dec_patch, enc_heads, dec_heads, causal_encoder, causal_decoder."""
 
@@ -190,11 +200,7 @@ class Tokenizer:
         count, n = patches.shape[1], latents.shape[1]
         latents = latents + self.w["encoder.latent_pos_embed"][:, :n]
         x = np.concatenate([patches, np.broadcast_to(latents, (len(patches),) + latents.shape[1:])], 1)
-        visible = None
-        if s["causal_encoder"]:
-            visible = np.zeros((count + n, count + n), bool)
-            visible[:, :count] = True
-            visible[count:, count:] = latent_visible(n, s["group"], s["causal"])
+        visible = tower_visible(count, n, s["group"], s["causal"], False, True) if s["causal_encoder"] else None
         return self.tower(x, "encoder.visual_model", s["enc_heads"], visible)
 
     def encode_continuous(self, images, n):
@@ -240,12 +246,7 @@ class Tokenizer:
             w["decoder.visual_model.embeddings.position_embedding.weight"], side, side
         )
         x = np.concatenate([np.broadcast_to(patches, (len(z),) + patches.shape[1:]), z], 1)
-        visible = None
-        if s["causal_decoder"]:
-            count = side * side
-            visible = np.zeros((count + t, count + t), bool)
-            visible[:count] = True
-            visible[count:, count:] = latent_visible(t, s["group"], s["causal"])
+        visible = tower_visible(side * side, t, s["group"], s["causal"], True, False) if s["causal_decoder"] else None
         x = self.tower(x, "decoder.visual_model", s["dec_heads"], visible)[:, : side * side]
         return unpatchify(linear(x, w, "decoder.to_pixel.model"), s["dec_patch"], side, side)
 

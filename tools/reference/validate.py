@@ -130,6 +130,11 @@ def check_tables():
             else table["find_closest_resolution"]
         ):
             report("tables", f"{name} closest {size}", df.find_closest_resolution(got, float(size)), want)
+    for mask in tables["create_attn_mask_for_x_z__1_means_blocked"]:
+        group = mask["group_size"]
+        causal = mask["causal_num"] or group
+        got = df.tower_visible(mask["n"], mask["m"], group, causal, mask["x_see_z"], mask["z_see_x"])
+        report("tables", "tower mask", 1 - got.astype(int), np.array([[int(c) for c in row] for row in mask["mask"]]))
     for mask in tables["create_group_causal_mask__1_means_visible"]:
         got = df.latent_visible(mask["seq_len"], mask["group_size"], mask["causal_num"])
         report("tables", "AR mask", got.astype(int), np.array([[int(c) for c in row] for row in mask["mask"]]))

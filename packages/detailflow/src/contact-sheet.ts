@@ -67,7 +67,8 @@ export function upscaleNearest(picture: Picture, factor: number): Picture {
   return scaleNearest(picture, picture.width * factor, picture.height * factor);
 }
 
-const MAX_PIXELS = 2 ** 27;
+/** Pixels of the largest sheet. */
+export const MAX_PIXELS = 2 ** 27;
 
 function scaleNearest(picture: Picture, width: number, height: number): Picture {
   checkSize(width, height);

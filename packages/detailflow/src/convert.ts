@@ -1,7 +1,9 @@
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
 import { tokenModelParameters } from '@detailflow/ar-model';
 import type { BundleCard, ConfigObject } from '@detailflow/checkpoint';
 import { type WriteBundleOptions, writeBundle } from '@detailflow/checkpoint/node';
-import type { ParameterSpec, Weight, Weights } from '@detailflow/core';
+import { DetailFlowError, type ParameterSpec, type Weight, type Weights } from '@detailflow/core';
 import { tokenizerParameters } from '@detailflow/tokenizer';
 import { type ModelSource, openModel } from './model-source';
 
@@ -27,6 +29,14 @@ export async function convert(
   const opened = await openModel(source, { signal: options.signal });
   try {
     const { card, tokenizer, ar } = opened;
+    const names = classNames ?? card?.classNames;
+    if (names && names.length !== ar?.config.classes) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `${names.length} class names are given, the model has ${ar?.config.classes ?? 'no'} classes`,
+      );
+    }
+    await mkdir(path.dirname(path.resolve(out)), { recursive: true });
     return await writeBundle(
       out,
       {
@@ -34,7 +44,7 @@ export async function convert(
         license: license ?? card?.license ?? 'unknown',
         description: description ?? card?.description,
         attribution: attribution ?? card?.attribution,
-        classNames: classNames ?? card?.classNames,
+        classNames: names,
         recipe: card?.recipe,
         tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),
         ...(ar && { ar: part(ar, tokenModelParameters(ar.config)) }),

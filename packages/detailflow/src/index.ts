@@ -1,3 +1,6 @@
+export { createNodeBackend, type NodeBackendOptions } from '@detailflow/backend-node';
+export { type Backend, DetailFlowError, Picture, pictureFromPixels, Tensor } from '@detailflow/core';
+export type { GenerateOptions, GenerationStep } from '@detailflow/sampler';
 export { type Colour, gridPicture, type SheetOptions, stripPicture, upscaleNearest } from './contact-sheet';
 export { type ConvertOptions, convert } from './convert';
 export { centerCrop, type ImageBatch, type RgbImage, readImage, readImages } from './image-io';

@@ -30,6 +30,7 @@ export interface Reconstruction {
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   const opened = await openModel(source, options);
   try {
+    options.signal?.throwIfAborted();
     const backend = options.backend ?? (await createNodeBackend());
     return new Model(opened, backend, options.backend === undefined);
   } catch (error) {

@@ -27,6 +27,7 @@ export const convertCommand: Command = {
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not expected here`);
     const out = values.required('out');
     const dtype = values.choice('dtype', ['fp32', 'fp16']);
+    let begun = false;
     let done = 0;
     try {
       const card = await convert(modelSource(values, 'tokenizer'), out, {
@@ -42,7 +43,8 @@ export const convertCommand: Command = {
         dtype: dtype === 'fp16' ? 'f16' : 'f32',
         signal,
         onProgress(state) {
-          if (done === 0) progress.start(state.total, 'bytes');
+          if (!begun) progress.start(state.total, 'bytes');
+          begun = true;
           progress.advance(state.done - done);
           done = state.done;
         },

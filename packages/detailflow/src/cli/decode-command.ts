@@ -1,9 +1,10 @@
 import path from 'node:path';
 import { pictureFromPixels, type Tensor } from '@detailflow/core';
 import { type Command, deviceOptions, UsageError } from './command';
-import { hasExtension, readCodes, writePicture, writeTensor } from './files';
+import { hasExtension, pictureTarget, readCodes, writePicture, writeTensor } from './files';
 import { BATCH, modelOptions, withModel } from './model-options';
-import { joinRows, sliceRows } from './tensor-rows';
+import { joinRows, rowChunks } from './tensor-rows';
+import { Values } from './values';
 
 export const decodeCommand: Command = {
   name: 'decode',
@@ -24,44 +25,56 @@ export const decodeCommand: Command = {
     'decode --tokenizer models/fashion-ref/tokenizer codes.npy --out pictures/',
     'decode --tokenizer models/fashion-ref/tokenizer codes.npy --tokens 8 --size 32 --out pixels.npy',
   ],
-  run: (invocation) =>
-    withModel(invocation, 'tokenizer', async (model, values) => {
-      const { positionals, signal, progress } = invocation;
-      if (positionals.length !== 1) throw new UsageError('give one file of codes');
-      const out = values.required('out');
+  async run(invocation) {
+    const { positionals, signal, progress } = invocation;
+    const values = new Values(invocation);
+    if (positionals.length !== 1) throw new UsageError('give one file of codes');
+    const out = values.required('out');
+    const asArray = hasExtension(out, '.npy');
+    const single = !asArray && (await pictureTarget(out)) === 'file';
+    return withModel(invocation, 'tokenizer', async (model) => {
       const codes = await readCodes(positionals[0]);
       const [images, given] = codes.dims;
-      const tokens = values.whole('tokens', 1) ?? given;
-      const size = values.whole('size', 1);
-      if (hasExtension(out, '.png') && images !== 1)
+      if (single && images !== 1) {
         throw new UsageError(`--out ${out} is one picture, the codes are ${images}: give a folder`);
+      }
+      const most = Math.min(given, model.tokenizer.tokens);
+      const tokens = values.whole('tokens', { least: 1, most }) ?? given;
+      const patch = model.tokenizer.config.decoder.patchSize;
+      const size = values.whole('size', { least: patch, most: LARGEST_SIDE });
+      if (size !== undefined && size % patch !== 0) {
+        throw new UsageError(`--size ${size}: give a multiple of the patch size ${patch}`);
+      }
+      const files: string[] = [];
       const parts: Tensor[] = [];
+      let side = 0;
       progress.start(images, 'images');
-      for (let first = 0; first < images; first += BATCH) {
-        const rows = sliceRows(codes, first, Math.min(BATCH, images - first));
-        parts.push(await model.decode(rows, { tokens, size, signal }));
+      for (const rows of rowChunks(codes, BATCH)) {
+        const pixels = await model.decode(rows, { tokens, size, signal });
+        side = pixels.dims[2];
+        if (asArray) parts.push(pixels);
+        else {
+          for (let i = 0; i < rows.dims[0]; i++) {
+            const file = single ? out : path.join(out, `${String(files.length).padStart(4, '0')}.png`);
+            await writePicture(file, pictureFromPixels(pixels, i));
+            files.push(file);
+          }
+        }
         progress.advance(rows.dims[0]);
       }
       progress.stop();
-      const pixels = joinRows(parts);
-      const files = await write(pixels, out);
+      if (asArray) {
+        await writeTensor(out, joinRows(parts));
+        files.push(out);
+      }
       return {
         lines: [
-          `${images} ${images === 1 ? 'image' : 'images'} of ${pixels.dims[2]} x ${pixels.dims[3]} from ${tokens} tokens: ${out}`,
+          `${images} ${images === 1 ? 'image' : 'images'} of ${side} x ${side} from ${tokens} tokens: ${out}`,
         ],
-        json: { out, files, shape: pixels.dims, tokens },
+        json: { out, files, shape: [images, 3, side, side], tokens },
       };
-    }),
+    });
+  },
 };
 
-async function write(pixels: Tensor, out: string): Promise<string[]> {
-  if (hasExtension(out, '.npy')) {
-    await writeTensor(out, pixels);
-    return [out];
-  }
-  const files = Array.from({ length: pixels.dims[0] }, (_, i) =>
-    hasExtension(out, '.png') ? out : path.join(out, `${String(i).padStart(4, '0')}.png`),
-  );
-  for (const [i, file] of files.entries()) await writePicture(file, pictureFromPixels(pixels, i));
-  return files;
-}
+const LARGEST_SIDE = 65536;

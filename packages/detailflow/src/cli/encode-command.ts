@@ -3,7 +3,8 @@ import { readImages } from '../image-io';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
-import { joinRows, sliceRows } from './tensor-rows';
+import { joinRows, rowChunks } from './tensor-rows';
+import { Values } from './values';
 
 export const encodeCommand: Command = {
   name: 'encode',
@@ -16,26 +17,26 @@ export const encodeCommand: Command = {
     ...deviceOptions,
   },
   examples: ['encode --tokenizer models/fashion-ref/tokenizer shirt.png boot.jpg --out codes.npy'],
-  run: (invocation) =>
-    withModel(invocation, 'tokenizer', async (model, values) => {
-      const { positionals: files, signal, progress } = invocation;
-      if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
-      const out = values.required('out');
-      if (!hasExtension(out, '.npy')) throw new UsageError(`--out "${out}" must end in .npy`);
-      const tokens = values.whole('tokens', 1) ?? model.tokenizer.tokens;
+  async run(invocation) {
+    const { positionals: files, signal, progress } = invocation;
+    const values = new Values(invocation);
+    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const out = values.required('out');
+    if (!hasExtension(out, '.npy')) throw new UsageError(`--out "${out}" must end in .npy`);
+    return withModel(invocation, 'tokenizer', async (model) => {
+      const { tokens: all, groupSize, causalTokens } = model.tokenizer.config;
+      const tokens = values.whole('tokens') ?? all;
+      if (tokens < causalTokens || tokens > all || tokens % groupSize !== 0) {
+        throw new UsageError(
+          `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
+        );
+      }
       const parts: Tensor[] = [];
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
         const { data, dims } = await readImages(some, model.tokenizer.imageSize, { signal });
         const images = new Tensor('float32', data, dims);
-        for (let first = 0; first < dims[0]; first += BATCH) {
-          parts.push(
-            await model.encode(sliceRows(images, first, Math.min(BATCH, dims[0] - first)), {
-              tokens,
-              signal,
-            }),
-          );
-        }
+        for (const rows of rowChunks(images, BATCH)) parts.push(await model.encode(rows, { tokens, signal }));
         progress.advance(some.length);
       }
       progress.stop();
@@ -46,5 +47,6 @@ export const encodeCommand: Command = {
         lines: [`${images} ${images === 1 ? 'image' : 'images'}, ${tokens} tokens each: ${out}`],
         json: { out, shape: [images, tokens], files },
       };
-    }),
+    });
+  },
 };

@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DetailFlowError, type Picture, Tensor } from '@detailflow/core';
 import { type NpyArray, readNpy, writeNpy } from '../npy';
+import { UsageError } from './command';
 
 /** Writes a file completely or not at all; folders on the way are made. */
 export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
@@ -29,6 +30,24 @@ export async function writeTensor(file: string, tensor: Tensor): Promise<void> {
   );
 }
 
+const otherPictures = ['.jpg', '.jpeg', '.webp', '.gif', '.bmp', '.tif', '.tiff', '.avif'];
+
+/**
+ * Whether `out` is to become one .png file or a folder of them. Looks before any work is done.
+ * @throws UsageError for other formats, DetailFlowError `io` when something else lies there
+ */
+export async function pictureTarget(out: string): Promise<'file' | 'folder'> {
+  const other = otherPictures.find((extension) => hasExtension(out, extension));
+  if (other !== undefined) throw new UsageError(`--out "${out}": pictures are written as .png, not ${other}`);
+  const kind = hasExtension(out, '.png') ? 'file' : 'folder';
+  const there = await stat(out).catch(() => undefined);
+  if (there && there.isDirectory() !== (kind === 'folder')) {
+    const is = kind === 'folder' ? 'is a file; give a folder, or a name that ends in .png' : 'is a folder';
+    throw new DetailFlowError('io', `${is}`, { file: out });
+  }
+  return kind;
+}
+
 const LARGEST_ARRAY = 2 ** 31;
 
 async function readArray(file: string): Promise<NpyArray> {
@@ -53,7 +72,13 @@ export async function readCodes(file: string): Promise<Tensor> {
   if (dims.length !== 2 || data.length === 0) {
     throw new DetailFlowError('shape', `has shape [${shape}]; codes are [B, n]`, { file });
   }
-  return new Tensor('int32', Int32Array.from(data as ArrayLike<number | bigint>, Number), dims);
+  const codes = Int32Array.from(data as ArrayLike<number | bigint>, Number);
+  if (codes.some((code, i) => code !== Number(data[i]))) {
+    throw new DetailFlowError('format', 'holds numbers beyond 32 bits; codes are numbers of the codebook', {
+      file,
+    });
+  }
+  return new Tensor('int32', codes, dims);
 }
 
 /** Exponential draws of a .npy file: float32 [B, N, V]. */
@@ -61,6 +86,11 @@ export async function readNoise(file: string): Promise<Tensor> {
   const { dtype, shape, data } = await readArray(file);
   if (dtype !== 'float32' || shape.length !== 3) {
     throw new DetailFlowError('dtype', `holds ${dtype} [${shape}]; noise is float32 [B, N, V]`, { file });
+  }
+  if (!data.every((e) => e > 0)) {
+    throw new DetailFlowError('format', 'holds numbers that are not above 0; noise is drawn from Exp(1)', {
+      file,
+    });
   }
   return new Tensor('float32', data, shape);
 }

@@ -1,13 +1,17 @@
 import path from 'node:path';
-import { type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
-import type { GenerationStep } from '@detailflow/sampler';
-import { gridPicture, stripPicture } from '../contact-sheet';
-import type { Model } from '../load';
-import { type Command, deviceOptions, type Invocation, UsageError } from './command';
-import { hasExtension, readNoise, writePicture, writeTensor } from './files';
+import {
+  DetailFlowError,
+  type Picture,
+  pictureFromPixels,
+  type Tensor,
+  type TokenModel,
+} from '@detailflow/core';
+import { gridPicture, MAX_PIXELS, stripPicture } from '../contact-sheet';
+import { type Command, deviceOptions, UsageError } from './command';
+import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
 import { joinRows, sliceRows } from './tensor-rows';
-import { parseList, type Values } from './values';
+import { parseList, Values } from './values';
 
 /** One picture to draw. */
 interface Job {
@@ -56,112 +60,149 @@ export const generateCommand: Command = {
     'generate --model models/fashion-ref --class 0-9 --count 4 --cfg 2 --grid --out grid.png',
     'generate --model models/fashion-ref --class 3,7 --progressive --out pictures/',
   ],
-  run: (invocation) => withModel(invocation, 'both', (model, values) => run(model, values, invocation)),
+  async run(invocation) {
+    const { signal, progress, positionals } = invocation;
+    const values = new Values(invocation);
+    if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not expected here`);
+    const classes = values.required('class');
+    const count = values.whole('count', { least: 1, most: MOST_PICTURES }) ?? 1;
+    const seed = values.whole('seed', { most: LARGEST_SEED }) ?? 0;
+    const out = values.required('out');
+    const single = (await pictureTarget(out)) === 'file';
+    const grid = values.flag('grid');
+    if (grid && !single) throw new UsageError('--grid makes one file: give --out FILE.png');
+    const saveTokens = values.text('save-tokens');
+    if (saveTokens !== undefined && !hasExtension(saveTokens, '.npy')) {
+      throw new UsageError(`--save-tokens "${saveTokens}" must end in .npy`);
+    }
+    const progressive = values.flag('progressive');
+    const settings = {
+      cfg: values.number('cfg', { least: 0 }),
+      gradualCfg: values.flag('gradual-cfg'),
+      temperature: values.number('temperature'),
+      topK: values.whole('top-k'),
+      topP: values.number('top-p', { least: 0, most: 1 }),
+      greedy: values.flag('greedy'),
+    };
+    if (settings.temperature !== undefined && settings.temperature <= 0) {
+      throw new UsageError(`--temperature ${settings.temperature}: give a number above 0`);
+    }
+
+    return withModel(invocation, 'both', async (model) => {
+      const { tokenModel } = model;
+      if (!tokenModel) {
+        throw new DetailFlowError(
+          'unsupported',
+          'this model has no AR part: it can encode and decode, not generate',
+        );
+      }
+      const { tokens: all, causalTokens, groupSize } = tokenModel;
+      const tokens = values.whole('tokens', { least: 1, most: all }) ?? all;
+      const jobs = listJobs(classLabels(classes, tokenModel.classes, model.card?.classNames), count, seed);
+      if (single && !grid && jobs.length > 1) {
+        throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
+      }
+      const tokensPerImage = tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
+      const cells = jobs.length * (progressive ? countSteps(tokensPerImage, tokenModel) : 1);
+      if (grid && cells * (model.tokenizer.resolution(tokensPerImage) + 2) ** 2 > MAX_PIXELS) {
+        throw new UsageError(`${jobs.length} pictures do not fit into one file: give a folder`);
+      }
+      const noiseFile = values.text('noise');
+      const noise = noiseFile === undefined ? undefined : await readNoise(noiseFile);
+      if (noise && noise.dims[0] !== jobs.length) {
+        throw new UsageError(
+          `--noise holds draws for ${noise.dims[0]} pictures, ${jobs.length} are to be drawn`,
+        );
+      }
+
+      const started = performance.now();
+      const sheet: Picture[] = [];
+      const files: string[] = [];
+      const codes: Tensor[] = [];
+      progress.start(jobs.length * tokensPerImage, 'tokens');
+      for (const batch of chunks(jobs, BATCH)) {
+        const steps = model.generate({
+          ...settings,
+          tokens,
+          labels: batch.map((job) => job.label),
+          seed: batch.map((job) => job.seed),
+          noise: noise && sliceRows(noise, batch[0].index, batch.length),
+          signal,
+        });
+        const previews: Picture[][] = batch.map(() => []);
+        let known = 0;
+        for await (const step of steps) {
+          progress.advance(batch.length * (step.count - known));
+          known = step.count;
+          const last = known === step.total;
+          if (progressive || last) {
+            const pixels = await step.pixels();
+            for (const [i, list] of previews.entries()) list.push(pictureFromPixels(pixels, i));
+          }
+          if (last && saveTokens !== undefined) codes.push(await step.tokens());
+        }
+        const pictures = previews.map((list) => (progressive ? stripPicture(list) : list[0]));
+        if (single) sheet.push(...pictures);
+        else {
+          for (const [i, { index, label, seed }] of batch.entries()) {
+            signal.throwIfAborted();
+            const file = path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`);
+            await writePicture(file, pictures[i]);
+            files.push(file);
+          }
+        }
+      }
+      progress.stop();
+      const seconds = (performance.now() - started) / 1000;
+      if (single) {
+        const columns = progressive ? 1 : count;
+        await writePicture(out, grid ? gridPicture(sheet, { columns }) : sheet[0]);
+      }
+      if (saveTokens !== undefined) await writeTensor(saveTokens, joinRows(codes));
+      return {
+        lines: [
+          `${jobs.length} ${jobs.length === 1 ? 'picture' : 'pictures'} in ${seconds.toFixed(2)} s: ${out}`,
+        ],
+        json: {
+          out,
+          seconds,
+          device: model.backend.name,
+          tokensPerImage,
+          ...(saveTokens !== undefined && { tokens: saveTokens }),
+          images: jobs.map(({ label, seed }, i) => ({
+            file: single ? out : files[i],
+            class: label,
+            name: model.card?.classNames?.[label],
+            seed,
+          })),
+        },
+      };
+    });
+  },
 };
 
-async function run(model: Model, values: Values, { signal, progress }: Invocation) {
-  const labels = classLabels(values.required('class'), model);
-  const count = values.whole('count', 1) ?? 1;
-  const seed = values.whole('seed') ?? 0;
-  const out = values.required('out');
-  const jobs = labels
-    .flatMap((label) => Array.from({ length: count }, () => label))
-    .map((label, index): Job => ({ index, label, seed: seed + index }));
-  const single = hasExtension(out, '.png');
-  if (single && jobs.length > 1 && !values.flag('grid')) {
-    throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
-  }
-  if (values.flag('grid') && !single) throw new UsageError('--grid makes one file: give --out FILE.png');
-  const noiseFile = values.text('noise');
-  const noise = noiseFile === undefined ? undefined : await readNoise(noiseFile);
-  if (noise && noise.dims[0] !== jobs.length) {
-    throw new UsageError(`--noise holds draws for ${noise.dims[0]} pictures, ${jobs.length} are to be drawn`);
-  }
-  const settings = {
-    cfg: values.number('cfg'),
-    gradualCfg: values.flag('gradual-cfg'),
-    temperature: values.number('temperature'),
-    topK: values.whole('top-k'),
-    topP: values.number('top-p'),
-    greedy: values.flag('greedy'),
-    tokens: values.whole('tokens', 1),
-  };
-  const saveTokens = values.text('save-tokens');
-  const progressive = values.flag('progressive');
+const MOST_PICTURES = 1_000_000;
+const LARGEST_SEED = Number.MAX_SAFE_INTEGER - MOST_PICTURES;
 
-  const started = performance.now();
-  const pictures: Picture[] = [];
-  const codes: Tensor[] = [];
-  progress.start(jobs.length * (settings.tokens ?? model.tokenizer.tokens), 'tokens');
-  for (const batch of chunks(jobs, BATCH)) {
-    const steps = model.generate({
-      ...settings,
-      labels: batch.map((job) => job.label),
-      seed: batch.map((job) => job.seed),
-      noise: noise && sliceRows(noise, batch[0].index, batch.length),
-      signal,
-    });
-    const previews: Picture[][] = batch.map(() => []);
-    let last: GenerationStep | undefined;
-    for await (const step of steps) {
-      progress.advance(batch.length * (step.count - (last?.count ?? 0)));
-      last = step;
-      if (progressive || step.count === step.total) {
-        const pixels = await step.pixels();
-        for (const [i, list] of previews.entries()) list.push(pictureFromPixels(pixels, i));
-      }
-    }
-    pictures.push(...previews.map((list) => (progressive ? stripPicture(list) : list[0])));
-    codes.push(await (last as GenerationStep).tokens());
-  }
-  progress.stop();
-  const seconds = (performance.now() - started) / 1000;
-
-  const files = await writePictures(pictures, jobs, out, single, progressive ? 1 : count);
-  const tokens = joinRows(codes);
-  if (saveTokens !== undefined) await writeTensor(saveTokens, tokens);
-  return {
-    lines: [
-      `${jobs.length} ${jobs.length === 1 ? 'picture' : 'pictures'} in ${seconds.toFixed(2)} s: ${out}`,
-    ],
-    json: {
-      out,
-      seconds,
-      device: model.backend.name,
-      tokensPerImage: tokens.dims[1],
-      ...(saveTokens !== undefined && { tokens: saveTokens }),
-      images: jobs.map(({ label, seed }, i) => ({
-        file: files[i],
-        class: label,
-        name: model.card?.classNames?.[label],
-        seed,
-      })),
-    },
-  };
+/** Steps of the model, and so previews, until `tokens` tokens are known. */
+function countSteps(tokens: number, { causalTokens, groupSize }: TokenModel): number {
+  return tokens <= causalTokens ? tokens : causalTokens + (tokens - causalTokens) / groupSize;
 }
 
-async function writePictures(
-  pictures: readonly Picture[],
-  jobs: readonly Job[],
-  out: string,
-  single: boolean,
-  columns: number,
-): Promise<string[]> {
-  if (single) {
-    await writePicture(out, pictures.length === 1 ? pictures[0] : gridPicture(pictures, { columns }));
-    return pictures.map(() => out);
-  }
-  const files = jobs.map(({ index, label, seed }) =>
-    path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`),
-  );
-  for (const [i, file] of files.entries()) await writePicture(file, pictures[i]);
-  return files;
+/** Class by class, `count` pictures each; picture i has seed + i. */
+function listJobs(labels: readonly number[], count: number, seed: number): Job[] {
+  const total = labels.length * count;
+  if (total > MOST_PICTURES)
+    throw new UsageError(`${total} pictures are too many at once; the limit is ${MOST_PICTURES}`);
+  return Array.from({ length: total }, (_, index) => ({
+    index,
+    label: labels[Math.floor(index / count)],
+    seed: seed + index,
+  }));
 }
 
 /** Class numbers of "3", "3,7", "0-9", or of a name that the bundle's card lists. */
-function classLabels(text: string, model: Model): number[] {
-  const classes = model.tokenModel?.classes ?? 0;
-  const names = model.card?.classNames;
+function classLabels(text: string, classes: number, names?: readonly string[]): number[] {
   const named = names?.findIndex((name) => name.toLowerCase() === text.trim().toLowerCase()) ?? -1;
   if (named >= 0) return [named];
   if (!/^[\d\s,-]+$/.test(text)) {

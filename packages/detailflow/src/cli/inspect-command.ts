@@ -35,8 +35,10 @@ export const inspectCommand: Command = {
 
 function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   const { positionals } = invocation;
-  if (positionals.length === 0) return modelSource(new Values(invocation), 'tokenizer');
-  if (positionals.length > 1) throw new UsageError('give one folder');
+  const values = new Values(invocation);
+  if (positionals.length === 0) return modelSource(values, 'tokenizer');
+  const named = ['model', 'tokenizer', 'ar'].some((name) => values.text(name) !== undefined);
+  if (positionals.length > 1 || named) throw new UsageError('give one model');
   return positionals[0];
 }
 

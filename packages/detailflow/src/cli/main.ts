@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { DetailFlowError } from '@detailflow/core';
 import { type Command, helpText, parseConfig, UsageError } from './command';
@@ -27,7 +28,8 @@ const overview = [
   'Commands:',
   ...commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
   '',
-  'detailflow COMMAND --help tells more. Exit code: 0 done, 1 failed, 2 wrong usage.',
+  'detailflow COMMAND --help tells more; detailflow --version says which this is.',
+  'Exit code: 0 done, 1 failed, 2 wrong usage.',
   '',
 ].join('\n');
 
@@ -39,13 +41,18 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(overview);
     return name === undefined ? 2 : 0;
   }
+  if (name === '--version') {
+    const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+    process.stdout.write(`${version}\n`);
+    return 0;
+  }
   const command = commands.find((one) => one.name === name);
   if (!command) {
     process.stderr.write(`detailflow: there is no command "${name}"\n\n${overview}`);
     return 2;
   }
   const controller = new AbortController();
-  const interrupt = () => controller.abort(new Error('stopped'));
+  const interrupt = () => controller.abort();
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   try {
     return await runCommand(command, rest, controller.signal);
@@ -54,7 +61,7 @@ async function main(argv: readonly string[]): Promise<number> {
       process.stderr.write(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`);
       return 2;
     }
-    process.stderr.write(`detailflow ${name}: ${describe(error)}\n`);
+    process.stderr.write(`detailflow ${name}: ${controller.signal.aborted ? 'stopped' : describe(error)}\n`);
     return 1;
   } finally {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
@@ -92,6 +99,5 @@ function parse(command: Command, args: string[]) {
 /** What went wrong; the stack only where the fault is ours. */
 function describe(error: unknown): string {
   if (DetailFlowError.isInstance(error)) return error.message;
-  if (error instanceof Error) return error.message === 'stopped' ? 'stopped' : (error.stack ?? error.message);
-  return String(error);
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

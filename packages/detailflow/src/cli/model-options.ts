@@ -32,17 +32,17 @@ export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSo
 export async function withModel<T>(
   invocation: Invocation,
   need: 'tokenizer' | 'both',
-  work: (model: Model, values: Values) => Promise<T>,
+  work: (model: Model) => Promise<T>,
 ): Promise<T> {
   const values = new Values(invocation);
   const source = modelSource(values, need);
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
-  const threads = values.whole('threads', 1);
+  const threads = values.whole('threads', { least: 1, most: 1024 });
   const backend = await createNodeBackend({ device, threads });
   try {
     const model = await load(source, { backend, signal: invocation.signal });
     try {
-      return await work(model, values);
+      return await work(model);
     } finally {
       await model.dispose();
     }

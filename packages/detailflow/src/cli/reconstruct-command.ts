@@ -4,8 +4,10 @@ import { stripPicture } from '../contact-sheet';
 import { readImages } from '../image-io';
 import type { Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
-import { stem, writePicture } from './files';
-import { modelOptions, withModel } from './model-options';
+import { pictureTarget, stem, writePicture } from './files';
+import { BATCH, modelOptions, withModel } from './model-options';
+import { rowChunks } from './tensor-rows';
+import { Values } from './values';
 
 export const reconstructCommand: Command = {
   name: 'reconstruct',
@@ -22,44 +24,49 @@ export const reconstructCommand: Command = {
     ...deviceOptions,
   },
   examples: ['reconstruct --tokenizer models/fashion-ref/tokenizer boot.png --tokens 1,8,32 --out strips/'],
-  run: (invocation) =>
-    withModel(invocation, 'tokenizer', async (model, values) => {
-      const { positionals: files, signal, progress } = invocation;
-      if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
-      const out = values.required('out');
-      const tokens = values.list('tokens');
+  async run(invocation) {
+    const { positionals: files, signal, progress } = invocation;
+    const values = new Values(invocation);
+    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const out = values.required('out');
+    if ((await pictureTarget(out)) === 'file')
+      throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
+    const tokens = values.list('tokens');
+    return withModel(invocation, 'tokenizer', async (model) => {
+      const { tokens: all, imageSize } = model.tokenizer;
+      const wrong = tokens?.find((count) => count < 1 || count > all);
+      if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
       const lines: string[] = [];
       const images: Readonly<Record<string, unknown>>[] = [];
       const names = new Set<string>();
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], model.tokenizer.imageSize, { signal });
-        const originals = new Tensor('float32', data, dims);
-        const steps: Reconstruction[] = [];
-        for await (const step of model.reconstruct(originals, { tokens, signal })) steps.push(step);
-        for (let i = 0; i < dims[0]; i++) {
-          const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${i}`, names);
-          const strip = path.join(out, `${name}.png`);
-          const pictures = [
-            ...steps.map(({ pixels }) => pictureFromPixels(pixels, i)),
-            pictureFromPixels(originals, i),
-          ];
-          await writePicture(strip, stripPicture(pictures));
-          const psnr = steps.map((step) => ({
-            tokens: step.tokens,
-            resolution: step.resolution,
-            psnr: step.psnr[i],
-          }));
-          lines.push(
-            `${strip}: PSNR ${psnr.map((one) => `${one.psnr.toFixed(2)} dB at ${one.tokens}`).join(', ')} tokens`,
-          );
-          images.push({ file, strip, steps: psnr });
+        const { data, dims } = await readImages([file], imageSize, { signal });
+        let index = 0;
+        for (const originals of rowChunks(new Tensor('float32', data, dims), BATCH)) {
+          const steps: Reconstruction[] = [];
+          for await (const step of model.reconstruct(originals, { tokens, signal })) steps.push(step);
+          for (let i = 0; i < originals.dims[0]; i++, index++) {
+            const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${index}`, names);
+            const strip = path.join(out, `${name}.png`);
+            const previews = steps.map(({ pixels }) => pictureFromPixels(pixels, i));
+            await writePicture(strip, stripPicture([...previews, pictureFromPixels(originals, i)]));
+            const psnr = steps.map((step) => ({
+              tokens: step.tokens,
+              resolution: step.resolution,
+              psnr: step.psnr[i],
+            }));
+            const figures = psnr.map((one) => `${one.psnr.toFixed(2)} dB at ${one.tokens}`);
+            lines.push(`${strip}: PSNR ${figures.join(', ')} tokens`);
+            images.push({ file, strip, steps: psnr });
+          }
         }
         progress.advance();
       }
       progress.stop();
       return { lines, json: { out, images } };
-    }),
+    });
+  },
 };
 
 /** A file name that no other strip of this call has. */

@@ -8,6 +8,12 @@ export function sliceRows(tensor: Tensor, first: number, count: number): Tensor 
   return new Tensor(tensor.type as 'float32', data, [count, ...rest]);
 }
 
+/** Consecutive rows of a tensor [B, ...], at most `size` at once. */
+export function* rowChunks(tensor: Tensor, size: number): Generator<Tensor> {
+  const [rows] = tensor.dims;
+  for (let at = 0; at < rows; at += size) yield sliceRows(tensor, at, Math.min(size, rows - at));
+}
+
 /** Tensors [b, ...] of equal rows, one after the other: [B, ...]. */
 export function joinRows(parts: readonly Tensor[]): Tensor {
   const [{ type, dims, data }] = parts;

@@ -24,20 +24,21 @@ export class Values {
     return value;
   }
 
-  number(name: string): number | undefined {
+  number(name: string, range: Range = {}): number | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;
     const value = Number(text);
     if (text.trim() === '' || !Number.isFinite(value))
       throw new UsageError(`--${name} "${text}" is no number`);
+    checkRange(name, value, 'number', range);
     return value;
   }
 
-  whole(name: string, least = 0): number | undefined {
+  /** From 0 unless `range` says otherwise. */
+  whole(name: string, range: Range = {}): number | undefined {
     const value = this.number(name);
-    if (value !== undefined && !(Number.isSafeInteger(value) && value >= least)) {
-      throw new UsageError(`--${name} ${value}: give a whole number from ${least}`);
-    }
+    if (value === undefined) return undefined;
+    checkRange(name, value, 'whole number', { least: 0, ...range }, Number.isSafeInteger(value));
     return value;
   }
 
@@ -55,6 +56,18 @@ export class Values {
     const text = this.text(name);
     return text === undefined ? undefined : parseList(text, `--${name}`);
   }
+}
+
+/** Which numbers an option takes; bounds are included. */
+interface Range {
+  readonly least?: number;
+  readonly most?: number;
+}
+
+function checkRange(name: string, value: number, kind: string, { least, most }: Range, fits = true): void {
+  if (fits && value >= (least ?? value) && value <= (most ?? value)) return;
+  const bounds = [least !== undefined && `from ${least}`, most !== undefined && `to ${most}`];
+  throw new UsageError(`--${name} ${value}: give a ${[kind, ...bounds.filter(Boolean)].join(' ')}`);
 }
 
 const LONGEST_LIST = 100_000;

@@ -1,0 +1,121 @@
+// Makes an official-looking DetailFlow checkpoint of full size with random weights, for benchmarks.
+//   node tools/make-checkpoint.mjs OUT [--tokens 128|256|512] [--with-repa]
+// OUT/tokenizer and OUT/ar hold config.json, config.yaml and checkpoints/0000000.pt; names and shapes are those of
+// tests/fixtures/golden/official_keys.json.
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeTorchFile } from './torch-file.mjs';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { tokens: { type: 'string', default: '128' }, 'with-repa': { type: 'boolean', default: false } },
+});
+const [out] = positionals;
+const tokens = Number(values.tokens);
+if (!out || ![128, 256, 512].includes(tokens)) {
+  console.error('usage: node tools/make-checkpoint.mjs OUT [--tokens 128|256|512] [--with-repa]');
+  process.exit(2);
+}
+
+/** Normal draws, used over and over from shifting places: random enough for timing, and quick. */
+const block = new Float32Array((1 << 20) + 9973);
+let state = 1;
+for (let i = 0; i < block.length; i++) {
+  let sum = 0;
+  for (let k = 0; k < 12; k++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    sum += state / 2 ** 32;
+  }
+  block[i] = sum - 6;
+}
+
+let tensors = 0;
+
+function tensor(name, shape) {
+  const isNorm = /norm\d?\.weight$|layernorm\.weight$/.test(name);
+  const isBias = name.endsWith('.bias');
+  const deviation = shape.length > 1 ? Math.min(0.5, 1 / Math.sqrt(shape[shape.length - 1])) : 0.02;
+  // No two tensors may be alike: a runtime may keep equal ones only once, which would flatter every figure.
+  const sign = tensors % 2 === 0 ? 1 : -1;
+  const spread = deviation * (1 + tensors++ / 4096);
+  return {
+    shape,
+    fill(chunk, at) {
+      const shift = Math.floor(at / 4096) % 9973;
+      for (let i = 0; i < chunk.length; i++) {
+        const draw = sign * block[i + shift];
+        chunk[i] = isNorm ? 1 + 0.05 * draw : isBias ? 0.02 * draw : spread * draw;
+      }
+    },
+  };
+}
+
+const keys = JSON.parse(
+  await readFile(new URL('../tests/fixtures/golden/official_keys.json', import.meta.url), 'utf8'),
+);
+const withTokens = (name, shape) =>
+  /latent_tokens|latent_pos_embed|refined_tokens/.test(name) ? [1, tokens, shape[2]] : shape;
+const stateDict = (table) =>
+  new Map(
+    Object.entries(table)
+      .filter(([name]) => values['with-repa'] || !/^repa_model|^global_token_proj/.test(name))
+      .filter(([name]) => name !== 'quantize.codebook_used')
+      .map(([name, [, shape]]) => [name, tensor(name, withTokens(name, shape))]),
+  );
+
+async function part(name, config, yaml, root) {
+  const folder = path.join(out, name, 'checkpoints');
+  await mkdir(folder, { recursive: true });
+  await writeFile(path.join(out, name, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  await writeFile(path.join(out, name, 'config.yaml'), yaml);
+  await writeTorchFile(path.join(folder, '0000000.pt'), root);
+  console.log(path.join(out, name));
+}
+
+await part(
+  'tokenizer',
+  {
+    image_size: 256,
+    max_image_size: 256,
+    codebook_size: 8192,
+    codebook_embed_dim: 8,
+    codebook_l2_norm: true,
+    num_codebooks: 1,
+    enc_type: 'siglip2',
+    dec_type: 'siglip2',
+    num_latent_tokens: tokens,
+    enc_patch_size: 16,
+    dec_patch_size: 16,
+    causal_encoder: true,
+    causal_decoder: false,
+    group_size: 8,
+    causal_num: null,
+    correction_training: true,
+  },
+  'degradation_power: 1.5\n',
+  { model: stateDict(keys.tokenizer_128_tokens), steps: 0 },
+);
+await part(
+  'ar',
+  {
+    dim: 1024,
+    n_layer: 24,
+    n_head: 16,
+    n_kv_head: null,
+    multiple_of: 256,
+    ffn_dim_multiplier: null,
+    rope_base: 10000,
+    norm_eps: 1e-5,
+    num_classes: 1000,
+    model_type: 'c2i',
+    vocab_size: 8192,
+    cls_token_num: 1,
+    block_size: tokens,
+    learnable_tok_embeddings: true,
+    group_size: 8,
+    causal_num: null,
+  },
+  'gpt_model: GPT-L\n',
+  { ema: stateDict(keys.gpt_l_128_tokens), steps: 0 },
+);
