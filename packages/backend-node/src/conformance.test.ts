@@ -1,6 +1,6 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { Backend } from '@detailflow/core';
-import { checkConformance, conformanceCases } from '@detailflow/core/conformance';
+import { checkConformance, conformanceCases, gradientCases } from '@detailflow/core/conformance';
 import { afterAll, beforeAll, test } from 'vitest';
 
 let backend: Backend;
@@ -9,6 +9,6 @@ beforeAll(async () => {
 });
 afterAll(() => backend.close());
 
-test.each(conformanceCases)('$name', async (one) => {
+test.each([...conformanceCases, ...gradientCases])('$name', async (one) => {
   await checkConformance(backend, one);
 });

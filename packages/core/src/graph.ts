@@ -45,6 +45,11 @@ export class GraphBuilder {
     this.#keep = options.keepComposites;
   }
 
+  /** The inputs declared so far. */
+  get inputs(): ReadonlyMap<string, Value> {
+    return this.#inputs;
+  }
+
   /** A tensor that is fed at every run. */
   input(name: string, dtype: DType, shape: Shape): Value {
     if (this.#inputs.has(name))
@@ -83,6 +88,7 @@ export class GraphBuilder {
 
   /** Says what a state holds after the run. */
   update(name: string, after: Value): void {
+    this.requireOwn(`the update of the state "${name}"`, after);
     const pair = this.#states.get(name);
     if (!pair || pair.after) {
       throw new DetailFlowError(
@@ -112,14 +118,7 @@ export class GraphBuilder {
 
   /** Appends an operation; used by the functions of `ops/`. */
   emit<A extends Attributes>(definition: OpDefinition<A>, inputs: readonly Value[], attrs: A): Value {
-    for (const input of inputs) {
-      if (input.graph !== this) {
-        throw new DetailFlowError(
-          'invalid-argument',
-          `${definition.name}: a value of another graph was given`,
-        );
-      }
-    }
+    for (const input of inputs) this.requireOwn(definition.name, input);
     const { shape, dtype } = definition.infer(inputs, attrs);
     if (definition.decompose && this.#keep && !this.#keep.has(definition.name)) {
       return definition.decompose(inputs, attrs);
@@ -129,7 +128,8 @@ export class GraphBuilder {
 
   /** @internal */
   finish(outputs: Readonly<Record<string, Value>>): Graph {
-    for (const name of Object.keys(outputs)) {
+    for (const [name, value] of Object.entries(outputs)) {
+      this.requireOwn(`the output "${name}"`, value);
       if (this.#inputs.has(name)) {
         throw new DetailFlowError(
           'invalid-argument',
@@ -161,7 +161,16 @@ export class GraphBuilder {
     return this.append({ op, inputs: [], attrs, shape, dtype });
   }
 
+  private requireOwn(what: string, value: Value): void {
+    if (value.graph !== this) {
+      throw new DetailFlowError('invalid-argument', `${what}: a value of another graph was given`);
+    }
+  }
+
   private append(node: Omit<Value, 'id' | 'graph'>): Value {
+    if (node.shape.some((dim) => typeof dim === 'number' && !(Number.isInteger(dim) && dim >= 0))) {
+      throw new DetailFlowError('shape', `${node.op}: the extents of ${formatShape(node.shape)} must be whole numbers from 0`);
+    }
     const value: Value = { ...node, id: this.#nodes.length, graph: this };
     this.#nodes.push(value);
     return value;

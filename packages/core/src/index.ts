@@ -22,6 +22,8 @@ export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireWeights, tensorTypes } from './feeds';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
+export { gradientRules, gradients } from './gradients/gradients';
+export type { GradientRule, Usage } from './gradients/rule';
 export type { CallOptions, ImageTokenizer, TokenModel, TokenSession } from './models';
 export type { Attributes, DType, OpDefinition, TypedData } from './op';
 export { gelu, silu } from './ops/activation';
@@ -32,6 +34,7 @@ export {
   equal,
   exp,
   less,
+  log,
   maximum,
   mul,
   neg,
@@ -39,10 +42,12 @@ export {
   select,
   sigmoid,
   sqrt,
+  stopGradient,
+  straightThrough,
   sub,
   tanh,
 } from './ops/elementwise';
-export { gather, takeAlong, topK, writeRows } from './ops/indexing';
+export { gather, scatterRows, takeAlong, topK, writeRows } from './ops/indexing';
 export { broadcastTo, concat, reshape, slice, transpose } from './ops/layout';
 export { linear, matmul } from './ops/matmul';
 export { l2Normalise, layerNorm, rmsNorm, softmax } from './ops/normalisation';

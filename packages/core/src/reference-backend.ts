@@ -20,7 +20,7 @@ export function createReferenceBackend(): Backend {
     async compile(graph, weights) {
       if (closed) throw new DetailFlowError('closed', 'the reference backend is closed');
       requireWeights(graph, weights);
-      return compileReference(expandComposites(graph), weights);
+      return compileReference(expandComposites(graph), weights, () => closed);
     },
     async close() {
       closed = true;
@@ -31,17 +31,19 @@ export function createReferenceBackend(): Backend {
 }
 
 class ReferenceState implements State {
+  readonly graph: Graph;
   readonly buffers: Map<string, ReferenceArray>;
   disposed = false;
 
-  constructor(buffers: Map<string, ReferenceArray>) {
+  constructor(graph: Graph, buffers: Map<string, ReferenceArray>) {
+    this.graph = graph;
     this.buffers = buffers;
   }
 
   async read(name: string): Promise<Tensor> {
     const buffer = this.buffers.get(name);
-    if (!buffer || this.disposed)
-      throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
+    if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
+    if (!buffer) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
     return new Tensor('float32', Float32Array.from(buffer.data), buffer.shape);
   }
 
@@ -51,37 +53,51 @@ class ReferenceState implements State {
   }
 }
 
-async function compileReference(graph: Graph, weights: Weights): Promise<Executable> {
+async function compileReference(
+  graph: Graph,
+  weights: Weights,
+  backendClosed: () => boolean,
+): Promise<Executable> {
   const fixed = new Map<Value, ReferenceArray>();
   for (const [name, value] of graph.weights) {
     const data = await readFloat32(weights.get(name) as NonNullable<ReturnType<Weights['get']>>);
     fixed.set(value, { data: Float64Array.from(data), shape: value.shape as number[] });
   }
   let disposed = false;
+  const requireOpen = () => {
+    if (backendClosed()) throw new DetailFlowError('closed', 'the reference backend is closed');
+    if (disposed) throw new DetailFlowError('closed', 'the executable is disposed');
+  };
   return {
     async run(feeds: Tensors, { state, signal }: RunOptions = {}) {
       signal?.throwIfAborted();
-      if (disposed) throw new DetailFlowError('closed', 'the executable is disposed');
-      if (graph.states.size > 0 && (!(state instanceof ReferenceState) || state.disposed)) {
-        throw new DetailFlowError(
-          'invalid-argument',
-          'the graph keeps state: pass one made by createState()',
-        );
-      }
+      requireOpen();
+      if (graph.states.size > 0) requireState(graph, state);
       return evaluate(graph, fixed, feeds, state as ReferenceState | undefined);
     },
     async createState(dims) {
+      requireOpen();
       const buffers = [...graph.states].map(([name, { before }]): [string, ReferenceArray] => {
         const shape = evaluateShape(before.shape, dims);
         return [name, { data: new Float64Array(shape.reduce((a, b) => a * b, 1)), shape }];
       });
-      return new ReferenceState(new Map(buffers));
+      return new ReferenceState(graph, new Map(buffers));
     },
     async dispose() {
       disposed = true;
       fixed.clear();
     },
   };
+}
+
+function requireState(graph: Graph, state: State | undefined): void {
+  if (!(state instanceof ReferenceState && state.graph === graph)) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      'the graph keeps state: pass one made by createState() of this executable',
+    );
+  }
+  if (state.disposed) throw new DetailFlowError('closed', 'the state is disposed');
 }
 
 function evaluate(

@@ -18,7 +18,9 @@ export interface ConvertOptions extends WriteBundleOptions {
 
 /**
  * Writes a model as a bundle: one folder with config.json and safetensors, all of it or nothing. Weights that only
- * training uses are left out.
+ * training uses are left out. Folders on the way to `out` are made.
+ * @throws DetailFlowError as {@link load} and `writeBundle`; `invalid-argument` for a wrong number of class names;
+ *   the signal's reason when aborted
  */
 export async function convert(
   source: ModelSource,
@@ -29,11 +31,10 @@ export async function convert(
   const opened = await openModel(source, { signal: options.signal });
   try {
     const { card, tokenizer, ar } = opened;
-    const names = classNames ?? card?.classNames;
-    if (names && names.length !== ar?.config.classes) {
+    if (classNames && classNames.length !== ar?.config.classes) {
       throw new DetailFlowError(
         'invalid-argument',
-        `${names.length} class names are given, the model has ${ar?.config.classes ?? 'no'} classes`,
+        `${classNames.length} class names are given, the model has ${ar?.config.classes ?? 'no'} classes`,
       );
     }
     await mkdir(path.dirname(path.resolve(out)), { recursive: true });
@@ -44,7 +45,7 @@ export async function convert(
         license: license ?? card?.license ?? 'unknown',
         description: description ?? card?.description,
         attribution: attribution ?? card?.attribution,
-        classNames: names,
+        classNames: classNames ?? card?.classNames,
         recipe: card?.recipe,
         tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),
         ...(ar && { ar: part(ar, tokenModelParameters(ar.config)) }),

@@ -43,6 +43,14 @@ const matmul: Rule = (value, inputs, { emitter, dialect }) => {
   return emitter.node('MatMul', operands);
 };
 
+const broadcastTo: Rule = ({ shape, dtype }, [x], { emitter }) => {
+  // Expand would turn an extent of 0 into 1.
+  if (shape.includes(0) && shape.every(isNumber)) return emitter.constant(new Float32Array(0), shape, dtype);
+  return emitter.node('Expand', [x, emitter.shape(shape)]);
+};
+
+const isNumber = (dim: Dim): dim is number => typeof dim === 'number';
+
 /** 0 copies an extent and one -1 is inferred; only where that does not suffice is the shape computed. */
 const reshape: Rule = (value, [x], { emitter }) => {
   const [from, to] = [value.inputs[0].shape, value.shape];
@@ -77,6 +85,14 @@ const writeRows: Rule = (value, [buffer, rows, offset], { emitter }) => {
   return emitter.node('Concat', [before, rows, after], [attribute.int('axis', axis)]);
 };
 
+const scatterRows: Rule = (value, [indices, rows], { emitter }) => {
+  const zero = emitter.constant(Float32Array.of(0), [], 'f32');
+  const blank = emitter.node('Expand', [zero, emitter.shape(value.shape)]);
+  const wide = emitter.node('Cast', [indices], [attribute.int('to', ELEMENT.int64)]);
+  const places = emitter.node('Unsqueeze', [wide, emitter.int64([-1])]); // [..., 1]
+  return emitter.node('ScatterND', [blank, places, rows], [attribute.string('reduction', 'add')]);
+};
+
 const topK: Rule = (value, [x], { emitter }) => {
   const [, indices] = emitter.nodeWithOutputs('TopK', [x, emitter.int64([value.attrs.k as number])], 2);
   return emitter.node('Cast', [indices], [attribute.int('to', ELEMENT.int32)]);
@@ -101,7 +117,10 @@ const silu: Rule = (_value, inputs, { emitter }) =>
 export const rules: Readonly<Record<string, Rule>> = {
   neg: direct('Neg'),
   exp: direct('Exp'),
+  log: direct('Log'),
   sqrt: direct('Sqrt'),
+  stopGradient: direct('Identity'),
+  straightThrough: (_value, [hard], { emitter }) => emitter.node('Identity', [hard]),
   tanh: direct('Tanh'),
   sigmoid: direct('Sigmoid'),
   add: direct('Add'),
@@ -116,11 +135,12 @@ export const rules: Readonly<Record<string, Rule>> = {
   reshape,
   transpose: (value, [x], { emitter }) =>
     emitter.node('Transpose', [x], [attribute.ints('perm', value.attrs.permutation as number[])]),
-  broadcastTo: (value, [x], { emitter }) => emitter.node('Expand', [x, emitter.shape(value.shape)]),
+  broadcastTo,
   slice,
   concat: (value, inputs, { emitter }) =>
     emitter.node('Concat', inputs, [attribute.int('axis', value.attrs.axis as number)]),
   gather: (_value, inputs, { emitter }) => emitter.node('Gather', inputs, [attribute.int('axis', 0)]),
+  scatterRows,
   takeAlong: (_value, inputs, { emitter }) =>
     emitter.node('GatherElements', inputs, [attribute.int('axis', -1)]),
   writeRows,

@@ -10,16 +10,19 @@ import {
   equal,
   exp,
   less,
+  log,
   maximum,
   mul,
   neg,
   select,
   sigmoid,
   sqrt,
+  stopGradient,
+  straightThrough,
   sub,
   tanh,
 } from '../ops/elementwise';
-import { gather, takeAlong, topK, writeRows } from '../ops/indexing';
+import { gather, scatterRows, takeAlong, topK, writeRows } from '../ops/indexing';
 import { broadcastTo, concat, reshape, slice, transpose } from '../ops/layout';
 import { linear, matmul } from '../ops/matmul';
 import { l2Normalise, layerNorm, rmsNorm, softmax } from '../ops/normalisation';
@@ -47,6 +50,11 @@ function f32(...dims: number[]): Tensor {
     (_, i) => 2 * Math.sin(12.9898 * (i + 1) + 0.37 * dims.length + count),
   );
   return new Tensor('float32', data, dims);
+}
+
+/** The same tensor with every number moved a little, so that no two operands are equal. */
+function shifted({ data, dims }: Tensor): Tensor {
+  return new Tensor('float32', Float32Array.from(data as Float32Array, (x) => 0.8 * x + 0.3), dims);
 }
 
 function i32(values: readonly number[], ...dims: number[]): Tensor {
@@ -107,7 +115,8 @@ const unary: Readonly<Record<string, (x: Value) => Value>> = {
   sigmoid,
   gelu,
   silu,
-  sqrt: (x) => sqrt(mul(x, x)),
+  sqrt: (x) => sqrt(add(mul(x, x), 0.1)),
+  log: (x) => log(add(mul(x, x), 0.5)),
 };
 const binary: Readonly<Record<string, (x: Value, y: Value) => Value>> = { add, sub, mul, div, maximum, less };
 
@@ -117,7 +126,7 @@ const elementwise: readonly ConformanceCase[] = [
   ),
   ...Object.entries(binary).flatMap(([name, op]) =>
     pairs.map(([a, b]) =>
-      fixed(`${name} [${a}] [${b}]`, { a: f32(...a), b: f32(...b) }, (x) => op(x.a, x.b)),
+      fixed(`${name} [${a}] [${b}]`, { a: f32(...a), b: shifted(f32(...b)) }, (x) => op(x.a, x.b)),
     ),
   ),
   fixed('add i32', { a: i32([1, -2, 3], 3), b: i32([10], 1) }, ({ a, b }) => add(a, b)),
@@ -126,6 +135,8 @@ const elementwise: readonly ConformanceCase[] = [
   fixed('equal i32', { a: i32([1, -2, 3], 3) }, ({ a }) => equal(a, -2)),
   fixed('select', { c: bool([1, 0, 1], 3, 1), a: f32(3, 4), b: f32(4) }, ({ c, a, b }) => select(c, a, b)),
   fixed('select i32', { c: bool([1, 0], 2), x: i32([5, 6, 7, 8], 2, 2) }, ({ c, x }) => select(c, x, 0)),
+  fixed('stopGradient', { x: f32(2, 3) }, ({ x }) => add(x, stopGradient(x))),
+  fixed('straightThrough', { x: f32(2, 3) }, ({ x }) => straightThrough(neg(x), exp(x))),
   fixed('select against a number', { c: bool([1, 0], 1, 2) }, ({ c }) => select(c, 0, HIDDEN)),
 ];
 
@@ -206,6 +217,8 @@ const indexing: readonly ConformanceCase[] = [
     gather(table, rows),
   ),
   fixed('gather of a vector', { table: f32(4), rows: i32([2], 1) }, ({ table, rows }) => gather(table, rows)),
+  fixed('scatterRows', { rows: f32(4, 3), at: i32([2, 0, 2, 1], 4) }, ({ rows, at }) => scatterRows([5, 3], at, rows)),
+  fixed('scatterRows of a grid', { rows: f32(2, 2), at: i32([1, 0, 1, 1], 2, 2) }, ({ rows, at }) => scatterRows([2], at, rows)),
   fixed('takeAlong', { x: f32(2, 2, 4), at: i32([3, 0, 1, 1], 2, 2, 1) }, ({ x, at }) => takeAlong(x, at)),
   fixed('topK', { x: f32(3, 9) }, ({ x }) => topK(x, 4)),
   fixed('topK with ties', { x: new Tensor('float32', Float32Array.of(1, 3, 3, 2, 3, 1), [1, 6]) }, ({ x }) =>

@@ -1,2 +1,3 @@
 export { type ConformanceCase, conformanceCases } from './cases';
+export { gradientCases } from './gradient-cases';
 export { checkConformance } from './run-case';

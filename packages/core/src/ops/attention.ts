@@ -1,7 +1,7 @@
-import { addDims, formatShape, sameDim, sameShape } from '../dim';
+import { addDims, formatShape, type Shape, sameDim, sameShape } from '../dim';
 import { DetailFlowError } from '../errors';
 import { extent, type Value } from '../graph';
-import { type OpDefinition, requireDType } from '../op';
+import { broadcastShapes, type OpDefinition, requireDType } from '../op';
 import { add, mul, sub } from './elementwise';
 import { concat, reshape, slice, transpose } from './layout';
 import { matmul } from './matmul';
@@ -16,7 +16,7 @@ export const attentionOp: OpDefinition<ScaleAttrs> = {
   name: 'attention',
   infer([q, k, v, bias]) {
     requireAttention('attention', q, k, v);
-    if (bias) requireDType('attention', bias, 'f32');
+    if (bias) requireBias(bias, [...q.shape.slice(0, 3), k.shape[2]]);
     return { shape: q.shape, dtype: 'f32' };
   },
   decompose([q, k, v, bias], { scale }) {
@@ -29,7 +29,13 @@ export const cachedAttentionOp: OpDefinition<ScaleAttrs> = {
   name: 'cachedAttention',
   infer([q, k, v, pastK, pastV, pastBias]) {
     requireAttention('cachedAttention', q, k, v);
-    if (!sameShape(pastK.shape, pastV.shape) || !sameDim(extent(pastK, 2), extent(pastBias, -1))) {
+    for (const value of [pastK, pastV, pastBias]) requireDType('cachedAttention', value, 'f32');
+    const fits =
+      pastK.shape.length === 4 &&
+      sameShape(pastK.shape, pastV.shape) &&
+      [0, 1, 3].every((axis) => sameDim(pastK.shape[axis], k.shape[axis])) &&
+      sameShape(pastBias.shape, [extent(pastK, 2)]);
+    if (!fits) {
       throw new DetailFlowError(
         'shape',
         `cachedAttention: past keys ${formatShape(pastK.shape)}, values ${formatShape(pastV.shape)}, bias ${formatShape(pastBias.shape)}`,
@@ -51,6 +57,7 @@ export const cachedAttentionOp: OpDefinition<ScaleAttrs> = {
 export const ropeOp: OpDefinition = {
   name: 'rope',
   infer([x, cos, sin]) {
+    for (const value of [x, cos, sin]) requireDType('rope', value, 'f32');
     const half = extent(cos, -1);
     const fits =
       x.shape.length === 4 &&
@@ -104,6 +111,16 @@ export const rope = (x: Value, cos: Value, sin: Value): Value => x.graph.emit(ro
 
 /** [B, L, H, D] -> [B, H, L, D] and back. */
 export const swapHeads = (x: Value): Value => transpose(x, [0, 2, 1, 3]);
+
+function requireBias(bias: Value, scores: Shape): void {
+  requireDType('attention', bias, 'f32');
+  if (!sameShape(broadcastShapes('attention, the bias and the scores', bias.shape, scores, sameDim), scores)) {
+    throw new DetailFlowError(
+      'shape',
+      `attention: the bias ${formatShape(bias.shape)} is larger than the scores ${formatShape(scores)}`,
+    );
+  }
+}
 
 function requireAttention(op: string, q: Value, k: Value, v: Value): void {
   for (const value of [q, k, v]) requireDType(op, value, 'f32');

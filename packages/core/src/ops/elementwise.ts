@@ -1,4 +1,4 @@
-import { sameDim } from '../dim';
+import { sameDim, sameShape } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import {
@@ -56,6 +56,7 @@ const numeric: readonly DType[] = ['f32', 'i32'];
 
 export const negOp = unary('neg', (x) => -x);
 export const expOp = unary('exp', Math.exp);
+export const logOp = unary('log', Math.log);
 export const sqrtOp = unary('sqrt', Math.sqrt);
 export const tanhOp = unary('tanh', Math.tanh);
 export const sigmoidOp = unary('sigmoid', (x) => 1 / (1 + Math.exp(-x)));
@@ -88,12 +89,33 @@ export const selectOp: OpDefinition = {
   },
 };
 
+export const stopGradientOp: OpDefinition = {
+  name: 'stopGradient',
+  infer: ([x]) => ({ shape: x.shape, dtype: x.dtype }),
+  evaluate: ([x]) => x.data,
+};
+
+export const straightThroughOp: OpDefinition = {
+  name: 'straightThrough',
+  infer([hard, soft]) {
+    requireDType('straightThrough', hard, 'f32');
+    requireDType('straightThrough', soft, 'f32');
+    if (!sameShape(hard.shape, soft.shape)) {
+      throw new DetailFlowError('shape', `straightThrough: [${hard.shape}] for [${soft.shape}]`);
+    }
+    return { shape: hard.shape, dtype: 'f32' };
+  },
+  evaluate: ([hard]) => hard.data,
+};
+
 /** A value, or a number that becomes a scalar of the other operand's dtype. */
 export type Operand = Value | number;
 
 export const neg = (x: Value): Value => x.graph.emit(negOp, [x], {});
 /** e to the power x. */
 export const exp = (x: Value): Value => x.graph.emit(expOp, [x], {});
+/** Natural logarithm. */
+export const log = (x: Value): Value => x.graph.emit(logOp, [x], {});
 export const sqrt = (x: Value): Value => x.graph.emit(sqrtOp, [x], {});
 export const tanh = (x: Value): Value => x.graph.emit(tanhOp, [x], {});
 /** 1 / (1 + e^-x). */
@@ -129,6 +151,16 @@ function emitBinary(definition: OpDefinition, x: Operand, y: Operand): Value {
 
 function scalar(operand: Operand, beside: Value, dtype: DType): Value {
   if (typeof operand !== 'number') return operand;
+  if (dtype === 'i32' && !Number.isInteger(operand)) {
+    throw new DetailFlowError('dtype', `the number ${operand} beside an i32 value must be whole`);
+  }
   const data = dtype === 'i32' ? Int32Array.of(operand) : Float64Array.of(operand);
   return beside.graph.constant(data, [], dtype);
 }
+
+/** x, through which no gradient flows. */
+export const stopGradient = (x: Value): Value => x.graph.emit(stopGradientOp, [x], {});
+
+/** The value of `hard`; the gradient goes to `soft`, of the same shape, as if it had been `soft`. */
+export const straightThrough = (hard: Value, soft: Value): Value =>
+  hard.graph.emit(straightThroughOp, [hard, soft], {});

@@ -1,4 +1,4 @@
-import { formatShape, sameDim } from '../dim';
+import { type Dim, formatShape, type Shape, sameDim, sameShape, subtractDims } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import { allocate, type OpDefinition, requireDType, resolveAxis, stridesOf } from '../op';
@@ -25,6 +25,33 @@ export const gatherOp: OpDefinition = {
         );
       }
       out.set(table.data.subarray(row * width, (row + 1) * width), i * width);
+    }
+    return out;
+  },
+};
+
+export const scatterRowsOp: OpDefinition<{ readonly shape: Shape }> = {
+  name: 'scatterRows',
+  infer([indices, rows], { shape }) {
+    requireDType('scatterRows', indices, 'i32');
+    requireDType('scatterRows', rows, 'f32');
+    if (!sameShape(rows.shape, [...indices.shape, ...shape.slice(1)])) {
+      throw new DetailFlowError(
+        'shape',
+        `scatterRows: rows ${formatShape(rows.shape)} at ${formatShape(indices.shape)} of ${formatShape(shape)}`,
+      );
+    }
+    return { shape, dtype: 'f32' };
+  },
+  evaluate([indices, rows], _attrs, { shape }) {
+    const width = shape.slice(1).reduce((a, b) => a * b, 1);
+    const out = new Float64Array(shape.reduce((a, b) => a * b, 1));
+    for (let i = 0; i < indices.data.length; i++) {
+      const row = indices.data[i];
+      if (row < 0 || row >= shape[0]) {
+        throw new DetailFlowError('invalid-argument', `scatterRows: row ${row} of ${shape[0]}`);
+      }
+      for (let k = 0; k < width; k++) out[row * width + k] += rows.data[i * width + k];
     }
     return out;
   },
@@ -70,6 +97,7 @@ export const writeRowsOp: OpDefinition<{ readonly axis: number }> = {
       rows.dtype === buffer.dtype &&
       rows.shape.length === buffer.shape.length &&
       rows.shape.every((dim, a) => a === axis || sameDim(dim, buffer.shape[a])) &&
+      !isLess(buffer.shape[axis], rows.shape[axis]) &&
       formatShape(offset.shape) === '[1]';
     if (!fits) {
       throw new DetailFlowError(
@@ -122,9 +150,19 @@ export const topKOp: OpDefinition<{ readonly k: number }> = {
   },
 };
 
+/** Whether it is certain that a < b. */
+function isLess(a: Dim, b: Dim): boolean {
+  const room = subtractDims(a, b);
+  return typeof room === 'number' && room < 0;
+}
+
 /** Rows of a table [R, ...] by index i32 [...]: result [...indices, ...table row]. */
 export const gather = (table: Value, indices: Value): Value =>
   table.graph.emit(gatherOp, [table, indices], {});
+
+/** Zeros of `shape` [R, ...] with `rows` [...indices, ...] added at the rows that `indices` (i32) name. */
+export const scatterRows = (shape: Shape, indices: Value, rows: Value): Value =>
+  rows.graph.emit(scatterRowsOp, [indices, rows], { shape });
 
 /** Along the last axis, the elements that `indices` (i32, same leading axes) point at. */
 export const takeAlong = (x: Value, indices: Value): Value => x.graph.emit(takeAlongOp, [x, indices], {});

@@ -7,8 +7,10 @@ import { max, mean, sum } from './reduce';
 
 type EpsilonAttrs = { readonly epsilon: number };
 
-/** Parameters of a norm are vectors over the last axis. */
-function requireVectors(name: string, x: Value, vectors: readonly Value[]): void {
+/** Norms and softmax work along the last axis of f32 values; parameters of a norm are vectors over it. */
+function requireRows(name: string, x: Value, vectors: readonly Value[] = []): void {
+  requireDType(name, x, 'f32');
+  if (x.shape.length === 0) throw new DetailFlowError('shape', `${name}: a scalar has no last axis`);
   for (const vector of vectors) {
     requireDType(name, vector, 'f32');
     if (vector.shape.length !== 1 || !sameDim(vector.shape[0], extent(x, -1))) {
@@ -23,7 +25,7 @@ function requireVectors(name: string, x: Value, vectors: readonly Value[]): void
 export const softmaxOp: OpDefinition = {
   name: 'softmax',
   infer([x]) {
-    requireDType('softmax', x, 'f32');
+    requireRows('softmax', x);
     return { shape: x.shape, dtype: 'f32' };
   },
   decompose([x]) {
@@ -35,7 +37,7 @@ export const softmaxOp: OpDefinition = {
 export const layerNormOp: OpDefinition<EpsilonAttrs> = {
   name: 'layerNorm',
   infer([x, weight, bias]) {
-    requireVectors('layerNorm', x, [weight, bias]);
+    requireRows('layerNorm', x, [weight, bias]);
     return { shape: x.shape, dtype: 'f32' };
   },
   decompose([x, weight, bias], { epsilon }) {
@@ -48,7 +50,7 @@ export const layerNormOp: OpDefinition<EpsilonAttrs> = {
 export const rmsNormOp: OpDefinition<EpsilonAttrs> = {
   name: 'rmsNorm',
   infer([x, weight]) {
-    requireVectors('rmsNorm', x, [weight]);
+    requireRows('rmsNorm', x, [weight]);
     return { shape: x.shape, dtype: 'f32' };
   },
   decompose([x, weight], { epsilon }) {
@@ -59,7 +61,7 @@ export const rmsNormOp: OpDefinition<EpsilonAttrs> = {
 export const l2NormaliseOp: OpDefinition<EpsilonAttrs> = {
   name: 'l2Normalise',
   infer([x]) {
-    requireDType('l2Normalise', x, 'f32');
+    requireRows('l2Normalise', x);
     return { shape: x.shape, dtype: 'f32' };
   },
   decompose: ([x], { epsilon }) => div(x, maximum(sqrt(sum(mul(x, x), [-1])), epsilon)),

@@ -7,16 +7,19 @@ import {
   equalOp,
   expOp,
   lessOp,
+  logOp,
   maximumOp,
   mulOp,
   negOp,
   selectOp,
   sigmoidOp,
   sqrtOp,
+  stopGradientOp,
+  straightThroughOp,
   subOp,
   tanhOp,
 } from './elementwise';
-import { gatherOp, takeAlongOp, topKOp, writeRowsOp } from './indexing';
+import { gatherOp, scatterRowsOp, takeAlongOp, topKOp, writeRowsOp } from './indexing';
 import { broadcastToOp, concatOp, reshapeOp, sliceOp, transposeOp } from './layout';
 import { matmulOp } from './matmul';
 import { l2NormaliseOp, layerNormOp, rmsNormOp, softmaxOp } from './normalisation';
@@ -25,6 +28,7 @@ import { maxOp, sumOp } from './reduce';
 const definitions: readonly { readonly name: string }[] = [
   negOp,
   expOp,
+  logOp,
   sqrtOp,
   tanhOp,
   sigmoidOp,
@@ -36,6 +40,8 @@ const definitions: readonly { readonly name: string }[] = [
   lessOp,
   equalOp,
   selectOp,
+  stopGradientOp,
+  straightThroughOp,
   matmulOp,
   reshapeOp,
   transposeOp,
@@ -43,6 +49,7 @@ const definitions: readonly { readonly name: string }[] = [
   sliceOp,
   concatOp,
   gatherOp,
+  scatterRowsOp,
   takeAlongOp,
   writeRowsOp,
   topKOp,

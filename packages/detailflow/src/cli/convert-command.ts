@@ -1,3 +1,4 @@
+import { DetailFlowError } from '@detailflow/core';
 import { convert } from '../convert';
 import { type Command, UsageError } from './command';
 import { modelOptions, modelSource } from './model-options';
@@ -50,6 +51,10 @@ export const convertCommand: Command = {
         },
       });
       return { lines: [`${card.name}: ${out}`], json: { out, card } };
+    } catch (error) {
+      // All arguments stand on the command line.
+      const misused = DetailFlowError.isInstance(error) && error.code === 'invalid-argument';
+      throw misused ? new UsageError(error.message) : error;
     } finally {
       progress.stop();
     }

@@ -32,19 +32,20 @@ export const decodeCommand: Command = {
     const out = values.required('out');
     const asArray = hasExtension(out, '.npy');
     const single = !asArray && (await pictureTarget(out)) === 'file';
-    return withModel(invocation, 'tokenizer', async (model) => {
-      const codes = await readCodes(positionals[0]);
+    return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
+      const codes = await readCodes(positionals[0], config.codebookSize);
       const [images, given] = codes.dims;
       if (single && images !== 1) {
         throw new UsageError(`--out ${out} is one picture, the codes are ${images}: give a folder`);
       }
-      const most = Math.min(given, model.tokenizer.tokens);
-      const tokens = values.whole('tokens', { least: 1, most }) ?? given;
-      const patch = model.tokenizer.config.decoder.patchSize;
+      const most = Math.min(given, config.tokens);
+      const tokens = values.whole('tokens', { least: 1, most }) ?? most;
+      const patch = config.decoder.patchSize;
       const size = values.whole('size', { least: patch, most: LARGEST_SIDE });
       if (size !== undefined && size % patch !== 0) {
         throw new UsageError(`--size ${size}: give a multiple of the patch size ${patch}`);
       }
+      const model = await start();
       const files: string[] = [];
       const parts: Tensor[] = [];
       let side = 0;

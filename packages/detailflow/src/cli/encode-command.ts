@@ -1,5 +1,6 @@
 import { Tensor } from '@detailflow/core';
 import { readImages } from '../image-io';
+import type { Model } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
@@ -23,8 +24,8 @@ export const encodeCommand: Command = {
     if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
     const out = values.required('out');
     if (!hasExtension(out, '.npy')) throw new UsageError(`--out "${out}" must end in .npy`);
-    return withModel(invocation, 'tokenizer', async (model) => {
-      const { tokens: all, groupSize, causalTokens } = model.tokenizer.config;
+    return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
+      const { tokens: all, groupSize, causalTokens } = config;
       const tokens = values.whole('tokens') ?? all;
       if (tokens < causalTokens || tokens > all || tokens % groupSize !== 0) {
         throw new UsageError(
@@ -32,10 +33,12 @@ export const encodeCommand: Command = {
         );
       }
       const parts: Tensor[] = [];
+      let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
-        const { data, dims } = await readImages(some, model.tokenizer.imageSize, { signal });
+        const { data, dims } = await readImages(some, config.imageSize, { signal });
         const images = new Tensor('float32', data, dims);
+        model ??= await start();
         for (const rows of rowChunks(images, BATCH)) parts.push(await model.encode(rows, { tokens, signal }));
         progress.advance(some.length);
       }

@@ -62,8 +62,8 @@ async function readArray(file: string): Promise<NpyArray> {
   }
 }
 
-/** Codes of a .npy file: int32 or int64 [B, n], or [n] for one image. */
-export async function readCodes(file: string): Promise<Tensor> {
+/** Codes of a .npy file, from 0 to below `limit`: int32 or int64 [B, n], or [n] for one image. */
+export async function readCodes(file: string, limit: number): Promise<Tensor> {
   const { dtype, shape, data } = await readArray(file);
   if (dtype !== 'int32' && dtype !== 'int64') {
     throw new DetailFlowError('dtype', `holds ${dtype}; codes are int32 [B, n]`, { file });
@@ -72,12 +72,13 @@ export async function readCodes(file: string): Promise<Tensor> {
   if (dims.length !== 2 || data.length === 0) {
     throw new DetailFlowError('shape', `has shape [${shape}]; codes are [B, n]`, { file });
   }
-  const codes = Int32Array.from(data as ArrayLike<number | bigint>, Number);
-  if (codes.some((code, i) => code !== Number(data[i]))) {
-    throw new DetailFlowError('format', 'holds numbers beyond 32 bits; codes are numbers of the codebook', {
+  const wrong = (data as Int32Array).find((code) => code < 0 || code >= limit); // bigints compare, too
+  if (wrong !== undefined) {
+    throw new DetailFlowError('format', `holds ${wrong}; the codes of this model are 0..${limit - 1}`, {
       file,
     });
   }
+  const codes = Int32Array.from(data as ArrayLike<number | bigint>, Number);
   return new Tensor('int32', codes, dims);
 }
 

@@ -1,11 +1,6 @@
 import path from 'node:path';
-import {
-  DetailFlowError,
-  type Picture,
-  pictureFromPixels,
-  type Tensor,
-  type TokenModel,
-} from '@detailflow/core';
+import type { TokenModelConfig } from '@detailflow/ar-model';
+import { DetailFlowError, type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
 import { gridPicture, MAX_PIXELS, stripPicture } from '../contact-sheet';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
@@ -88,23 +83,22 @@ export const generateCommand: Command = {
       throw new UsageError(`--temperature ${settings.temperature}: give a number above 0`);
     }
 
-    return withModel(invocation, 'both', async (model) => {
-      const { tokenModel } = model;
-      if (!tokenModel) {
+    return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
+      if (!ar) {
         throw new DetailFlowError(
           'unsupported',
           'this model has no AR part: it can encode and decode, not generate',
         );
       }
-      const { tokens: all, causalTokens, groupSize } = tokenModel;
+      const { tokens: all, causalTokens, groupSize } = ar.config;
       const tokens = values.whole('tokens', { least: 1, most: all }) ?? all;
-      const jobs = listJobs(classLabels(classes, tokenModel.classes, model.card?.classNames), count, seed);
+      const jobs = listJobs(classLabels(classes, ar.config.classes, card?.classNames), count, seed);
       if (single && !grid && jobs.length > 1) {
         throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
       }
       const tokensPerImage = tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
-      const cells = jobs.length * (progressive ? countSteps(tokensPerImage, tokenModel) : 1);
-      if (grid && cells * (model.tokenizer.resolution(tokensPerImage) + 2) ** 2 > MAX_PIXELS) {
+      const cells = jobs.length * (progressive ? countSteps(tokensPerImage, ar.config) : 1);
+      if (grid && cells * (tokenizer.config.imageSize + 2) ** 2 > MAX_PIXELS) {
         throw new UsageError(`${jobs.length} pictures do not fit into one file: give a folder`);
       }
       const noiseFile = values.text('noise');
@@ -115,6 +109,7 @@ export const generateCommand: Command = {
         );
       }
 
+      const model = await start();
       const started = performance.now();
       const sheet: Picture[] = [];
       const files: string[] = [];
@@ -172,7 +167,7 @@ export const generateCommand: Command = {
           images: jobs.map(({ label, seed }, i) => ({
             file: single ? out : files[i],
             class: label,
-            name: model.card?.classNames?.[label],
+            name: card?.classNames?.[label],
             seed,
           })),
         },
@@ -185,7 +180,7 @@ const MOST_PICTURES = 1_000_000;
 const LARGEST_SEED = Number.MAX_SAFE_INTEGER - MOST_PICTURES;
 
 /** Steps of the model, and so previews, until `tokens` tokens are known. */
-function countSteps(tokens: number, { causalTokens, groupSize }: TokenModel): number {
+function countSteps(tokens: number, { causalTokens, groupSize }: TokenModelConfig): number {
   return tokens <= causalTokens ? tokens : causalTokens + (tokens - causalTokens) / groupSize;
 }
 

@@ -1,6 +1,6 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { load, type Model } from '../load';
-import type { ModelSource } from '../model-source';
+import { Model } from '../load';
+import { type ModelSource, type OpenedModel, openModel } from '../model-source';
 import { type Invocation, type Options, UsageError } from './command';
 import { Values } from './values';
 
@@ -28,27 +28,31 @@ export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSo
   return { tokenizer, ar };
 }
 
-/** Loads the model, gives it to `work`, and frees it whatever happens. */
+/**
+ * Opens the model for `work`, which checks its arguments against it and then calls `start` to bring it onto the
+ * device. Frees everything whatever happens.
+ */
 export async function withModel<T>(
   invocation: Invocation,
   need: 'tokenizer' | 'both',
-  work: (model: Model) => Promise<T>,
+  work: (opened: OpenedModel, start: () => Promise<Model>) => Promise<T>,
 ): Promise<T> {
+  const { signal, progress } = invocation;
   const values = new Values(invocation);
   const source = modelSource(values, need);
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
-  const backend = await createNodeBackend({ device, threads });
+  const opened = await openModel(source, { signal });
+  let model: Model | undefined;
   try {
-    const model = await load(source, { backend, signal: invocation.signal });
-    try {
-      return await work(model);
-    } finally {
-      await model.dispose();
-    }
+    return await work(opened, async () => {
+      signal.throwIfAborted();
+      model = new Model(opened, await createNodeBackend({ device, threads }), true);
+      return model;
+    });
   } finally {
-    invocation.progress.stop();
-    await backend.close();
+    progress.stop();
+    await (model ? model.dispose() : opened.close());
   }
 }
 

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { pictureFromPixels, Tensor } from '@detailflow/core';
 import { stripPicture } from '../contact-sheet';
 import { readImages } from '../image-io';
-import type { Reconstruction } from '../load';
+import type { Model, Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
 import { BATCH, modelOptions, withModel } from './model-options';
@@ -32,16 +32,18 @@ export const reconstructCommand: Command = {
     if ((await pictureTarget(out)) === 'file')
       throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
     const tokens = values.list('tokens');
-    return withModel(invocation, 'tokenizer', async (model) => {
-      const { tokens: all, imageSize } = model.tokenizer;
+    return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
+      const { tokens: all, imageSize } = config;
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
       const lines: string[] = [];
       const images: Readonly<Record<string, unknown>>[] = [];
       const names = new Set<string>();
+      let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const file of files) {
         const { data, dims } = await readImages([file], imageSize, { signal });
+        model ??= await start();
         let index = 0;
         for (const originals of rowChunks(new Tensor('float32', data, dims), BATCH)) {
           const steps: Reconstruction[] = [];

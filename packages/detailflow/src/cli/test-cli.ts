@@ -1,0 +1,115 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
+import { afterAll, expect } from 'vitest';
+import { type NpyArray, readNpy, writeNpy } from '../npy';
+
+/** A path inside the repository. */
+export const inRepository = (file: string): string =>
+  fileURLToPath(new URL(`../../../../${file}`, import.meta.url));
+
+/** The built command line. */
+const program = inRepository('packages/detailflow/dist/cli.js');
+
+/** --model of the reference model, --tokenizer and --ar of a golden configuration. */
+export const fashion = ['--model', inRepository('models/fashion-ref')];
+export const goldenTokenizer = (set: string) => [
+  '--tokenizer',
+  inRepository(`tests/fixtures/golden/${set}/tokenizer`),
+];
+export const goldenBoth = (set: string) => [
+  ...goldenTokenizer(set),
+  '--ar',
+  inRepository(`tests/fixtures/golden/${set}/ar`),
+];
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the command line to its end. `interrupt` resolves when it is to get a SIGINT. */
+export function cli(args: readonly string[], interrupt?: () => Promise<void>): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (data) => (stdout += data));
+    child.stderr.on('data', (data) => (stderr += data));
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+    interrupt?.().then(
+      () => child.kill('SIGINT'),
+      (error) => {
+        child.kill('SIGKILL');
+        reject(error);
+      },
+    );
+  });
+}
+
+/** Runs a command that must succeed, with --json, and returns what it prints: JSON and nothing else. */
+// biome-ignore lint/suspicious/noExplicitAny: each test knows the shape of what it asked for.
+export async function cliJson(...args: string[]): Promise<any> {
+  const { code, stdout, stderr } = await cli([...args, '--json']);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  return JSON.parse(stdout);
+}
+
+/** Runs a command that must fail with this exit code, say why in a few words, and print no result. */
+export async function cliFailure(code: 1 | 2, ...args: string[]): Promise<string> {
+  const outcome = await cli(args);
+  expect(outcome).toMatchObject({ code, stdout: '' });
+  expect(outcome.stderr).toMatch(/^detailflow /);
+  expect(outcome.stderr).not.toMatch(/^\s+at /m);
+  return outcome.stderr;
+}
+
+/** Paths in a folder of this test file's own, removed in the end. */
+export function testFolder(): (name: string) => string {
+  const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  return (name) => path.join(folder, name);
+}
+
+export async function npy(file: string): Promise<NpyArray> {
+  return readNpy(await readFile(file), { file });
+}
+
+/** Rows of a .npy file of codes. */
+export async function codeRows(file: string): Promise<number[][]> {
+  const { dtype, shape, data } = await npy(file);
+  expect(dtype).toBe('int32');
+  const [rows, width] = shape;
+  return Array.from({ length: rows }, (_, i) => Array.from(data.slice(i * width, (i + 1) * width), Number));
+}
+
+export function saveNpy(
+  file: string,
+  data: Float32Array | Int32Array | Uint8Array,
+  shape: readonly number[],
+): string {
+  writeFileSync(file, writeNpy({ data, shape }));
+  return file;
+}
+
+/** RGB bytes of a picture. */
+export async function pixels(file: string): Promise<{ data: Buffer; width: number; height: number }> {
+  const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  return { data, width: info.width, height: info.height };
+}
+
+/** A square of a picture, as RGB bytes. */
+export async function cut(file: string, left: number, top: number, side: number): Promise<Buffer> {
+  return sharp(file).removeAlpha().extract({ left, top, width: side, height: side }).raw().toBuffer();
+}
+
+/** Names in a folder, hidden ones too; nothing where there is no folder. */
+export async function names(folder: string): Promise<string[]> {
+  return (await readdir(folder).catch(() => [])).sort();
+}
