@@ -2,6 +2,7 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import {
   type Backend,
   createReferenceBackend,
+  type Executable,
   type GraphBuilder,
   pictureFromPixels,
   resizeMatrix,
@@ -15,6 +16,7 @@ import {
   createTokenizer,
   decoderTower,
   embedPatches,
+  encoderGraph,
   encoderTower,
   groupSimilarity,
   initialLatents,
@@ -24,7 +26,7 @@ import {
   tokenizerWeights,
 } from '@detailflow/tokenizer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { expectClose, type GoldenTensor, golden, goldenJson } from './golden';
+import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 import { goldenTokenizer } from './models';
 
 const tensor = ({ dtype, data, shape }: GoldenTensor): Tensor =>
@@ -175,7 +177,7 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
           resize: resize(config.decoder.positionGrid, decoderSide),
         },
         (p, { codes, positions, resize }) => ({
-          hidden: decoderTower(p, config, { codes, positions, resize }),
+          hidden: decoderTower(p, config, { quantised: codebookEntries(p, codes), positions, resize }),
         }),
       );
       const reference = values['dec.hidden_full'].data as Float32Array;
@@ -202,6 +204,77 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
       },
     );
 
+    describe('what the encoder hands to the quantiser', () => {
+      let encoder: Executable;
+      beforeAll(async () => {
+        encoder = await backend.compile(encoderGraph(config), weights);
+      });
+
+      /** `h` of the first pass, or with a prefix of the second. */
+      async function encode(
+        images: Tensor,
+        count: number,
+        prefix?: Int32Array,
+        prefixLength = 0,
+      ): Promise<Float32Array> {
+        const [batch, , size] = images.dims;
+        const side = size / config.encoder.patchSize;
+        const patches = side * side;
+        const { groupSize, causalTokens } = config;
+        const mask = attentionMask({
+          patches,
+          tokens: count,
+          groupSize,
+          causalTokens,
+          patchesSeeLatents: false,
+          latentsSeePatches: true,
+        });
+        const { h } = await encoder.run({
+          images,
+          positions: positions(count),
+          resize: resize(config.encoder.positionGrid, side),
+          visible: new Tensor('bool', mask, [patches + count, patches + count]),
+          prefix: new Tensor('int32', prefix ?? new Int32Array(batch * count), [batch, count]),
+          isPrefix: new Tensor(
+            'bool',
+            Uint8Array.from({ length: count }, (_, i) => Number(i < prefixLength)),
+            [count],
+          ),
+          second: new Tensor('bool', Uint8Array.of(Number(prefix !== undefined)), [1]),
+        });
+        return h.data as Float32Array;
+      }
+
+      const fewer = Object.keys(values)
+        .flatMap((name) => /^enc\.n(\d+)\.h$/.exec(name)?.[1] ?? [])
+        .map(Number);
+
+      test.each(fewer)('for the first %i tokens', async (count) => {
+        expectClose(await encode(tensor(values.images), count), floats(values[`enc.n${count}.h`]));
+      });
+
+      test('for small images', async () => {
+        expectClose(
+          await encode(tensor(values.lowres_images), config.tokens),
+          floats(values['enc.lowres.h']),
+        );
+      });
+
+      test.each(noiseIndices)('in the second pass after wrong tokens from %i on', async (noiseIndex) => {
+        const rows = values[`enc.noise${noiseIndex}.index`].data as Int32Array;
+        const input = Int32Array.from({ length: rows.length / 3 }, (_, i) => rows[3 * i + 1]);
+        const end = noiseIndex + (noiseIndex < config.causalTokens ? 1 : config.groupSize);
+        const h = await encode(tensor(values.images), config.tokens, input, end);
+        expectClose(h, floats(values[`enc.noise${noiseIndex}.h_second`]));
+      });
+
+      test('lies as far between two codes as the reference says', async () => {
+        const h = await encode(tensor(values.images), config.tokens);
+        const codebook = floats(golden(`${set}/tokenizer/model.safetensors`)['quantize.embedding.weight']);
+        expectClose(codeGaps(h, codebook, config.codebookDim), floats(values['enc.gap']));
+      });
+    });
+
     test('8-bit pixels', async () => {
       const pixels = await tokenizer.decode(tensor(values['enc.indices']));
       const picture = pictureFromPixels(pixels);
@@ -212,3 +285,19 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
     });
   });
 });
+
+/** For every latent: squared distance to the second nearest code minus that to the nearest, all of unit length. */
+function codeGaps(h: Float32Array, codebook: Float32Array, dim: number): number[] {
+  const unitRows = (data: Float32Array) =>
+    Array.from({ length: data.length / dim }, (_, i) => {
+      const row = Array.from(data.subarray(i * dim, (i + 1) * dim));
+      const norm = Math.hypot(...row);
+      return row.map((x) => x / norm);
+    });
+  const codes = unitRows(codebook);
+  return unitRows(h).map((row) => {
+    const distances = codes.map((code) => code.reduce((sum, x, i) => sum + (x - row[i]) ** 2, 0));
+    const [best, second] = distances.sort((a, b) => a - b);
+    return second - best;
+  });
+}

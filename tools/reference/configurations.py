@@ -24,8 +24,8 @@ DEFAULTS = {
 CONFIGURATIONS = {
     # First part of two groups, odd widths, 5 x 5 patches, fewer codes than the 50 candidates of a wrong token.
     "two-causal-groups": dict(
-        image=40, patches=(8, 8), tokens=24, group=4, causal=8, enc=(36, 3, 2, 52), dec=(24, 2, 1, 40),
-        codebook=(40, 5), power=1.0, noise=(5, 16), ar=(48, 4, 2, 2), classes=3, rope_base=500,
+        image=40, patches=(8, 8), tokens=24, group=4, causal=8, enc=(36, 3, 2, 52), dec=(20, 2, 1, 36),
+        codebook=(40, 5), power=1.0, noise=(5, 16), ar=(48, 4, 2, 1), classes=3, rope_base=500,
         multiple_of=20, ffn_multiplier=1.3, dtype="float16", smaller_image=24,
     ),
     # Every token one by one; encoder patch smaller than the decoder's; one kv head for three.
@@ -36,7 +36,8 @@ CONFIGURATIONS = {
     # Groups of one token, encoder patch larger than the decoder's, no self-correction.
     "groups-of-one": dict(
         image=40, patches=(8, 4), tokens=14, group=1, enc=(20, 1, 2, 24), dec=(36, 3, 1, 44), codebook=(48, 4),
-        power=0.7, correction=False, ar=(36, 3, 1, 2), rope_base=100, prefix="_orig_mod.", smaller_image=16,
+        power=0.7, correction=False, ar=(36, 3, 1, 2), rope_base=100, prefix="_orig_mod.", dtype="float16",
+        smaller_image=16,
     ),
     # Causal decoder, encoder without a mask, a checkpoint of the alignment loss in bfloat16.
     "causal-decoder": dict(
@@ -49,11 +50,11 @@ CONFIGURATIONS = {
         image=40, patches=(2, 2), tokens=16, group=8, enc=(16, 2, 1, 24), dec=(18, 3, 1, 20), codebook=(56, 3),
         noise=(3, 8), ar=(16, 4, 2, 3), classes=1, layout="transposed", smaller_image=34,
     ),
-    # Towers of different width, heads and depth, patch 12, an odd number of groups; weights share a storage.
+    # Towers of different width, heads and depth, patches of 12 and 9, an odd number of groups; weights share a storage.
     "uneven-towers": dict(
-        image=48, patches=(16, 12), tokens=15, group=3, causal=6, enc=(40, 5, 3, 32), dec=(28, 2, 1, 56),
+        image=36, patches=(12, 9), tokens=15, group=3, causal=6, enc=(30, 5, 3, 32), dec=(28, 2, 1, 56),
         codebook=(50, 7), power=1.0, noise=(4, 12), ar=(24, 6, 3, 1), rope_base=500, multiple_of=20,
-        ffn_multiplier=1.3, dtype="float16", layout="shared", larger_decode=60,
+        ffn_multiplier=1.3, dtype="float16", layout="shared",
     ),
     # Groups of one after a causal part of three, both towers causal, odd head dimensions.
     "causal-towers": dict(
@@ -72,8 +73,8 @@ RESOLUTION_SETUPS = [
     (64, 8, 8, 64, 8, 8, 1.0),  # R(n) = n exactly
     (31, 1, 1, 41, 4, 8, 1.0),  # R(n) an integer every third n, up to rounding
     (24, 4, 8, 40, 8, 8, 1.0),
-    (17, 4, 4, 65, 5, 16, 1.5),
-    (33, 2, 6, 100, 7, 9, 2.0),
+    (20, 4, 4, 65, 5, 16, 1.5),
+    (34, 2, 6, 100, 7, 9, 2.0),
     (128, 8, 32, 256, 16, 8, 0.7),
     (128, 8, 128, 256, 14, 16, 1.5),
     (48, 16, 16, 50, 16, 12, 0.5),

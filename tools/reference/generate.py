@@ -157,6 +157,22 @@ def golden_yaml(part):
     return {key: value.strip() or None for key, value in (line.split(":", 1) for line in lines)}
 
 
+def plain(value):
+    """The number or truth value that a text of the command line stands for."""
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            pass
+    return value
+
+
+def namespace(command):
+    return argparse.Namespace(**{k: plain(v) if isinstance(v, str) else v for k, v in command.items()})
+
+
 def save(path, contents):
     path.parent.mkdir(parents=True)
     torch.save(contents, path)
@@ -217,7 +233,7 @@ def write_tokenizer(folder, name, c, weights):
         "discriminator": OrderedDict(steps=torch.tensor([STEPS])),
         "optimizer_disc": {"state": {}, "param_groups": []},
         "steps": STEPS,
-        "args": argparse.Namespace(**command),
+        "args": namespace(command),
     }
     save(folder / f"checkpoints/{STEPS:07}.pt", contents)
 
@@ -249,7 +265,7 @@ def write_ar(folder, name, c, weights):
         "model": OrderedDict((key, spread(value.shape, float("nan")) if value.numel() else value) for key, value in ema.items()),
         "optimizer": {"state": {}, "param_groups": []},
         "steps": STEPS,
-        "args": argparse.Namespace(**command),
+        "args": namespace(command),
         "scheduler": {"last_epoch": STEPS},
         "ema": ema,
     }

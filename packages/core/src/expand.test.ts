@@ -37,7 +37,10 @@ async function results(one: Graph): Promise<number[]> {
 describe.each<[string[], string[]]>([
   [[], []],
   [['softmax'], ['softmax']], // part of the decomposition of attention
-  [['attention', 'gelu'], ['attention', 'gelu']],
+  [
+    ['attention', 'gelu'],
+    ['attention', 'gelu'],
+  ],
   [['layerNorm', 'rope'], ['layerNorm']],
 ])('keeping %j', (keep, left) => {
   const expanded = expandComposites(graph, new Set(keep));
@@ -49,7 +52,8 @@ describe.each<[string[], string[]]>([
 
   test('keeps names, shapes and what is computed', async () => {
     for (const kind of ['inputs', 'weights', 'outputs'] as const) {
-      const described = (one: Graph) => [...one[kind]].map(([name, { shape, dtype }]) => [name, dtype, `${shape}`]);
+      const described = (one: Graph) =>
+        [...one[kind]].map(([name, { shape, dtype }]) => [name, dtype, `${shape}`]);
       expect(described(expanded)).toEqual(described(graph));
     }
     expect([...expanded.states.keys()]).toEqual(['memory']);
@@ -59,7 +63,10 @@ describe.each<[string[], string[]]>([
 
 test('an operation that nobody knows is named', () => {
   const [node] = graph.nodes.filter(({ op }) => op === 'gelu');
-  const strange: Graph = { ...graph, nodes: graph.nodes.map((one) => (one === node ? { ...one, op: 'fold' } : one)) };
+  const strange: Graph = {
+    ...graph,
+    nodes: graph.nodes.map((one) => (one === node ? { ...one, op: 'fold' } : one)),
+  };
   expect(() => expandComposites(strange)).toThrow(
     expect.objectContaining({ code: 'unsupported', message: expect.stringContaining('"fold"') }),
   );

@@ -26,9 +26,21 @@ test.each([
   ['a missing feed', { images, labels }, 'invalid-argument', 'resize', 'not given'],
   ['a wrong type', { images, labels: f32(0, 1), resize }, 'dtype', 'labels', 'float32, must be int32'],
   ['a wrong rank', { images, labels, resize: f32(1) }, 'shape', 'resize', '[1], must be [side, 16]'],
-  ['a wrong extent', { images, labels, resize: randomTensor(1, 4, 15) }, 'shape', 'resize', '[4, 15], must be'],
+  [
+    'a wrong extent',
+    { images, labels, resize: randomTensor(1, 4, 15) },
+    'shape',
+    'resize',
+    '[4, 15], must be',
+  ],
   ['two batches', { images, labels: i32(0, 1, 2), resize }, 'shape', 'labels', '[3], must be [batch] = [2]'],
-  ['a wrong product', { images, labels, resize: randomTensor(1, 5, 16) }, 'shape', 'images', '= [2, 3, 10, 10]'],
+  [
+    'a wrong product',
+    { images, labels, resize: randomTensor(1, 5, 16) },
+    'shape',
+    'images',
+    '= [2, 3, 10, 10]',
+  ],
 ])('%s names the input', (_, feeds, code, entry, text) => {
   expect(() => bindFeeds(graph, feeds as Record<string, Tensor>)).toThrow(
     expect.objectContaining({ code, entry, message: expect.stringContaining(text) }),

@@ -169,7 +169,10 @@ export class GraphBuilder {
 
   private append(node: Omit<Value, 'id' | 'graph'>): Value {
     if (node.shape.some((dim) => typeof dim === 'number' && !(Number.isInteger(dim) && dim >= 0))) {
-      throw new DetailFlowError('shape', `${node.op}: the extents of ${formatShape(node.shape)} must be whole numbers from 0`);
+      throw new DetailFlowError(
+        'shape',
+        `${node.op}: the extents of ${formatShape(node.shape)} must be whole numbers from 0`,
+      );
     }
     const value: Value = { ...node, id: this.#nodes.length, graph: this };
     this.#nodes.push(value);

@@ -21,9 +21,9 @@ export {
 export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireWeights, tensorTypes } from './feeds';
-export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
 export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
+export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
 export type { CallOptions, ImageTokenizer, TokenModel, TokenSession } from './models';
 export type { Attributes, DType, OpDefinition, TypedData } from './op';
 export { gelu, silu } from './ops/activation';
@@ -49,8 +49,9 @@ export {
 } from './ops/elementwise';
 export { gather, scatterRows, takeAlong, topK, writeRows } from './ops/indexing';
 export { broadcastTo, concat, reshape, slice, transpose } from './ops/layout';
+export { crossEntropy, meanOfAll, meanSquaredError } from './ops/losses';
 export { linear, matmul } from './ops/matmul';
-export { l2Normalise, layerNorm, rmsNorm, softmax } from './ops/normalisation';
+export { l2Normalise, layerNorm, logSoftmax, rmsNorm, softmax } from './ops/normalisation';
 export { max, mean, sum } from './ops/reduce';
 export { operations } from './ops/table';
 export { type DrawOptions, exponentialNoise, type PhiloxBlock, philox4x32, randomRanks } from './philox';

@@ -67,6 +67,7 @@ export function pictureFromPixels(pixels: Tensor, index = 0): Picture {
     pixels.type !== 'float32' ||
     pixels.dims.length !== 4 ||
     channels !== 3 ||
+    !Number.isInteger(index) ||
     index < 0 ||
     index >= batch
   ) {

@@ -94,9 +94,15 @@ describe('state', () => {
     const state = await executable.createState({});
     await executable.run({ x: f32(4), at: i32(1), index: i32(0) }, { state });
     const bad = executable.run({ x: f32(9), at: i32(1), index: i32(3) }, { state });
-    await expect(bad).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringContaining('gather: row 3') });
+    await expect(bad).rejects.toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringContaining('gather: row 3'),
+    });
     const outside = executable.run({ x: f32(9), at: i32(3), index: i32(0) }, { state });
-    await expect(outside).rejects.toMatchObject({ code: 'invalid-argument', message: expect.stringContaining('writeRows') });
+    await expect(outside).rejects.toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringContaining('writeRows'),
+    });
     expect((await state.read('rows')).data).toEqual(Float32Array.of(0, 4, 0));
   });
 
@@ -138,7 +144,9 @@ test('a weight that is missing or misshapen is named when the graph is compiled'
     message: expect.stringContaining('[3], must be [2]'),
   });
   // Weights that the graph does not use do not matter.
-  await expect(backend.compile(graph, weightsOf({ w: f32(1, 2), v: f32(1), u: f32(1) }))).resolves.toBeDefined();
+  await expect(
+    backend.compile(graph, weightsOf({ w: f32(1, 2), v: f32(1), u: f32(1) })),
+  ).resolves.toBeDefined();
 });
 
 test('an aborted signal keeps the run from starting', async () => {

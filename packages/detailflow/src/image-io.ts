@@ -1,6 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
 import { DetailFlowError } from '@detailflow/core';
-import sharp from 'sharp';
 import { readNpy } from './npy';
 
 /** An RGB image of 8 bits a channel, [height, width, 3]. */
@@ -133,6 +132,7 @@ async function readBytes(file: string, limit = MAX_BYTES): Promise<Uint8Array> {
 
 async function decode(bytes: Uint8Array, file: string): Promise<RgbImage> {
   try {
+    const { default: sharp } = await import('sharp'); // a large native library: only where it is needed
     const image = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: false });
     const { format, width, height } = await image.metadata();
     if (!formats.includes(format)) {

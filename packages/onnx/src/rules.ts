@@ -24,7 +24,11 @@ const direct =
 const reduce =
   (opType: string): Rule =>
   (value, [x], { emitter }) =>
-    emitter.node(opType, [x, emitter.int64(value.attrs.axes as number[])], [attribute.int('keepdims', 1)]);
+    emitter.node(
+      opType,
+      [x, emitter.int64(value.attrs.axes as number[])],
+      [attribute.int('keepdims', 1), attribute.int('noop_with_empty_axes', 1)],
+    );
 
 const matmul: Rule = (value, inputs, { emitter, dialect }) => {
   const flags = [value.attrs.transposeA, value.attrs.transposeB] as boolean[];
@@ -148,6 +152,7 @@ export const rules: Readonly<Record<string, Rule>> = {
   sum: reduce('ReduceSum'),
   max: reduce('ReduceMax'),
   softmax: (_value, inputs, { emitter }) => emitter.node('Softmax', inputs, [attribute.int('axis', -1)]),
+  logSoftmax: (_value, inputs, { emitter }) => emitter.node('LogSoftmax', inputs, [attribute.int('axis', -1)]),
   layerNorm,
   rmsNorm,
   gelu: (_value, inputs, { emitter }) =>
@@ -157,6 +162,6 @@ export const rules: Readonly<Record<string, Rule>> = {
 
 /** Composite operations that each dialect has an operator for. */
 export const fusedOperations: Readonly<Record<Dialect, ReadonlySet<string>>> = {
-  standard: new Set(['softmax', 'layerNorm', 'gelu']),
-  onnxruntime: new Set(['softmax', 'layerNorm', 'gelu', 'rmsNorm', 'silu']),
+  standard: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu']),
+  onnxruntime: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu', 'rmsNorm', 'silu']),
 };

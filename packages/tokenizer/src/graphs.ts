@@ -1,6 +1,7 @@
 import { addDims, type Graph, multiplyDims, reshape, select, symbol, trace } from '@detailflow/core';
 import type { TokenizerConfig } from './config';
 import {
+  codebookEntries,
   decoderTower,
   embedPatches,
   encoderTower,
@@ -58,7 +59,12 @@ export function decoderGraph(config: TokenizerConfig): Graph {
     const positions = g.input('positions', 'i32', [tokens]);
     const resize = g.input('resize', 'f32', [side, config.decoder.positionGrid]);
     const visible = config.causalDecoder ? g.input('visible', 'bool', [length, length]) : undefined;
-    const patches = decoderTower(p, config, { codes, positions, resize, visible });
+    const patches = decoderTower(p, config, {
+      quantised: codebookEntries(p, codes),
+      positions,
+      resize,
+      visible,
+    });
     return { pixels: toPixels(p, config, patches, side) };
   });
 }

@@ -41,3 +41,11 @@ export {
   Tokenizer,
   type TokenizerOptions,
 } from './tokenizer';
+export {
+  type CorrectionInputs,
+  type QuantiserLossOptions,
+  type TrainingInputs,
+  type TrainingOutputs,
+  trainingForward,
+} from './training';
+export { CodebookUsage } from './codebook-usage';

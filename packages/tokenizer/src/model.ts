@@ -20,6 +20,7 @@ import {
   reshape,
   select,
   slice,
+  stopGradient,
   sub,
   sum,
   swapHeads,
@@ -46,7 +47,7 @@ export function tokenizerWeights(graph: GraphBuilder, config: TokenizerConfig): 
 /** Epsilon of every LayerNorm. */
 const LAYER_NORM_EPSILON = 1e-6;
 /** Smallest norm that codes and latents are divided by. */
-const NORM_EPSILON = 1e-12;
+export const NORM_EPSILON = 1e-12;
 /** Noisy tokens are drawn among this many nearest codes. */
 export const NEAREST_CODES = 50;
 
@@ -126,7 +127,7 @@ export function initialLatents(p: Parameters, positions: Value): Value {
  * encoder's width, elsewhere the learned tokens that repair them: [B, n, E].
  */
 export function refinedLatents(p: Parameters, positions: Value, prefix: Value, isPrefix: Value): Value {
-  const given = project(p, 'refine_conv', codebookEntries(p, prefix)); // [B, n, E]
+  const given = project(p, 'refine_conv', stopGradient(codebookEntries(p, prefix))); // [B, n, E]
   const learned = gatherTokens(p('encoder.refined_tokens'), positions); // [1, n, E]
   return select(reshape(isPrefix, [extent(isPrefix, 0), 1]), given, learned);
 }
@@ -187,27 +188,27 @@ export function groupSimilarity(quantised: Value, groupSize: number): Value {
 }
 
 /**
- * Codes of the first n tokens -> the patches of an image of h x h patches.
- * @param codes i32 [B, n]
+ * Unit vectors of the first n tokens -> the patches of an image of h x h patches.
+ * @param quantised [B, n, d], such as {@link codebookEntries} gives
  * @param positions i32 [n]: 0..n-1
  * @param resize [h, 16]
- * @param visible bool [L, L], for a causal decoder only
+ * @param visible bool [L, L]; all see all if omitted
  * @returns patches after post_layernorm [B, P, E']
  */
 export function decoderTower(
   p: Parameters,
   config: TokenizerConfig,
-  inputs: { codes: Value; positions: Value; resize: Value; visible?: Value },
+  inputs: { quantised: Value; positions: Value; resize: Value; visible?: Value },
 ): Value {
-  const { codes, positions, resize, visible } = inputs;
+  const { quantised, positions, resize, visible } = inputs;
   const latents = add(
-    postQuantise(p, codebookEntries(p, codes)),
+    postQuantise(p, quantised),
     gatherTokens(p('decoder.latent_pos_embed'), positions),
   );
   const embedding = positionEmbedding(p, 'decoder.visual_model', config.decoder, resize); // [P, E']
   const blank = add(p('decoder.mask_token'), embedding); // [1, P, E']
   const [, count, width] = blank.shape;
-  const patches = broadcastTo(blank, [extent(codes, 0), count, width]);
+  const patches = broadcastTo(blank, [extent(quantised, 0), count, width]);
   const sequence = concat([patches, latents], 1); // [B, L, E']
   const out = tower(p, 'decoder.visual_model', config.decoder, sequence, visible && maskBias(visible));
   return slice(out, 1, 0, count);

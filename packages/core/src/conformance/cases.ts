@@ -24,8 +24,9 @@ import {
 } from '../ops/elementwise';
 import { gather, scatterRows, takeAlong, topK, writeRows } from '../ops/indexing';
 import { broadcastTo, concat, reshape, slice, transpose } from '../ops/layout';
+import { crossEntropy, meanSquaredError } from '../ops/losses';
 import { linear, matmul } from '../ops/matmul';
-import { l2Normalise, layerNorm, rmsNorm, softmax } from '../ops/normalisation';
+import { l2Normalise, layerNorm, logSoftmax, rmsNorm, softmax } from '../ops/normalisation';
 import { max, mean, sum } from '../ops/reduce';
 
 /** A small graph and what to feed it: a backend must compute what the reference backend computes. */
@@ -54,7 +55,11 @@ function f32(...dims: number[]): Tensor {
 
 /** The same tensor with every number moved a little, so that no two operands are equal. */
 function shifted({ data, dims }: Tensor): Tensor {
-  return new Tensor('float32', Float32Array.from(data as Float32Array, (x) => 0.8 * x + 0.3), dims);
+  return new Tensor(
+    'float32',
+    Float32Array.from(data as Float32Array, (x) => 0.8 * x + 0.3),
+    dims,
+  );
 }
 
 function i32(values: readonly number[], ...dims: number[]): Tensor {
@@ -217,8 +222,12 @@ const indexing: readonly ConformanceCase[] = [
     gather(table, rows),
   ),
   fixed('gather of a vector', { table: f32(4), rows: i32([2], 1) }, ({ table, rows }) => gather(table, rows)),
-  fixed('scatterRows', { rows: f32(4, 3), at: i32([2, 0, 2, 1], 4) }, ({ rows, at }) => scatterRows([5, 3], at, rows)),
-  fixed('scatterRows of a grid', { rows: f32(2, 2), at: i32([1, 0, 1, 1], 2, 2) }, ({ rows, at }) => scatterRows([2], at, rows)),
+  fixed('scatterRows', { rows: f32(4, 3), at: i32([2, 0, 2, 1], 4) }, ({ rows, at }) =>
+    scatterRows([5, 3], at, rows),
+  ),
+  fixed('scatterRows of a grid', { rows: f32(2, 2), at: i32([1, 0, 1, 1], 2, 2) }, ({ rows, at }) =>
+    scatterRows([2], at, rows),
+  ),
   fixed('takeAlong', { x: f32(2, 2, 4), at: i32([3, 0, 1, 1], 2, 2, 1) }, ({ x, at }) => takeAlong(x, at)),
   fixed('topK', { x: f32(3, 9) }, ({ x }) => topK(x, 4)),
   fixed('topK with ties', { x: new Tensor('float32', Float32Array.of(1, 3, 3, 2, 3, 1), [1, 6]) }, ({ x }) =>
@@ -233,7 +242,7 @@ const indexing: readonly ConformanceCase[] = [
 ];
 
 const reductions: readonly ConformanceCase[] = [
-  ...[[0], [1], [-1], [0, 2], [0, 1, 2]].flatMap((axes) => [
+  ...[[], [0], [1], [-1], [0, 2], [0, 1, 2]].flatMap((axes) => [
     fixed(`sum over ${axes}`, { x: f32(2, 3, 4) }, ({ x }) => sum(x, axes)),
     fixed(`max over ${axes}`, { x: f32(2, 3, 4) }, ({ x }) => max(x, axes)),
   ]),
@@ -244,6 +253,11 @@ const reductions: readonly ConformanceCase[] = [
 
 const composites: readonly ConformanceCase[] = [
   fixed('softmax', { x: f32(2, 3, 7) }, ({ x }) => softmax(x)),
+  fixed('logSoftmax', { x: f32(2, 3, 7) }, ({ x }) => logSoftmax(x)),
+  fixed('meanSquaredError', { a: f32(2, 3), b: shifted(f32(2, 3)) }, ({ a, b }) => meanSquaredError(a, b)),
+  fixed('crossEntropy', { x: f32(2, 3, 5), at: i32([0, 4, 2, 2, 1, 3], 2, 3) }, ({ x, at }) =>
+    crossEntropy(x, at),
+  ),
   fixed('softmax with hidden keys', { x: f32(2, 3), c: bool([1, 0, 1], 3) }, ({ x, c }) =>
     softmax(add(x, select(c, 0, HIDDEN))),
   ),

@@ -1,6 +1,6 @@
 import { sizeOf } from '../dim';
-import type { Value } from '../graph';
 import { gradients } from '../gradients/gradients';
+import type { Value } from '../graph';
 import { add, mul } from '../ops/elementwise';
 import { reshape } from '../ops/layout';
 import { sum } from '../ops/reduce';

@@ -22,7 +22,9 @@ const matmulRule: GradientRule = ({ inputs, attrs, upstream }) => {
   const da = transposeA
     ? matmul(b, g, { transposeA: transposeB, transposeB: true })
     : matmul(g, b, { transposeB: !transposeB });
-  const db = transposeB ? matmul(g, a, { transposeA: true, transposeB: transposeA }) : matmul(a, g, { transposeA: !transposeA });
+  const db = transposeB
+    ? matmul(g, a, { transposeA: true, transposeB: transposeA })
+    : matmul(a, g, { transposeA: !transposeA });
   const [first] = inputs;
   const shaped = a === first ? unbroadcast(da, first.shape) : reshape(da, first.shape);
   return [shaped, unbroadcast(db, b.shape)];
@@ -30,7 +32,15 @@ const matmulRule: GradientRule = ({ inputs, attrs, upstream }) => {
 
 const sliceRule: GradientRule = ({ inputs: [x], attrs, upstream }) => {
   const { axis, start, end } = attrs as { axis: number; start: Dim; end: Dim };
-  const blank = (length: Dim) => (length === 0 ? [] : [zeros(x, x.shape.map((dim, a) => (a === axis ? length : dim)))]);
+  const blank = (length: Dim) =>
+    length === 0
+      ? []
+      : [
+          zeros(
+            x,
+            x.shape.map((dim, a) => (a === axis ? length : dim)),
+          ),
+        ];
   return [concat([...blank(start), upstream, ...blank(subtractDims(x.shape[axis], end))], axis)];
 };
 
@@ -73,12 +83,20 @@ export const arrayRules: Readonly<Record<string, GradientRule>> = {
   reshape: ({ inputs: [x], upstream }) => [reshape(upstream, x.shape)],
   transpose: ({ attrs, upstream }) => {
     const permutation = attrs.permutation as readonly number[];
-    return [transpose(upstream, permutation.map((_, axis) => permutation.indexOf(axis)))];
+    return [
+      transpose(
+        upstream,
+        permutation.map((_, axis) => permutation.indexOf(axis)),
+      ),
+    ];
   },
   broadcastTo: ({ inputs: [x], upstream }) => [unbroadcast(upstream, x.shape)],
   slice: sliceRule,
   concat: concatRule,
-  gather: ({ inputs: [table, indices], upstream }) => [scatterRows(table.shape, indices, upstream), undefined],
+  gather: ({ inputs: [table, indices], upstream }) => [
+    scatterRows(table.shape, indices, upstream),
+    undefined,
+  ],
   scatterRows: ({ inputs: [indices], upstream }) => [undefined, gather(upstream, indices)],
   takeAlong: takeAlongRule,
   writeRows: writeRowsRule,
@@ -96,4 +114,3 @@ const counting = (length: number): Int32Array => Int32Array.from({ length }, (_,
 function unsupported(op: string, why: string): DetailFlowError {
   return new DetailFlowError('unsupported', `the gradient of ${op}: ${why}`);
 }
-

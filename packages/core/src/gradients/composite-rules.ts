@@ -1,4 +1,4 @@
-import { mul, sub } from '../ops/elementwise';
+import { exp, mul, sub } from '../ops/elementwise';
 import { sum } from '../ops/reduce';
 import type { GradientRule } from './rule';
 
@@ -8,4 +8,5 @@ export const compositeRules: Readonly<Record<string, GradientRule>> = {
     const weighted = mul(upstream, output);
     return [sub(weighted, mul(output, sum(weighted, [-1])))];
   },
+  logSoftmax: ({ output, upstream }) => [sub(upstream, mul(exp(output), sum(upstream, [-1])))],
 };

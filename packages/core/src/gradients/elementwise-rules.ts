@@ -10,7 +10,10 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
   tanh: ({ upstream, output }) => [mul(upstream, sub(1, mul(output, output)))],
   sigmoid: ({ upstream, output }) => [mul(upstream, mul(output, sub(1, output)))],
   add: ({ upstream, inputs: [x, y] }) => [unbroadcast(upstream, x.shape), unbroadcast(upstream, y.shape)],
-  sub: ({ upstream, inputs: [x, y] }) => [unbroadcast(upstream, x.shape), unbroadcast(neg(upstream), y.shape)],
+  sub: ({ upstream, inputs: [x, y] }) => [
+    unbroadcast(upstream, x.shape),
+    unbroadcast(neg(upstream), y.shape),
+  ],
   mul: ({ upstream, inputs: [x, y] }) => [
     unbroadcast(mul(upstream, y), x.shape),
     unbroadcast(mul(upstream, x), y.shape),
@@ -36,4 +39,3 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
   /** The value of the first operand, the gradient to the second. */
   straightThrough: ({ upstream }) => [undefined, upstream],
 };
-

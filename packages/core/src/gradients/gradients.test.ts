@@ -69,7 +69,11 @@ async function compare(build: Build, feeds: Feeds): Promise<void> {
 describe('gradients agree with finite differences', () => {
   const differentiable = conformanceCases.filter(
     ({ name, runs, weights, stateDims }) =>
-      !weights && !stateDims && runs.length === 1 && floatInputs(runs[0]).length > 0 && !/topK|less|zeros|stopGradient|straightThrough/.test(name),
+      !weights &&
+      !stateDims &&
+      runs.length === 1 &&
+      floatInputs(runs[0]).length > 0 &&
+      !/topK|less|zeros|stopGradient|straightThrough/.test(name),
   );
 
   test.each(differentiable)('$name', ({ build, runs: [feeds] }) => compare(build, feeds));

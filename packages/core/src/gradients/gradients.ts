@@ -22,9 +22,15 @@ export const gradientRules: Readonly<Record<string, GradientRule>> = {
  */
 export function gradients(loss: Value, wrt: readonly Value[]): (Value | undefined)[] {
   if (loss.dtype !== 'f32' || loss.shape.some((dim) => dim !== 1)) {
-    throw new DetailFlowError('shape', `the loss is ${loss.dtype} [${loss.shape}]; sum it to one element first`);
+    throw new DetailFlowError(
+      'shape',
+      `the loss is ${loss.dtype} [${loss.shape}]; sum it to one element first`,
+    );
   }
-  const seed = loss.graph.constant(Float64Array.of(1), loss.shape.map(() => 1));
+  const seed = loss.graph.constant(
+    Float64Array.of(1),
+    loss.shape.map(() => 1),
+  );
   const found = backpropagate(loss, seed, wrt);
   return wrt.map((value) => found.get(value));
 }
@@ -53,7 +59,10 @@ function inputGradients(value: Value, upstream: Value): readonly (Value | undefi
   if (rule) return rule({ inputs, attrs, output: value, upstream });
   const definition = operations.get(op);
   if (!definition?.decompose) {
-    throw new DetailFlowError('unsupported', `the operation "${op}" has no gradient; stop it with stopGradient`);
+    throw new DetailFlowError(
+      'unsupported',
+      `the operation "${op}" has no gradient; stop it with stopGradient`,
+    );
   }
   const found = backpropagate(definition.decompose(inputs, attrs), upstream, inputs);
   return inputs.map((input) => found.get(input));

@@ -114,7 +114,9 @@ export const swapHeads = (x: Value): Value => transpose(x, [0, 2, 1, 3]);
 
 function requireBias(bias: Value, scores: Shape): void {
   requireDType('attention', bias, 'f32');
-  if (!sameShape(broadcastShapes('attention, the bias and the scores', bias.shape, scores, sameDim), scores)) {
+  if (
+    !sameShape(broadcastShapes('attention, the bias and the scores', bias.shape, scores, sameDim), scores)
+  ) {
     throw new DetailFlowError(
       'shape',
       `attention: the bias ${formatShape(bias.shape)} is larger than the scores ${formatShape(scores)}`,

@@ -25,7 +25,13 @@ const softmaxOf = (row: number[]) => {
 };
 
 /** softmax(q k^T scale + bias) v of one head. */
-function attend(q: Rows, k: Rows, v: Rows, scale: number, bias: (query: number, key: number) => number): number[] {
+function attend(
+  q: Rows,
+  k: Rows,
+  v: Rows,
+  scale: number,
+  bias: (query: number, key: number) => number,
+): number[] {
   return q.flatMap((query, i) => {
     const weights = softmaxOf(k.map((key, j) => scale * dot(query, key) + bias(i, j)));
     return v[0].map((_, d) => total(weights.map((w, j) => w * v[j][d])));
@@ -34,7 +40,9 @@ function attend(q: Rows, k: Rows, v: Rows, scale: number, bias: (query: number, 
 
 /** Cuts rows [H * n, D] into heads. */
 const heads = (rows: Rows, count: number): Rows[] =>
-  Array.from({ length: count }, (_, h) => rows.slice((h * rows.length) / count, ((h + 1) * rows.length) / count));
+  Array.from({ length: count }, (_, h) =>
+    rows.slice((h * rows.length) / count, ((h + 1) * rows.length) / count),
+  );
 
 interface Case {
   readonly op: string;
@@ -49,7 +57,11 @@ const eachRow =
     rows('x').flatMap(compute);
 
 const x = randomTensor(1, 2, 3, 6);
-const qkv = { q: randomTensor(2, 1, 2, 4, 3), k: randomTensor(3, 1, 2, 5, 3), v: randomTensor(4, 1, 2, 5, 3) };
+const qkv = {
+  q: randomTensor(2, 1, 2, 4, 3),
+  k: randomTensor(3, 1, 2, 5, 3),
+  v: randomTensor(4, 1, 2, 5, 3),
+};
 const bias = randomTensor(5, 4, 5);
 const past = { pastK: randomTensor(6, 1, 2, 7, 3), pastV: randomTensor(7, 1, 2, 7, 3) };
 const pastBias = f32(0, 0, HIDDEN, 0, HIDDEN, HIDDEN, HIDDEN);
@@ -64,7 +76,9 @@ const cases: readonly Case[] = [
       rows('x').flatMap((row) => {
         const mean = total(row) / row.length;
         const variance = total(row.map((value) => (value - mean) ** 2)) / row.length;
-        return row.map((value, i) => ((value - mean) / Math.sqrt(variance + 0.01)) * rows('w')[0][i] + rows('b')[0][i]);
+        return row.map(
+          (value, i) => ((value - mean) / Math.sqrt(variance + 0.01)) * rows('w')[0][i] + rows('b')[0][i],
+        );
       }),
   },
   {
@@ -148,7 +162,10 @@ test('every composite operation is judged above', () => {
 
 test('softmax stays finite for large and hidden scores', async () => {
   const feeds = { x: f32(1000, 999, HIDDEN) };
-  const [a, b, c] = await evaluate(traceLike(feeds, ({ x }) => softmax(x)), feeds);
+  const [a, b, c] = await evaluate(
+    traceLike(feeds, ({ x }) => softmax(x)),
+    feeds,
+  );
   expect(a).toBeCloseTo(1 / (1 + Math.exp(-1)), 6);
   expect(a + b).toBeCloseTo(1, 6);
   expect(c).toBe(0);

@@ -2,7 +2,7 @@ import { formatShape, sameDim } from '../dim';
 import { DetailFlowError } from '../errors';
 import { extent, type Value } from '../graph';
 import { type OpDefinition, requireDType } from '../op';
-import { add, div, exp, maximum, mul, sqrt, sub } from './elementwise';
+import { add, div, exp, log, maximum, mul, sqrt, sub } from './elementwise';
 import { max, mean, sum } from './reduce';
 
 type EpsilonAttrs = { readonly epsilon: number };
@@ -31,6 +31,18 @@ export const softmaxOp: OpDefinition = {
   decompose([x]) {
     const raised = exp(sub(x, max(x, [-1])));
     return div(raised, sum(raised, [-1]));
+  },
+};
+
+export const logSoftmaxOp: OpDefinition = {
+  name: 'logSoftmax',
+  infer([x]) {
+    requireDType('logSoftmax', x, 'f32');
+    return { shape: x.shape, dtype: 'f32' };
+  },
+  decompose([x]) {
+    const shifted = sub(x, max(x, [-1]));
+    return sub(shifted, log(sum(exp(shifted), [-1])));
   },
 };
 
@@ -69,6 +81,9 @@ export const l2NormaliseOp: OpDefinition<EpsilonAttrs> = {
 
 /** Softmax over the last axis. */
 export const softmax = (x: Value): Value => x.graph.emit(softmaxOp, [x], {});
+
+/** Logarithm of the softmax over the last axis, without overflow. */
+export const logSoftmax = (x: Value): Value => x.graph.emit(logSoftmaxOp, [x], {});
 
 /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis. */
 export const layerNorm = (x: Value, weight: Value, bias: Value, epsilon: number): Value =>

@@ -4,20 +4,7 @@ import { type GraphBuilder, trace, type Value } from '../graph';
 import type { DType } from '../op';
 import { gelu, silu } from './activation';
 import { attention, cachedAttention, rope, swapHeads } from './attention';
-import {
-  add,
-  div,
-  equal,
-  exp,
-  less,
-  maximum,
-  neg,
-  select,
-  sigmoid,
-  sqrt,
-  sub,
-  tanh,
-} from './elementwise';
+import { add, div, equal, exp, less, maximum, neg, select, sigmoid, sqrt, sub, tanh } from './elementwise';
 import { gather, takeAlong, topK, writeRows } from './indexing';
 import { broadcastTo, concat, reshape, slice, transpose } from './layout';
 import { linear, matmul } from './matmul';
@@ -111,10 +98,14 @@ describe('wrong types are refused where the operation is written', () => {
     ['rmsNorm of i32', (x) => rmsNorm(x([2, 3], 'i32'), x([3]), 1e-6)],
     ['l2Normalise of i32', (x) => l2Normalise(x([3], 'i32'), 1e-6)],
     ['rope of i32', (x) => rope(x([1, 2, 1, 4], 'i32'), x([2, 2]), x([2, 2]))],
-    ['attention of i32', (x) => attention(x([1, 1, 2, 4], 'i32'), x([1, 1, 2, 4]), x([1, 1, 2, 4]), { scale: 1 })],
+    [
+      'attention of i32',
+      (x) => attention(x([1, 1, 2, 4], 'i32'), x([1, 1, 2, 4]), x([1, 1, 2, 4]), { scale: 1 }),
+    ],
     [
       'attention with a bool bias',
-      (x) => attention(x([1, 1, 2, 4]), x([1, 1, 2, 4]), x([1, 1, 2, 4]), { scale: 1, bias: x([2, 2], 'bool') }),
+      (x) =>
+        attention(x([1, 1, 2, 4]), x([1, 1, 2, 4]), x([1, 1, 2, 4]), { scale: 1, bias: x([2, 2], 'bool') }),
     ],
   ])('%s', (_, build) => {
     expect(() => made(build)).toThrow(expect.objectContaining({ code: 'dtype' }));
@@ -174,10 +165,17 @@ describe('shapes that do not fit are refused where the operation is written', ()
     ['rope, other places', (x) => rope(x([1, 4, 2, 8]), x([3, 4]), x([3, 4]))],
     ['rope, other width', (x) => rope(x([1, 4, 2, 8]), x([4, 8]), x([4, 8]))],
     ['rope, sin unlike cos', (x) => rope(x([1, 4, 2, 8]), x([4, 4]), x([4, 2]))],
-    ['attention, other heads', (x) => attention(x(query), x([batch, 3, step, 4]), x([batch, 3, step, 4]), { scale: 1 })],
+    [
+      'attention, other heads',
+      (x) => attention(x(query), x([batch, 3, step, 4]), x([batch, 3, step, 4]), { scale: 1 }),
+    ],
     ['attention, values unlike keys', (x) => attention(x(query), x(keys), x([batch, 2, 7, 4]), { scale: 1 })],
     ['attention of three axes', (x) => attention(x([2, 6, 4]), x([2, 5, 4]), x([2, 5, 4]), { scale: 1 })],
-    ['attention, bias of other keys', (x) => attention(x(query), x(keys), x(keys), { scale: 1, bias: x([6, 5]) }), 'bias'],
+    [
+      'attention, bias of other keys',
+      (x) => attention(x(query), x(keys), x(keys), { scale: 1, bias: x([6, 5]) }),
+      'bias',
+    ],
     [
       'attention, bias with more axes than scores',
       (x) => attention(x(query), x(keys), x(keys), { scale: 1, bias: x([3, 1, 1, 1, 1]) }),

@@ -22,7 +22,7 @@ import {
 import { gatherOp, scatterRowsOp, takeAlongOp, topKOp, writeRowsOp } from './indexing';
 import { broadcastToOp, concatOp, reshapeOp, sliceOp, transposeOp } from './layout';
 import { matmulOp } from './matmul';
-import { l2NormaliseOp, layerNormOp, rmsNormOp, softmaxOp } from './normalisation';
+import { l2NormaliseOp, layerNormOp, logSoftmaxOp, rmsNormOp, softmaxOp } from './normalisation';
 import { maxOp, sumOp } from './reduce';
 
 const definitions: readonly { readonly name: string }[] = [
@@ -56,6 +56,7 @@ const definitions: readonly { readonly name: string }[] = [
   sumOp,
   maxOp,
   softmaxOp,
+  logSoftmaxOp,
   layerNormOp,
   rmsNormOp,
   l2NormaliseOp,

@@ -14,7 +14,7 @@ export async function writeWhole(file: string, bytes: Uint8Array): Promise<void>
     await writeFile(aside, bytes);
     await rename(aside, file);
   } catch (cause) {
-    await rm(aside, { force: true });
+    await rm(aside, { force: true }).catch(() => {}); // the first fault is the one to report
     throw new DetailFlowError('io', `cannot be written (${(cause as Error).message})`, { file, cause });
   }
 }

@@ -1,0 +1,216 @@
+import {
+  add,
+  concat,
+  div,
+  extent,
+  l2Normalise,
+  log,
+  logSoftmax,
+  matmul,
+  meanOfAll,
+  mul,
+  neg,
+  reshape,
+  select,
+  slice,
+  softmax,
+  stopGradient,
+  straightThrough,
+  sub,
+  sum,
+  takeAlong,
+  type Value,
+} from '@detailflow/core';
+import type { TokenizerConfig } from './config';
+import {
+  codebookEntries,
+  decoderTower,
+  embedPatches,
+  encoderTower,
+  initialLatents,
+  NORM_EPSILON,
+  nearestCodes,
+  type Parameters,
+  preQuantise,
+  refinedLatents,
+  toPixels,
+} from './model';
+
+/** Factors of the quantiser's losses. */
+export interface QuantiserLossOptions {
+  /** `vq_loss_ratio`; default 1. */
+  readonly vqRatio?: number;
+  /** `commit_loss_beta`; default 0.25. */
+  readonly commitBeta?: number;
+  /** `entropy_loss_ratio`; default 0, which leaves the term out of the graph. */
+  readonly entropyRatio?: number;
+}
+
+/** What a training step is fed with, all of concrete shape. Prefix lengths enter as masks. */
+export interface TrainingInputs {
+  /** [B, 3, S, S] in [-1, 1]. */
+  readonly images: Value;
+  /** [S / p, 16] for the encoder. */
+  readonly encoderResize: Value;
+  /** [R / p', 16] for the size R that is decoded. */
+  readonly decoderResize: Value;
+  /** i32 [n]: 0..n-1. */
+  readonly positions: Value;
+  /** bool [L, L] over [patches ; latents] of the encoder; all see all if omitted. */
+  readonly encoderVisible?: Value;
+  /** bool [L', L'] over [patches ; latents] of the decoder, which hides the latents from t on. */
+  readonly decoderVisible?: Value;
+  /** Present in a self-correction step. */
+  readonly correction?: CorrectionInputs;
+}
+
+export interface CorrectionInputs {
+  /** i32 [B, n]: which of the nearest codes becomes the wrong one. */
+  readonly ranks: Value;
+  /** bool [n]: tokens before the first wrong one, i < k. */
+  readonly isClean: Value;
+  /** bool [n]: tokens up to the last wrong one, i < e. */
+  readonly isPrefix: Value;
+}
+
+/** A training step up to its losses. */
+export interface TrainingOutputs {
+  /** [B, 3, R, R]; with self-correction [2 B, 3, R, R], clean and then corrected. */
+  readonly pixels: Value;
+  /** Losses of the quantiser, each [1]. */
+  readonly vq: Value;
+  readonly commit: Value;
+  readonly entropy: Value;
+  /** i32 [B, n]: codes of the first pass, and with self-correction those of the second. */
+  readonly codes: Value;
+  readonly fresh?: Value;
+  /** i32 [B, n]: the codes that the second pass was given; valid before e. */
+  readonly prefix?: Value;
+}
+
+/**
+ * The forward pass of a training step: encode, quantise, decode, in a self-correction step twice.
+ * Source: docs/method.md sections 3 and 5.
+ */
+export function trainingForward(
+  p: Parameters,
+  config: TokenizerConfig,
+  inputs: TrainingInputs,
+  options: QuantiserLossOptions = {},
+): TrainingOutputs {
+  const { images, positions, correction } = inputs;
+  const patches = embedPatches(p, config, images, inputs.encoderResize);
+  const encode = (latents: Value) =>
+    preQuantise(p, encoderTower(p, config, { patches, latents, positions, visible: inputs.encoderVisible }).latents);
+  const decode = (quantised: Value) => {
+    const resize = inputs.decoderResize;
+    const out = decoderTower(p, config, { quantised, positions, resize, visible: inputs.decoderVisible });
+    return toPixels(p, config, out, extent(resize, 0));
+  };
+
+  const first = quantise(p, config, encode(initialLatents(p, positions)));
+  if (!correction) {
+    const losses = quantiserLosses(p, first, undefined, options);
+    return { pixels: decode(first.quantised), codes: first.codes, ...losses };
+  }
+  const { ranks, isClean, isPrefix } = correction;
+  const tokens = extent(positions, 0);
+  const [batch] = ranks.shape;
+  const wrong = reshape(takeAlong(first.nearest, reshape(ranks, [batch, tokens, 1])), [batch, tokens]);
+  const prefix = select(isClean, first.codes, wrong); // i32 [B, n]
+  const second = quantise(p, config, encode(refinedLatents(p, positions, prefix, isPrefix)));
+  const given = stopGradient(codebookEntries(p, prefix));
+  const corrected = select(reshape(isPrefix, [tokens, 1]), given, second.quantised);
+
+  // The passes count by their number of tokens: n of the first, n - e of the second.
+  const isFresh = select(isPrefix, 0, 1);
+  const count = sum(isFresh, [0]); // n - e
+  const total = add(count, tokens as number);
+  const a = quantiserLosses(p, first, undefined, options);
+  const b = quantiserLosses(p, second, isFresh, options);
+  const weigh = (x: Value, y: Value) => div(add(mul(x, tokens as number), mul(y, count)), total);
+  return {
+    pixels: decode(concat([first.quantised, corrected], 0)),
+    vq: weigh(a.vq, b.vq),
+    commit: weigh(a.commit, b.commit),
+    entropy: weigh(a.entropy, b.entropy),
+    codes: first.codes,
+    fresh: second.codes,
+    prefix,
+  };
+}
+
+interface Quantised {
+  /** Unit vectors of the latents, [B, n, d]. */
+  readonly unit: Value;
+  /** i32 [B, n, up to 50]. */
+  readonly nearest: Value;
+  /** i32 [B, n]. */
+  readonly codes: Value;
+  /** Unit vectors of the nearest codes, with the gradient to the codebook: [B, n, d]. */
+  readonly entries: Value;
+  /** The same with the gradient straight through to `unit`. */
+  readonly quantised: Value;
+}
+
+function quantise(p: Parameters, config: TokenizerConfig, h: Value): Quantised {
+  const unit = l2Normalise(h, NORM_EPSILON);
+  const nearest = nearestCodes(p, config, h);
+  const codes = reshape(slice(nearest, -1, 0, 1), h.shape.slice(0, -1));
+  const entries = codebookEntries(p, codes);
+  return { unit, nearest, codes, entries, quantised: straightThrough(entries, unit) };
+}
+
+/** vq, commit and entropy losses of one pass; `weights` [n] says which tokens count for vq and commit. */
+function quantiserLosses(
+  p: Parameters,
+  { unit, entries }: Quantised,
+  weights: Value | undefined,
+  { vqRatio = 1, commitBeta = 0.25, entropyRatio = 0 }: QuantiserLossOptions,
+): { vq: Value; commit: Value; entropy: Value } {
+  const average = (x: Value) => (weights ? weightedMean(x, weights) : meanOfAll(x));
+  const distance = (x: Value, y: Value) => {
+    const difference = sub(x, y);
+    return average(mul(difference, difference));
+  };
+  const entropy =
+    entropyRatio === 0
+      ? unit.graph.constant(Float64Array.of(0), [1])
+      : mul(entropyRatio, entropyLoss(unit, l2Normalise(p('quantize.embedding.weight'), NORM_EPSILON)));
+  return {
+    vq: mul(vqRatio, distance(stopGradient(unit), entries)),
+    commit: mul(commitBeta, distance(unit, stopGradient(entries))),
+    entropy,
+  };
+}
+
+/** Temperature of the soft assignment to codes. */
+const ENTROPY_TEMPERATURE = 0.01;
+
+/**
+ * Mean entropy of the assignments minus the entropy of the mean assignment; low when every token is sure and all
+ * codes are used. unit [B, n, d], codes [K, d], result [1].
+ */
+function entropyLoss(unit: Value, codes: Value): Value {
+  const [batch, tokens, width] = unit.shape as number[];
+  const codebook = extent(codes, 0);
+  const rows = reshape(unit, [batch * tokens, width]);
+  const distance = sub(
+    add(sum(mul(rows, rows), [-1]), reshape(sum(mul(codes, codes), [-1]), [1, codebook])),
+    mul(2, matmul(rows, codes, { transposeB: true })),
+  ); // [B n, K]
+  const affinity = mul(distance, -1 / ENTROPY_TEMPERATURE);
+  const probabilities = softmax(affinity);
+  const sure = neg(mul(sum(mul(probabilities, logSoftmax(affinity)), [0, 1]), 1 / (batch * tokens))); // [1, 1]
+  const mean = mul(sum(probabilities, [0]), 1 / (batch * tokens)); // [1, K]
+  const used = neg(sum(mul(mean, log(add(mean, 1e-5))), [1])); // [1, 1]
+  return reshape(sub(sure, used), [1]);
+}
+
+/** Mean over B, the tokens that `weights` [n] counts, and d: x [B, n, d] -> [1]. */
+function weightedMean(x: Value, weights: Value): Value {
+  const [batch, tokens, width] = x.shape;
+  const counted = sum(mul(x, reshape(weights, [tokens, 1])), [0, 1, 2]);
+  const size = mul(sum(weights, [0]), (batch as number) * (width as number));
+  return div(reshape(counted, [1]), size);
+}

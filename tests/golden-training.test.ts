@@ -1,0 +1,250 @@
+import { forward, PlaceKind, placeMask, tokenModelParameters, tokenModelWeights } from '@detailflow/ar-model';
+import { createNodeBackend } from '@detailflow/backend-node';
+import {
+  add,
+  type Backend,
+  createReferenceBackend,
+  crossEntropy,
+  gradients,
+  type Graph,
+  meanSquaredError,
+  concat,
+  resizeImages,
+  resizeMatrix,
+  Tensor,
+  trace,
+  type Value,
+} from '@detailflow/core';
+import {
+  attentionMask,
+  CodebookUsage,
+  createResolutionMap,
+  groupSimilarity,
+  codebookEntries,
+  tokenizerParameters,
+  tokenizerWeights,
+  trainingForward,
+} from '@detailflow/tokenizer';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expectClose, floats, golden, goldenJson } from './golden';
+import { goldenTokenizer, goldenTokenModel } from './models';
+
+/** What golden.json says of one gradient. */
+interface GradientSummary {
+  norm: number;
+  sum: number;
+  absmax: number;
+  first: number[];
+  last: number[];
+}
+
+/** Gradients of key biases are zero but for rounding. */
+const ROUNDING = 1e-6;
+
+/** Norms to 1e-3 relative; sums and single values against the norm. */
+function expectGradient(name: string, actual: Float32Array, summary: GradientSummary): void {
+  const norm = Math.sqrt(actual.reduce((sum, x) => sum + x * x, 0));
+  if (summary.norm < ROUNDING) {
+    expect(norm, `${name}: zero but for rounding`).toBeLessThan(ROUNDING);
+    return;
+  }
+  const scale = summary.norm;
+  const close = (what: string, value: number, reference: number) =>
+    expect(Math.abs(value - reference), `${name}: ${what} is ${value}, not ${reference}`).toBeLessThanOrEqual(1e-3 * scale);
+  close('norm', norm, summary.norm);
+  close('absmax', actual.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0), summary.absmax);
+  close('sum', actual.reduce((a, b) => a + b, 0) / Math.sqrt(actual.length), summary.sum / Math.sqrt(actual.length));
+  for (const [i, value] of summary.first.entries()) close(`[${i}]`, actual[i], value);
+  for (const [i, value] of summary.last.entries()) close(`[-${summary.last.length - i}]`, actual[actual.length - summary.last.length + i], value);
+}
+
+const constantFeed = (values: readonly number[], dims: readonly number[]) => new Tensor('int32', Int32Array.from(values), dims);
+const mask = (values: readonly boolean[]) => new Tensor('bool', Uint8Array.from(values, Number), [values.length]);
+
+describe.each(['A', 'B'] as const)('golden training values of configuration %s', (set) => {
+  const json = goldenJson(`${set}/golden.json`);
+  const values = golden(`${set}/golden_tokenizer.safetensors`);
+  const { config, weights } = goldenTokenizer(set);
+  const { tokens, groupSize, causalTokens } = config;
+  const map = createResolutionMap({
+    tokens,
+    groupSize,
+    causalNum: causalTokens,
+    maxImageSize: config.imageSize,
+    power: config.resolutionPower,
+    encoderPatch: config.encoder.patchSize,
+    decoderPatch: config.decoder.patchSize,
+  });
+
+  describe.each(['reference', 'cpu'] as const)('on the %s backend', (device) => {
+    let backend: Backend;
+    beforeAll(async () => {
+      backend = device === 'reference' ? createReferenceBackend() : await createNodeBackend({ device });
+    });
+    afterAll(() => backend.close());
+
+    async function run(graph: Graph, feeds: Record<string, Tensor>, of = weights): Promise<Record<string, Tensor>> {
+      const executable = await backend.compile(graph, of);
+      const results = await executable.run(feeds);
+      await executable.dispose();
+      return results;
+    }
+
+    test.each(Object.keys(json.tokenizer.train))('tokenizer step: %s', async (name) => {
+      const reference = json.tokenizer.train[name];
+      const noiseIndex: number | null = reference.noise_idx;
+      const end = noiseIndex === null ? 0 : noiseIndex + (noiseIndex < causalTokens ? 1 : groupSize);
+      const images = values.images;
+      const [batch, , size] = images.shape;
+      const encoderSide = size / config.encoder.patchSize;
+      const decoderSide = reference.dec_res / config.decoder.patchSize;
+
+      const target = degrade(floats(images), images.shape, reference.t);
+      const row = values[`train.${name}.target.row0`];
+      if (row) expectClose(target.subarray(0, row.data.length), floats(row));
+
+      const encoderLength = encoderSide ** 2 + tokens;
+      const decoderLength = decoderSide ** 2 + tokens;
+      const encoderMask = attentionMask({ patches: encoderSide ** 2, tokens, groupSize, causalTokens, patchesSeeLatents: false, latentsSeePatches: true });
+      const decoderMask = Uint8Array.from({ length: decoderLength ** 2 }, (_, i) => Number(i % decoderLength < decoderSide ** 2 + reference.t));
+      const feeds: Record<string, Tensor> = {
+        images: new Tensor('float32', floats(images), images.shape),
+        target: new Tensor('float32', target, [batch, 3, reference.dec_res, reference.dec_res]),
+        encoderResize: new Tensor('float32', resizeMatrix('bilinear-antialias', config.encoder.positionGrid, encoderSide), [encoderSide, config.encoder.positionGrid]),
+        decoderResize: new Tensor('float32', resizeMatrix('bilinear-antialias', config.decoder.positionGrid, decoderSide), [decoderSide, config.decoder.positionGrid]),
+        positions: constantFeed([...Array(tokens).keys()], [tokens]),
+        encoderVisible: new Tensor('bool', encoderMask, [encoderLength, encoderLength]),
+        decoderVisible: new Tensor('bool', decoderMask, [decoderLength, decoderLength]),
+      };
+      if (noiseIndex !== null) {
+        const ranks = values[`enc.noise${noiseIndex}.ranks`];
+        feeds.ranks = constantFeed(Array.from(ranks.data), ranks.shape);
+        feeds.isClean = mask(Array.from({ length: tokens }, (_, i) => i < noiseIndex));
+        feeds.isPrefix = mask(Array.from({ length: tokens }, (_, i) => i < end));
+      }
+
+      const names = tokenizerParameters(config).map((spec) => spec.name);
+      const graph = trace((g) => {
+        const p = tokenizerWeights(g, config);
+        const dtypes = { float32: 'f32', int32: 'i32', bool: 'bool' } as const;
+        const x = Object.fromEntries(Object.entries(feeds).map(([key, feed]) => [key, g.input(key, dtypes[feed.type as 'float32'], feed.dims)])) as Record<string, Value>;
+        const correction = x.ranks && { ranks: x.ranks, isClean: x.isClean, isPrefix: x.isPrefix };
+        const out = trainingForward(p, config, { ...x, correction } as never, { entropyRatio: json.config.entropy });
+        const targets = correction ? concat([x.target, x.target], 0) : x.target;
+        const mse = meanSquaredError(targets, out.pixels);
+        const total = add(add(mse, out.vq), add(out.commit, out.entropy));
+        const found = gradients(total, names.map(p));
+        const parts = names.flatMap((key, i): [string, Value][] => (found[i] ? [[`grad.${key}`, found[i] as Value]] : []));
+        const fresh = out.fresh && { fresh: out.fresh, prefix: out.prefix as Value };
+        return { mse, vq: out.vq, commit: out.commit, entropy: out.entropy, total, codes: out.codes, ...fresh, ...Object.fromEntries(parts) };
+      });
+      const results = await run(graph, feeds);
+
+      const losses = reference.losses;
+      const names5 = ['mse', 'vq', 'commit', 'entropy', 'total'];
+      expectClose(names5.map((key) => results[key].data[0] as number), names5.map((key) => losses[key]));
+      expect(losses.mse).toBeGreaterThan(0);
+
+      // Codes, usage and similarity: statistics of the passes.
+      const clean = results.codes.data as Int32Array;
+      const usage = new CodebookUsage(config.codebookSize, floats(golden(`${set}/tokenizer/model.safetensors`)['quantize.codebook_used']));
+      let used = usage.add(clean);
+      let corrected = clean;
+      if (noiseIndex !== null) {
+        const fresh = results.fresh.data as Int32Array;
+        const later = Int32Array.from(fresh.filter((_, i) => i % tokens >= end));
+        used = (used * tokens + usage.add(later) * (tokens - end)) / (2 * tokens - end);
+        corrected = fresh.map((code, i) => (i % tokens < end ? (results.prefix.data[i] as number) : code));
+        const index = values[`train.${name}.index`];
+        if (index) {
+          const column = (k: number) => Array.from(index.data).filter((_, i) => i % 3 === k);
+          expect(Array.from(clean)).toEqual(column(0));
+          expect(Array.from(corrected)).toEqual(column(1));
+          expect(Array.from(fresh, (code, i) => (i % tokens < end ? clean[i] : code))).toEqual(column(2));
+        }
+      }
+      expect(used).toBeCloseTo(reference.codebook_usage, 6);
+      const all = noiseIndex === null ? [clean] : [clean, corrected];
+      const similarity = trace((g) => ({
+        y: groupSimilarity(codebookEntries(tokenizerWeights(g, config), g.input('codes', 'i32', [batch * all.length, tokens])), groupSize),
+      }));
+      const codes = constantFeed(all.flatMap((row) => Array.from(row)), [batch * all.length, tokens]);
+      const { y } = await run(similarity, { codes });
+      expectClose([y.data[0] as number], [losses.cosine_similarity]);
+
+      // Every gradient: its summary, and the whole array where there is one.
+      expect(Object.keys(reference.grads).sort()).toEqual([...names].sort());
+      for (const [key, summary] of Object.entries<GradientSummary | null>(reference.grads)) {
+        const found = results[`grad.${key}`]?.data as Float32Array | undefined;
+        if (summary === null) expect(found, key).toBeUndefined();
+        else expectGradient(key, found as Float32Array, summary);
+      }
+      for (const key of Object.keys(values).filter((one) => one.startsWith(`train.${name}.grad.`))) {
+        const [, parameter, from, to] = /\.grad\.(.*?)(?:\.rows(\d+)to(\d+))?$/.exec(key) as unknown as string[];
+        const found = results[`grad.${parameter}`];
+        const width = found.data.length / found.dims[0];
+        const part = from === undefined ? found.data : (found.data as Float32Array).subarray(Number(from) * width, Number(to) * width);
+        expectClose(part as Float32Array, floats(values[key]));
+      }
+    });
+
+    /** An image shrunk to what t tokens are worth, then resized to the size they are decoded at. */
+    function degrade(images: Float32Array, dims: readonly number[], t: number): Float32Array {
+      if (t === tokens) return images;
+      const [small, out] = [map.tokenToRes(t), map.tokenToDecOutRes(t)];
+      const shape = dims as [number, number, number, number];
+      const shrunk = resizeImages(images, shape, { height: small, width: small }, 'degradation');
+      return resizeImages(shrunk, [dims[0], 3, small, small], { height: out, width: out }, 'degradation');
+    }
+
+    test('AR step', async () => {
+      const ar = golden(`${set}/golden_ar.safetensors`);
+      const model = goldenTokenModel(set);
+      const rows = ar['train.z_input'].shape[0];
+      const known = tokens - groupSize;
+      const specials = groupSize - 1;
+      const kinds = Array.from({ length: tokens }, (_, place) => {
+        if (place === 0) return PlaceKind.class;
+        return place > causalTokens && place <= causalTokens + specials ? PlaceKind.special : PlaceKind.token;
+      });
+      const ids = Array.from({ length: rows * tokens }, (_, i) => {
+        const [row, place] = [Math.floor(i / tokens), i % tokens];
+        if (kinds[place] === PlaceKind.class) return ar['train.labels'].data[row];
+        if (kinds[place] === PlaceKind.special) return place - causalTokens - 1;
+        return ar['train.z_input'].data[row * known + (place <= causalTokens ? place - 1 : place - 1 - specials)];
+      });
+      const names = tokenModelParameters(model.config).map((spec) => spec.name);
+      const graph = trace((g) => {
+        const p = tokenModelWeights(g, model.config);
+        const logits = forward(p, model.config, {
+          ids: g.input('ids', 'i32', [rows, tokens]),
+          kinds: g.input('kinds', 'i32', [tokens]),
+          positions: g.input('positions', 'i32', [tokens]),
+          visible: g.input('visible', 'bool', [tokens, tokens]),
+        });
+        const loss = crossEntropy(logits, g.input('targets', 'i32', [rows, tokens]));
+        const found = gradients(loss, names.map(p));
+        return { logits, loss, ...Object.fromEntries(names.map((name, i) => [`grad.${name}`, found[i] as Value])) };
+      });
+      const results = await run(
+        graph,
+        {
+          ids: constantFeed(ids, [rows, tokens]),
+          kinds: constantFeed(kinds, [tokens]),
+          positions: constantFeed([...Array(tokens).keys()], [tokens]),
+          visible: new Tensor('bool', placeMask(tokens, model.config), [tokens, tokens]),
+          targets: constantFeed(Array.from(ar['train.z_target'].data), [rows, tokens]),
+        },
+        model.weights,
+      );
+      expectClose(results.loss.data as Float32Array, floats(ar['train.loss']));
+      expectClose((results.logits.data as Float32Array).subarray(0, tokens * model.config.vocabularySize), floats(ar['train.logits_row0']));
+      for (const [key, summary] of Object.entries<GradientSummary>(json.ar.train.grads)) {
+        expectGradient(key, results[`grad.${key}`].data as Float32Array, summary);
+      }
+      for (const key of Object.keys(ar).filter((name) => name.startsWith('train.grad.'))) {
+        expectClose(results[`grad.${key.slice('train.grad.'.length)}`].data as Float32Array, floats(ar[key]));
+      }
+    });
+  });
+});
