@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import {
   createTokenModel,
   feedForwardWidth,
@@ -11,7 +12,7 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import { type OfficialCheckpoint, readOfficialFolder } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { type Backend, createReferenceBackend, resizeMatrix, Tensor } from '@detailflow/core';
-import { sampleTokens } from '@detailflow/sampler';
+import { guidanceScale, guide, sampleTokens } from '@detailflow/sampler';
 import {
   attentionMask,
   createResolutionMap,
@@ -48,7 +49,7 @@ describe.each(configurations)('odd configuration %s', (name) => {
     let tokenizer: Tokenizer;
     let model: GroupTokenModel;
     beforeAll(async () => {
-      const folder = new URL(`./fixtures/odd/${name}/`, import.meta.url).pathname;
+      const folder = fileURLToPath(new URL(`./fixtures/odd/${name}/`, import.meta.url));
       folders = await Promise.all(
         (['tokenizer', 'ar'] as const).map(async (kind) =>
           readOfficialFolder(await openFolder(`${folder}${kind}`), kind),
@@ -256,6 +257,34 @@ describe.each(configurations)('odd configuration %s', (name) => {
         last = integers(await step.tokens());
       }
       expect(last).toEqual(integers(values[`gen.${key}.tokens`]));
+    });
+
+    test('logits under gradual guidance, along the greedy tokens', async () => {
+      const tokens = integers(values['gen.greedy_gradual.tokens']);
+      const labels = integers(values['gen.labels']);
+      const { cfg, gradual: gradualCfg } = expected.recipes.greedy_gradual;
+      const { vocabularySize } = model;
+      const session = await model.begin([...labels, ...labels.map(() => model.unconditionalLabel)]);
+      const guided = new Float32Array(tokens.length * vocabularySize);
+      let chosen: Int32Array | undefined;
+      for (let position = 0; position < model.tokens; ) {
+        const logits = (await session.predict(chosen)).data as Float32Array;
+        const count = session.nextCount;
+        const size = count * vocabularySize;
+        const scale = guidanceScale(position, model, { cfg, gradualCfg });
+        const blocks = labels.map((_, row) => {
+          const free = labels.length + row;
+          const at = (row * model.tokens + position) * vocabularySize;
+          const conditional = logits.subarray(row * size, (row + 1) * size);
+          const unconditional = logits.subarray(free * size, (free + 1) * size);
+          guide(conditional, unconditional, scale, guided.subarray(at, at + size));
+          return tokens.slice(row * model.tokens + position, row * model.tokens + position + count);
+        });
+        chosen = Int32Array.from([...blocks, ...blocks].flat());
+        position += count;
+      }
+      await session.dispose();
+      expectClose(guided, floats(values['gen.greedy_gradual.logits']));
     });
   });
 });

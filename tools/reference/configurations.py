@@ -25,7 +25,7 @@ CONFIGURATIONS = {
     # First part of two groups, odd widths, 5 x 5 patches, fewer codes than the 50 candidates of a wrong token.
     "two-causal-groups": dict(
         image=40, patches=(8, 8), tokens=24, group=4, causal=8, enc=(36, 3, 2, 52), dec=(20, 2, 1, 36),
-        codebook=(40, 5), power=1.0, noise=(5, 16), ar=(48, 4, 2, 1), classes=3, rope_base=500,
+        codebook=(40, 5), power=1.0, noise=(5, 16), ar=(32, 4, 2, 2), classes=3, rope_base=500,
         multiple_of=20, ffn_multiplier=1.3, dtype="float16", smaller_image=24,
     ),
     # Every token one by one; encoder patch smaller than the decoder's; one kv head for three.
@@ -39,9 +39,9 @@ CONFIGURATIONS = {
         power=0.7, correction=False, ar=(36, 3, 1, 2), rope_base=100, prefix="_orig_mod.", dtype="float16",
         smaller_image=16,
     ),
-    # Causal decoder, encoder without a mask, a checkpoint of the alignment loss in bfloat16.
+    # Causal decoder with a first part of two groups, encoder without a mask, a checkpoint of the alignment loss in bfloat16.
     "causal-decoder": dict(
-        image=24, patches=(8, 4), tokens=16, group=2, enc=(24, 3, 2, 36), dec=(30, 3, 2, 50), codebook=(64, 8),
+        image=24, patches=(8, 4), tokens=16, group=2, causal=4, enc=(24, 3, 2, 36), dec=(30, 3, 2, 50), codebook=(64, 8),
         causal_encoder=False, causal_decoder=True, noise=(1, 10), ar=(32, 2, None, 2), ffn_multiplier=1.3,
         dtype="bfloat16", extras=True,
     ),
@@ -53,7 +53,7 @@ CONFIGURATIONS = {
     # Towers of different width, heads and depth, patches of 12 and 9, an odd number of groups; weights share a storage.
     "uneven-towers": dict(
         image=36, patches=(12, 9), tokens=15, group=3, causal=6, enc=(30, 5, 3, 32), dec=(28, 2, 1, 56),
-        codebook=(50, 7), power=1.0, noise=(4, 12), ar=(24, 6, 3, 1), rope_base=500, multiple_of=20,
+        codebook=(50, 7), power=1.0, noise=(4, 12), ar=(24, 6, 3, 2), rope_base=500, multiple_of=20,
         ffn_multiplier=1.3, dtype="float16", layout="shared",
     ),
     # Groups of one after a causal part of three, both towers causal, odd head dimensions.

@@ -408,6 +408,8 @@ def ar_values(model, c, seed):
             else:
                 return None
         values[f"gen.{name}.tokens"] = np.concatenate([row[0] for row in rows])
+        if name == "greedy_gradual":
+            values[f"gen.{name}.logits"] = np.concatenate([row[1] for row in rows])
         if not recipe["greedy"]:
             values[f"gen.{name}.noise"] = np.concatenate([row[2] for row in rows])
     greedy = values["gen.greedy.tokens"]

@@ -8,6 +8,7 @@ import {
   type TokenModel,
   type TokenSession,
   validateWeights,
+  type WeightDType,
   type Weights,
 } from '@detailflow/core';
 import type { TokenModelConfig } from './config';
@@ -19,6 +20,8 @@ export interface TokenModelOptions {
   readonly config: TokenModelConfig;
   readonly weights: Weights;
   readonly backend: Backend;
+  /** How the matrices are held while the model runs: 'fp32' (default), or rounded to 'q8' or 'q4'. */
+  readonly dtype?: WeightDType;
   /** Where the weights come from, for messages. */
   readonly file?: string;
 }
@@ -33,15 +36,17 @@ export class GroupTokenModel implements TokenModel {
   readonly config: TokenModelConfig;
   readonly #backend: Backend;
   readonly #weights: Weights;
+  readonly #dtype?: WeightDType;
   #executable: Promise<Executable> | undefined;
   #disposed = false;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, file }: TokenModelOptions) {
+  constructor({ config, weights, backend, dtype, file }: TokenModelOptions) {
     validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
     this.config = config;
     this.#backend = backend;
     this.#weights = weights;
+    this.#dtype = dtype;
   }
 
   get tokens(): number {
@@ -78,7 +83,7 @@ export class GroupTokenModel implements TokenModel {
         `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`,
       );
     }
-    this.#executable ??= this.#backend.compile(stepGraph(this.config), this.#weights);
+    this.#executable ??= this.#backend.compile(stepGraph(this.config), this.#weights, { dtype: this.#dtype });
     const executable = await this.#executable;
     const state = await executable.createState({ batch: labels.length });
     return new CachedSession(this.config, executable, state, Int32Array.from(labels));

@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os';
 import {
   type Backend,
+  type Bindings,
   bindFeeds,
+  type CompileOptions,
   DetailFlowError,
   type Executable,
   evaluateShape,
@@ -92,12 +94,12 @@ class NodeBackend implements Backend {
     this.#worker = worker;
   }
 
-  async compile(graph: Graph, weights: Weights): Promise<Executable> {
+  async compile(graph: Graph, weights: Weights, { dtype = 'fp32' }: CompileOptions = {}): Promise<Executable> {
+    this.#worker.requireOpen();
     requireWeights(graph, weights);
-    const placed = await placeWeights(graph, weights);
-    const model = toOnnx(graph, { dialect: 'onnxruntime', rowUpdates: true, placeWeight: placed.place });
+    const { place: placeWeight, quantised, folder, memory } = await placeWeights(graph, weights, dtype);
+    const model = toOnnx(graph, { dialect: 'onnxruntime', rowUpdates: true, placeWeight, quantised });
     const session = this.#nextId++;
-    const { folder, memory } = placed;
     await this.#worker.send(
       { kind: 'load', session, model: model.bytes, folder, memory, states: model.states },
       memory ? [memory.data.buffer] : [],
@@ -136,61 +138,97 @@ class NodeExecutable implements Executable {
   ): Promise<Record<string, Tensor>> {
     signal?.throwIfAborted();
     if (this.#disposed) throw new DetailFlowError('closed', 'the executable is disposed');
-    if (this.#graph.states.size > 0 && !(state instanceof NodeState && state.session === this.#session)) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        'the graph keeps state: pass one made by createState() of this executable',
-      );
-    }
-    bindFeeds(this.#graph, feeds);
+    const bindings = bindFeeds(this.#graph, feeds);
+    const kept = this.#graph.states.size > 0 ? this.#requireState(state, bindings) : undefined;
     const results = await this.#worker.send({
       kind: 'run',
       session: this.#session,
       feeds: Object.fromEntries(
         Object.entries(feeds).map(([name, { type, data, dims }]) => [
           name,
-          { type, data, dims } as WireTensor,
+          { type, data: wholeBuffer(data as Float32Array), dims } as WireTensor,
         ]),
       ),
       outputs: [...this.#graph.outputs.keys()],
-      state: (state as NodeState | undefined)?.id,
+      state: kept?.id,
     });
     return Object.fromEntries(Object.entries(results).map(([name, wire]) => [name, toTensor(wire)]));
   }
 
   async createState(dims: Readonly<Record<string, number>>): Promise<State> {
+    if (this.#disposed) throw new DetailFlowError('closed', 'the executable is disposed');
     const id = this.#newId();
-    const buffers = this.#model.states.map(({ name, shape }) => [name, evaluateShape(shape, dims)]);
-    await this.#worker.send({ kind: 'create-state', state: id, buffers: Object.fromEntries(buffers) });
-    return new NodeState(id, this.#session, this.#worker);
+    const shapes = new Map(this.#model.states.map(({ name, shape }) => [name, evaluateShape(shape, dims)]));
+    await this.#worker.send({ kind: 'create-state', state: id, buffers: Object.fromEntries(shapes) });
+    return new NodeState(id, this.#session, shapes, this.#worker);
   }
 
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#worker.send({ kind: 'release', session: this.#session });
+    await this.#worker.free({ kind: 'release', session: this.#session });
+  }
+
+  #requireState(state: State | undefined, bindings: Bindings): NodeState {
+    if (!(state instanceof NodeState && state.session === this.#session)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        'the graph keeps state: pass one made by createState() of this executable',
+      );
+    }
+    state.requireOpen();
+    for (const { name, shape } of this.#model.states) {
+      const [made, needed] = [state.shapes.get(name), evaluateShape(shape, bindings)];
+      if (made?.join() !== needed.join()) {
+        throw new DetailFlowError('shape', `the state is [${made}], this run needs [${needed}]`, {
+          entry: name,
+        });
+      }
+    }
+    return state;
   }
 }
 
 class NodeState implements State {
   readonly id: number;
   readonly session: number;
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
   readonly #worker: WorkerClient;
+  #disposed = false;
 
-  constructor(id: number, session: number, worker: WorkerClient) {
+  constructor(
+    id: number,
+    session: number,
+    shapes: ReadonlyMap<string, readonly number[]>,
+    worker: WorkerClient,
+  ) {
     this.id = id;
     this.session = session;
+    this.shapes = shapes;
     this.#worker = worker;
   }
 
+  requireOpen(): void {
+    if (this.#disposed) throw new DetailFlowError('closed', 'the state is disposed');
+  }
+
   async read(name: string): Promise<Tensor> {
+    this.requireOpen();
+    if (!this.shapes.has(name)) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
     const { value } = await this.#worker.send({ kind: 'read-state', state: this.id, name });
     return toTensor(value);
   }
 
   async dispose(): Promise<void> {
-    await this.#worker.send({ kind: 'drop-state', state: this.id });
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#worker.free({ kind: 'drop-state', state: this.id });
   }
+}
+
+/** A view of its own memory only: sending a part of a buffer to another thread copies the whole buffer. */
+function wholeBuffer<T extends Float32Array | Int32Array | Uint8Array>(data: T): T {
+  return data.byteLength < data.buffer.byteLength ? (data.slice() as T) : data;
 }
 
 function toTensor({ type, data, dims }: WireTensor): Tensor {

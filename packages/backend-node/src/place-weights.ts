@@ -1,66 +1,88 @@
 import path from 'node:path';
-import { type Graph, readFloat32, type Weight, type Weights } from '@detailflow/core';
-import type { WeightPlacement } from '@detailflow/onnx';
+import { type Graph, readFloat32, type Weight, type WeightDType, type Weights } from '@detailflow/core';
+import {
+  type FilePlacement,
+  type PlacedMatrix,
+  quantisableWeights,
+  quantise,
+  type WeightPlacement,
+} from '@detailflow/onnx';
 
 /** Where the weights of one session are. */
 export interface PlacedWeights {
   readonly place: (name: string) => WeightPlacement;
+  /** Matrices rounded to few bits. */
+  readonly quantised: ReadonlyMap<string, PlacedMatrix>;
   /** Folder of the file that ONNX Runtime maps into memory. */
   readonly folder?: string;
-  /** Weights that had to be read: widened ones, and those from other places. */
+  /** Weights that had to be read: rounded and widened ones, and those from other places. */
   readonly memory?: { readonly name: string; readonly data: Uint8Array<ArrayBuffer> };
 }
 
 const MEMORY = 'detailflow-memory';
 
 /**
- * Leaves float32 weights in the file they lie in, for ONNX Runtime to map, and reads the others into one block.
- * A session can map files of one folder only, so the folder that holds most bytes is chosen.
+ * Leaves the weights in the files they lie in, for ONNX Runtime to map, where all are float32 in files of one folder.
+ * A session takes its weights either from files or from memory, so otherwise all are read into one block; with a
+ * dtype of few bits, the matrices are rounded on the way, one after the other.
  */
-export async function placeWeights(graph: Graph, weights: Weights): Promise<PlacedWeights> {
+export async function placeWeights(graph: Graph, weights: Weights, dtype: WeightDType): Promise<PlacedWeights> {
   const needed = [...graph.weights.keys()].map((name) => weights.get(name) as Weight);
-  const folder = largestFolder(needed);
+  const rounded = dtype === 'fp32' ? new Set<string>() : quantisableWeights(graph);
+  const folder = rounded.size === 0 ? commonFolder(needed) : undefined;
   const placements = new Map<string, WeightPlacement>();
-  const toRead: Weight[] = [];
-  let size = 0;
+  const quantised = new Map<string, PlacedMatrix>();
+  const block = new Block();
   for (const weight of needed) {
-    const length = 4 * weight.shape.reduce((a, b) => a * b, 1);
-    if (folder !== undefined && isMappable(weight) && path.dirname(weight.location.path) === folder) {
-      placements.set(weight.name, {
-        file: path.basename(weight.location.path),
-        offset: weight.location.offset,
-        length,
-      });
+    const { name, shape, location } = weight;
+    if (folder !== undefined && location) {
+      placements.set(name, { file: path.basename(location.path), offset: location.offset, length: location.length });
+    } else if (dtype !== 'fp32' && rounded.has(name)) {
+      const [out, columns] = shape;
+      const { values, scales } = quantise(dtype, await readFloat32(weight), out, columns);
+      quantised.set(name, { kind: dtype, out, in: columns, values: block.add(values), scales: block.add(scales) });
     } else {
-      placements.set(weight.name, { file: MEMORY, offset: size, length });
-      toRead.push(weight);
-      size += length;
+      placements.set(name, block.add(await readFloat32(weight)));
     }
   }
   const place = (name: string) => placements.get(name) as WeightPlacement;
-  if (toRead.length === 0) return { place, folder };
-  const data = new Uint8Array(size);
-  let at = 0;
-  for (const weight of toRead) {
-    const values = await readFloat32(weight);
-    data.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
-    at += values.byteLength;
-  }
-  return { place, folder, memory: { name: MEMORY, data } };
+  return { place, quantised, folder, memory: block.finish() };
 }
 
-type Mappable = Weight & { readonly location: NonNullable<Weight['location']> };
+/** Collects arrays that will be one block of memory. */
+class Block {
+  readonly #parts: Uint8Array[] = [];
+  #size = 0;
 
-function isMappable(weight: Weight): weight is Mappable {
-  return weight.dtype === 'f32' && weight.location !== undefined && weight.location.offset % 4 === 0;
+  add({ buffer, byteOffset, byteLength }: ArrayBufferView): FilePlacement {
+    const placement = { file: MEMORY, offset: this.#size, length: byteLength };
+    this.#parts.push(new Uint8Array(buffer, byteOffset, byteLength));
+    this.#size += Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT;
+    return placement;
+  }
+
+  finish(): PlacedWeights['memory'] {
+    if (this.#parts.length === 0) return undefined;
+    const data = new Uint8Array(this.#size);
+    let at = 0;
+    for (let part = this.#parts.shift(); part; part = this.#parts.shift()) {
+      data.set(part, at);
+      at += Math.ceil(part.byteLength / ALIGNMENT) * ALIGNMENT;
+    }
+    return { name: MEMORY, data };
+  }
 }
 
-function largestFolder(weights: readonly Weight[]): string | undefined {
-  const bytes = new Map<string, number>();
-  for (const weight of weights.filter(isMappable)) {
-    const folder = path.dirname(weight.location.path);
-    bytes.set(folder, (bytes.get(folder) ?? 0) + weight.location.length);
-  }
-  const [best] = [...bytes].sort((a, b) => b[1] - a[1]);
-  return best?.[0];
+const ALIGNMENT = 64;
+
+/** The folder in which all weights can be mapped. */
+function commonFolder(weights: readonly Weight[]): string | undefined {
+  const folders = new Set(weights.map(mappableFolder));
+  const [folder] = folders;
+  return folders.size === 1 ? folder : undefined;
+}
+
+function mappableFolder({ dtype, location }: Weight): string | undefined {
+  const fits = dtype === 'f32' && location !== undefined && location.offset % 4 === 0;
+  return fits ? path.dirname(location.path) : undefined;
 }

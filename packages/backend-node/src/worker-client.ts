@@ -20,20 +20,47 @@ export class WorkerClient {
   #failure: DetailFlowError | undefined;
 
   constructor(settings: WorkerSettings) {
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: settings });
-    this.#worker.unref();
+    // `node --input-type=module --eval ...` hands its options on, and no worker can be started with those.
+    const evaluated = process.execArgv.some((option) => option.startsWith('--input-type'));
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: settings,
+      ...(evaluated && { execArgv: [] }),
+    });
     this.#worker.on('message', (reply: Reply) => this.#settle(reply));
     this.#worker.on('error', (cause) => this.#fail('the worker thread of ONNX Runtime failed', cause));
     this.#worker.on('exit', () => this.#fail('the backend is closed'));
+    this.#worker.unref(); // after the listeners: one for messages keeps the process alive again
+  }
+
+  /** @throws DetailFlowError `closed`, or `runtime` when the worker has failed */
+  requireOpen(): void {
+    if (this.#failure) throw this.#failure;
   }
 
   async send(request: Request, transfer: readonly ArrayBuffer[] = []): Promise<Tensors> {
-    if (this.#failure) throw this.#failure;
+    this.requireOpen();
     const id = this.#next++;
     return new Promise((resolve, reject) => {
+      try {
+        this.#worker.postMessage({ id, request }, transfer as ArrayBuffer[]);
+      } catch (cause) {
+        reject(
+          new DetailFlowError('invalid-argument', `a tensor cannot be sent: ${(cause as Error).message}`, {
+            cause,
+          }),
+        );
+        return;
+      }
       this.#pending.set(id, { resolve, reject });
       this.#worker.ref();
-      this.#worker.postMessage({ id, request }, transfer as ArrayBuffer[]);
+    });
+  }
+
+  /** Sends a request that frees something; there is nothing left to free once the worker is gone. */
+  async free(request: Request): Promise<void> {
+    if (this.#failure) return;
+    await this.send(request).catch((error) => {
+      if (!this.#failure) throw error;
     });
   }
 
@@ -45,7 +72,7 @@ export class WorkerClient {
   #settle(reply: Reply): void {
     const pending = this.#pending.get(reply.id);
     this.#pending.delete(reply.id);
-    if (this.#pending.size === 0) this.#worker.unref();
+    if (this.#pending.size === 0 && !this.#failure) this.#worker.unref(); // while closing, close() waits for it
     if ('error' in reply) pending?.reject(new DetailFlowError('runtime', `ONNX Runtime: ${reply.error}`));
     else pending?.resolve(reply.tensors);
   }

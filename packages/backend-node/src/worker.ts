@@ -15,7 +15,14 @@ const settings = workerData as WorkerSettings;
 const sessions = new Map<number, Session>();
 const states = new Map<number, Buffers>();
 
-parentPort?.on('message', async ({ id, request }: { id: number; request: Request }) => {
+/** Requests are answered one after the other, so that a run sees the state that the run before it left. */
+let last: Promise<void> = Promise.resolve();
+
+parentPort?.on('message', (message: { id: number; request: Request }) => {
+  last = last.then(() => handle(message));
+});
+
+async function handle({ id, request }: { id: number; request: Request }): Promise<void> {
   try {
     const tensors = await answer(request);
     const buffers = Object.values(tensors).map((tensor) => tensor.data.buffer as ArrayBuffer);
@@ -23,7 +30,7 @@ parentPort?.on('message', async ({ id, request }: { id: number; request: Request
   } catch (error) {
     post({ id, error: error instanceof Error ? error.message : String(error) });
   }
-});
+}
 
 function post(reply: Reply, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(reply, transfer);

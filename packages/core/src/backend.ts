@@ -32,12 +32,20 @@ export interface Executable {
   dispose(): Promise<void>;
 }
 
+/** How the matrices of a model are held while it runs: as float32, or rounded to 8 or 4 bits. */
+export type WeightDType = 'fp32' | 'q8' | 'q4';
+
+export interface CompileOptions {
+  /** Default 'fp32'. A backend that cannot hold weights in few bits throws `unsupported`. */
+  readonly dtype?: WeightDType;
+}
+
 /** A device that runs graphs. Chosen by value: `backend: await createNodeBackend()`. */
 export interface Backend {
   /** For messages: 'reference', 'cpu', 'cuda', 'webgpu'. */
   readonly name: string;
   /** @throws DetailFlowError `weights` when the graph needs a weight that is missing or misshapen */
-  compile(graph: Graph, weights: Weights): Promise<Executable>;
+  compile(graph: Graph, weights: Weights, options?: CompileOptions): Promise<Executable>;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;

@@ -1,5 +1,13 @@
 export { Tensor } from 'onnxruntime-common';
-export type { Backend, Executable, RunOptions, State, Tensors } from './backend';
+export type {
+  Backend,
+  CompileOptions,
+  Executable,
+  RunOptions,
+  State,
+  Tensors,
+  WeightDType,
+} from './backend';
 export { type ByteSource, bytesSource, checkRange } from './byte-source';
 export {
   addDims,

@@ -17,7 +17,10 @@ export function createReferenceBackend(): Backend {
   let closed = false;
   const backend: Backend = {
     name: 'reference',
-    async compile(graph, weights) {
+    async compile(graph, weights, { dtype = 'fp32' } = {}) {
+      if (dtype !== 'fp32') {
+        throw new DetailFlowError('unsupported', `the reference backend computes in float64 only, not in ${dtype}`);
+      }
       if (closed) throw new DetailFlowError('closed', 'the reference backend is closed');
       requireWeights(graph, weights);
       return compileReference(expandComposites(graph), weights, () => closed);

@@ -1,7 +1,7 @@
 import { createTokenModel, type GroupTokenModel } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { BundleCard } from '@detailflow/checkpoint';
-import { type Backend, type CallOptions, DetailFlowError, type Tensor } from '@detailflow/core';
+import { type Backend, type CallOptions, DetailFlowError, type Tensor, type WeightDType } from '@detailflow/core';
 import { type GenerateOptions, type GenerationStep, generate } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
@@ -10,6 +10,8 @@ import { psnr } from './psnr';
 export interface LoadOptions extends CallOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;
+  /** How the matrices of the AR model are held: 'fp32' (default), or rounded to 'q8' or 'q4', which is faster. */
+  readonly dtype?: WeightDType;
 }
 
 /** A reconstruction from the first `tokens` tokens. */
@@ -32,7 +34,7 @@ export async function load(source: ModelSource, options: LoadOptions = {}): Prom
   try {
     options.signal?.throwIfAborted();
     const backend = options.backend ?? (await createNodeBackend());
-    return new Model(opened, backend, options.backend === undefined);
+    return new Model(opened, backend, { ownsBackend: options.backend === undefined, dtype: options.dtype });
   } catch (error) {
     await opened.close();
     throw error;
@@ -51,13 +53,13 @@ export class Model {
   readonly #ownsBackend: boolean;
 
   /** @internal Use {@link load}. */
-  constructor(opened: OpenedModel, backend: Backend, ownsBackend: boolean) {
+  constructor(opened: OpenedModel, backend: Backend, options: { ownsBackend: boolean; dtype?: WeightDType }) {
     this.#opened = opened;
-    this.#ownsBackend = ownsBackend;
+    this.#ownsBackend = options.ownsBackend;
     this.backend = backend;
     this.card = opened.card;
     this.tokenizer = createTokenizer({ ...opened.tokenizer, backend });
-    if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend });
+    if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend, dtype: options.dtype });
   }
 
   /** Draws pictures; see `generate` of `@detailflow/sampler` for the options. */
@@ -109,8 +111,12 @@ export class Model {
       await this.backend.close();
       return;
     }
-    await this.tokenizer.dispose();
-    await this.tokenModel?.dispose();
+    for (const part of [this.tokenizer, this.tokenModel]) {
+      await part?.dispose().catch((error) => {
+        // A backend that was closed first has freed everything.
+        if (!(DetailFlowError.isInstance(error) && error.code === 'closed')) throw error;
+      });
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -18,13 +18,24 @@ export interface SymbolSource {
 /** Collects ONNX nodes and constants while a graph is lowered. */
 export class Emitter {
   readonly nodes: NodeProto[] = [];
-  readonly initializers: TensorProto[] = [];
+  readonly initializers: TensorProto[];
   readonly #symbols: ReadonlyMap<string, SymbolSource>;
+  readonly #prefix: string;
   readonly #known = new Map<string, string>();
   #count = 0;
 
-  constructor(symbols: ReadonlyMap<string, SymbolSource>) {
-    this.#symbols = symbols;
+  /**
+   * @param options.prefix keeps names apart where one model holds several graphs
+   * @param options.initializersOf the emitter of the outer graph, which then takes the constants and weights
+   */
+  constructor(options: {
+    readonly symbols: ReadonlyMap<string, SymbolSource>;
+    readonly prefix?: string;
+    readonly initializersOf?: Emitter;
+  }) {
+    this.#symbols = options.symbols;
+    this.#prefix = options.prefix ?? '';
+    this.initializers = options.initializersOf?.initializers ?? [];
   }
 
   /** Adds a node with one result and returns the result's name. */
@@ -44,13 +55,22 @@ export class Emitter {
     attributes: readonly AttributeProto[] = [],
     domain = '',
   ): string[] {
-    const output = Array.from({ length: outputs }, () => `%${this.#count++}`);
+    const output = Array.from({ length: outputs }, () => this.#name());
     this.nodes.push({ opType, input, output, domain, attribute: attributes });
     return output;
   }
 
+  /** Gives a result another name. */
+  copy(from: string, to: string): void {
+    this.nodes.push({ opType: 'Identity', input: [from], output: [to] });
+  }
+
+  addInitializer(tensor: TensorProto): void {
+    if (!this.initializers.some(({ name }) => name === tensor.name)) this.initializers.push(tensor);
+  }
+
   constant(data: TypedData, dims: readonly number[], dtype: DType): string {
-    const name = `%${this.#count++}`;
+    const name = this.#name();
     const typed =
       dtype === 'f32'
         ? Float32Array.from(data)
@@ -65,7 +85,7 @@ export class Emitter {
   /** A one-dimensional int64 constant; equal ones are shared. */
   int64(values: readonly number[]): string {
     return this.#once(`int64 ${values.join()}`, () => {
-      const name = `%${this.#count++}`;
+      const name = this.#name();
       const data = BigInt64Array.from(values, BigInt);
       this.initializers.push({
         name,
@@ -75,6 +95,14 @@ export class Emitter {
       });
       return name;
     });
+  }
+
+  /** An int64 without axes. */
+  scalar(value: number): string {
+    const name = this.#name();
+    const data = BigInt64Array.of(BigInt(value));
+    this.initializers.push({ name, dims: [], dataType: ELEMENT.int64, rawData: new Uint8Array(data.buffer) });
+    return name;
   }
 
   /** An extent as an int64 tensor [1], computed at run time where it is symbolic. */
@@ -100,6 +128,10 @@ export class Emitter {
         [attribute.int('axis', 0)],
       ),
     );
+  }
+
+  #name(): string {
+    return `${this.#prefix}%${this.#count++}`;
   }
 
   #symbol(name: string): string {

@@ -1,2 +1,11 @@
+export type {
+  BytesPlacement,
+  FilePlacement,
+  LoweringOptions,
+  PlacedMatrix,
+  WeightPlacement,
+} from './lower-graph';
+export { type Quantisation, type QuantisedMatrix, quantisableWeights, quantise } from './quantise';
 export type { Dialect } from './rules';
-export { type OnnxModel, type OnnxOptions, type OnnxState, toOnnx, type WeightPlacement } from './to-onnx';
+export { type OnnxModel, type OnnxOptions, type OnnxState, toOnnx } from './to-onnx';
+export { type OnnxLoopOptions, toOnnxLoop } from './to-onnx-loop';

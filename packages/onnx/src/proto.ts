@@ -1,7 +1,7 @@
 import protobuf from 'protobufjs/light.js';
 
 /** Element types of ONNX tensors. */
-export const ELEMENT = { float: 1, int32: 6, int64: 7, bool: 9 } as const;
+export const ELEMENT = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9 } as const;
 
 export interface AttributeProto {
   name: string;
@@ -10,6 +10,7 @@ export interface AttributeProto {
   i?: number;
   s?: Uint8Array;
   ints?: readonly number[];
+  g?: GraphProto;
 }
 
 export interface NodeProto {
@@ -39,18 +40,26 @@ export interface ValueInfoProto {
   };
 }
 
+export interface GraphProto {
+  name: string;
+  node: readonly NodeProto[];
+  initializer: readonly TensorProto[];
+  input: readonly ValueInfoProto[];
+  output: readonly ValueInfoProto[];
+}
+
 export interface ModelProto {
   irVersion: number;
   producerName: string;
   opsetImport: readonly { domain: string; version: number }[];
-  graph: {
-    name: string;
-    node: readonly NodeProto[];
-    initializer: readonly TensorProto[];
-    input: readonly ValueInfoProto[];
-    output: readonly ValueInfoProto[];
-  };
+  graph: GraphProto;
 }
+
+/** Versions of the operator sets that models are written in. */
+export const opsets = (withMicrosoft: boolean): ModelProto['opsetImport'] => [
+  { domain: '', version: 21 },
+  ...(withMicrosoft ? [{ domain: 'com.microsoft', version: 1 }] : []),
+];
 
 const field = (id: number, type: string, rule?: 'repeated') => (rule ? { id, type, rule } : { id, type });
 
@@ -90,6 +99,7 @@ const root = protobuf.Root.fromJSON({
         f: field(2, 'float'),
         i: field(3, 'int64'),
         s: field(4, 'bytes'),
+        g: field(6, 'GraphProto'),
         ints: field(8, 'int64', 'repeated'),
         type: field(20, 'int32'),
       },
@@ -124,5 +134,6 @@ export const attribute = {
   int: (name: string, i: number): AttributeProto => ({ name, type: 2, i }),
   float: (name: string, f: number): AttributeProto => ({ name, type: 1, f }),
   string: (name: string, s: string): AttributeProto => ({ name, type: 3, s: new TextEncoder().encode(s) }),
+  graph: (name: string, g: GraphProto): AttributeProto => ({ name, type: 5, g }),
   ints: (name: string, ints: readonly number[]): AttributeProto => ({ name, type: 7, ints }),
 };

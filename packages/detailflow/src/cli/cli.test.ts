@@ -257,7 +257,7 @@ describe('Ctrl-C', () => {
     await mkdir(at('sheet'));
     const args = ['--class', '0-9', '--count', '400', '--grid', '--out', at('sheet/grid.png')];
     const tokens = ['--save-tokens', at('sheet/tokens.npy')];
-    const { code, stderr } = await cli(['generate', ...fashion, ...args, ...tokens], () => delay(1000));
+    const { code, stderr } = await cli(['generate', ...fashion, ...args, ...tokens], () => delay(2000));
     expect({ code, stderr }).toEqual({ code: 1, stderr: 'detailflow generate: stopped\n' });
     expect(await names(at('sheet'))).toEqual([]);
   });

@@ -41,13 +41,14 @@ export async function withModel<T>(
   const values = new Values(invocation);
   const source = modelSource(values, need);
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
+  const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
   const opened = await openModel(source, { signal });
   let model: Model | undefined;
   try {
     return await work(opened, async () => {
       signal.throwIfAborted();
-      model = new Model(opened, await createNodeBackend({ device, threads }), true);
+      model = new Model(opened, await createNodeBackend({ device, threads }), { ownsBackend: true, dtype });
       return model;
     });
   } finally {

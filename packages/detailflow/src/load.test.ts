@@ -1,0 +1,221 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { createNodeBackend } from '@detailflow/backend-node';
+import { fileTree } from '@detailflow/checkpoint';
+import { type Backend, bytesSource, DetailFlowError, Tensor } from '@detailflow/core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { load, type Model, type Reconstruction } from './load';
+import { psnr } from './psnr';
+
+const inRepository = (file: string) => fileURLToPath(new URL(`../../../${file}`, import.meta.url));
+const fashion = inRepository('models/fashion-ref');
+const golden = (set: string, part: string) => inRepository(`tests/fixtures/golden/${set}/${part}`);
+const onLinux = process.platform === 'linux';
+
+/** Checkpoint files below a folder that this process holds open. */
+function openCheckpoints(folder: string): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${fd}`);
+      return target.startsWith(folder) && target.endsWith('.pt') ? [target] : [];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
+}
+
+const greyImages = (batch: number, side: number) =>
+  new Tensor('float32', new Float32Array(batch * 3 * side * side), [batch, 3, side, side]);
+
+async function lastTokens(model: Model, labels: number[]): Promise<number[]> {
+  let tokens: number[] = [];
+  for await (const step of model.generate({ labels, greedy: true, cfg: 2 })) {
+    if (step.count === step.total) tokens = Array.from((await step.tokens()).data as Int32Array);
+  }
+  return tokens;
+}
+
+async function failure(promise: Promise<unknown>): Promise<DetailFlowError> {
+  const error = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  expect(DetailFlowError.isInstance(error), `rejected with ${error}`).toBe(true);
+  return error as DetailFlowError;
+}
+
+describe('a model with a backend of its own', () => {
+  let model: Model;
+  beforeAll(async () => {
+    model = await load(fashion);
+  });
+  afterAll(() => model.dispose());
+
+  test('says what it is', () => {
+    expect(model.backend.name).toBe('cpu');
+    expect(model.card).toBeUndefined();
+    expect(model.tokenizer).toMatchObject({ tokens: 32, imageSize: 32, codebookSize: 1024 });
+    expect(model.tokenModel).toMatchObject({ tokens: 32, groupSize: 4, causalTokens: 4, classes: 10 });
+  });
+
+  test('generates step by step; pictures are decoded when asked for', async () => {
+    const steps: [number, number][] = [];
+    for await (const step of model.generate({ labels: [8], seed: 1 })) {
+      steps.push([step.count, step.resolution]);
+      expect(step.total).toBe(32);
+      expect((await step.tokens()).dims).toEqual([1, step.count]);
+      if (step.count === 8) expect((await step.image()).width).toBe(12);
+      if (step.count === 32) expect((await step.pixels({ size: 64 })).dims).toEqual([1, 3, 64, 64]);
+    }
+    expect(steps.map(([count]) => count)).toEqual([1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32]);
+    expect(steps.map(([, resolution]) => resolution)).toEqual([4, 4, 4, 8, 12, 16, 20, 24, 28, 32, 32]);
+  });
+
+  test('encodes and decodes', async () => {
+    const codes = await model.encode(greyImages(3, 32), { tokens: 8 });
+    expect([codes.type, codes.dims]).toEqual(['int32', [3, 8]]);
+    expect((await model.decode(codes)).dims).toEqual([3, 3, 12, 12]);
+    expect((await model.decode(codes, { tokens: 1, size: 32 })).dims).toEqual([3, 3, 32, 32]);
+  });
+
+  test('reconstructs coarse to fine; the PSNR is that of the picture at full size', async () => {
+    // A picture the model can draw: one it has drawn.
+    const steps = [];
+    for await (const step of model.generate({ labels: [1, 8], seed: 3, cfg: 2 })) steps.push(step);
+    const drawn = await steps[steps.length - 1].pixels();
+    const originals = new Tensor(
+      'float32',
+      (drawn.data as Float32Array).map((x) => Math.min(1, Math.max(-1, x))),
+      drawn.dims,
+    );
+
+    const all: Reconstruction[] = [];
+    for await (const step of model.reconstruct(originals)) all.push(step);
+    expect(all.map(({ tokens }) => tokens)).toEqual([1, 2, 4, 8, 16, 32]);
+    expect(all.map(({ resolution }) => resolution)).toEqual([4, 4, 8, 12, 20, 32]);
+    for (const { resolution, pixels, psnr } of all) {
+      expect(pixels.dims).toEqual([2, 3, resolution, resolution]);
+      expect(psnr).toHaveLength(2);
+    }
+    for (const image of [0, 1]) expect(all[5].psnr[image]).toBeGreaterThan(all[0].psnr[image] + 5);
+
+    const codes = await model.encode(originals);
+    const full = await model.decode(codes, { tokens: 8, size: 32 });
+    const second = (tensor: Tensor) => (tensor.data as Float32Array).subarray(3 * 32 * 32);
+    expect(all[3].psnr[1]).toBeCloseTo(psnr(second(full), second(originals)), 6);
+
+    const chosen: number[] = [];
+    for await (const { tokens } of model.reconstruct(originals, { tokens: [5, 32] })) chosen.push(tokens);
+    expect(chosen).toEqual([5, 32]);
+  });
+
+  test('stops when its signal aborts', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    let seen = 0;
+    const run = async () => {
+      for await (const _ of model.generate({ labels: [0], signal: controller.signal })) {
+        if (++seen === 3) controller.abort(reason);
+      }
+    };
+    await expect(run()).rejects.toBe(reason);
+    expect(seen).toBe(3);
+    const again = async () => {
+      for await (const _ of model.reconstruct(greyImages(1, 32), { signal: controller.signal }));
+    };
+    await expect(again()).rejects.toBe(reason);
+    await expect(model.encode(greyImages(1, 32), { signal: controller.signal })).rejects.toBe(reason);
+  });
+});
+
+describe('disposing', () => {
+  test('closes the backend that load made', async () => {
+    const model = await load(fashion);
+    const codes = await model.encode(greyImages(1, 32));
+    await model.dispose();
+    expect((await failure(model.decode(codes))).code).toBe('closed');
+    expect((await failure(model.encode(greyImages(1, 32)))).code).toBe('closed');
+    expect((await failure(lastTokens(model, [1]))).code).toBe('closed');
+    await model.dispose(); // a second time does no harm
+  });
+
+  test('leaves a given backend to its owner, and frees only what the model holds on it', async () => {
+    const backend = await createNodeBackend({ threads: 1 });
+    const [one, two] = [await load(fashion, { backend }), await load(fashion, { backend })];
+    const expected = await lastTokens(one, [4]);
+    await one[Symbol.asyncDispose]();
+    expect((await failure(lastTokens(one, [4]))).code).toBe('closed');
+    expect(await lastTokens(two, [4])).toEqual(expected);
+    await two.dispose();
+    const three = await load(fashion, { backend });
+    expect(await lastTokens(three, [4])).toEqual(expected);
+    await backend.close();
+    expect((await failure(lastTokens(three, [4]))).code).toBe('closed');
+    await three.dispose(); // in the wrong order, but nothing is lost
+  });
+
+  test.runIf(onLinux)('closes the files, also when loading fails', async () => {
+    const model = await load(fashion);
+    await model.encode(greyImages(1, 32));
+    expect(openCheckpoints(fashion)).toHaveLength(2);
+    await model.dispose();
+    expect(openCheckpoints(fashion)).toEqual([]);
+
+    const mixed = { tokenizer: golden('A', 'tokenizer'), ar: golden('B', 'ar') };
+    const error = await failure(load(mixed));
+    expect(error.code).toBe('config');
+    expect(error.message).toMatch(/do not belong together/);
+    expect((await failure(load({ ...mixed, ar: golden('B', 'nothing') }))).code).toBe('io');
+    expect(openCheckpoints(inRepository('tests'))).toEqual([]);
+  });
+});
+
+describe('sources', () => {
+  let backend: Backend;
+  beforeAll(async () => {
+    backend = await createNodeBackend();
+  });
+  afterAll(() => backend.close());
+
+  test('a tokenizer alone can encode and decode, not generate', async () => {
+    const model = await load({ tokenizer: golden('B', 'tokenizer') }, { backend });
+    expect(model.tokenModel).toBeUndefined();
+    const codes = await model.encode(greyImages(1, 64));
+    expect((await model.decode(codes)).dims).toEqual([1, 3, 64, 64]);
+    expect(() => model.generate({ labels: [0] })).toThrow(/no AR part/);
+    await model.dispose();
+  });
+
+  test('files in memory', async () => {
+    const files = ['tokenizer', 'ar'].flatMap((part) =>
+      readdirSync(`${fashion}/${part}`, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => `${entry.parentPath ?? entry.path}/${entry.name}`),
+    );
+    const sources = files.map(
+      (file) => [file.slice(fashion.length + 1), bytesSource(new Uint8Array(readFileSync(file)))] as const,
+    );
+    const [fromMemory, fromDisk] = [
+      await load(fileTree('memory', new Map(sources)), { backend }),
+      await load(fashion, { backend }),
+    ];
+    expect(await lastTokens(fromMemory, [0, 9])).toEqual(await lastTokens(fromDisk, [0, 9]));
+    await fromMemory.dispose();
+    await fromDisk.dispose();
+  });
+
+  test('what is no model, or is not there, is refused with its name', async () => {
+    expect((await failure(load(inRepository('docs'), { backend }))).message).toMatch(
+      /docs: there is neither a config\.json/,
+    );
+    expect((await failure(load('no/such/folder', { backend }))).message).toMatch(/no\/such\/folder/);
+    expect(backend.name).toBe('cpu');
+  });
+
+  test('loading can be stopped', async () => {
+    const reason = new Error('changed my mind');
+    await expect(load(fashion, { backend, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(load(fashion, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    if (onLinux) expect(openCheckpoints(fashion)).toEqual([]);
+  });
+});

@@ -1,0 +1,132 @@
+import { DetailFlowError, type DType, type Graph, type Shape, type Value } from '@detailflow/core';
+import type { Emitter } from './emitter';
+import { ELEMENT, type TensorProto, type ValueInfoProto } from './proto';
+import { BLOCK, type QuantisedMatrix } from './quantise';
+import { type Dialect, type QuantisedInitializers, rules } from './rules';
+
+/** Where a weight's float32 bytes are: in the model itself, or at an offset of a file beside it. */
+export type WeightPlacement = { readonly inline: Float32Array } | FilePlacement;
+
+/** Bytes in the model itself, or in a file beside it. */
+export type BytesPlacement = { readonly inline: Uint8Array } | FilePlacement;
+
+export interface FilePlacement {
+  readonly file: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** A matrix in few bits, and where its bytes are. */
+export interface PlacedMatrix extends Pick<QuantisedMatrix, 'kind' | 'out' | 'in'> {
+  readonly values: BytesPlacement;
+  readonly scales: BytesPlacement;
+}
+
+export interface LoweringOptions {
+  readonly dialect: Dialect;
+  /** Says for every weight of the graph where its bytes are. */
+  readonly placeWeight: (name: string, shape: readonly number[]) => WeightPlacement;
+  /** Weights held in few bits, by name; `placeWeight` is not asked for them. Dialect 'onnxruntime' only. */
+  readonly quantised?: ReadonlyMap<string, PlacedMatrix>;
+}
+
+/**
+ * Lowers the nodes of a graph without composites the dialect does not know.
+ * @param leaves names of inputs and states
+ * @param skipped nodes to leave out
+ * @returns the names of all values
+ */
+export function lowerNodes(
+  graph: Graph,
+  emitter: Emitter,
+  options: LoweringOptions & {
+    readonly leaves: ReadonlyMap<Value, string>;
+    readonly skipped?: ReadonlySet<Value>;
+  },
+): ReadonlyMap<Value, string> {
+  const { dialect, leaves, skipped } = options;
+  const quantised = new Map<string, QuantisedInitializers>();
+  const names = new Map<Value, string>(leaves);
+  for (const node of graph.nodes) {
+    if (!names.has(node) && !skipped?.has(node)) names.set(node, lower(node));
+  }
+  return names;
+
+  function lower(value: Value): string {
+    if (value.op === 'constant') {
+      return emitter.constant(value.attrs.data as Float32Array, value.shape as number[], value.dtype);
+    }
+    if (value.op === 'weight') return lowerWeight(value.attrs.name as string, value.shape as number[]);
+    const rule = rules[value.op];
+    if (!rule) throw new DetailFlowError('unsupported', `the operation "${value.op}" has no ONNX form`);
+    const inputs = value.inputs.map((input) => names.get(input) as string);
+    return rule(value, inputs, { emitter, dialect, quantised });
+  }
+
+  function lowerWeight(name: string, shape: readonly number[]): string {
+    const matrix = options.quantised?.get(name);
+    if (matrix) quantised.set(name, addMatrix(emitter, name, matrix)); // read by matrix products only
+    else emitter.addInitializer(weightTensor(name, shape, options.placeWeight));
+    return `weight.${name}`;
+  }
+}
+
+const elementTypes: Readonly<Record<DType, number>> = {
+  f32: ELEMENT.float,
+  i32: ELEMENT.int32,
+  bool: ELEMENT.bool,
+};
+
+/** An input or output of a model. */
+export function describe(name: string, { shape, dtype }: { shape: Shape; dtype: DType }): ValueInfoProto {
+  const dim = shape.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: `${d}` }));
+  return { name, type: { tensorType: { elemType: elementTypes[dtype], shape: { dim } } } };
+}
+
+function weightTensor(
+  name: string,
+  dims: readonly number[],
+  place: LoweringOptions['placeWeight'],
+): TensorProto {
+  const placement = place(name, dims);
+  const bytes = 'inline' in placement ? { inline: bytesOf(placement.inline) } : placement;
+  return placedTensor(`weight.${name}`, dims, ELEMENT.float, bytes);
+}
+
+function addMatrix(emitter: Emitter, name: string, matrix: PlacedMatrix): QuantisedInitializers {
+  const { kind, out, in: columns } = matrix;
+  const [values, scales] = [`weight.${name}.${kind}`, `weight.${name}.scales`];
+  const blocks = Math.ceil(columns / BLOCK);
+  emitter.addInitializer(
+    kind === 'q8'
+      ? placedTensor(values, [columns, out], ELEMENT.int8, matrix.values)
+      : placedTensor(values, [out, blocks, BLOCK / 2], ELEMENT.uint8, matrix.values),
+  );
+  emitter.addInitializer(
+    placedTensor(scales, kind === 'q8' ? [out] : [out * blocks], ELEMENT.float, matrix.scales),
+  );
+  return { kind, out, in: columns, values, scales };
+}
+
+function placedTensor(
+  name: string,
+  dims: readonly number[],
+  dataType: number,
+  placement: BytesPlacement,
+): TensorProto {
+  if ('inline' in placement) return { name, dims, dataType, rawData: placement.inline };
+  return {
+    name,
+    dims,
+    dataType,
+    dataLocation: 1,
+    externalData: [
+      { key: 'location', value: placement.file },
+      { key: 'offset', value: `${placement.offset}` },
+      { key: 'length', value: `${placement.length}` },
+    ],
+  };
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
