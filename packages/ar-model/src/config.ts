@@ -126,27 +126,29 @@ export function officialTokenModelConfig(value: unknown, file?: string): TokenMo
       );
     }
   }
-  const dim = requireCount(config.dim, 'dim', file);
+  // Checked under their official names; parseTokenModelConfig() would give ours.
+  const whole = (name: string) => requireCount(config[name], name, file);
+  const dim = whole('dim');
   const multipleOf = requireCount(config.multiple_of ?? 256, 'multiple_of', file);
   const multiplier = config.ffn_dim_multiplier ?? undefined;
   return parseTokenModelConfig(
     {
-      tokens: config.block_size,
-      groupSize: config.group_size,
-      causalTokens: config.causal_num ?? config.group_size,
-      vocabularySize: config.vocab_size,
-      classes: config.num_classes,
+      tokens: whole('block_size'),
+      groupSize: whole('group_size'),
+      causalTokens: whole(config.causal_num == null ? 'group_size' : 'causal_num'),
+      vocabularySize: whole('vocab_size'),
+      classes: whole('num_classes'),
       dim,
-      layers: config.n_layer,
-      heads: config.n_head,
-      kvHeads: config.n_kv_head ?? config.n_head,
+      layers: whole('n_layer'),
+      heads: whole('n_head'),
+      kvHeads: whole(config.n_kv_head == null ? 'n_head' : 'n_kv_head'),
       hiddenDim: feedForwardWidth(
         dim,
         multipleOf,
         multiplier === undefined ? undefined : requirePositive(multiplier, 'ffn_dim_multiplier', file),
       ),
-      ropeBase: config.rope_base ?? 10000,
-      normEpsilon: config.norm_eps ?? 1e-5,
+      ropeBase: requirePositive(config.rope_base ?? 10000, 'rope_base', file),
+      normEpsilon: requirePositive(config.norm_eps ?? 1e-5, 'norm_eps', file),
     },
     file,
   );

@@ -70,6 +70,13 @@ export function forward(
   return transformer(p, config, inputs, attend);
 }
 
+export interface StepOptions {
+  /** Bias [L] that hides some of the fed places from each other; all see all if omitted. */
+  readonly freshBias?: Value;
+  /** Places of the cache: N unless said. */
+  readonly cacheLength?: number;
+}
+
 /**
  * Logits of the fed places, which see each other and all places before them; keys and values of every place are
  * kept in the states `layers.i.k` and `layers.i.v` [B, K, N, D].
@@ -80,24 +87,25 @@ export function step(
   p: Parameters,
   config: TokenModelConfig,
   inputs: PlaceInputs,
+  { freshBias, cacheLength = config.tokens }: StepOptions = {},
 ): Value {
-  const { tokens, kvHeads, dim, heads } = config;
+  const { kvHeads, dim, heads } = config;
   const batch = extent(inputs.ids, 0);
   const offset = slice(inputs.positions, 0, 0, 1); // [1]
   const places = graph.constant(
-    Int32Array.from({ length: tokens }, (_, i) => i),
-    [tokens],
+    Int32Array.from({ length: cacheLength }, (_, i) => i),
+    [cacheLength],
     'i32',
   );
   const pastBias = select(less(places, offset), 0, HIDDEN); // [N]
   const attend: Attend = (layer, q, k, v) => {
     const [pastK, pastV] = [k, v].map((rows, i) => {
       const name = `${layer}.${i === 0 ? 'k' : 'v'}`;
-      const cache = graph.state(name, [batch, kvHeads, tokens, dim / heads]);
+      const cache = graph.state(name, [batch, kvHeads, cacheLength, dim / heads]);
       graph.update(name, writeRows(cache, rows, offset, 2));
       return cache;
     });
-    return cachedAttention(q, k, v, { scale: scoreScale(config), pastK, pastV, pastBias });
+    return cachedAttention(q, k, v, { scale: scoreScale(config), pastK, pastV, pastBias, freshBias });
   };
   return transformer(p, config, inputs, attend);
 }

@@ -91,7 +91,10 @@ export class GroupTokenModel implements TokenModel {
 
   async dispose(): Promise<void> {
     this.#disposed = true;
-    await (await this.#executable)?.dispose();
+    await this.#executable?.then(
+      (executable) => executable.dispose(),
+      () => {}, // what could not be compiled was reported where it was needed
+    );
     this.#executable = undefined;
   }
 }
@@ -124,21 +127,25 @@ class CachedSession implements TokenSession {
 
   async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor> {
     signal?.throwIfAborted();
+    const known = this.#position;
     this.#take(chosen);
     const count = this.nextCount;
     if (count === 0) throw new DetailFlowError('invalid-argument', 'the sequences are complete');
     const { ids, kinds } = this.#places(chosen, count);
     const positions = Int32Array.from({ length: count }, (_, i) => this.#position + i);
-    const { logits } = await this.#executable.run(
-      {
-        ids: new Tensor('int32', ids, [this.#labels.length, count]),
-        kinds: new Tensor('int32', kinds, [count]),
-        positions: new Tensor('int32', positions, [count]),
-      },
-      { state: this.#state, signal },
-    );
-    this.#predicted = true;
-    return logits;
+    const feeds = {
+      ids: new Tensor('int32', ids, [this.#labels.length, count]),
+      kinds: new Tensor('int32', kinds, [count]),
+      positions: new Tensor('int32', positions, [count]),
+    };
+    try {
+      const { logits } = await this.#executable.run(feeds, { state: this.#state, signal });
+      this.#predicted = true;
+      return logits;
+    } catch (error) {
+      this.#position = known; // the cache is as it was, so the step can be tried again
+      throw error;
+    }
   }
 
   async dispose(): Promise<void> {
@@ -167,7 +174,7 @@ class CachedSession implements TokenSession {
    * the special embeddings], then the tokens of the last group.
    */
   #places(chosen: Int32Array | undefined, count: number): { ids: Int32Array; kinds: Int32Array } {
-    if (!chosen) return { ids: this.#labels, kinds: Int32Array.of(PlaceKind.class) };
+    if (!chosen?.length) return { ids: this.#labels, kinds: Int32Array.of(PlaceKind.class) };
     const rows = this.#labels.length;
     if (chosen.length === rows * count)
       return { ids: chosen, kinds: new Int32Array(count).fill(PlaceKind.token) };

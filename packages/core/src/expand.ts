@@ -18,7 +18,7 @@ export function expandComposites(graph: Graph, keep: ReadonlySet<string> = new S
     const name = node.attrs.name as string;
     if (node.op === 'input') return builder.input(name, node.dtype, node.shape);
     if (node.op === 'weight') return builder.weight(name, node.shape as number[]);
-    if (node.op === 'state') return builder.state(name, node.shape);
+    if (node.op === 'state') return builder.state(name, node.shape, node.dtype);
     if (node.op === 'constant') {
       return builder.constant(node.attrs.data as Float32Array, node.shape as number[], node.dtype);
     }

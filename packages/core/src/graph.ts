@@ -77,11 +77,11 @@ export class GraphBuilder {
     return value;
   }
 
-  /** A float32 buffer that lives from run to run; give its next value to {@link update}. */
-  state(name: string, shape: Shape): Value {
+  /** A buffer, zeros at first, that lives from run to run; give its next value to {@link update}. */
+  state(name: string, shape: Shape, dtype: DType = 'f32'): Value {
     if (this.#states.has(name))
       throw new DetailFlowError('invalid-argument', `there are two states "${name}"`);
-    const before = this.leaf('state', { name }, shape, 'f32');
+    const before = this.leaf('state', { name }, shape, dtype);
     this.#states.set(name, { before });
     return before;
   }
@@ -96,10 +96,11 @@ export class GraphBuilder {
         `the state "${name}" is ${pair ? 'updated twice' : 'unknown'}`,
       );
     }
-    if (!sameShape(pair.before.shape, after.shape) || after.dtype !== 'f32') {
+    const { shape, dtype } = pair.before;
+    if (!sameShape(shape, after.shape) || after.dtype !== dtype) {
       throw new DetailFlowError(
         'shape',
-        `the state "${name}" is f32 ${formatShape(pair.before.shape)}, its update ${after.dtype} ${formatShape(after.shape)}`,
+        `the state "${name}" is ${dtype} ${formatShape(shape)}, its update ${after.dtype} ${formatShape(after.shape)}`,
       );
     }
     pair.after = after;

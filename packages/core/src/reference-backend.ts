@@ -5,7 +5,7 @@ import { DetailFlowError } from './errors';
 import { expandComposites } from './expand';
 import { bindFeeds, requireWeights, tensorTypes } from './feeds';
 import type { Graph, Value } from './graph';
-import type { ReferenceArray } from './op';
+import { allocate, type DType, type ReferenceArray } from './op';
 import { operations } from './ops/table';
 import { readFloat32, type Weights } from './weights';
 
@@ -47,7 +47,8 @@ class ReferenceState implements State {
     const buffer = this.buffers.get(name);
     if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
     if (!buffer) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
-    return new Tensor('float32', Float32Array.from(buffer.data), buffer.shape);
+    const before = this.graph.states.get(name)?.before as Value;
+    return toTensor(before.dtype, buffer);
   }
 
   async dispose(): Promise<void> {
@@ -82,7 +83,7 @@ async function compileReference(
       requireOpen();
       const buffers = [...graph.states].map(([name, { before }]): [string, ReferenceArray] => {
         const shape = evaluateShape(before.shape, dims);
-        return [name, { data: new Float64Array(shape.reduce((a, b) => a * b, 1)), shape }];
+        return [name, { data: allocate(before.dtype, shape.reduce((a, b) => a * b, 1)), shape }];
       });
       return new ReferenceState(graph, new Map(buffers));
     },
@@ -115,7 +116,7 @@ function evaluate(
     if (!values.has(node)) values.set(node, evaluateNode(node, values, feeds, state, bindings));
   }
   for (const [name, { after }] of graph.states) state?.buffers.set(name, values.get(after) as ReferenceArray);
-  return Object.fromEntries([...graph.outputs].map(([name, value]) => [name, toTensor(value, values)]));
+  return Object.fromEntries([...graph.outputs].map(([name, value]) => [name, toTensor(value.dtype, values.get(value) as ReferenceArray)]));
 }
 
 function evaluateNode(
@@ -149,9 +150,8 @@ function hold(data: Float32Array | Float64Array | Int32Array | Uint8Array): Refe
   return data instanceof Float32Array ? Float64Array.from(data) : data;
 }
 
-function toTensor(value: Value, values: ReadonlyMap<Value, ReferenceArray>): Tensor {
-  const { data, shape } = values.get(value) as ReferenceArray;
-  const type = tensorTypes[value.dtype];
+function toTensor(dtype: DType, { data, shape }: ReferenceArray): Tensor {
+  const type = tensorTypes[dtype];
   if (type === 'float32') return new Tensor('float32', Float32Array.from(data), shape);
   return type === 'int32'
     ? new Tensor('int32', Int32Array.from(data), shape)

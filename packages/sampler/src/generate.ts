@@ -100,7 +100,7 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
     throw new DetailFlowError('invalid-argument', `cfg is ${guidance.cfg}; give a number from 0, 1 for none`);
   }
   const total = lastPosition(options.tokens ?? model.tokens, model);
-  const given = checkPrefix(options);
+  const given = checkPrefix(options, total);
   const noiseOf = noiseSource(options);
 
   const guided = needsGuidance(guidance);
@@ -125,7 +125,7 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
         }
       }
       position += count;
-      if (position > given) yield snapshot(tokens, labels.length, position, total);
+      if (position > given || position === total) yield snapshot(tokens, labels.length, position, total);
 
       function pick(image: number, place: number, at: number): number {
         if (place < given) return (options.prefix as Tensor).data[image * given + place] as number;
@@ -153,7 +153,7 @@ function lastPosition(tokens: number, { tokens: all, causalTokens, groupSize }: 
   return tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
 }
 
-function checkPrefix({ prefix, labels, model }: SampleOptions): number {
+function checkPrefix({ prefix, labels, model }: SampleOptions, total: number): number {
   if (!prefix) return 0;
   const [batch, count] = prefix.dims;
   const codes = prefix.data as Int32Array;

@@ -110,9 +110,11 @@ const headsByWidth: Readonly<Record<number, number>> = { 1152: 16, 768: 12 };
  */
 export function officialTokenizerConfig(files: OfficialTokenizerFiles): TokenizerConfig {
   const { weights, file } = files;
-  const config = requireRecord(files.config, 'config.json', file);
+  const config = requireRecord(files.config, 'the content', file);
   const args =
-    files.args === undefined || files.args === null ? {} : requireRecord(files.args, 'config.yaml', file);
+    files.args === undefined || files.args === null
+      ? {}
+      : requireRecord(files.args, 'the content', beside(file, 'config.yaml'));
   for (const [name, expected] of Object.entries({
     enc_type: 'siglip2',
     dec_type: 'siglip2',
@@ -130,23 +132,27 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
       );
     }
   }
-  const groupSize = requireCount(config.group_size, 'group_size', file);
-  const tower = (name: 'encoder' | 'decoder', patch: string) =>
-    officialTower(name, requireCount(config[patch], patch, file), files);
+  // Checked under their official names; parseTokenizerConfig() would give ours.
+  const whole = (name: string) => requireCount(config[name], name, file);
+  const tower = (name: 'encoder' | 'decoder', patch: string) => officialTower(name, whole(patch), files);
   return parseTokenizerConfig(
     {
-      imageSize: config.max_image_size ?? config.image_size,
-      tokens: config.num_latent_tokens,
-      groupSize,
-      causalTokens: config.causal_num ?? groupSize,
-      codebookSize: config.codebook_size,
-      codebookDim: config.codebook_embed_dim,
+      imageSize: whole(config.max_image_size == null ? 'image_size' : 'max_image_size'),
+      tokens: whole('num_latent_tokens'),
+      groupSize: whole('group_size'),
+      causalTokens: whole(config.causal_num == null ? 'group_size' : 'causal_num'),
+      codebookSize: whole('codebook_size'),
+      codebookDim: whole('codebook_embed_dim'),
       encoder: tower('encoder', 'enc_patch_size'),
       decoder: tower('decoder', 'dec_patch_size'),
-      causalEncoder: config.causal_encoder ?? true,
-      causalDecoder: config.causal_decoder ?? false,
+      causalEncoder: requireFlag(config.causal_encoder ?? true, 'causal_encoder', file),
+      causalDecoder: requireFlag(config.causal_decoder ?? false, 'causal_decoder', file),
       correction: weights.has('refine_conv.weight'),
-      resolutionPower: args.degradation_power ?? 1.5,
+      resolutionPower: requirePositive(
+        args.degradation_power ?? 1.5,
+        'degradation_power',
+        beside(file, 'config.yaml'),
+      ),
     },
     file,
   );
@@ -184,13 +190,11 @@ function headCount(
   width: number,
   { vision, file }: OfficialTokenizerFiles,
 ): number {
+  const visionFile = beside(file, 'siglip2_vision.json');
   if (vision !== undefined && vision !== null) {
-    const tower = requireRecord(
-      requireRecord(vision, 'siglip2_vision.json', file)[name],
-      `siglip2_vision.json: ${name}`,
-      file,
-    );
-    return requireCount(tower.num_attention_heads, `siglip2_vision.json: ${name}.num_attention_heads`, file);
+    const towers = requireRecord(vision, 'the content', visionFile);
+    const tower = requireRecord(towers[name], name, visionFile);
+    return requireCount(tower.num_attention_heads, `${name}.num_attention_heads`, visionFile);
   }
   const implied = headsByWidth[width];
   if (implied) return implied;
@@ -200,6 +204,11 @@ function headCount(
       `Put a siglip2_vision.json beside config.json: {"${name}": {"num_attention_heads": ...}, ...}`,
     { file },
   );
+}
+
+/** The name of another file in the folder of `file`. */
+function beside(file: string | undefined, name: string): string {
+  return file === undefined ? name : file.replace(/[^/\\]*$/, name);
 }
 
 function requireRecord(value: unknown, what: string, file?: string): Record<string, unknown> {

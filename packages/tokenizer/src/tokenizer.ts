@@ -177,7 +177,12 @@ export class Tokenizer implements ImageTokenizer {
 
   async dispose(): Promise<void> {
     this.#disposed = true;
-    for (const executable of [this.#encoder, this.#decoder]) await (await executable)?.dispose();
+    for (const pending of [this.#encoder, this.#decoder]) {
+      await pending?.then(
+        (executable) => executable.dispose(),
+        () => {}, // what could not be compiled was reported where it was needed
+      );
+    }
     this.#encoder = undefined;
     this.#decoder = undefined;
   }

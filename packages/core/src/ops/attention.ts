@@ -27,14 +27,15 @@ export const attentionOp: OpDefinition<ScaleAttrs> = {
 
 export const cachedAttentionOp: OpDefinition<ScaleAttrs> = {
   name: 'cachedAttention',
-  infer([q, k, v, pastK, pastV, pastBias]) {
+  infer([q, k, v, pastK, pastV, pastBias, freshBias]) {
     requireAttention('cachedAttention', q, k, v);
     for (const value of [pastK, pastV, pastBias]) requireDType('cachedAttention', value, 'f32');
     const fits =
       pastK.shape.length === 4 &&
       sameShape(pastK.shape, pastV.shape) &&
       [0, 1, 3].every((axis) => sameDim(pastK.shape[axis], k.shape[axis])) &&
-      sameShape(pastBias.shape, [extent(pastK, 2)]);
+      sameShape(pastBias.shape, [extent(pastK, 2)]) &&
+      (freshBias === undefined || sameShape(freshBias.shape, [extent(k, 2)]));
     if (!fits) {
       throw new DetailFlowError(
         'shape',
@@ -43,11 +44,11 @@ export const cachedAttentionOp: OpDefinition<ScaleAttrs> = {
     }
     return { shape: q.shape, dtype: 'f32' };
   },
-  decompose([q, k, v, pastK, pastV, pastBias], { scale }) {
+  decompose([q, k, v, pastK, pastV, pastBias, freshBias], { scale }) {
     const scaled = mul(q, scale);
     const past = add(matmul(scaled, pastK, { transposeB: true }), pastBias); // [B, H, R, N]
     const fresh = matmul(scaled, k, { transposeB: true }); // [B, H, R, L]
-    const weights = softmax(concat([past, fresh], -1));
+    const weights = softmax(concat([past, freshBias ? add(fresh, freshBias) : fresh], -1));
     const cut = extent(pastK, 2);
     const end = addDims(cut, extent(k, 2));
     return add(matmul(slice(weights, -1, 0, cut), pastV), matmul(slice(weights, -1, cut, end), v));
@@ -100,10 +101,11 @@ export function cachedAttention(
   q: Value,
   k: Value,
   v: Value,
-  options: { scale: number; pastK: Value; pastV: Value; pastBias: Value },
+  options: { scale: number; pastK: Value; pastV: Value; pastBias: Value; freshBias?: Value },
 ): Value {
-  const { scale, pastK, pastV, pastBias } = options;
-  return q.graph.emit(cachedAttentionOp, [q, k, v, pastK, pastV, pastBias], { scale });
+  const { scale, pastK, pastV, pastBias, freshBias } = options;
+  const inputs = [q, k, v, pastK, pastV, pastBias];
+  return q.graph.emit(cachedAttentionOp, freshBias ? [...inputs, freshBias] : inputs, { scale });
 }
 
 /** Rotates the pairs (2i, 2i+1) of x [B, L, H, D] by tables cos and sin [L, D/2]. */

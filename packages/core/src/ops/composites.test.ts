@@ -4,7 +4,7 @@ import type { Value } from '../graph';
 import { evaluate, f32, randomTensor, traceLike } from '../test-graphs';
 import { gelu, silu } from './activation';
 import { attention, cachedAttention, HIDDEN, rope } from './attention';
-import { l2Normalise, layerNorm, rmsNorm, softmax } from './normalisation';
+import { l2Normalise, layerNorm, logSoftmax, rmsNorm, softmax } from './normalisation';
 import { operations } from './table';
 
 /** The formulas once more, by plain loops over rows, to judge the decompositions by. */
@@ -68,6 +68,12 @@ const pastBias = f32(0, 0, HIDDEN, 0, HIDDEN, HIDDEN, HIDDEN);
 
 const cases: readonly Case[] = [
   { op: 'softmax', feeds: { x }, build: ({ x }) => softmax(x), formula: eachRow(softmaxOf) },
+  {
+    op: 'logSoftmax',
+    feeds: { x },
+    build: ({ x }) => logSoftmax(x),
+    formula: eachRow((row) => softmaxOf(row).map(Math.log)),
+  },
   {
     op: 'layerNorm',
     feeds: { x, w: randomTensor(8, 6), b: randomTensor(9, 6) },

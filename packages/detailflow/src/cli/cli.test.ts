@@ -234,9 +234,11 @@ describe('Ctrl-C', () => {
     let pressed = 0;
     const { code, stdout, stderr } = await cli(
       ['generate', ...fashion, '--class', '0-9', '--count', '400', '--out', out],
-      async () => {
-        while ((await names(out)).length === 0) await delay(10);
-        pressed = performance.now();
+      {
+        async interrupt() {
+          while ((await names(out)).length === 0) await delay(10);
+          pressed = performance.now();
+        },
       },
     );
     expect(performance.now() - pressed).toBeLessThan(2000);
@@ -257,7 +259,9 @@ describe('Ctrl-C', () => {
     await mkdir(at('sheet'));
     const args = ['--class', '0-9', '--count', '400', '--grid', '--out', at('sheet/grid.png')];
     const tokens = ['--save-tokens', at('sheet/tokens.npy')];
-    const { code, stderr } = await cli(['generate', ...fashion, ...args, ...tokens], () => delay(2000));
+    const { code, stderr } = await cli(['generate', ...fashion, ...args, ...tokens], {
+      interrupt: () => delay(2000),
+    });
     expect({ code, stderr }).toEqual({ code: 1, stderr: 'detailflow generate: stopped\n' });
     expect(await names(at('sheet'))).toEqual([]);
   });
@@ -274,6 +278,11 @@ test('nothing but results on standard output, and no progress without a terminal
   ]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toMatch(/^1 picture in \d+\.\d\d s: .*plain\.png\n$/);
+});
+
+test('a reader of standard output that goes away is no fault', async () => {
+  const inspect = await cli(['inspect', ...fashion], { deaf: true });
+  expect(inspect).toEqual({ code: 0, stdout: '', stderr: '' });
 });
 
 test('a target that cannot be written is an error of one line', async () => {

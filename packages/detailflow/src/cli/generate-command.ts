@@ -48,7 +48,11 @@ export const generateCommand: Command = {
     },
     'save-tokens': { type: 'string', value: 'FILE', help: 'also write the tokens, int32 [B, n] (.npy)' },
     out: { type: 'string', value: 'OUT', help: 'a .png file, or a folder' },
-    dtype: { type: 'string', value: 'D', help: 'matrices of the AR model: fp32 (default), q8 or q4 (faster, rounded)' },
+    dtype: {
+      type: 'string',
+      value: 'D',
+      help: 'matrices of the AR model: fp32 (default), q8 or q4 (faster, rounded)',
+    },
     ...deviceOptions,
   },
   examples: [

@@ -6,6 +6,7 @@ import { type Command, helpText, parseConfig, UsageError } from './command';
 import { convertCommand } from './convert-command';
 import { decodeCommand } from './decode-command';
 import { encodeCommand } from './encode-command';
+import { exportCommand } from './export-command';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
 import { createProgress } from './progress';
@@ -18,6 +19,7 @@ const commands: readonly Command[] = [
   reconstructCommand,
   inspectCommand,
   convertCommand,
+  exportCommand,
 ];
 
 const overview = [
@@ -33,6 +35,9 @@ const overview = [
   '',
 ].join('\n');
 
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error; // a reader that has seen enough, such as `head`, is no fault
+});
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {

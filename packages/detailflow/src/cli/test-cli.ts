@@ -33,10 +33,17 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Runs the command line to its end. `interrupt` resolves when it is to get a SIGINT. */
-export function cli(args: readonly string[], interrupt?: () => Promise<void>): Promise<Outcome> {
+/**
+ * Runs the command line to its end. `interrupt` resolves when it is to get a SIGINT; `deaf` closes its standard output
+ * before anything comes.
+ */
+export function cli(
+  args: readonly string[],
+  { interrupt, deaf = false }: { interrupt?: () => Promise<void>; deaf?: boolean } = {},
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    if (deaf) child.stdout.destroy();
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (data) => (stdout += data));
