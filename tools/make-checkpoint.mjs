@@ -1,7 +1,8 @@
 // Makes an official-looking DetailFlow checkpoint of full size with random weights, for benchmarks.
-//   node tools/make-checkpoint.mjs OUT [--tokens 128|256|512] [--with-repa]
+//   node tools/make-checkpoint.mjs OUT [--tokens 128|256|512] [--with-repa] [--decoder listed|released]
 // OUT/tokenizer and OUT/ar hold config.json, config.yaml and checkpoints/0000000.pt; names and shapes are those of
-// tests/fixtures/golden/official_keys.json.
+// tests/fixtures/golden/official_keys.json; --decoder released makes the smaller towers of the released checkpoints instead
+// (docs/method.md section 3: 12 encoder layers, a decoder 768 wide).
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -9,12 +10,18 @@ import { writeTorchFile } from './torch-file.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { tokens: { type: 'string', default: '128' }, 'with-repa': { type: 'boolean', default: false } },
+  options: {
+    tokens: { type: 'string', default: '128' },
+    'with-repa': { type: 'boolean', default: false },
+    decoder: { type: 'string', default: 'listed' },
+  },
 });
 const [out] = positionals;
 const tokens = Number(values.tokens);
 if (!out || ![128, 256, 512].includes(tokens)) {
-  console.error('usage: node tools/make-checkpoint.mjs OUT [--tokens 128|256|512] [--with-repa]');
+  console.error(
+    'usage: node tools/make-checkpoint.mjs OUT [--tokens 128|256|512] [--with-repa] [--decoder listed|released]',
+  );
   process.exit(2);
 }
 
@@ -56,12 +63,23 @@ const keys = JSON.parse(
 );
 const withTokens = (name, shape) =>
   /latent_tokens|latent_pos_embed|refined_tokens/.test(name) ? [1, tokens, shape[2]] : shape;
+/** The decoder of the released checkpoints is 768 wide, and only 12 layers of the encoder are used. */
+function released(name, shape) {
+  if (values.decoder !== 'released') return shape;
+  const layer = /^encoder\.visual_model\.encoder\.layers\.(\d+)\./.exec(name);
+  if (layer && Number(layer[1]) >= 12) return undefined;
+  if (!/^(decoder|post_quant_conv)\./.test(name)) return shape;
+  return shape.map((extent) => ({ 1152: 768, 4304: 3072 })[extent] ?? extent);
+}
+
 const stateDict = (table) =>
   new Map(
     Object.entries(table)
       .filter(([name]) => values['with-repa'] || !/^repa_model|^global_token_proj/.test(name))
       .filter(([name]) => name !== 'quantize.codebook_used')
-      .map(([name, [, shape]]) => [name, tensor(name, withTokens(name, shape))]),
+      .map(([name, [, shape]]) => [name, released(name, withTokens(name, shape))])
+      .filter(([, shape]) => shape !== undefined)
+      .map(([name, shape]) => [name, tensor(name, shape)]),
   );
 
 async function part(name, config, yaml, root) {

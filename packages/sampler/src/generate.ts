@@ -78,7 +78,8 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
       ...step,
       resolution: tokenizer.resolution(step.count),
       pixels,
-      image: async (index = 0, size = {}) => pictureFromPixels(await pixels(size), index),
+      image: async (index = 0, { size } = {}) =>
+        pictureFromPixels(await tokenizer.decode(tokensOf(await step.tokens(), index), { size, signal })),
     };
   }
 }
@@ -145,6 +146,18 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
   }
 }
 
+/** The tokens of one image: int32 [1, count]. */
+function tokensOf(tokens: Tensor, index: number): Tensor {
+  const [batch, count] = tokens.dims;
+  if (!Number.isInteger(index) || index < 0 || index >= batch) {
+    throw new DetailFlowError('invalid-argument', `there is no image ${index}; give 0 to ${batch - 1}`);
+  }
+  return new Tensor('int32', (tokens.data as Int32Array).slice(index * count, (index + 1) * count), [
+    1,
+    count,
+  ]);
+}
+
 /** Where a run of `tokens` tokens ends: groups are never cut. */
 function lastPosition(tokens: number, { tokens: all, causalTokens, groupSize }: TokenModel): number {
   if (!Number.isInteger(tokens) || tokens < 1 || tokens > all) {
@@ -158,11 +171,11 @@ function checkPrefix({ prefix, labels, model }: SampleOptions, total: number): n
   const [batch, count] = prefix.dims;
   const codes = prefix.data as Int32Array;
   const fits =
-    prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= model.tokens;
+    prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= total;
   if (!fits || codes.some((code) => code < 0 || code >= model.vocabularySize)) {
     throw new DetailFlowError(
       'invalid-argument',
-      `prefix is ${prefix.type} [${prefix.dims}]; give int32 [${labels.length}, up to ${model.tokens}] of codes 0..${model.vocabularySize - 1}`,
+      `prefix is ${prefix.type} [${prefix.dims}]; give int32 [${labels.length}, up to ${total}] of codes 0..${model.vocabularySize - 1}`,
     );
   }
   return count;

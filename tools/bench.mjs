@@ -1,0 +1,194 @@
+// Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights) on the CPU.
+//   node tools/bench.mjs [--tokens 128|256|512] [--dtype fp32,q8,q4] [--batch 1,4] [--rounds 3] [--threads N] [--json FILE]
+// Prints medians: seconds per image, milliseconds per step by step size, the decoder, load time, memory, and the
+// share of the matrix product's peak, which is measured in the same run.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    tokens: { type: 'string', default: '128' },
+    dtype: { type: 'string', default: 'fp32,q8,q4' },
+    batch: { type: 'string', default: '1,4' },
+    rounds: { type: 'string', default: '3' },
+    threads: { type: 'string', default: String(availableParallelism()) },
+    decoder: { type: 'string', default: 'released' },
+    json: { type: 'string' },
+    child: { type: 'string' },
+  },
+});
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`);
+const numbers = (text) => text.split(',').map(Number);
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+
+if (values.child) {
+  console.log(JSON.stringify(await measure(values.child)));
+} else {
+  if (!existsSync(path.join(folder, 'ar', 'checkpoints', '0000000.pt'))) {
+    console.error('making the checkpoint ...');
+    const script = path.join(root, 'tools', 'make-checkpoint.mjs');
+    execFileSync(process.execPath, [script, folder, '--tokens', values.tokens, '--decoder', values.decoder]);
+  }
+  const results = values.dtype.split(',').map((dtype) => {
+    // Each dtype in a process of its own, so that its memory is its own.
+    const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--child', dtype];
+    const child = spawnSync(process.execPath, args, {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    if (child.status !== 0) process.exit(1);
+    const result = JSON.parse(child.stdout.trim().split('\n').at(-1));
+    print(result);
+    return result;
+  });
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+}
+
+async function measure(dtype) {
+  const { createNodeBackend } = await import('@detailflow/backend-node');
+  const { load } = await import('detailflow');
+  const threads = Number(values.threads);
+  const backend = await createNodeBackend({ device: 'cpu', threads });
+  const peak = await matmulPeak(backend);
+  const loading = performance.now();
+  const model = await load(folder, { backend, dtype });
+  await drain(model.generate({ labels: [0], cfg: 1.45, tokens: 1 }));
+  const arLoad = performance.now() - loading;
+  const decoding = performance.now();
+  const { tokens } = model.tokenizer;
+  await drain(model.generate({ labels: [0], cfg: 1.45 }), (step) => step.pixels());
+  const firstImage = performance.now() - decoding;
+
+  const batches = [];
+  for (const batch of numbers(values.batch)) {
+    const rounds = [];
+    for (let round = 0; round < Number(values.rounds); round++) {
+      const steps = [];
+      let last = performance.now();
+      const started = last;
+      let decoder = 0;
+      const labels = Array.from({ length: batch }, (_, i) => 100 * i);
+      await drain(model.generate({ labels, cfg: 1.45, seed: round }), async (step) => {
+        const now = performance.now();
+        steps.push({
+          size: step.count <= model.tokenModel.causalTokens ? 1 : model.tokenModel.groupSize,
+          ms: now - last,
+        });
+        last = now;
+        if (step.count < tokens) return;
+        await step.pixels();
+        decoder = performance.now() - now;
+      });
+      rounds.push({ seconds: (performance.now() - started) / 1000, decoder, steps });
+    }
+    const ofSize = (size) =>
+      median(rounds.flatMap(({ steps }) => steps.filter((s) => s.size === size).map((s) => s.ms)));
+    const seconds = median(rounds.map((round) => round.seconds));
+    const flops = generationFlops(model, batch);
+    batches.push({
+      batch,
+      secondsPerImage: seconds / batch,
+      steps: rounds[0].steps.length,
+      stepMs: { 1: ofSize(1), [model.tokenModel.groupSize]: ofSize(model.tokenModel.groupSize) },
+      decoderMs: median(rounds.map((round) => round.decoder)),
+      gflops: flops / seconds / 1e9,
+      shareOfPeak: flops / seconds / 1e9 / peak,
+    });
+  }
+  const memory = memoryMiB();
+  const weights = weightBytes(model) / 2 ** 20;
+  await model.dispose();
+  await backend.close();
+  const cpu = cpus()[0].model;
+  return {
+    dtype,
+    tokens,
+    threads,
+    cpu,
+    peakGflops: peak,
+    arLoadMs: arLoad,
+    firstImageMs: firstImage,
+    weightsMiB: weights,
+    memory,
+    batches,
+  };
+}
+
+async function drain(steps, visit) {
+  for await (const step of steps) await visit?.(step);
+}
+
+/** GFLOP/s of a product of two 1024 x 1024 matrices on the same backend. */
+async function matmulPeak(backend) {
+  const { matmul, Tensor, trace, weightFromArray } = await import('@detailflow/core');
+  const side = 1024;
+  const data = Float32Array.from({ length: side * side }, (_, i) => Math.sin(i));
+  const graph = trace((g) => ({ y: matmul(g.input('x', 'f32', [side, side]), g.weight('w', [side, side])) }));
+  const weights = new Map([['w', weightFromArray('w', [side, side], data)]]);
+  const executable = await backend.compile(graph, weights);
+  const x = new Tensor('float32', data, [side, side]);
+  const times = [];
+  for (let run = 0; run < 12; run++) {
+    const started = performance.now();
+    await executable.run({ x });
+    times.push(performance.now() - started);
+  }
+  await executable.dispose();
+  return (2 * side ** 3) / Math.min(...times) / 1e6;
+}
+
+/** Operations of the matrix products with weights: what the share of the peak counts. */
+function generationFlops(model, batch) {
+  const { dim, heads, kvHeads, layers, hiddenDim, vocabularySize, tokens } = model.tokenModel.config;
+  const layer = dim * (heads + 2 * kvHeads) * (dim / heads) + dim * dim + 3 * dim * hiddenDim;
+  const ar = 2 * (layers * layer + dim * vocabularySize) * tokens * 2 * batch;
+  const { width, mlpWidth, layers: depth, patchSize } = model.tokenizer.config.decoder;
+  const patches = (model.tokenizer.imageSize / patchSize) ** 2;
+  const decoder = 2 * depth * (4 * width ** 2 + 2 * width * mlpWidth) * (patches + tokens) * batch;
+  return ar + decoder;
+}
+
+/** Float32 bytes of the weights that a generation uses. */
+function weightBytes(model) {
+  const { dim, heads, kvHeads, layers, hiddenDim, vocabularySize, classes } = model.tokenModel.config;
+  const layer = dim * (heads + 2 * kvHeads) * (dim / heads) + dim * dim + 3 * dim * hiddenDim;
+  const { width, mlpWidth, layers: depth, patchSize } = model.tokenizer.config.decoder;
+  const decoder = depth * (4 * width ** 2 + 2 * width * mlpWidth) + width * 3 * patchSize ** 2;
+  return 4 * (layers * layer + (2 * vocabularySize + classes + 1) * dim + decoder);
+}
+
+/** Memory of this process: its own pages, and pages of mapped files. Linux only. */
+function memoryMiB() {
+  if (!existsSync('/proc/self/status')) return undefined;
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const of = (name) => Math.round(Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024);
+  return { anonymous: of('RssAnon'), mappedFiles: of('RssFile'), peak: of('VmHWM') };
+}
+
+function print(result) {
+  const { dtype, tokens, threads, cpu, peakGflops, memory, weightsMiB } = result;
+  console.log(
+    `\n${dtype}: ${tokens} tokens, ${threads} threads, ${cpu}; matrix product peak ${peakGflops.toFixed(0)} GFLOP/s`,
+  );
+  console.log(
+    `  load and first token ${(result.arLoadMs / 1000).toFixed(1)} s, first image ${(result.firstImageMs / 1000).toFixed(1)} s`,
+  );
+  for (const one of result.batches) {
+    const steps = Object.entries(one.stepMs).map(([size, ms]) => `${ms.toFixed(0)} ms for ${size}`);
+    console.log(
+      `  batch ${one.batch}: ${one.secondsPerImage.toFixed(2)} s/image; ${one.steps} steps, ${steps.join(', ')}; ` +
+        `decoder ${one.decoderMs.toFixed(0)} ms; ${one.gflops.toFixed(0)} GFLOP/s, ${(100 * one.shareOfPeak).toFixed(0)} % of the peak`,
+    );
+  }
+  if (memory) {
+    console.log(
+      `  memory: anonymous ${memory.anonymous} MiB (peak ${memory.peak}), mapped files ${memory.mappedFiles} MiB; ` +
+        `the weights in use are ${weightsMiB.toFixed(0)} MiB as float32`,
+    );
+  }
+}
