@@ -1,4 +1,4 @@
-import { open, readdir, stat } from 'node:fs/promises';
+import { constants, open, readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type ByteSource, checkRange, DetailFlowError } from '@detailflow/core';
 import { checkTreePath, type FileTree } from './file-tree';
@@ -19,7 +19,9 @@ const maxRead = 2 ** 30;
  */
 export async function openFile(path: string): Promise<OpenFile> {
   const absolute = resolve(path);
-  const handle = await open(absolute, 'r').catch((cause) => {
+  // A pipe without a writer would block; this way it is opened, and refused below.
+  const flags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+  const handle = await open(absolute, flags).catch((cause) => {
     throw ioError('cannot be opened', path, cause);
   });
   let closed = false;

@@ -48,6 +48,8 @@ const maxSteps = 5_000_000;
 const maxObjects = 1_000_000;
 const maxMemo = 1_000_000;
 const maxStack = 200_000;
+/** Values that calls and states pass on: few bytes may hand over one long list again and again. */
+const maxPassed = 5_000_000;
 
 /**
  * Interprets a pickle as data. Nothing of it is ever executed: names outside `rules.globals` are refused, and
@@ -65,6 +67,7 @@ const mark = Symbol('mark');
 class Unpickler<T> {
   private readonly input: PickleBytes;
   private objects = 0;
+  private passed = 0;
   private readonly stack: MarkOr<T>[] = [];
   private readonly memo = new Map<number, PickleValue<T>>();
 
@@ -272,6 +275,8 @@ class Unpickler<T> {
     if (!(callee instanceof PickleGlobal)) throw this.fail('it calls something that is no global');
     if (callee.make === undefined) throw this.fail(`it calls ${callee.name}, which may only be named`);
     if (!Array.isArray(args)) throw this.fail(`the arguments of ${callee.name} are no tuple`);
+    this.pass(args.length);
+    for (const part of args) if (Array.isArray(part)) this.pass(part.length);
     return this.created(callee.make(args));
   }
 
@@ -283,6 +288,7 @@ class Unpickler<T> {
     if (target instanceof Map || typeof target === 'number') return;
     if (!(target instanceof PickleObject)) throw this.fail('it sets attributes of something that has none');
     for (const part of parts as (PickleDict<T> | null)[]) {
+      this.pass(part?.size ?? 0);
       for (const [key, value] of part ?? []) {
         if (typeof key !== 'string')
           throw this.fail(`an attribute of ${target.type} has a name that is no string`);
@@ -305,6 +311,11 @@ class Unpickler<T> {
   private created<V>(value: V): V {
     if (++this.objects > maxObjects) throw this.tooMuch('objects', maxObjects);
     return value;
+  }
+
+  private pass(count: number): void {
+    this.passed += count;
+    if (this.passed > maxPassed) throw this.tooMuch('values passed to calls', maxPassed);
   }
 
   private tuple(items: PickleValue<T>[]): PickleValue<T>[] {

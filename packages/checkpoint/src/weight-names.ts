@@ -7,7 +7,7 @@ import { DetailFlowError, type Weight, type Weights } from '@detailflow/core';
 export function withoutPrefixes(weights: Iterable<Weight>, file: string): Weights {
   const result = new Map<string, Weight>();
   for (const weight of weights) {
-    const name = weight.name.replace(/^(?:module\.|_orig_mod\.)+/, '');
+    const name = withoutWrappers(weight.name);
     if (result.has(name)) {
       throw new DetailFlowError(
         'weights',
@@ -19,6 +19,16 @@ export function withoutPrefixes(weights: Iterable<Weight>, file: string): Weight
     result.set(name, { name, dtype, shape, location, read: () => weight.read() });
   }
   return result;
+}
+
+const wrappers = ['module.', '_orig_mod.'];
+
+function withoutWrappers(name: string): string {
+  for (let at = 0; ; ) {
+    const wrapper = wrappers.find((prefix) => name.startsWith(prefix, at));
+    if (wrapper === undefined) return name.slice(at);
+    at += wrapper.length;
+  }
 }
 
 /** The weights whose names do not begin with `prefix`. */

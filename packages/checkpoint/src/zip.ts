@@ -182,7 +182,7 @@ class ZipReader {
     const view = await this.view(headerOffset, localBytes + nameBytes.length);
     if (view.getUint32(0, true) !== 0x04034b50)
       throw this.fail('there is no member where its header should be', name);
-    const stated = new Uint8Array(view.buffer, view.byteOffset + localBytes);
+    const stated = new Uint8Array(view.buffer, view.byteOffset + localBytes, nameBytes.length);
     if (view.getUint16(26, true) !== nameBytes.length || stated.some((byte, i) => byte !== nameBytes[i])) {
       throw this.fail('its local header has another name', name);
     }

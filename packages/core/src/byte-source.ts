@@ -26,7 +26,7 @@ export function bytesSource(bytes: Uint8Array, name = 'memory'): ByteSource {
     size: bytes.byteLength,
     async read(offset, length) {
       checkRange(name, bytes.byteLength, offset, length);
-      return bytes.slice(offset, offset + length);
+      return new Uint8Array(bytes.subarray(offset, offset + length)); // slice would not copy a Node Buffer
     },
   };
 }

@@ -33,6 +33,12 @@ export interface ErrorDetails {
   cause?: unknown;
 }
 
+/** Messages quote what a file holds, and files may hold anything. */
+const maxMessage = 8000;
+
+const shorten = (message: string): string =>
+  message.length > maxMessage ? `${message.slice(0, maxMessage)}...` : message;
+
 const marker = Symbol.for('detailflow.error');
 
 /**
@@ -48,7 +54,7 @@ export class DetailFlowError extends Error {
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     const place = [details.file, details.entry].filter((part) => part !== undefined).join(': ');
-    super(place === '' ? message : `${place}: ${message}`, { cause: details.cause });
+    super(shorten(place === '' ? message : `${place}: ${message}`), { cause: details.cause });
     this.code = code;
     this.file = details.file;
     this.entry = details.entry;

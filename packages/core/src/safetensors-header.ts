@@ -46,6 +46,7 @@ export function parseHeader(file: string, bytes: Uint8Array, dataBytes: number):
 
   if (bytes[0] !== 0x7b) throw fail("the header does not start with '{'");
   let text: string;
+  let fault: string | undefined;
   let json: unknown;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -53,12 +54,12 @@ export function parseHeader(file: string, bytes: Uint8Array, dataBytes: number):
     throw fail('the header is not UTF-8', undefined, cause);
   }
   try {
-    json = JSON.parse(text);
+    fault = strictJsonFault(text);
+    if (fault === undefined) json = JSON.parse(text);
   } catch (cause) {
     throw fail('the header is not JSON', undefined, cause);
   }
-  const fault = strictJsonFault(text);
-  if (fault !== undefined) throw fail(fault);
+  if (fault !== undefined) throw fail(`the JSON of its header breaks a rule: ${fault}`);
 
   const tensors: HeaderTensor[] = [];
   let metadata: ReadonlyMap<string, string> = new Map();
@@ -150,31 +151,56 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+const maxKeys = 100_000;
+const maxListItems = 64;
+const maxNameLength = 1000;
+
 /**
  * What JSON.parse lets pass and the format does not: duplicate keys (it keeps the last), lone surrogates in
- * strings, and values other than strings, objects, lists and plain non-negative integers. `text` is valid JSON.
+ * strings, and values other than strings, objects, lists and plain non-negative integers. It also refuses what
+ * would take far more memory to parse than its text: deep nesting, long lists, more than 100 000 keys. Runs
+ * before JSON.parse, which finds the remaining faults.
+ * @throws SyntaxError for some strings that are no JSON
  */
 function strictJsonFault(text: string): string | undefined {
-  const open: (Set<string> | undefined)[] = [];
+  /** Keys of the open objects, number of items of an open list. */
+  const open: (Set<string> | number)[] = [];
   for (let at = 0; at < text.length; at++) {
-    const char = text[at];
-    if (char === '{') open.push(new Set());
-    else if (char === '[') open.push(undefined);
-    else if (char === '}' || char === ']') open.pop();
-    else if (char === '"') {
+    const code = text.charCodeAt(at);
+    const inside = open[open.length - 1];
+    if (code === 0x7b || code === 0x5b) {
+      if (typeof inside === 'number' || open.length >= 3) return `at character ${at} it is nested too deep`;
+      open.push(code === 0x7b ? new Set() : 0);
+    } else if (code === 0x7d || code === 0x5d) {
+      open.pop();
+    } else if (code === 0x22) {
       const start = at;
-      for (at++; text[at] !== '"'; at++) if (text[at] === '\\') at++;
-      const string: string = JSON.parse(text.slice(start, at + 1));
-      if (/\p{Surrogate}/u.test(string)) return 'a string holds half a character (a lone surrogate)';
+      for (at++; text.charCodeAt(at) !== 0x22; at++) {
+        if (at >= text.length) return undefined;
+        if (text.charCodeAt(at) === 0x5c) at++;
+      }
+      let string = text.slice(start + 1, at);
+      if (string.includes('\\')) {
+        string = JSON.parse(text.slice(start, at + 1));
+        if (/\p{Surrogate}/u.test(string)) return 'a string holds half a character (a lone surrogate)';
+      }
       let next = at + 1;
-      while (' \t\r\n'.includes(text[next])) next++;
-      if (text[next] !== ':') continue;
-      const keys = open[open.length - 1];
-      if (keys?.has(string)) return `key ${JSON.stringify(string.slice(0, 200))} occurs twice`;
-      keys?.add(string);
-    } else if (!'0123456789,: \t\r\n'.includes(char)) {
-      return `'${char}' at character ${at}: only objects, lists, strings and non-negative integers may occur`;
+      while (isSpace(text.charCodeAt(next))) next++;
+      if (text.charCodeAt(next) !== 0x3a || !(inside instanceof Set)) continue;
+      if (inside.has(string)) return `key ${JSON.stringify(string.slice(0, 200))} occurs twice`;
+      if (string.length > maxNameLength) return `a name has more than ${maxNameLength} characters`;
+      if (inside.size >= maxKeys) return `an object has more than ${maxKeys} keys`;
+      inside.add(string);
+    } else if (code === 0x2c) {
+      if (typeof inside !== 'number') continue;
+      if (inside + 1 >= maxListItems) return `a list has more than ${maxListItems} items`;
+      open[open.length - 1] = inside + 1;
+    } else if (!(code >= 0x30 && code <= 0x39) && code !== 0x3a && !isSpace(code)) {
+      return `'${text[at]}' at character ${at}: only objects, lists, strings and non-negative integers may occur`;
     }
   }
   return undefined;
 }
+
+/** White space of JSON. */
+const isSpace = (code: number) => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;

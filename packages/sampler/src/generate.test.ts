@@ -60,6 +60,8 @@ function fakeModel(fail: (prediction: number) => void = () => {}): { model: Toke
   return { model, seen };
 }
 
+const numbers = (tensor: Tensor): number[] => Array.from(tensor.data as Int32Array);
+
 async function tokensOf(options: SampleOptions): Promise<number[][]> {
   let last: Tensor | undefined;
   for await (const step of sampleTokens(options)) last = await step.tokens();
@@ -88,18 +90,18 @@ describe('steps', () => {
     expect(steps.map(({ count, total }) => [count, total])).toEqual(
       [1, 2, 4, 6, 8].map((count) => [count, 8]),
     );
-    const last = steps[4].tokens.data;
+    const last = numbers(steps[4].tokens);
     for (const { count, tokens } of steps) {
       expect(tokens.dims).toEqual([2, count]);
-      expect(Array.from(tokens.data)).toEqual([...last.slice(0, count), ...last.slice(8, 8 + count)]);
+      expect(numbers(tokens)).toEqual([...last.slice(0, count), ...last.slice(8, 8 + count)]);
     }
   });
 
   test('keep their tokens, whatever is done with the tensor', async () => {
     for await (const step of sampleTokens({ model: fakeModel().model, labels: [0], tokens: 2 })) {
-      const before = Array.from((await step.tokens()).data);
+      const before = numbers(await step.tokens());
       ((await step.tokens()).data as Int32Array).fill(99);
-      expect(Array.from((await step.tokens()).data)).toEqual(before);
+      expect(numbers(await step.tokens())).toEqual(before);
     }
   });
 
@@ -369,7 +371,7 @@ describe('generate', () => {
     const { steps, decoded } = start({ tokens: 2 });
     for await (const step of steps) {
       if (step.count < 2) continue;
-      const tokens = Array.from((await step.tokens()).data as Int32Array);
+      const tokens = numbers(await step.tokens());
       for (const index of [undefined, 2]) {
         const { data, width } = await step.image(index, { size: 5 });
         expect(width).toBe(5);
