@@ -1,0 +1,85 @@
+import path from 'node:path';
+import { createNodeBackend } from '@detailflow/backend-node';
+import type { Backend, Tensor } from '@detailflow/core';
+import { softmax } from '@detailflow/sampler';
+import { load, type Model } from 'detailflow';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+let backend: Backend;
+beforeAll(async () => {
+  backend = await createNodeBackend();
+});
+afterAll(() => backend.close());
+
+/** Logits [rows][V] along given sequences, each prediction from the tokens of the sequence itself. */
+async function logitsAlong(
+  model: Model,
+  labels: readonly number[],
+  codes: Int32Array,
+): Promise<Float32Array[]> {
+  const { tokenModel } = model;
+  if (!tokenModel) throw new Error('no AR model');
+  const { tokens, vocabularySize } = tokenModel;
+  const session = await tokenModel.begin(labels);
+  const found: Float32Array[] = [];
+  let chosen: Int32Array | undefined;
+  while (session.position < tokens) {
+    const logits = (await session.predict(chosen)).data as Float32Array;
+    for (let i = 0; i < logits.length; i += vocabularySize)
+      found.push(logits.subarray(i, i + vocabularySize));
+    const [from, count] = [session.position, session.nextCount];
+    if (from + count === tokens) break;
+    chosen = Int32Array.from(
+      { length: labels.length * count },
+      (_, i) => codes[Math.floor(i / count) * tokens + from + (i % count)],
+    );
+  }
+  await session.dispose();
+  return found;
+}
+
+/** Share of positions with the same most likely token, and the mean KL divergence in nats. */
+function agreement(
+  exact: readonly Float32Array[],
+  rounded: readonly Float32Array[],
+): { top1: number; kl: number } {
+  const argmax = (values: Float32Array) => values.indexOf(values.reduce((a, b) => Math.max(a, b)));
+  let same = 0;
+  let kl = 0;
+  for (const [i, logits] of exact.entries()) {
+    if (argmax(logits) === argmax(rounded[i])) same++;
+    const [p, q] = [softmax(logits), softmax(rounded[i])];
+    for (let k = 0; k < p.length; k++) if (p[k] > 0) kl += p[k] * Math.log(p[k] / Math.max(q[k], 1e-300));
+  }
+  return { top1: same / exact.length, kl: kl / exact.length };
+}
+
+const root = path.dirname(import.meta.dirname);
+
+// The golden models have random weights and nearly flat logits: hard cases, not typical ones.
+test.each([
+  { name: 'models/fashion-ref', dtype: 'q8', top1: 0.97, kl: 0.001 },
+  { name: 'models/fashion-ref', dtype: 'q4', top1: 0.9, kl: 0.02 },
+  { name: 'tests/fixtures/golden/A', dtype: 'q8', top1: 0.84, kl: 0.015 },
+  { name: 'tests/fixtures/golden/A', dtype: 'q4', top1: 0.42, kl: 0.45 },
+  { name: 'tests/fixtures/golden/B', dtype: 'q8', top1: 0.84, kl: 0.015 },
+  { name: 'tests/fixtures/golden/B', dtype: 'q4', top1: 0.42, kl: 0.45 },
+] as const)('$name in $dtype keeps to its float32 logits', async ({ name, dtype, top1, kl }) => {
+  const exact = await load(path.join(root, name), { backend });
+  const rounded = await load(path.join(root, name), { backend, dtype });
+  const labels = [0, 1, 2, 3, 4, 5, 6];
+  let codes: Tensor | undefined;
+  for await (const step of exact.generate({ labels, seed: 5, cfg: 1.5 })) codes = await step.tokens();
+  const sequence = codes?.data as Int32Array;
+  const figures = agreement(
+    await logitsAlong(exact, labels, sequence),
+    await logitsAlong(rounded, labels, sequence),
+  );
+  await exact.dispose();
+  await rounded.dispose();
+  console.log(
+    `${name} ${dtype}: top-1 ${(100 * figures.top1).toFixed(1)} %, KL ${figures.kl.toExponential(2)} nats`,
+  );
+  expect(figures.top1).toBeGreaterThanOrEqual(top1);
+  expect(figures.kl).toBeLessThanOrEqual(kl);
+});
