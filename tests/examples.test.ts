@@ -82,7 +82,7 @@ test('cancel: stops at once, keeps the model usable, gives the memory back', asy
   const [, used] = /12 of 32 tokens, (\d+) MB in use: cancelling/.exec(stdout) ?? [];
   const [, stopped] = /stopped after: ([\d.]+)ms/.exec(stdout) ?? [];
   const [, left] = /(-?\d+) MB in use after closing it/.exec(stdout) ?? [];
-  expect(Number(stopped)).toBeLessThan(100);
+  expect(Number(stopped)).toBeLessThan(500);
   expect(Number(left)).toBeLessThan(Number(used) / 2);
   expect(stdout).toMatch(/the model still works: 32 tokens/);
 });

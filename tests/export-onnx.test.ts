@@ -52,14 +52,24 @@ describe.each(['A', 'B'] as const)('the exported generator of configuration %s',
   test.each([false, true])('draws the golden greedy tokens, gradual: %s', async (gradualCfg) => {
     const out = path.join(folder, `${set}-${gradualCfg}.onnx`);
     await exportOnnx(fixtures(`golden/${set}`), out, { gradualCfg });
-    const ones = new Tensor('float32', new Float32Array(values['gen.sampled.noise'].data.length).fill(1), values['gen.sampled.noise'].shape);
+    const ones = new Tensor(
+      'float32',
+      new Float32Array(values['gen.sampled.noise'].data.length).fill(1),
+      values['gen.sampled.noise'].shape,
+    );
     const { tokens } = await run(out, labels, ones, cfg);
     const name = gradualCfg ? 'gen.greedy_gradual.tokens' : 'gen.greedy.tokens';
     expect(Array.from(tokens.data as Int32Array)).toEqual(Array.from(values[name].data));
   });
 });
 
-const models = ['golden/A', 'odd/all-causal', 'odd/causal-decoder', 'odd/single-group', '../../models/fashion-ref'];
+const models = [
+  'golden/A',
+  'odd/all-causal',
+  'odd/causal-decoder',
+  'odd/single-group',
+  '../../models/fashion-ref',
+];
 
 test.each(models)('%s: the same tokens and pixels as generate()', async (name) => {
   const out = path.join(folder, `${name.replaceAll(/\W/g, '-')}.onnx`);
@@ -83,7 +93,10 @@ test('a cancelled export leaves nothing behind', async () => {
   const empty = await mkdtemp(path.join(folder, 'cancelled-'));
   const controller = new AbortController();
   const onProgress = () => controller.abort(new Error('enough'));
-  const exporting = exportOnnx(fixtures('golden/A'), path.join(empty, 'a.onnx'), { signal: controller.signal, onProgress });
+  const exporting = exportOnnx(fixtures('golden/A'), path.join(empty, 'a.onnx'), {
+    signal: controller.signal,
+    onProgress,
+  });
   await expect(exporting).rejects.toThrow('enough');
   expect(await readdir(empty)).toEqual([]);
 });

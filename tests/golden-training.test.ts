@@ -3,12 +3,12 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import {
   add,
   type Backend,
+  concat,
   createReferenceBackend,
   crossEntropy,
-  gradients,
   type Graph,
+  gradients,
   meanSquaredError,
-  concat,
   resizeImages,
   resizeMatrix,
   Tensor,
@@ -18,9 +18,9 @@ import {
 import {
   attentionMask,
   CodebookUsage,
+  codebookEntries,
   createResolutionMap,
   groupSimilarity,
-  codebookEntries,
   tokenizerParameters,
   tokenizerWeights,
   trainingForward,
@@ -50,16 +50,29 @@ function expectGradient(name: string, actual: Float32Array, summary: GradientSum
   }
   const scale = summary.norm;
   const close = (what: string, value: number, reference: number) =>
-    expect(Math.abs(value - reference), `${name}: ${what} is ${value}, not ${reference}`).toBeLessThanOrEqual(1e-3 * scale);
+    expect(Math.abs(value - reference), `${name}: ${what} is ${value}, not ${reference}`).toBeLessThanOrEqual(
+      1e-3 * scale,
+    );
   close('norm', norm, summary.norm);
-  close('absmax', actual.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0), summary.absmax);
-  close('sum', actual.reduce((a, b) => a + b, 0) / Math.sqrt(actual.length), summary.sum / Math.sqrt(actual.length));
+  close(
+    'absmax',
+    actual.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0),
+    summary.absmax,
+  );
+  close(
+    'sum',
+    actual.reduce((a, b) => a + b, 0) / Math.sqrt(actual.length),
+    summary.sum / Math.sqrt(actual.length),
+  );
   for (const [i, value] of summary.first.entries()) close(`[${i}]`, actual[i], value);
-  for (const [i, value] of summary.last.entries()) close(`[-${summary.last.length - i}]`, actual[actual.length - summary.last.length + i], value);
+  for (const [i, value] of summary.last.entries())
+    close(`[-${summary.last.length - i}]`, actual[actual.length - summary.last.length + i], value);
 }
 
-const constantFeed = (values: readonly number[], dims: readonly number[]) => new Tensor('int32', Int32Array.from(values), dims);
-const mask = (values: readonly boolean[]) => new Tensor('bool', Uint8Array.from(values, Number), [values.length]);
+const constantFeed = (values: readonly number[], dims: readonly number[]) =>
+  new Tensor('int32', Int32Array.from(values), dims);
+const mask = (values: readonly boolean[]) =>
+  new Tensor('bool', Uint8Array.from(values, Number), [values.length]);
 
 describe.each(['A', 'B'] as const)('golden training values of configuration %s', (set) => {
   const json = goldenJson(`${set}/golden.json`);
@@ -83,7 +96,11 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
     });
     afterAll(() => backend.close());
 
-    async function run(graph: Graph, feeds: Record<string, Tensor>, of = weights): Promise<Record<string, Tensor>> {
+    async function run(
+      graph: Graph,
+      feeds: Record<string, Tensor>,
+      of = weights,
+    ): Promise<Record<string, Tensor>> {
       const executable = await backend.compile(graph, of);
       const results = await executable.run(feeds);
       await executable.dispose();
@@ -105,13 +122,30 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
 
       const encoderLength = encoderSide ** 2 + tokens;
       const decoderLength = decoderSide ** 2 + tokens;
-      const encoderMask = attentionMask({ patches: encoderSide ** 2, tokens, groupSize, causalTokens, patchesSeeLatents: false, latentsSeePatches: true });
-      const decoderMask = Uint8Array.from({ length: decoderLength ** 2 }, (_, i) => Number(i % decoderLength < decoderSide ** 2 + reference.t));
+      const encoderMask = attentionMask({
+        patches: encoderSide ** 2,
+        tokens,
+        groupSize,
+        causalTokens,
+        patchesSeeLatents: false,
+        latentsSeePatches: true,
+      });
+      const decoderMask = Uint8Array.from({ length: decoderLength ** 2 }, (_, i) =>
+        Number(i % decoderLength < decoderSide ** 2 + reference.t),
+      );
       const feeds: Record<string, Tensor> = {
         images: new Tensor('float32', floats(images), images.shape),
         target: new Tensor('float32', target, [batch, 3, reference.dec_res, reference.dec_res]),
-        encoderResize: new Tensor('float32', resizeMatrix('bilinear-antialias', config.encoder.positionGrid, encoderSide), [encoderSide, config.encoder.positionGrid]),
-        decoderResize: new Tensor('float32', resizeMatrix('bilinear-antialias', config.decoder.positionGrid, decoderSide), [decoderSide, config.decoder.positionGrid]),
+        encoderResize: new Tensor(
+          'float32',
+          resizeMatrix('bilinear-antialias', config.encoder.positionGrid, encoderSide),
+          [encoderSide, config.encoder.positionGrid],
+        ),
+        decoderResize: new Tensor(
+          'float32',
+          resizeMatrix('bilinear-antialias', config.decoder.positionGrid, decoderSide),
+          [decoderSide, config.decoder.positionGrid],
+        ),
         positions: constantFeed([...Array(tokens).keys()], [tokens]),
         encoderVisible: new Tensor('bool', encoderMask, [encoderLength, encoderLength]),
         decoderVisible: new Tensor('bool', decoderMask, [decoderLength, decoderLength]),
@@ -127,27 +161,51 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
       const graph = trace((g) => {
         const p = tokenizerWeights(g, config);
         const dtypes = { float32: 'f32', int32: 'i32', bool: 'bool' } as const;
-        const x = Object.fromEntries(Object.entries(feeds).map(([key, feed]) => [key, g.input(key, dtypes[feed.type as 'float32'], feed.dims)])) as Record<string, Value>;
+        const x = Object.fromEntries(
+          Object.entries(feeds).map(([key, feed]) => [
+            key,
+            g.input(key, dtypes[feed.type as 'float32'], feed.dims),
+          ]),
+        ) as Record<string, Value>;
         const correction = x.ranks && { ranks: x.ranks, isClean: x.isClean, isPrefix: x.isPrefix };
-        const out = trainingForward(p, config, { ...x, correction } as never, { entropyRatio: json.config.entropy });
+        const out = trainingForward(p, config, { ...x, correction } as never, {
+          entropyRatio: json.config.entropy,
+        });
         const targets = correction ? concat([x.target, x.target], 0) : x.target;
         const mse = meanSquaredError(targets, out.pixels);
         const total = add(add(mse, out.vq), add(out.commit, out.entropy));
         const found = gradients(total, names.map(p));
-        const parts = names.flatMap((key, i): [string, Value][] => (found[i] ? [[`grad.${key}`, found[i] as Value]] : []));
+        const parts = names.flatMap((key, i): [string, Value][] =>
+          found[i] ? [[`grad.${key}`, found[i] as Value]] : [],
+        );
         const fresh = out.fresh && { fresh: out.fresh, prefix: out.prefix as Value };
-        return { mse, vq: out.vq, commit: out.commit, entropy: out.entropy, total, codes: out.codes, ...fresh, ...Object.fromEntries(parts) };
+        return {
+          mse,
+          vq: out.vq,
+          commit: out.commit,
+          entropy: out.entropy,
+          total,
+          codes: out.codes,
+          ...fresh,
+          ...Object.fromEntries(parts),
+        };
       });
       const results = await run(graph, feeds);
 
       const losses = reference.losses;
       const names5 = ['mse', 'vq', 'commit', 'entropy', 'total'];
-      expectClose(names5.map((key) => results[key].data[0] as number), names5.map((key) => losses[key]));
+      expectClose(
+        names5.map((key) => results[key].data[0] as number),
+        names5.map((key) => losses[key]),
+      );
       expect(losses.mse).toBeGreaterThan(0);
 
       // Codes, usage and similarity: statistics of the passes.
       const clean = results.codes.data as Int32Array;
-      const usage = new CodebookUsage(config.codebookSize, floats(golden(`${set}/tokenizer/model.safetensors`)['quantize.codebook_used']));
+      const usage = new CodebookUsage(
+        config.codebookSize,
+        floats(golden(`${set}/tokenizer/model.safetensors`)['quantize.codebook_used']),
+      );
       let used = usage.add(clean);
       let corrected = clean;
       if (noiseIndex !== null) {
@@ -166,9 +224,15 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
       expect(used).toBeCloseTo(reference.codebook_usage, 6);
       const all = noiseIndex === null ? [clean] : [clean, corrected];
       const similarity = trace((g) => ({
-        y: groupSimilarity(codebookEntries(tokenizerWeights(g, config), g.input('codes', 'i32', [batch * all.length, tokens])), groupSize),
+        y: groupSimilarity(
+          codebookEntries(tokenizerWeights(g, config), g.input('codes', 'i32', [batch * all.length, tokens])),
+          groupSize,
+        ),
       }));
-      const codes = constantFeed(all.flatMap((row) => Array.from(row)), [batch * all.length, tokens]);
+      const codes = constantFeed(
+        all.flatMap((row) => Array.from(row)),
+        [batch * all.length, tokens],
+      );
       const { y } = await run(similarity, { codes });
       expectClose([y.data[0] as number], [losses.cosine_similarity]);
 
@@ -180,10 +244,15 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
         else expectGradient(key, found as Float32Array, summary);
       }
       for (const key of Object.keys(values).filter((one) => one.startsWith(`train.${name}.grad.`))) {
-        const [, parameter, from, to] = /\.grad\.(.*?)(?:\.rows(\d+)to(\d+))?$/.exec(key) as unknown as string[];
+        const [, parameter, from, to] = /\.grad\.(.*?)(?:\.rows(\d+)to(\d+))?$/.exec(
+          key,
+        ) as unknown as string[];
         const found = results[`grad.${parameter}`];
         const width = found.data.length / found.dims[0];
-        const part = from === undefined ? found.data : (found.data as Float32Array).subarray(Number(from) * width, Number(to) * width);
+        const part =
+          from === undefined
+            ? found.data
+            : (found.data as Float32Array).subarray(Number(from) * width, Number(to) * width);
         expectClose(part as Float32Array, floats(values[key]));
       }
     });
@@ -211,7 +280,9 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
         const [row, place] = [Math.floor(i / tokens), i % tokens];
         if (kinds[place] === PlaceKind.class) return ar['train.labels'].data[row];
         if (kinds[place] === PlaceKind.special) return place - causalTokens - 1;
-        return ar['train.z_input'].data[row * known + (place <= causalTokens ? place - 1 : place - 1 - specials)];
+        return ar['train.z_input'].data[
+          row * known + (place <= causalTokens ? place - 1 : place - 1 - specials)
+        ];
       });
       const names = tokenModelParameters(model.config).map((spec) => spec.name);
       const graph = trace((g) => {
@@ -224,7 +295,11 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
         });
         const loss = crossEntropy(logits, g.input('targets', 'i32', [rows, tokens]));
         const found = gradients(loss, names.map(p));
-        return { logits, loss, ...Object.fromEntries(names.map((name, i) => [`grad.${name}`, found[i] as Value])) };
+        return {
+          logits,
+          loss,
+          ...Object.fromEntries(names.map((name, i) => [`grad.${name}`, found[i] as Value])),
+        };
       });
       const results = await run(
         graph,
@@ -238,7 +313,10 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
         model.weights,
       );
       expectClose(results.loss.data as Float32Array, floats(ar['train.loss']));
-      expectClose((results.logits.data as Float32Array).subarray(0, tokens * model.config.vocabularySize), floats(ar['train.logits_row0']));
+      expectClose(
+        (results.logits.data as Float32Array).subarray(0, tokens * model.config.vocabularySize),
+        floats(ar['train.logits_row0']),
+      );
       for (const [key, summary] of Object.entries<GradientSummary>(json.ar.train.grads)) {
         expectGradient(key, results[`grad.${key}`].data as Float32Array, summary);
       }

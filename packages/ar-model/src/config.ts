@@ -70,6 +70,10 @@ export function feedForwardWidth(dim: number, multipleOf = 256, multiplier?: num
   return multipleOf * Math.ceil(hidden / multipleOf);
 }
 
+/** Far beyond any plausible model; they bound the lists and caches that a broken file can ask for. */
+const MOST_LAYERS = 1024;
+const MOST_TOKENS = 16384;
+
 /** @throws DetailFlowError `config` naming the field that no model can be built from */
 export function parseTokenModelConfig(value: unknown, file?: string): TokenModelConfig {
   const record = requireRecord(value, file);
@@ -97,6 +101,8 @@ export function parseTokenModelConfig(value: unknown, file?: string): TokenModel
       `tokens (${tokens}) and causalTokens (${causalTokens}) must be multiples of groupSize (${groupSize}), and causalTokens at most tokens`,
     );
   }
+  if (config.layers > MOST_LAYERS) fail(`it has ${config.layers} layers; at most ${MOST_LAYERS} are read`);
+  if (tokens > MOST_TOKENS) fail(`it has ${tokens} tokens; at most ${MOST_TOKENS} are possible`);
   if (dim % heads !== 0 || (dim / heads) % 4 !== 0) {
     fail(`dim (${dim}) must be heads (${heads}) times a multiple of 4, for two-dimensional rotary positions`);
   }

@@ -8,7 +8,14 @@ export {
   type TokenModelConfig,
 } from './config';
 export { forwardGraph, stepGraph } from './graphs';
-export { forward, type Parameters, type PlaceInputs, type StepOptions, step, tokenModelWeights } from './model';
+export {
+  forward,
+  type Parameters,
+  type PlaceInputs,
+  type StepOptions,
+  step,
+  tokenModelWeights,
+} from './model';
 export { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
 export { PlaceKind, placeMask, ropeTables } from './positions';
 export { createTokenModel, GroupTokenModel, type TokenModelOptions } from './token-model';

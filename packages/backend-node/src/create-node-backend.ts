@@ -94,7 +94,11 @@ class NodeBackend implements Backend {
     this.#worker = worker;
   }
 
-  async compile(graph: Graph, weights: Weights, { dtype = 'fp32' }: CompileOptions = {}): Promise<Executable> {
+  async compile(
+    graph: Graph,
+    weights: Weights,
+    { dtype = 'fp32' }: CompileOptions = {},
+  ): Promise<Executable> {
     this.#worker.requireOpen();
     requireWeights(graph, weights);
     const { place: placeWeight, quantised, folder, memory } = await placeWeights(graph, weights, dtype);

@@ -26,7 +26,11 @@ const MEMORY = 'detailflow-memory';
  * A session takes its weights either from files or from memory, so otherwise all are read into one block; with a
  * dtype of few bits, the matrices are rounded on the way, one after the other.
  */
-export async function placeWeights(graph: Graph, weights: Weights, dtype: WeightDType): Promise<PlacedWeights> {
+export async function placeWeights(
+  graph: Graph,
+  weights: Weights,
+  dtype: WeightDType,
+): Promise<PlacedWeights> {
   const needed = [...graph.weights.keys()].map((name) => weights.get(name) as Weight);
   const rounded = dtype === 'fp32' ? new Set<string>() : quantisableWeights(graph);
   const folder = rounded.size === 0 ? commonFolder(needed) : undefined;
@@ -36,11 +40,21 @@ export async function placeWeights(graph: Graph, weights: Weights, dtype: Weight
   for (const weight of needed) {
     const { name, shape, location } = weight;
     if (folder !== undefined && location) {
-      placements.set(name, { file: path.basename(location.path), offset: location.offset, length: location.length });
+      placements.set(name, {
+        file: path.basename(location.path),
+        offset: location.offset,
+        length: location.length,
+      });
     } else if (dtype !== 'fp32' && rounded.has(name)) {
       const [out, columns] = shape;
       const { values, scales } = quantise(dtype, await readFloat32(weight), out, columns);
-      quantised.set(name, { kind: dtype, out, in: columns, values: block.add(values), scales: block.add(scales) });
+      quantised.set(name, {
+        kind: dtype,
+        out,
+        in: columns,
+        values: block.add(values),
+        scales: block.add(scales),
+      });
     } else {
       placements.set(name, block.add(await readFloat32(weight)));
     }

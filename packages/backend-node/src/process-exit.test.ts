@@ -44,6 +44,8 @@ test.each([
   ['forgets to close', use, ['1']],
   ['never uses its backend', '', ['']],
   ['closes while a run is under way', `${use} run().catch(report); await backend.close();`, ['1', 'closed']],
+  ['stops in the middle of a run', `${use} run(); setTimeout(() => process.exit(0), 3);`, ['1']],
+  ['stops before its backend has started', 'process.exit(0);', ['']],
   ['does not wait for its last run', `${use} run().then(() => console.log('done'));`, ['1', 'done']],
   [
     'could not send a tensor',

@@ -13,7 +13,20 @@ export interface WireTensor {
 export interface WorkerSettings {
   readonly device: NodeDevice;
   readonly threads: number;
+  /** Shared memory, see {@link Flag}. */
+  readonly flags: Int32Array;
 }
+
+/**
+ * Places of the flags that both threads see. ONNX Runtime aborts the whole process when its thread is stopped inside
+ * a call, so the worker is never stopped while it is busy.
+ */
+export const Flag = {
+  /** Set by the main thread: start nothing any more. */
+  closing: 0,
+  /** Set while the worker loads or calls ONNX Runtime. */
+  busy: 1,
+} as const;
 
 /** State as the worker needs it: how its buffers are called and brought up to date. */
 export type WireState = Omit<OnnxState, 'shape'>;
@@ -45,6 +58,9 @@ export type Request =
   | { readonly kind: 'read-state'; readonly state: number; readonly name: string }
   | { readonly kind: 'drop-state'; readonly state: number }
   | { readonly kind: 'release'; readonly session: number };
+
+/** What the main thread sends: requests, and at last the wish that the worker ends. */
+export type Message = { readonly id: number; readonly request: Request } | 'close';
 
 export type Reply =
   | { readonly id: number; readonly tensors: Readonly<Record<string, WireTensor>> }

@@ -1,6 +1,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import ort from 'onnxruntime-node';
-import type { Reply, Request, WireState, WireTensor, WorkerSettings } from './protocol';
+import {
+  Flag,
+  type Message,
+  type Reply,
+  type Request,
+  type WireState,
+  type WireTensor,
+  type WorkerSettings,
+} from './protocol';
 
 /** Runs ONNX Runtime, which blocks the thread it is called on, away from the main thread. */
 
@@ -18,18 +26,29 @@ const states = new Map<number, Buffers>();
 /** Requests are answered one after the other, so that a run sees the state that the run before it left. */
 let last: Promise<void> = Promise.resolve();
 
-parentPort?.on('message', (message: { id: number; request: Request }) => {
-  last = last.then(() => handle(message));
+setBusy(false); // ONNX Runtime is loaded
+
+parentPort?.on('message', (message: Message) => {
+  last = last.then(() => (message === 'close' ? process.exit() : handle(message.id, message.request)));
 });
 
-async function handle({ id, request }: { id: number; request: Request }): Promise<void> {
+async function handle(id: number, request: Request): Promise<void> {
+  setBusy(true); // before looking whether to close, so that one of the two threads sees the other
   try {
+    if (Atomics.load(settings.flags, Flag.closing) === 1) return; // nobody waits for an answer
     const tensors = await answer(request);
     const buffers = Object.values(tensors).map((tensor) => tensor.data.buffer as ArrayBuffer);
     post({ id, tensors }, buffers);
   } catch (error) {
     post({ id, error: error instanceof Error ? error.message : String(error) });
+  } finally {
+    setBusy(false);
   }
+}
+
+function setBusy(busy: boolean): void {
+  Atomics.store(settings.flags, Flag.busy, Number(busy));
+  Atomics.notify(settings.flags, Flag.busy);
 }
 
 function post(reply: Reply, transfer: ArrayBuffer[] = []): void {

@@ -1,7 +1,7 @@
 import { type ByteSource, DetailFlowError, storageBytes, type Weight, type Weights } from '@detailflow/core';
 import { PickleObject, unpickle } from './pickle';
 import { isForeignStorage, storageDType, type TorchValue, torchGlobals } from './torch-globals';
-import { TorchStorage, TorchTensor } from './torch-tensor';
+import { mostTensorBytes, TorchStorage, TorchTensor } from './torch-tensor';
 import { withoutPrefixes } from './weight-names';
 import { readZip, type ZipEntry } from './zip';
 
@@ -70,7 +70,7 @@ export async function readTorchCheckpoint(
  * The tensors that lie under `key` of a checkpoint (`model`, `ema`), as weights by name. The prefixes `module.`
  * and `_orig_mod.` that DistributedDataParallel and torch.compile leave are taken off.
  * @throws DetailFlowError `weights` when there is no such key or two names become one, `format` when it holds
- * something that is no tensor
+ * something that is no tensor, `limit` when its tensors take far more bytes than the file has
  */
 export function stateDict(checkpoint: TorchCheckpoint, key: string): Weights {
   const { file, root } = checkpoint;
@@ -80,6 +80,7 @@ export function stateDict(checkpoint: TorchCheckpoint, key: string): Weights {
     throw new DetailFlowError('weights', `there is no state dict "${key}" (keys: ${keys})`, { file });
   }
   const weights: Weight[] = [];
+  let bytes = 0;
   for (const [name, value] of found) {
     if (typeof name !== 'string' || !(value instanceof TorchTensor)) {
       throw new DetailFlowError('format', 'a state dict must hold named tensors only', {
@@ -88,6 +89,15 @@ export function stateDict(checkpoint: TorchCheckpoint, key: string): Weights {
       });
     }
     const { dtype, shape, location } = value;
+    bytes += value.bytes;
+    if (bytes > mostTensorBytes(value.fileBytes)) {
+      throw new DetailFlowError(
+        'limit',
+        `the tensors of "${key}" would take more than ${mostTensorBytes(value.fileBytes)} bytes, the file has ` +
+          `${value.fileBytes}; save it without expanding tensors`,
+        { file, entry: `${key}.${name}` },
+      );
+    }
     weights.push({ name, dtype, shape, location, read: () => value.read() });
   }
   return withoutPrefixes(weights, file);

@@ -30,9 +30,13 @@ export interface TensorLayout {
 }
 
 const maxDimensions = 64;
-/** Expanded views (stride 0) may be larger than their storage, up to the larger of these. */
+/** Expanded views (stride 0) and views of one storage may together be larger than the file, up to the larger of these. */
 const maxExpandedBytes = 64 * 2 ** 20;
 const maxExpandedFiles = 16;
+
+/** The most bytes that tensors of a file may take when they are read. */
+export const mostTensorBytes = (fileBytes: number): number =>
+  Math.max(maxExpandedBytes, maxExpandedFiles * fileBytes);
 
 /** A tensor of a torch checkpoint, checked against its storage but not read yet. */
 export class TorchTensor {
@@ -40,6 +44,10 @@ export class TorchTensor {
   readonly shape: readonly number[];
   /** Set when the elements lie in the file as they are read, and the file is a local one. */
   readonly location?: WeightLocation;
+  /** Bytes that `read` gives. */
+  readonly bytes: number;
+  /** Bytes of the whole file. */
+  readonly fileBytes: number;
   private readonly count: number;
   /** One past the last element of the storage that the tensor reaches. */
   private readonly end: number;
@@ -54,6 +62,8 @@ export class TorchTensor {
     this.shape = layout.shape;
     const { count, end } = measure(storage, layout);
     this.count = count;
+    this.bytes = count * storageBytes[this.dtype];
+    this.fileBytes = storage.source.size;
     this.end = end;
     this.contiguous = isContiguous(layout);
     const { path } = storage.source;
@@ -109,7 +119,7 @@ function measure(storage: TorchStorage, layout: TensorLayout): { count: number; 
     throw fail(`[${shape.join(', ')}] reaches element ${last} of a storage of ${storage.length}`);
   }
   const bytes = count * storageBytes[storage.dtype];
-  const most = Math.max(maxExpandedBytes, maxExpandedFiles * storage.source.size);
+  const most = mostTensorBytes(storage.source.size);
   if (count > storage.length && bytes > most) {
     throw new DetailFlowError(
       'limit',

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Stats } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DetailFlowError, encodeSafetensors, type Weight, type Weights } from '@detailflow/core';
@@ -152,6 +153,9 @@ async function writeSynced(
   }
 }
 
+/** How often other writers may get in between before this one gives up. */
+const attempts = 20;
+
 async function moveIntoPlace(
   fresh: string,
   target: string,
@@ -159,64 +163,97 @@ async function moveIntoPlace(
   path: string,
   overwrite: boolean,
 ): Promise<void> {
-  const earlier = await refuseTarget(target, path, overwrite);
-  if (earlier) await rename(target, old);
+  let kept = false; // whether an earlier bundle lies at `old`
   try {
-    await rename(fresh, target);
-  } catch (cause) {
-    const restored =
-      earlier &&
-      (await rename(old, target).then(
-        () => true,
-        () => false,
-      ));
-    const kept = earlier && !restored ? `; the earlier bundle is kept as ${old}` : '';
-    if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EPERM'].includes((cause as NodeJS.ErrnoException).code ?? '')) {
-      throw new DetailFlowError(
-        'io',
-        `something else was put there while the bundle was being written${kept}; choose another path`,
-        { file: path, cause },
-      );
+    for (let attempt = 1; ; attempt++) {
+      if (await refuseTarget(target, path, overwrite)) {
+        // What was moved aside before has been replaced by another writer since.
+        if (kept) await rm(old, { recursive: true, force: true });
+        kept = await moveAside(target, old);
+      }
+      try {
+        await rename(fresh, target);
+        break;
+      } catch (cause) {
+        if (!takenCodes.has(codeOf(cause))) throw cause;
+        if (overwrite && attempt < attempts) continue;
+        const reason = 'something else was put there while the bundle was being written; choose another path';
+        throw new DetailFlowError('io', reason, { file: path, cause });
+      }
     }
-    throw ioError(`the bundle could not be moved into place${kept}`, path, cause);
+  } catch (cause) {
+    const lost =
+      kept &&
+      (await rename(old, target).then(
+        () => false,
+        () => true,
+      ));
+    if (!lost) throw cause;
+    throw ioError(`the bundle could not be moved into place; the earlier one is kept as ${old}`, path, cause);
   }
-  if (earlier) await rm(old, { recursive: true, force: true });
+  if (kept) await rm(old, { recursive: true, force: true });
+}
+
+const takenCodes = new Set<string | undefined>(['EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EPERM']);
+
+const codeOf = (cause: unknown) => (cause as NodeJS.ErrnoException | undefined)?.code;
+
+/** False where another writer has just moved it. */
+async function moveAside(target: string, old: string): Promise<boolean> {
+  try {
+    await rename(target, old);
+    return true;
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return false;
+    throw cause;
+  }
 }
 
 /** Whether an earlier bundle lies at the target; throws where something lies there that must not be replaced. */
 async function refuseTarget(target: string, path: string, overwrite: boolean): Promise<boolean> {
-  const stats = await lstat(target).catch((cause) => {
-    if (cause.code === 'ENOENT') return undefined;
+  for (;;) {
+    const stats = await look(target, path);
+    if (stats === undefined) return false;
+    if (!overwrite) {
+      const reason = 'it exists already; choose another path, or set overwrite to replace a bundle';
+      throw new DetailFlowError('io', reason, { file: path });
+    }
+    try {
+      await refuseForeign(target, path, stats);
+      return true;
+    } catch (error) {
+      // Another writer may have replaced it meanwhile.
+      if ((await look(target, path))?.ino === stats.ino) throw error;
+    }
+  }
+}
+
+async function look(target: string, path: string): Promise<Stats | undefined> {
+  return lstat(target).catch((cause) => {
+    if (codeOf(cause) === 'ENOENT') return undefined;
     throw ioError('cannot be looked at', path, cause);
   });
-  if (stats === undefined) return false;
-  if (!overwrite) {
-    throw new DetailFlowError(
-      'io',
-      'it exists already; choose another path, or set overwrite to replace a bundle',
-      {
-        file: path,
-      },
-    );
-  }
+}
+
+async function refuseForeign(target: string, path: string, stats: Stats): Promise<void> {
   const known: string[] = Object.values(bundleFiles);
   const refuse = (reason: string) =>
     new DetailFlowError(
       'io',
       `only a bundle is replaced, and ${reason}; remove it yourself or choose another path`,
-      {
-        file: path,
-      },
+      { file: path },
     );
   if (!stats.isDirectory()) throw refuse('this is no folder');
-  const foreign = (await readdir(target)).find((name) => !known.includes(name));
+  const names = await readdir(target).catch((cause) => {
+    throw ioError('cannot be listed', path, cause);
+  });
+  const foreign = names.find((name) => !known.includes(name));
   if (foreign !== undefined) throw refuse(`this folder holds ${JSON.stringify(foreign)}`);
   const tree = await openFolder(target);
   const card = (await tree.exists(bundleFiles.card))
     ? await readJsonConfig(tree, bundleFiles.card)
     : undefined;
   if (card?.format !== 'detailflow') throw refuse('this folder has no card of one');
-  return true;
 }
 
 /** Forces a folder's entries to disk, where the system can. */

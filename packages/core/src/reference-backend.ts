@@ -19,7 +19,10 @@ export function createReferenceBackend(): Backend {
     name: 'reference',
     async compile(graph, weights, { dtype = 'fp32' } = {}) {
       if (dtype !== 'fp32') {
-        throw new DetailFlowError('unsupported', `the reference backend computes in float64 only, not in ${dtype}`);
+        throw new DetailFlowError(
+          'unsupported',
+          `the reference backend computes in float64 only, not in ${dtype}`,
+        );
       }
       if (closed) throw new DetailFlowError('closed', 'the reference backend is closed');
       requireWeights(graph, weights);
@@ -83,7 +86,16 @@ async function compileReference(
       requireOpen();
       const buffers = [...graph.states].map(([name, { before }]): [string, ReferenceArray] => {
         const shape = evaluateShape(before.shape, dims);
-        return [name, { data: allocate(before.dtype, shape.reduce((a, b) => a * b, 1)), shape }];
+        return [
+          name,
+          {
+            data: allocate(
+              before.dtype,
+              shape.reduce((a, b) => a * b, 1),
+            ),
+            shape,
+          },
+        ];
       });
       return new ReferenceState(graph, new Map(buffers));
     },
@@ -116,7 +128,12 @@ function evaluate(
     if (!values.has(node)) values.set(node, evaluateNode(node, values, feeds, state, bindings));
   }
   for (const [name, { after }] of graph.states) state?.buffers.set(name, values.get(after) as ReferenceArray);
-  return Object.fromEntries([...graph.outputs].map(([name, value]) => [name, toTensor(value.dtype, values.get(value) as ReferenceArray)]));
+  return Object.fromEntries(
+    [...graph.outputs].map(([name, value]) => [
+      name,
+      toTensor(value.dtype, values.get(value) as ReferenceArray),
+    ]),
+  );
 }
 
 function evaluateNode(

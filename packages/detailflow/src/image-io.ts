@@ -105,7 +105,9 @@ export async function readImages(
 const MAX_SIDE = 16384;
 const MAX_BYTES = 2 ** 28;
 const MAX_PIXELS = 1e8;
-const formats = ['png', 'jpeg', 'webp'];
+/** First bytes, in hexadecimal, of PNG, JPEG and WebP; and of GIF, TIFF, BMP, AVIF and its like, SVG. */
+const readable = /^(?:89504e470d0a1a0a|ffd8ff|52494646.{8}57454250)/;
+const otherKinds = /^(?:47494638|49492a00|4d4d002a|424d|.{8}66747970|(?:09|0a|0d|20)*3c)/;
 
 function checkSize(size: number): void {
   if (!Number.isInteger(size) || size < 1 || size > MAX_SIDE) {
@@ -118,7 +120,9 @@ function checkSize(size: number): void {
 
 async function readBytes(file: string, limit = MAX_BYTES): Promise<Uint8Array> {
   try {
-    const { size } = await stat(file);
+    const stats = await stat(file);
+    if (!stats.isFile()) throw new DetailFlowError('io', 'is not a regular file', { file });
+    const { size } = stats;
     if (size > limit) {
       throw new DetailFlowError('limit', `has ${size} bytes; the limit is ${limit}`, { file });
     }
@@ -131,13 +135,19 @@ async function readBytes(file: string, limit = MAX_BYTES): Promise<Uint8Array> {
 }
 
 async function decode(bytes: Uint8Array, file: string): Promise<RgbImage> {
+  // The library would try every decoder it has (SVG, PDF, ...) on a file; only three of them are wanted.
+  const head = Buffer.from(bytes.subarray(0, 16)).toString('hex');
+  if (!readable.test(head)) {
+    throw otherKinds.test(head)
+      ? new DetailFlowError('unsupported', 'is another kind of image; readable are PNG, JPEG and WebP', {
+          file,
+        })
+      : new DetailFlowError('format', 'is no image: neither PNG nor JPEG nor WebP', { file });
+  }
   try {
     const { default: sharp } = await import('sharp'); // a large native library: only where it is needed
     const image = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: false });
-    const { format, width, height } = await image.metadata();
-    if (!formats.includes(format)) {
-      throw new DetailFlowError('unsupported', `is ${format}; readable are ${formats.join(', ')}`, { file });
-    }
+    const { width, height } = await image.metadata();
     if (width * height > MAX_PIXELS) {
       throw new DetailFlowError(
         'limit',

@@ -1,7 +1,13 @@
 import { createTokenModel, type GroupTokenModel } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { BundleCard } from '@detailflow/checkpoint';
-import { type Backend, type CallOptions, DetailFlowError, type Tensor, type WeightDType } from '@detailflow/core';
+import {
+  type Backend,
+  type CallOptions,
+  DetailFlowError,
+  type Tensor,
+  type WeightDType,
+} from '@detailflow/core';
 import { type GenerateOptions, type GenerationStep, generate } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
@@ -111,12 +117,8 @@ export class Model {
       await this.backend.close();
       return;
     }
-    for (const part of [this.tokenizer, this.tokenModel]) {
-      await part?.dispose().catch((error) => {
-        // A backend that was closed first has freed everything.
-        if (!(DetailFlowError.isInstance(error) && error.code === 'closed')) throw error;
-      });
-    }
+    await this.tokenizer.dispose();
+    await this.tokenModel?.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

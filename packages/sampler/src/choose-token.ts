@@ -20,6 +20,19 @@ export function checkChoiceOptions({ temperature, topK, topP }: ChoiceOptions): 
   if (!(topP >= 0 && topP <= 1)) fail('topP', topP, 'a number from 0 to 1');
 }
 
+/** @throws DetailFlowError `runtime` when the logits of a token are not all finite */
+export function checkLogits(logits: Float32Array, position: number): void {
+  let sum = 0;
+  for (let i = 0; i < logits.length; i++) sum += logits[i] * 0; // NaN as soon as one is not finite
+  if (sum === 0) return;
+  const code = logits.findIndex((x) => !Number.isFinite(x));
+  throw new DetailFlowError(
+    'runtime',
+    `the AR model gave the logit ${logits[code]} for code ${code} of token ${position}: its weights hold NaN, ` +
+      'infinities or far too large numbers, or cfg is too large',
+  );
+}
+
 /**
  * Logits of one token after temperature, top-k and top-p; what is removed becomes -Infinity.
  * Source: docs/method.md section 4.

@@ -11,6 +11,7 @@ import {
 import {
   type ChoiceOptions,
   checkChoiceOptions,
+  checkLogits,
   drawToken,
   filterLogits,
   mostLikelyToken,
@@ -86,7 +87,7 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
 
 /**
  * Samples token sequences without decoding them. Source: docs/method.md section 4.
- * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
+ * @throws DetailFlowError `invalid-argument`; `runtime` when the model's logits are not finite; the signal's reason when aborted
  */
 export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
   const { model, labels, signal, greedy = false } = options;
@@ -136,6 +137,7 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
           const other = (labels.length * count + at) * size;
           guide(own, logits.subarray(other, other + size), scale, row);
         } else row.set(own);
+        checkLogits(row, place);
         return greedy
           ? mostLikelyToken(row)
           : drawToken(softmax(filterLogits(row, choice)), noiseOf(image, place));

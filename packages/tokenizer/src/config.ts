@@ -1,4 +1,5 @@
 import { DetailFlowError, type Weights } from '@detailflow/core';
+import { createResolutionMap, type ResolutionMapOptions } from './resolution-map';
 
 /** Sizes of one transformer tower. */
 export interface TowerConfig {
@@ -60,7 +61,51 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
       { file },
     );
   }
+  checkSizes(config, file);
   return config;
+}
+
+/** Far beyond any plausible model; they bound the lists and attention masks that a broken file can ask for. */
+const MOST_LAYERS = 1024;
+const MOST_PLACES = 16384;
+
+function checkSizes(config: TokenizerConfig, file?: string): void {
+  for (const entry of ['encoder', 'decoder'] as const) {
+    const { layers, patchSize } = config[entry];
+    if (layers > MOST_LAYERS) {
+      throw new DetailFlowError('config', `has ${layers} layers; at most ${MOST_LAYERS} are read`, {
+        file,
+        entry,
+      });
+    }
+    const places = Math.ceil(config.imageSize / patchSize) ** 2 + config.tokens;
+    if (places > MOST_PLACES) {
+      throw new DetailFlowError(
+        'config',
+        `images of ${config.imageSize} pixels in patches of ${patchSize}, and ${config.tokens} tokens, make ` +
+          `a sequence of ${places} places; at most ${MOST_PLACES} are possible`,
+        { file, entry },
+      );
+    }
+  }
+  try {
+    createResolutionMap(resolutionSettings(config));
+  } catch (cause) {
+    throw new DetailFlowError('config', (cause as Error).message, { file, cause });
+  }
+}
+
+/** The resolution map of a configuration. */
+export function resolutionSettings(config: TokenizerConfig): ResolutionMapOptions {
+  return {
+    tokens: config.tokens,
+    groupSize: config.groupSize,
+    causalNum: config.causalTokens,
+    maxImageSize: config.imageSize,
+    power: config.resolutionPower,
+    encoderPatch: config.encoder.patchSize,
+    decoderPatch: config.decoder.patchSize,
+  };
 }
 
 function parseTower(value: unknown, name: string, file?: string): TowerConfig {
@@ -230,7 +275,8 @@ function requireCount(value: unknown, entry: string, file?: string): number {
 
 function requirePositive(value: unknown, entry: string, file?: string): number {
   if (typeof value === 'number' && value > 0 && value <= 100) return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0, at most 100`, {
+  const shown = typeof value === 'number' ? value : JSON.stringify(value);
+  throw new DetailFlowError('config', `is ${shown}; must be a number above 0, at most 100`, {
     file,
     entry,
   });

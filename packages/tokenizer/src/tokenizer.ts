@@ -11,7 +11,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { attentionMask } from './attention-mask';
-import type { TokenizerConfig } from './config';
+import { resolutionSettings, type TokenizerConfig } from './config';
 import { decoderGraph, encoderGraph } from './graphs';
 import { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
 import { createResolutionMap, type ResolutionMap } from './resolution-map';
@@ -65,15 +65,7 @@ export class Tokenizer implements ImageTokenizer {
     this.config = config;
     this.#backend = backend;
     this.#weights = weights;
-    this.resolutions = createResolutionMap({
-      tokens: config.tokens,
-      groupSize: config.groupSize,
-      causalNum: config.causalTokens,
-      maxImageSize: config.imageSize,
-      power: config.resolutionPower,
-      encoderPatch: config.encoder.patchSize,
-      decoderPatch: config.decoder.patchSize,
-    });
+    this.resolutions = createResolutionMap(resolutionSettings(config));
   }
 
   get tokens(): number {

@@ -1,7 +1,6 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { goldenJson } from '../../../../tests/golden';
 import {
   cli,
   cliFailure,
@@ -15,7 +14,8 @@ import {
   npy,
   pixels,
   testFolder,
-} from './test-cli';
+} from '../../../../tests/cli';
+import { goldenJson } from '../../../../tests/golden';
 
 const at = testFolder();
 

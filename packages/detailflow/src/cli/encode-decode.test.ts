@@ -1,7 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { expectClose, floats, golden } from '../../../../tests/golden';
 import {
   cliFailure,
   cliJson,
@@ -14,7 +13,8 @@ import {
   pixels,
   saveNpy,
   testFolder,
-} from './test-cli';
+} from '../../../../tests/cli';
+import { expectClose, floats, golden } from '../../../../tests/golden';
 
 const at = testFolder();
 

@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
-import { floats, golden, goldenJson } from '../../../../tests/golden';
 import {
   cliFailure,
   cliJson,
@@ -13,7 +12,8 @@ import {
   pixels,
   saveNpy,
   testFolder,
-} from './test-cli';
+} from '../../../../tests/cli';
+import { floats, golden, goldenJson } from '../../../../tests/golden';
 
 const at = testFolder();
 

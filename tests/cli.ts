@@ -4,13 +4,12 @@ import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type NpyArray, readNpy, writeNpy } from 'detailflow';
 import sharp from 'sharp';
 import { afterAll, expect } from 'vitest';
-import { type NpyArray, readNpy, writeNpy } from '../npy';
 
 /** A path inside the repository. */
-export const inRepository = (file: string): string =>
-  fileURLToPath(new URL(`../../../../${file}`, import.meta.url));
+export const inRepository = (file: string): string => fileURLToPath(new URL(`../${file}`, import.meta.url));
 
 /** The built command line. */
 const program = inRepository('packages/detailflow/dist/cli.js');
