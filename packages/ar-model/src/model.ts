@@ -162,11 +162,12 @@ function queryKeyValue(
   const [batch, length] = x.shape;
   const headDim = dim / heads;
   const joint = linear(x, p(`${layer}.attention.wqkv.weight`)); // [B, L, (H + 2K) D]
-  const part = (from: number, count: number) =>
+  const headsOf = (from: number, count: number) =>
     reshape(slice(joint, -1, from * headDim, (from + count) * headDim), [batch, length, count, headDim]);
-  const q = swapHeads(rope(part(0, heads), cos, sin)); // [B, H, L, D]
-  const k = swapHeads(rope(part(heads, kvHeads), cos, sin));
-  const v = swapHeads(part(heads + kvHeads, kvHeads));
+  const turned = rope(headsOf(0, heads + kvHeads), cos, sin); // queries and keys
+  const q = swapHeads(slice(turned, 2, 0, heads)); // [B, H, L, D]
+  const k = swapHeads(slice(turned, 2, heads, heads + kvHeads));
+  const v = swapHeads(headsOf(heads + kvHeads, kvHeads));
   return [reshape(q, [batch, kvHeads, multiplyDims(heads / kvHeads, length), headDim]), k, v];
 }
 

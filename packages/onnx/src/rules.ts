@@ -145,6 +145,19 @@ const rmsNorm: Rule = (value, inputs, { emitter }) =>
 const silu: Rule = (_value, inputs, { emitter }) =>
   emitter.node('QuickGelu', inputs, [attribute.float('alpha', 1)], MICROSOFT);
 
+/** The rows of the tables belong to the places in order, so the positions into them begin at 0. */
+const rope: Rule = (value, [x, cos, sin], { emitter }) => {
+  const [, , heads, width] = value.shape as number[];
+  const flat = emitter.node('Reshape', [x, emitter.int64([0, 0, heads * width])]);
+  const turned = emitter.node(
+    'RotaryEmbedding',
+    [flat, emitter.int64([0]), cos, sin],
+    [attribute.int('interleaved', 1), attribute.int('num_heads', heads)],
+    MICROSOFT,
+  );
+  return emitter.node('Reshape', [turned, emitter.int64([0, 0, heads, width])]);
+};
+
 /** How each operation is written in ONNX. */
 export const rules: Readonly<Record<string, Rule>> = {
   neg: direct('Neg'),
@@ -187,10 +200,11 @@ export const rules: Readonly<Record<string, Rule>> = {
   gelu: (_value, inputs, { emitter }) =>
     emitter.node('Gelu', inputs, [attribute.string('approximate', 'tanh')]),
   silu,
+  rope,
 };
 
 /** Composite operations that each dialect has an operator for. */
 export const fusedOperations: Readonly<Record<Dialect, ReadonlySet<string>>> = {
   standard: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu']),
-  onnxruntime: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu', 'rmsNorm', 'silu']),
+  onnxruntime: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu', 'rmsNorm', 'silu', 'rope']),
 };
