@@ -4,7 +4,7 @@ import { officialTokenizerConfig, type TokenizerConfig } from '@detailflow/token
 import { floats, golden, goldenJson } from './golden';
 
 /** Weights of a golden safetensors file, in memory. */
-export function goldenWeights(file: string): Weights {
+function goldenWeights(file: string): Weights {
   const entries = Object.entries(golden(file)).map(([name, tensor]): [string, Weight] => [
     name,
     weightFromArray(name, tensor.shape, floats(tensor)),

@@ -12,6 +12,7 @@ import {
   type State,
   Tensor,
   type Tensors,
+  tensorTypes,
   type Weights,
 } from '@detailflow/core';
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
@@ -163,7 +164,11 @@ class NodeExecutable implements Executable {
     if (this.#disposed) throw new DetailFlowError('closed', 'the executable is disposed');
     const id = this.#newId();
     const shapes = new Map(this.#model.states.map(({ name, shape }) => [name, evaluateShape(shape, dims)]));
-    await this.#worker.send({ kind: 'create-state', state: id, buffers: Object.fromEntries(shapes) });
+    const buffers = this.#model.states.map(({ name, dtype }) => {
+      const type = tensorTypes[dtype] as WireTensor['type'];
+      return [name, { type, dims: shapes.get(name) as number[] }] as const;
+    });
+    await this.#worker.send({ kind: 'create-state', state: id, buffers: Object.fromEntries(buffers) });
     return new NodeState(id, this.#session, shapes, this.#worker);
   }
 

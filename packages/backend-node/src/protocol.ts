@@ -29,7 +29,7 @@ export const Flag = {
 } as const;
 
 /** State as the worker needs it: how its buffers are called and brought up to date. */
-export type WireState = Omit<OnnxState, 'shape'>;
+export type WireState = Omit<OnnxState, 'shape' | 'dtype'>;
 
 /** Requests to the worker; each is answered by one {@link Reply} with the same id. */
 export type Request =
@@ -53,7 +53,7 @@ export type Request =
   | {
       readonly kind: 'create-state';
       readonly state: number;
-      readonly buffers: Readonly<Record<string, readonly number[]>>;
+      readonly buffers: Readonly<Record<string, Omit<WireTensor, 'data'>>>;
     }
   | { readonly kind: 'read-state'; readonly state: number; readonly name: string }
   | { readonly kind: 'drop-state'; readonly state: number }

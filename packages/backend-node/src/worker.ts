@@ -17,7 +17,9 @@ interface Session {
   readonly states: readonly WireState[];
 }
 
-type Buffers = Map<string, { data: Float32Array; readonly dims: readonly number[] }>;
+type Buffers = Map<string, WireTensor>;
+
+const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 
 const settings = workerData as WorkerSettings;
 const sessions = new Map<number, Session>();
@@ -64,8 +66,8 @@ async function answer(request: Request): Promise<Record<string, WireTensor>> {
       return run(request);
     case 'create-state': {
       const buffers: Buffers = new Map();
-      for (const [name, dims] of Object.entries(request.buffers)) {
-        buffers.set(name, { data: new Float32Array(dims.reduce((a, b) => a * b, 1)), dims });
+      for (const [name, { type, dims }] of Object.entries(request.buffers)) {
+        buffers.set(name, { type, data: new arrays[type](dims.reduce((a, b) => a * b, 1)), dims });
       }
       states.set(request.state, buffers);
       return {};
@@ -73,7 +75,7 @@ async function answer(request: Request): Promise<Record<string, WireTensor>> {
     case 'read-state': {
       const buffer = buffersOf(request.state).get(request.name);
       if (!buffer) throw new Error(`there is no state "${request.name}"`);
-      return { value: { type: 'float32', data: buffer.data.slice(), dims: buffer.dims } };
+      return { value: { ...buffer, data: buffer.data.slice() } };
     }
     case 'drop-state':
       states.delete(request.state);
@@ -107,13 +109,11 @@ async function run(request: Extract<Request, { kind: 'run' }>): Promise<Record<s
   if (!session) throw new Error('the session is not loaded');
   const buffers = request.state === undefined ? undefined : buffersOf(request.state);
   const feeds: Record<string, ort.Tensor> = {};
-  for (const [name, { type, data, dims }] of Object.entries(request.feeds)) {
-    feeds[name] = new ort.Tensor(type, data as Float32Array, dims);
-  }
+  for (const [name, feed] of Object.entries(request.feeds)) feeds[name] = toOrt(feed);
   for (const { name, input } of session.states) {
     const buffer = buffers?.get(name);
     if (!buffer) throw new Error(`the run needs the state "${name}"`);
-    feeds[input] = new ort.Tensor('float32', buffer.data, buffer.dims);
+    feeds[input] = toOrt(buffer);
   }
   const results = await session.runtime.run(feeds);
   for (const state of session.states) bringUpToDate(state, buffers as Buffers, results);
@@ -125,13 +125,16 @@ async function run(request: Extract<Request, { kind: 'run' }>): Promise<Record<s
   );
 }
 
+const toOrt = ({ type, data, dims }: WireTensor): ort.Tensor =>
+  new ort.Tensor(type as 'float32', data as Float32Array, dims);
+
 /** Takes over a new state, or writes the new rows into the buffer, which nobody reads any more. */
 function bringUpToDate(state: WireState, buffers: Buffers, results: ort.InferenceSession.ReturnType): void {
   const next = results[state.output];
   const data = next.data as Float32Array;
-  const buffer = buffers.get(state.name) as { data: Float32Array; readonly dims: readonly number[] };
+  const buffer = buffers.get(state.name) as WireTensor;
   if (!state.rows) {
-    buffer.data = data;
+    buffers.set(state.name, { ...buffer, data });
     return;
   }
   const { axis, offset } = state.rows;

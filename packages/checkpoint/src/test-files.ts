@@ -32,7 +32,7 @@ export function concat(...parts: (Uint8Array | readonly number[])[]): Uint8Array
 
 export const utf8 = (text: string) => new TextEncoder().encode(text);
 const u16 = (value: number) => [value & 255, (value >> 8) & 255];
-export const u32 = (value: number) => [...u16(value & 0xffff), ...u16(value >>> 16)];
+const u32 = (value: number) => [...u16(value & 0xffff), ...u16(value >>> 16)];
 const u64 = (value: number) => [...u32(value % 2 ** 32), ...u32(Math.floor(value / 2 ** 32))];
 
 export interface TestMember {

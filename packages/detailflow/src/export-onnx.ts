@@ -19,17 +19,22 @@ export interface ExportOptions {
  * float32 [1]; outputs: tokens int32 [B, N], pixels float32 [B, 3, S, S].
  * @throws DetailFlowError; nothing is left behind on failure
  */
-export async function exportOnnx(source: ModelSource, out: string, options: ExportOptions = {}): Promise<void> {
+export async function exportOnnx(
+  source: ModelSource,
+  out: string,
+  options: ExportOptions = {},
+): Promise<void> {
   const opened = await openModel(source, { signal: options.signal });
   const id = randomBytes(4).toString('hex');
   const aside = (file: string) => path.join(path.dirname(file), `.${path.basename(file)}.${id}`);
   const data = `${out}.data`;
   try {
     const { tokenizer, ar } = opened;
-    if (!ar) throw new DetailFlowError('unsupported', 'this model has no AR part: there is no generator to export');
-    const { counter, iterations, body, then } = generatorGraphs(tokenizer.config, ar.config, options);
+    if (!ar)
+      throw new DetailFlowError('unsupported', 'this model has no AR part: there is no generator to export');
+    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, options);
     const needed: Weights = new Map(
-      [...body.weights.keys(), ...then.weights.keys()].map((name) => {
+      [...body.weights.keys(), ...last.weights.keys()].map((name) => {
         const weight = ar.weights.get(name) ?? tokenizer.weights.get(name);
         if (!weight) throw new DetailFlowError('weights', 'the weight is missing', { entry: name });
         return [name, weight];
@@ -37,14 +42,17 @@ export async function exportOnnx(source: ModelSource, out: string, options: Expo
     );
     const placements = await writeWeights(aside(data), path.basename(data), needed, options);
     const placeWeight = (name: string) => placements.get(name) as FilePlacement;
-    await writeFile(aside(out), toOnnxLoop({ body, counter, iterations, then, placeWeight }));
+    await writeFile(aside(out), toOnnxLoop({ body, counter, iterations, last, placeWeight }));
     options.signal?.throwIfAborted();
     await rename(aside(data), data);
     await rename(aside(out), out);
   } catch (error) {
     await Promise.all([rm(aside(data), { force: true }), rm(aside(out), { force: true })]);
     if (DetailFlowError.isInstance(error) || error === options.signal?.reason) throw error;
-    throw new DetailFlowError('io', `cannot be written (${(error as Error).message})`, { file: out, cause: error });
+    throw new DetailFlowError('io', `cannot be written (${(error as Error).message})`, {
+      file: out,
+      cause: error,
+    });
   } finally {
     await opened.close();
   }

@@ -32,7 +32,7 @@ import {
   toPixels,
 } from '@detailflow/tokenizer';
 
-/** A generation as graphs: `body` runs once for every token or group, `then` draws the picture. */
+/** A generation as graphs: `body` runs once for every token or group, `last` draws the picture. */
 export interface GeneratorGraphs {
   /** Input of the body, i32 [1], that takes the number of the run. */
   readonly counter: string;
@@ -43,7 +43,7 @@ export interface GeneratorGraphs {
    */
   readonly body: Graph;
   /** Input: codes. Outputs: tokens i32 [B, N], pixels f32 [B, 3, S, S]. */
-  readonly then: Graph;
+  readonly last: Graph;
 }
 
 const batch = symbol('batch');
@@ -103,7 +103,7 @@ export function generatorGraphs(
     g.update('codes', writeRows(codes, chosen, slice(positions, 0, 0, 1), 1));
     return {};
   });
-  return { counter: 'run', iterations: runs.length, body, then: pictureGraph(tokenizer, length) };
+  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, length) };
 }
 
 /** What one run of the body is fed, for each of its g places. */

@@ -65,7 +65,8 @@ export function lowerNodes(
 
   function lowerWeight(name: string, shape: readonly number[]): string {
     const matrix = options.quantised?.get(name);
-    if (matrix) quantised.set(name, addMatrix(emitter, name, matrix)); // read by matrix products only
+    if (matrix)
+      quantised.set(name, addMatrix(emitter, name, matrix)); // read by matrix products only
     else emitter.addInitializer(weightTensor(name, shape, options.placeWeight));
     return `weight.${name}`;
   }

@@ -18,7 +18,12 @@ export interface QuantisedMatrix {
 export const BLOCK = 32;
 
 /** Rounds a matrix [out, in], row-major, to few bits. */
-export function quantise(kind: Quantisation, weights: Float32Array, out: number, columns: number): QuantisedMatrix {
+export function quantise(
+  kind: Quantisation,
+  weights: Float32Array,
+  out: number,
+  columns: number,
+): QuantisedMatrix {
   return kind === 'q8' ? quantiseQ8(weights, out, columns) : quantiseQ4(weights, out, columns);
 }
 
@@ -90,4 +95,8 @@ export function quantisableWeights(graph: Graph): Set<string> {
 }
 
 const isLinear = ({ op, inputs, attrs }: Value, operand: number): boolean =>
-  op === 'matmul' && operand === 1 && inputs[1].shape.length === 2 && attrs.transposeB === true && attrs.transposeA === false;
+  op === 'matmul' &&
+  operand === 1 &&
+  inputs[1].shape.length === 2 &&
+  attrs.transposeB === true &&
+  attrs.transposeA === false;

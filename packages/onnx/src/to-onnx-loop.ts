@@ -12,18 +12,18 @@ export interface OnnxLoopOptions extends Omit<LoweringOptions, 'dialect'> {
   readonly counter: string;
   readonly iterations: number;
   /** Run once afterwards; its inputs bear the names of final states of the body. */
-  readonly then: Graph;
+  readonly last: Graph;
 }
 
 /**
- * Writes "run `body` so many times, then `then`" as one self-contained ONNX model with the standard Loop operator.
- * Its inputs are those of the body but for the counter, its outputs those of `then`.
+ * Writes "run `body` so many times, then `last`" as one self-contained ONNX model with the standard Loop operator.
+ * Its inputs are those of the body but for the counter, its outputs those of `last`.
  */
 export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
   const { counter, iterations } = options;
   const dialect = options.dialect ?? 'standard';
   const body = expandComposites(options.body, fusedOperations[dialect]);
-  const after = expandComposites(options.then, fusedOperations[dialect]);
+  const last = expandComposites(options.last, fusedOperations[dialect]);
   const inputs = [...body.inputs].filter(([name]) => name !== counter);
   const states = [...body.states];
   const symbols = findSymbols(inputs.map(([name, value]) => [name, value.shape]));
@@ -67,13 +67,14 @@ export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
     attribute: [attribute.graph('body', loopBody)],
   });
   const finals = new Map<Value, string>();
-  for (const [name, value] of after.inputs) {
-    if (!body.states.has(name)) throw new DetailFlowError('invalid-argument', `the body has no state "${name}"`);
+  for (const [name, value] of last.inputs) {
+    if (!body.states.has(name))
+      throw new DetailFlowError('invalid-argument', `the body has no state "${name}"`);
     finals.set(value, `final.${name}`);
   }
-  const names = lowerNodes(after, main, { ...options, dialect, leaves: finals });
+  const names = lowerNodes(last, main, { ...options, dialect, leaves: finals });
   const outputs: ValueInfoProto[] = [];
-  for (const [name, value] of after.outputs) {
+  for (const [name, value] of last.outputs) {
     main.copy(names.get(value) as string, name);
     outputs.push(describe(name, value));
   }

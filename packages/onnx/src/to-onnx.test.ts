@@ -49,6 +49,7 @@ describe('a state is updated by its rows only where nothing else reads the new v
     expect(states[0]).toEqual({
       name: 'cache',
       shape: [5, 3],
+      dtype: 'f32',
       input: 'state.cache',
       output: 'next.cache',
       ...(expected && { rows: expected }),

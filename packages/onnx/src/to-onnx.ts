@@ -1,4 +1,4 @@
-import { expandComposites, type Graph, type Shape, type Value } from '@detailflow/core';
+import { type DType, expandComposites, type Graph, type Shape, type Value } from '@detailflow/core';
 import { Emitter, findSymbols } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { encodeModel, opsets, type ValueInfoProto } from './proto';
@@ -18,6 +18,7 @@ export interface OnnxOptions extends Omit<LoweringOptions, 'dialect'> {
 export interface OnnxState {
   readonly name: string;
   readonly shape: Shape;
+  readonly dtype: DType;
   /** Model input that takes the state before the run. */
   readonly input: string;
   /** Model output with the whole new state, or with the rows to write at row `offset` (int32 [1]) of `axis`. */
@@ -43,7 +44,9 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
     ...[...expanded.inputs].map(([name, value]) => [value, name] as const),
     ...[...expanded.states].map(([name, { before }]) => [before, `state.${name}`] as const),
   ]);
-  const emitter = new Emitter({ symbols: findSymbols([...leaves].map(([value, name]) => [name, value.shape])) });
+  const emitter = new Emitter({
+    symbols: findSymbols([...leaves].map(([value, name]) => [name, value.shape])),
+  });
   const skipped = options.rowUpdates ? rowWrites(expanded) : new Set<Value>();
   const names = lowerNodes(expanded, emitter, { ...options, dialect, leaves, skipped });
 
@@ -54,7 +57,8 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   };
   for (const [name, value] of expanded.outputs) expose(name, value);
   const states = [...expanded.states].map(([name, { before, after }]): OnnxState => {
-    const state = { name, shape: before.shape, input: `state.${name}`, output: `next.${name}` };
+    const { shape, dtype } = before;
+    const state = { name, shape, dtype, input: `state.${name}`, output: `next.${name}` };
     if (!skipped.has(after)) {
       expose(state.output, after);
       return state;
@@ -85,7 +89,10 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
 function rowWrites(graph: Graph): Set<Value> {
   const readers = countReaders(graph);
   const writes = [...graph.states.values()]
-    .filter(({ before, after }) => after.op === 'writeRows' && after.inputs[0] === before && readers.get(after) === 1)
+    .filter(
+      ({ before, after }) =>
+        after.op === 'writeRows' && after.inputs[0] === before && readers.get(after) === 1,
+    )
     .map(({ after }) => after);
   return new Set(writes);
 }

@@ -1,4 +1,5 @@
 export { attentionMask, type MaskOptions } from './attention-mask';
+export { CodebookUsage } from './codebook-usage';
 export {
   type OfficialTokenizerFiles,
   officialTokenizerConfig,
@@ -48,4 +49,3 @@ export {
   type TrainingOutputs,
   trainingForward,
 } from './training';
-export { CodebookUsage } from './codebook-usage';

@@ -115,7 +115,7 @@ const project = (p: Parameters, name: string, x: Value): Value =>
   linear(x, p(`${name}.weight`), p(`${name}.bias`));
 
 /** A visibility mask (bool) as an addition to the attention scores. */
-export const maskBias = (visible: Value): Value => select(visible, 0, HIDDEN);
+const maskBias = (visible: Value): Value => select(visible, 0, HIDDEN);
 
 /** The first latent tokens that `positions` (i32 [n]) names: [1, n, E]. */
 export function initialLatents(p: Parameters, positions: Value): Value {
@@ -201,10 +201,7 @@ export function decoderTower(
   inputs: { quantised: Value; positions: Value; resize: Value; visible?: Value },
 ): Value {
   const { quantised, positions, resize, visible } = inputs;
-  const latents = add(
-    postQuantise(p, quantised),
-    gatherTokens(p('decoder.latent_pos_embed'), positions),
-  );
+  const latents = add(postQuantise(p, quantised), gatherTokens(p('decoder.latent_pos_embed'), positions));
   const embedding = positionEmbedding(p, 'decoder.visual_model', config.decoder, resize); // [P, E']
   const blank = add(p('decoder.mask_token'), embedding); // [1, P, E']
   const [, count, width] = blank.shape;

@@ -101,7 +101,10 @@ export function trainingForward(
   const { images, positions, correction } = inputs;
   const patches = embedPatches(p, config, images, inputs.encoderResize);
   const encode = (latents: Value) =>
-    preQuantise(p, encoderTower(p, config, { patches, latents, positions, visible: inputs.encoderVisible }).latents);
+    preQuantise(
+      p,
+      encoderTower(p, config, { patches, latents, positions, visible: inputs.encoderVisible }).latents,
+    );
   const decode = (quantised: Value) => {
     const resize = inputs.decoderResize;
     const out = decoderTower(p, config, { quantised, positions, resize, visible: inputs.decoderVisible });

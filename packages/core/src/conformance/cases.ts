@@ -325,6 +325,20 @@ const stateful: readonly ConformanceCase[] = [
     },
   },
   {
+    name: 'integers kept from run to run',
+    stateDims: {},
+    states: ['codes', 'last'],
+    runs: [0, 2].map((at) => ({ x: i32([7 + at, -3], 1, 2), at: i32([at], 1) })),
+    build: (g) => {
+      const x = g.input('x', 'i32', [1, 2]);
+      const codes = g.state('codes', [1, 4], 'i32');
+      g.update('codes', writeRows(codes, x, g.input('at', 'i32', [1]), 1));
+      const last = g.state('last', [1, 2], 'i32');
+      g.update('last', add(last, x));
+      return { before: mul(codes, 1) };
+    },
+  },
+  {
     name: 'rows written into a state whose new value is read as well',
     stateDims: {},
     states: ['rows'],

@@ -40,7 +40,7 @@ export interface Command {
   run(invocation: Invocation): Promise<Report>;
 }
 
-export const commonOptions: Options = {
+const commonOptions: Options = {
   json: { type: 'boolean', help: 'print the result as JSON' },
   help: { type: 'boolean', help: 'show this help' },
 };

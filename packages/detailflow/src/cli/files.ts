@@ -6,7 +6,7 @@ import { type NpyArray, readNpy, writeNpy } from '../npy';
 import { UsageError } from './command';
 
 /** Writes a file completely or not at all; folders on the way are made. */
-export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
+async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
   const folder = path.dirname(path.resolve(file));
   const aside = path.join(folder, `.${path.basename(file)}.${randomBytes(4).toString('hex')}`);
   try {
