@@ -20,12 +20,11 @@ try {
   const pack = ['pack', '--workspace', 'packages', '--ignore-scripts', '--json', '--pack-destination', folder];
   const output = execFileSync(npm, pack, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   for (const { name, filename, files } of JSON.parse(output)) {
-    const directory = path.join(root, 'packages', name.replace('@detailflow/', ''));
     if (!files.some((file) => file.path.startsWith('dist/'))) {
       throw new Error(`${name} is not built: run "npm run build" first`);
     }
     const bytes = readFileSync(path.join(folder, filename));
-    const found = [...(await lint(directory, bytes)), ...(await types(bytes))];
+    const found = [...(await lint(bytes)), ...(await types(bytes))];
     for (const line of found) console.error(`${name}: ${line}`);
     faults += found.length;
   }
@@ -34,9 +33,9 @@ try {
 }
 if (faults > 0) process.exit(1);
 
-async function lint(pkgDir, bytes) {
+async function lint(bytes) {
   const tarball = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-  const { messages, pkg } = await publint({ pkgDir, pack: { tarball }, strict: true });
+  const { messages, pkg } = await publint({ pack: { tarball }, strict: true });
   return messages.map((message) => `${message.type}: ${formatMessage(message, pkg)}`);
 }
 

@@ -3,6 +3,7 @@ import {
   type CallOptions,
   DetailFlowError,
   type Executable,
+  LazyExecutable,
   type State,
   Tensor,
   type TokenModel,
@@ -34,19 +35,13 @@ export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
 /** The group-parallel transformer with an exact KV cache. Source: docs/method.md section 4. */
 export class GroupTokenModel implements TokenModel {
   readonly config: TokenModelConfig;
-  readonly #backend: Backend;
-  readonly #weights: Weights;
-  readonly #dtype?: WeightDType;
-  #executable: Promise<Executable> | undefined;
-  #disposed = false;
+  readonly #executable: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
   constructor({ config, weights, backend, dtype, file }: TokenModelOptions) {
     validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
     this.config = config;
-    this.#backend = backend;
-    this.#weights = weights;
-    this.#dtype = dtype;
+    this.#executable = new LazyExecutable(() => backend.compile(stepGraph(config), weights, { dtype }));
   }
 
   get tokens(): number {
@@ -75,7 +70,6 @@ export class GroupTokenModel implements TokenModel {
 
   async begin(labels: readonly number[], { signal }: CallOptions = {}): Promise<TokenSession> {
     signal?.throwIfAborted();
-    if (this.#disposed) throw new DetailFlowError('closed', 'the model is disposed');
     const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label > this.classes);
     if (labels.length === 0 || wrong !== undefined) {
       throw new DetailFlowError(
@@ -83,19 +77,13 @@ export class GroupTokenModel implements TokenModel {
         `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`,
       );
     }
-    this.#executable ??= this.#backend.compile(stepGraph(this.config), this.#weights, { dtype: this.#dtype });
-    const executable = await this.#executable;
+    const executable = await this.#executable.get();
     const state = await executable.createState({ batch: labels.length });
     return new CachedSession(this.config, executable, state, Int32Array.from(labels));
   }
 
   async dispose(): Promise<void> {
-    this.#disposed = true;
-    await this.#executable?.then(
-      (executable) => executable.dispose(),
-      () => {}, // what could not be compiled was reported where it was needed
-    );
-    this.#executable = undefined;
+    await this.#executable.dispose();
   }
 }
 

@@ -2,8 +2,8 @@ import {
   type Backend,
   type CallOptions,
   DetailFlowError,
-  type Executable,
   type ImageTokenizer,
+  LazyExecutable,
   randomRanks,
   resizeMatrix,
   Tensor,
@@ -53,18 +53,15 @@ export function createTokenizer(options: TokenizerOptions): Tokenizer {
 export class Tokenizer implements ImageTokenizer {
   readonly config: TokenizerConfig;
   readonly resolutions: ResolutionMap;
-  readonly #backend: Backend;
-  readonly #weights: Weights;
-  #encoder: Promise<Executable> | undefined;
-  #decoder: Promise<Executable> | undefined;
-  #disposed = false;
+  readonly #encoder: LazyExecutable;
+  readonly #decoder: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
   constructor({ config, weights, backend, file }: TokenizerOptions) {
     validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
     this.config = config;
-    this.#backend = backend;
-    this.#weights = weights;
+    this.#encoder = new LazyExecutable(() => backend.compile(encoderGraph(config), weights));
+    this.#decoder = new LazyExecutable(() => backend.compile(decoderGraph(config), weights));
     this.resolutions = createResolutionMap(resolutionSettings(config));
   }
 
@@ -154,8 +151,7 @@ export class Tokenizer implements ImageTokenizer {
     }
     const size = options.size ?? this.resolution(tokens);
     const side = this.#patchesPerSide(size, config.decoder.patchSize, 'size');
-    this.#decoder ??= this.#compile(decoderGraph(config));
-    const decoder = await this.#decoder;
+    const decoder = await this.#decoder.get();
     const feeds: Record<string, Tensor> = {
       codes: new Tensor('int32', leading(codes, tokens), [batch, tokens]),
       positions: positionsTensor(tokens),
@@ -168,15 +164,7 @@ export class Tokenizer implements ImageTokenizer {
   }
 
   async dispose(): Promise<void> {
-    this.#disposed = true;
-    for (const pending of [this.#encoder, this.#decoder]) {
-      await pending?.then(
-        (executable) => executable.dispose(),
-        () => {}, // what could not be compiled was reported where it was needed
-      );
-    }
-    this.#encoder = undefined;
-    this.#decoder = undefined;
+    await Promise.all([this.#encoder.dispose(), this.#decoder.dispose()]);
   }
 
   /** Checks the images and returns a function that runs the first, or with a prefix the second, pass over them. */
@@ -202,8 +190,7 @@ export class Tokenizer implements ImageTokenizer {
         `tokens is ${tokens}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
       );
     }
-    this.#encoder ??= this.#compile(encoderGraph(config));
-    const encoder = await this.#encoder;
+    const encoder = await this.#encoder.get();
     const feeds: Record<string, Tensor> = {
       images,
       positions: positionsTensor(tokens),
@@ -224,11 +211,6 @@ export class Tokenizer implements ImageTokenizer {
       }
       return encoder.run(feeds, { signal: pass.signal }) as Promise<{ h: Tensor; nearest: Tensor }>;
     };
-  }
-
-  #compile(graph: Parameters<Backend['compile']>[0]): Promise<Executable> {
-    if (this.#disposed) throw new DetailFlowError('closed', 'the tokenizer is disposed');
-    return this.#backend.compile(graph, this.#weights);
   }
 
   #patchesPerSide(size: number, patch: number, what: string): number {

@@ -1,0 +1,147 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
+const SIZE_LIMITS: Readonly<Record<string, number>> = {
+  '@detailflow/ar-model': 6_500,
+  '@detailflow/backend-node': 7_500,
+  '@detailflow/checkpoint': 20_000,
+  '@detailflow/core': 29_000,
+  '@detailflow/onnx': 8_500,
+  '@detailflow/sampler': 4_000,
+  '@detailflow/tokenizer': 12_000,
+  detailflow: 24_000,
+};
+
+interface Manifest {
+  readonly [field: string]: unknown;
+  readonly name: string;
+  readonly version: string;
+  readonly description: string;
+  readonly keywords: readonly string[];
+  readonly exports: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly bin?: Readonly<Record<string, string>>;
+  readonly scripts?: Readonly<Record<string, string>>;
+  readonly dependencies?: Readonly<Record<string, string>>;
+}
+
+interface Package {
+  readonly folder: string;
+  readonly manifest: Manifest;
+  /** What npm would publish. */
+  readonly files: readonly string[];
+  text(file: string): string;
+}
+
+const packed: { name: string; files: { path: string }[] }[] = JSON.parse(
+  execFileSync(
+    process.platform === 'win32' ? 'npm.cmd' : 'npm',
+    ['pack', '--workspace', 'packages', '--dry-run', '--ignore-scripts', '--json'],
+    { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], shell: process.platform === 'win32' },
+  ),
+);
+
+const packages: readonly Package[] = readdirSync(path.join(root, 'packages')).map((folder) => {
+  const text = (file: string) => readFileSync(path.join(root, 'packages', folder, file), 'utf8');
+  const manifest: Manifest = JSON.parse(text('package.json'));
+  const files = packed.find(({ name }) => name === manifest.name)?.files.map((file) => file.path) ?? [];
+  return { folder, manifest, files, text };
+});
+const siblings = new Map(packages.map(({ manifest }) => [manifest.name, manifest]));
+
+/** `@scope/name/sub/path` -> [`@scope/name`, `./sub/path`]. */
+function splitSpecifier(specifier: string): readonly [string, string] {
+  const parts = specifier.split('/');
+  const length = specifier.startsWith('@') ? 2 : 1;
+  return [parts.slice(0, length).join('/'), ['.', ...parts.slice(length)].join('/')];
+}
+
+/** Everything that a package's built code and types import. */
+function imports({ files, text }: Package): ReadonlySet<string> {
+  const pattern = /^\s*(?:import|export)\b[^'"`;]*?\bfrom\s*'([^']+)'|^\s*(?:import|export)\b[^'"`;]*?\bfrom\s*"([^"]+)"|^import\s*["']([^"']+)["']|\bimport\(["']([^"']+)["']\)/gm;
+  const code = files.filter((file) => /\.(js|mjs|d\.ts)$/.test(file));
+  return new Set(
+    code.flatMap((file) => [...text(file).matchAll(pattern)].map((match) => match.slice(1).find(Boolean)!)),
+  );
+}
+
+test('every package has a size limit', () => {
+  expect(Object.keys(SIZE_LIMITS).sort()).toEqual([...siblings.keys()].sort());
+});
+
+describe.each(packages)('$manifest.name', (one) => {
+  const { folder, manifest, files, text } = one;
+
+  test('says what it is', () => {
+    expect(manifest).toMatchObject({
+      name: folder === 'detailflow' ? folder : `@detailflow/${folder}`,
+      version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
+      description: expect.stringMatching(/^.{30,160}[^.]$/),
+      license: 'Apache-2.0',
+      type: 'module',
+      sideEffects: false,
+      engines: { node: '>=20' },
+      publishConfig: { access: 'public' },
+    });
+    expect(manifest.private).toBeUndefined();
+    expect(manifest.keywords).toContain('detailflow');
+    expect(manifest.keywords.length).toBeGreaterThan(2);
+    // Nothing runs on a user's machine when the package is installed.
+    expect(Object.keys(manifest.scripts ?? {}).filter((name) => /install|prepare|pre|post/.test(name))).toEqual([]);
+  });
+
+  test('ships its code, its types and its papers, and nothing else', () => {
+    for (const file of ['package.json', 'README.md', 'LICENSE']) expect(files).toContain(file);
+    expect(text('LICENSE')).toBe(readFileSync(path.join(root, 'LICENSE'), 'utf8'));
+    const known = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/[\w-]+\.(js|d\.ts)|bin\/[\w-]+\.mjs)$/;
+    expect(files.filter((file) => !known.test(file))).toEqual([]);
+    expect(files.filter((file) => /\btest\b/.test(file))).toEqual([]);
+    if (manifest.version !== '0.0.0') expect(files).toContain('CHANGELOG.md');
+  });
+
+  test('exports files that are shipped, types first', () => {
+    expect(Object.keys(manifest.exports)).toContain('.');
+    for (const conditions of Object.values(manifest.exports)) {
+      expect(Object.keys(conditions)).toEqual(['types', 'import']);
+      expect(conditions.types).toBe(conditions.import.replace(/\.js$/, '.d.ts'));
+      for (const file of Object.values(conditions)) expect(files).toContain(file.replace('./', ''));
+    }
+    for (const file of Object.values(manifest.bin ?? {})) {
+      expect(files).toContain(file);
+      expect(text(file)).toMatch(/^#!\/usr\/bin\/env node\n/);
+    }
+    expect(files.filter((file) => file.endsWith('.js') && text(file).includes('sourceMappingURL'))).toEqual([]);
+  });
+
+  test('declares what it imports, and imports what it declares', () => {
+    const specifiers = [...imports(one)].filter((specifier) => !/^\.{0,2}\//.test(specifier));
+    const foreign = specifiers.filter((specifier) => !isBuiltin(specifier)).map(splitSpecifier);
+    const names = new Set(foreign.map(([name]) => name));
+    expect([...names].sort()).toEqual(Object.keys(manifest.dependencies ?? {}).sort());
+    for (const [name, subpath] of foreign) {
+      const sibling = siblings.get(name);
+      if (sibling) expect(Object.keys(sibling.exports), name).toContain(subpath);
+    }
+  });
+
+  test('asks for its siblings as they are here, and for others by one version', () => {
+    for (const [name, range] of Object.entries(manifest.dependencies ?? {})) {
+      const sibling = siblings.get(name);
+      if (sibling) expect(range, name).toBe(`^${sibling.version}`);
+      else expect(range, name).toMatch(/^\d+\.\d+\.\d+$/);
+    }
+  });
+
+  test('stays within its size limit', () => {
+    const code = files.filter((file) => /\.m?js$/.test(file)).map(text);
+    expect(code.length).toBeGreaterThan(0);
+    expect(gzipSync(code.join('\n'), { level: 9 }).length).toBeLessThanOrEqual(SIZE_LIMITS[manifest.name]);
+  });
+});
