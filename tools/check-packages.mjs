@@ -16,9 +16,11 @@ const resolutions = ['node16-esm', 'bundler'];
 const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-pack-'));
 let faults = 0;
 try {
-  const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
-  const pack = ['pack', '--workspace', 'packages', '--ignore-scripts', '--json', '--pack-destination', folder];
-  const output = execFileSync(npm, pack, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  const output = execFileSync(
+    'npm',
+    ['pack', '--workspace', 'packages', '--ignore-scripts', '--json', '--pack-destination', folder],
+    { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], shell: process.platform === 'win32' },
+  );
   for (const { name, filename, files } of JSON.parse(output)) {
     if (!files.some((file) => file.path.startsWith('dist/'))) {
       throw new Error(`${name} is not built: run "npm run build" first`);
@@ -43,5 +45,5 @@ async function types(bytes) {
   const { problems } = await checkPackage(createPackageFromTarballData(new Uint8Array(bytes)));
   return problems
     .filter(({ resolutionKind }) => resolutionKind === undefined || resolutions.includes(resolutionKind))
-    .map((problem) => `types: ${JSON.stringify(problem)}`);
+    .map(({ trace: _, ...problem }) => `types: ${JSON.stringify(problem)}`);
 }

@@ -1,3 +1,7 @@
 import { library } from '../../tsup.base';
 
-export default library({ entry: { index: 'src/index.ts', conformance: 'src/conformance/index.ts' } });
+export default library({
+  entry: { index: 'src/index.ts', conformance: 'src/conformance/index.ts' },
+  // The types name Symbol.asyncDispose, which no ES20xx library of TypeScript has yet.
+  dts: { banner: '/// <reference lib="esnext.disposable" />' },
+});

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { ConfigFields, DetailFlowError } from '@detailflow/core';
 
 /** Everything that determines an AR model's graph. docs/method.md section 4 names the symbols. */
 export interface TokenModelConfig {
@@ -76,21 +76,20 @@ const MOST_TOKENS = 16384;
 
 /** @throws DetailFlowError `config` naming the field that no model can be built from */
 export function parseTokenModelConfig(value: unknown, file?: string): TokenModelConfig {
-  const record = requireRecord(value, file);
-  const whole = (name: string) => requireCount(record[name], name, file);
+  const fields = new ConfigFields(value, { file });
   const config: TokenModelConfig = {
-    tokens: whole('tokens'),
-    groupSize: whole('groupSize'),
-    causalTokens: whole('causalTokens'),
-    vocabularySize: whole('vocabularySize'),
-    classes: whole('classes'),
-    dim: whole('dim'),
-    layers: whole('layers'),
-    heads: whole('heads'),
-    kvHeads: whole('kvHeads'),
-    hiddenDim: whole('hiddenDim'),
-    ropeBase: requirePositive(record.ropeBase, 'ropeBase', file),
-    normEpsilon: requirePositive(record.normEpsilon, 'normEpsilon', file),
+    tokens: fields.count('tokens'),
+    groupSize: fields.count('groupSize'),
+    causalTokens: fields.count('causalTokens'),
+    vocabularySize: fields.count('vocabularySize'),
+    classes: fields.count('classes'),
+    dim: fields.count('dim'),
+    layers: fields.count('layers'),
+    heads: fields.count('heads'),
+    kvHeads: fields.count('kvHeads'),
+    hiddenDim: fields.count('hiddenDim'),
+    ropeBase: fields.positive('ropeBase'),
+    normEpsilon: fields.positive('normEpsilon'),
   };
   const { tokens, groupSize, causalTokens, dim, heads, kvHeads } = config;
   const fail = (message: string) => {
@@ -115,72 +114,30 @@ export function parseTokenModelConfig(value: unknown, file?: string): TokenModel
  * @throws DetailFlowError `config` or `unsupported`
  */
 export function officialTokenModelConfig(value: unknown, file?: string): TokenModelConfig {
-  const config = requireRecord(value, file);
-  for (const [name, expected] of Object.entries({
-    model_type: 'c2i',
-    cls_token_num: 1,
-    learnable_tok_embeddings: true,
-  })) {
-    if (config[name] !== undefined && config[name] !== expected) {
-      throw new DetailFlowError(
-        'unsupported',
-        `is ${JSON.stringify(config[name])}; only ${expected} can be read`,
-        {
-          file,
-          entry: name,
-        },
-      );
-    }
-  }
-  // Checked under their official names; parseTokenModelConfig() would give ours.
-  const whole = (name: string) => requireCount(config[name], name, file);
-  const dim = whole('dim');
-  const multipleOf = requireCount(config.multiple_of ?? 256, 'multiple_of', file);
-  const multiplier = config.ffn_dim_multiplier ?? undefined;
+  const fields = new ConfigFields(value, { file });
+  fields.expect('model_type', 'c2i');
+  fields.expect('cls_token_num', 1);
+  fields.expect('learnable_tok_embeddings', true);
+  const dim = fields.count('dim');
+  const groupSize = fields.count('group_size');
+  const heads = fields.count('n_head');
+  const multiplier =
+    fields.raw('ffn_dim_multiplier') === undefined ? undefined : fields.positive('ffn_dim_multiplier');
   return parseTokenModelConfig(
     {
-      tokens: whole('block_size'),
-      groupSize: whole('group_size'),
-      causalTokens: whole(config.causal_num == null ? 'group_size' : 'causal_num'),
-      vocabularySize: whole('vocab_size'),
-      classes: whole('num_classes'),
+      tokens: fields.count('block_size'),
+      groupSize,
+      causalTokens: fields.count('causal_num', groupSize),
+      vocabularySize: fields.count('vocab_size'),
+      classes: fields.count('num_classes'),
       dim,
-      layers: whole('n_layer'),
-      heads: whole('n_head'),
-      kvHeads: whole(config.n_kv_head == null ? 'n_head' : 'n_kv_head'),
-      hiddenDim: feedForwardWidth(
-        dim,
-        multipleOf,
-        multiplier === undefined ? undefined : requirePositive(multiplier, 'ffn_dim_multiplier', file),
-      ),
-      ropeBase: requirePositive(config.rope_base ?? 10000, 'rope_base', file),
-      normEpsilon: requirePositive(config.norm_eps ?? 1e-5, 'norm_eps', file),
+      layers: fields.count('n_layer'),
+      heads,
+      kvHeads: fields.count('n_kv_head', heads),
+      hiddenDim: feedForwardWidth(dim, fields.count('multiple_of', 256), multiplier),
+      ropeBase: fields.positive('rope_base', { fallback: 10000 }),
+      normEpsilon: fields.positive('norm_eps', { fallback: 1e-5 }),
     },
     file,
   );
-}
-
-function requireRecord(value: unknown, file?: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
-  throw new DetailFlowError('config', 'the configuration of the AR model is not an object', { file });
-}
-
-const LARGEST = 1 << 24;
-
-function requireCount(value: unknown, entry: string, file?: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST) return value;
-  throw new DetailFlowError(
-    'config',
-    `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`,
-    { file, entry },
-  );
-}
-
-function requirePositive(value: unknown, entry: string, file?: string): number {
-  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be a number above 0`, {
-    file,
-    entry,
-  });
 }

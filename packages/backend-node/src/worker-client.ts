@@ -45,9 +45,12 @@ export class WorkerClient {
       ...(evaluated && { execArgv: [] }),
     });
     this.#worker.on('message', (reply: Reply) => this.#settle(reply));
-    this.#worker.on('error', (cause) => {
+    this.#worker.on('error', (cause: Error) => {
       this.#flags[Flag.busy] = 0;
-      this.#fail('the worker thread of ONNX Runtime failed', cause);
+      const missing = /onnxruntime[-_]/.test(cause.message)
+        ? '; reinstall it with "npm install onnxruntime-node" (add ONNXRUNTIME_NODE_INSTALL=skip to the environment where its CUDA download is blocked)'
+        : '';
+      this.#fail(`the worker thread of ONNX Runtime failed: ${cause.message}${missing}`, cause);
     });
     process.on('exit', this.#waitForIdle);
     this.#ended = new Promise((resolve) => {

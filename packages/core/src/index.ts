@@ -9,6 +9,7 @@ export type {
   WeightDType,
 } from './backend';
 export { type ByteSource, bytesSource, checkRange } from './byte-source';
+export { ConfigFields } from './config-fields';
 export {
   addDims,
   type Bindings,

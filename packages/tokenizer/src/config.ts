@@ -1,4 +1,4 @@
-import { DetailFlowError, type Weights } from '@detailflow/core';
+import { ConfigFields, DetailFlowError, type Weights } from '@detailflow/core';
 import { createResolutionMap, type ResolutionMapOptions } from './resolution-map';
 
 /** Sizes of one transformer tower. */
@@ -37,21 +37,20 @@ export interface TokenizerConfig {
 
 /** @throws DetailFlowError `config` naming the first field that no tokenizer can be built from */
 export function parseTokenizerConfig(value: unknown, file?: string): TokenizerConfig {
-  const record = requireRecord(value, 'the tokenizer configuration', file);
-  const whole = (name: string) => requireCount(record[name], name, file);
+  const fields = new ConfigFields(value, { file });
   const config: TokenizerConfig = {
-    imageSize: whole('imageSize'),
-    tokens: whole('tokens'),
-    groupSize: whole('groupSize'),
-    causalTokens: whole('causalTokens'),
-    codebookSize: whole('codebookSize'),
-    codebookDim: whole('codebookDim'),
-    encoder: parseTower(record.encoder, 'encoder', file),
-    decoder: parseTower(record.decoder, 'decoder', file),
-    causalEncoder: requireFlag(record.causalEncoder, 'causalEncoder', file),
-    causalDecoder: requireFlag(record.causalDecoder, 'causalDecoder', file),
-    correction: requireFlag(record.correction, 'correction', file),
-    resolutionPower: requirePositive(record.resolutionPower, 'resolutionPower', file),
+    imageSize: fields.count('imageSize'),
+    tokens: fields.count('tokens'),
+    groupSize: fields.count('groupSize'),
+    causalTokens: fields.count('causalTokens'),
+    codebookSize: fields.count('codebookSize'),
+    codebookDim: fields.count('codebookDim'),
+    encoder: parseTower(fields.raw('encoder'), 'encoder', file),
+    decoder: parseTower(fields.raw('decoder'), 'decoder', file),
+    causalEncoder: fields.flag('causalEncoder'),
+    causalDecoder: fields.flag('causalDecoder'),
+    correction: fields.flag('correction'),
+    resolutionPower: fields.positive('resolutionPower', { largest: LARGEST_POWER }),
   };
   const { tokens, groupSize, causalTokens } = config;
   if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
@@ -109,15 +108,14 @@ export function resolutionSettings(config: TokenizerConfig): ResolutionMapOption
 }
 
 function parseTower(value: unknown, name: string, file?: string): TowerConfig {
-  const record = requireRecord(value, name, file);
-  const whole = (key: string) => requireCount(record[key], `${name}.${key}`, file);
+  const fields = new ConfigFields(value, { file, prefix: name });
   const tower: TowerConfig = {
-    width: whole('width'),
-    heads: whole('heads'),
-    layers: whole('layers'),
-    mlpWidth: whole('mlpWidth'),
-    patchSize: whole('patchSize'),
-    positionGrid: whole('positionGrid'),
+    width: fields.count('width'),
+    heads: fields.count('heads'),
+    layers: fields.count('layers'),
+    mlpWidth: fields.count('mlpWidth'),
+    patchSize: fields.count('patchSize'),
+    positionGrid: fields.count('positionGrid'),
   };
   if (tower.width % tower.heads !== 0) {
     throw new DetailFlowError(
@@ -155,53 +153,37 @@ const headsByWidth: Readonly<Record<number, number>> = { 1152: 16, 768: 12 };
  */
 export function officialTokenizerConfig(files: OfficialTokenizerFiles): TokenizerConfig {
   const { weights, file } = files;
-  const config = requireRecord(files.config, 'the content', file);
-  const args =
-    files.args === undefined || files.args === null
-      ? {}
-      : requireRecord(files.args, 'the content', beside(file, 'config.yaml'));
-  for (const [name, expected] of Object.entries({
-    enc_type: 'siglip2',
-    dec_type: 'siglip2',
-    num_codebooks: 1,
-    codebook_l2_norm: true,
-  })) {
-    if (config[name] !== undefined && config[name] !== expected) {
-      throw new DetailFlowError(
-        'unsupported',
-        `is ${JSON.stringify(config[name])}; only ${expected} can be read`,
-        {
-          file,
-          entry: name,
-        },
-      );
-    }
-  }
-  // Checked under their official names; parseTokenizerConfig() would give ours.
-  const whole = (name: string) => requireCount(config[name], name, file);
-  const tower = (name: 'encoder' | 'decoder', patch: string) => officialTower(name, whole(patch), files);
+  const fields = new ConfigFields(files.config, { file });
+  const args = new ConfigFields(files.args ?? {}, { file: beside(file, 'config.yaml') });
+  fields.expect('enc_type', 'siglip2');
+  fields.expect('dec_type', 'siglip2');
+  fields.expect('num_codebooks', 1);
+  fields.expect('codebook_l2_norm', true);
+  const groupSize = fields.count('group_size');
   return parseTokenizerConfig(
     {
-      imageSize: whole(config.max_image_size == null ? 'image_size' : 'max_image_size'),
-      tokens: whole('num_latent_tokens'),
-      groupSize: whole('group_size'),
-      causalTokens: whole(config.causal_num == null ? 'group_size' : 'causal_num'),
-      codebookSize: whole('codebook_size'),
-      codebookDim: whole('codebook_embed_dim'),
-      encoder: tower('encoder', 'enc_patch_size'),
-      decoder: tower('decoder', 'dec_patch_size'),
-      causalEncoder: requireFlag(config.causal_encoder ?? true, 'causal_encoder', file),
-      causalDecoder: requireFlag(config.causal_decoder ?? false, 'causal_decoder', file),
+      imageSize:
+        fields.raw('max_image_size') === undefined
+          ? fields.count('image_size')
+          : fields.count('max_image_size'),
+      tokens: fields.count('num_latent_tokens'),
+      groupSize,
+      causalTokens: fields.count('causal_num', groupSize),
+      codebookSize: fields.count('codebook_size'),
+      codebookDim: fields.count('codebook_embed_dim'),
+      encoder: officialTower('encoder', fields.count('enc_patch_size'), files),
+      decoder: officialTower('decoder', fields.count('dec_patch_size'), files),
+      causalEncoder: fields.flag('causal_encoder', true),
+      causalDecoder: fields.flag('causal_decoder', false),
       correction: weights.has('refine_conv.weight'),
-      resolutionPower: requirePositive(
-        args.degradation_power ?? 1.5,
-        'degradation_power',
-        beside(file, 'config.yaml'),
-      ),
+      resolutionPower: args.positive('degradation_power', { fallback: 1.5, largest: LARGEST_POWER }),
     },
     file,
   );
 }
+
+/** Largest exponent of the resolution map. */
+const LARGEST_POWER = 100;
 
 function officialTower(
   name: 'encoder' | 'decoder',
@@ -237,9 +219,8 @@ function headCount(
 ): number {
   const visionFile = beside(file, 'siglip2_vision.json');
   if (vision !== undefined && vision !== null) {
-    const towers = requireRecord(vision, 'the content', visionFile);
-    const tower = requireRecord(towers[name], name, visionFile);
-    return requireCount(tower.num_attention_heads, `${name}.num_attention_heads`, visionFile);
+    const tower = new ConfigFields(vision, { file: visionFile }).raw(name);
+    return new ConfigFields(tower, { file: visionFile, prefix: name }).count('num_attention_heads');
   }
   const implied = headsByWidth[width];
   if (implied) return implied;
@@ -254,35 +235,4 @@ function headCount(
 /** The name of another file in the folder of `file`. */
 function beside(file: string | undefined, name: string): string {
   return file === undefined ? name : file.replace(/[^/\\]*$/, name);
-}
-
-function requireRecord(value: unknown, what: string, file?: string): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
-  throw new DetailFlowError('config', `${what} is not an object`, { file });
-}
-
-const LARGEST = 1 << 20;
-
-function requireCount(value: unknown, entry: string, file?: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST) return value;
-  throw new DetailFlowError(
-    'config',
-    `is ${JSON.stringify(value)}; must be a whole number from 1 to ${LARGEST}`,
-    { file, entry },
-  );
-}
-
-function requirePositive(value: unknown, entry: string, file?: string): number {
-  if (typeof value === 'number' && value > 0 && value <= 100) return value;
-  const shown = typeof value === 'number' ? value : JSON.stringify(value);
-  throw new DetailFlowError('config', `is ${shown}; must be a number above 0, at most 100`, {
-    file,
-    entry,
-  });
-}
-
-function requireFlag(value: unknown, entry: string, file?: string): boolean {
-  if (typeof value === 'boolean') return value;
-  throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be true or false`, { file, entry });
 }

@@ -1,0 +1,75 @@
+import { DetailFlowError } from './errors';
+
+/** Any extent of a model: far beyond what exists, small enough to multiply safely. */
+const LARGEST_COUNT = 1 << 24;
+
+/**
+ * Typed access to the fields of a configuration read from a file. Every method throws DetailFlowError `config`, or
+ * `unsupported`, naming the file and the field.
+ */
+export class ConfigFields {
+  readonly #record: Readonly<Record<string, unknown>>;
+  readonly #file?: string;
+  readonly #prefix: string;
+
+  /** @param options.prefix stands before the field in messages, for an object inside another */
+  constructor(value: unknown, options: { file?: string; prefix?: string } = {}) {
+    this.#file = options.file;
+    this.#prefix = options.prefix === undefined ? '' : `${options.prefix}.`;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new DetailFlowError('config', 'is not an object of settings', {
+        file: options.file,
+        entry: options.prefix,
+      });
+    }
+    this.#record = value as Record<string, unknown>;
+  }
+
+  /** The value as it stands; undefined also for null, which official files write for "not set". */
+  raw(name: string): unknown {
+    return (Object.hasOwn(this.#record, name) ? this.#record[name] : undefined) ?? undefined;
+  }
+
+  /** A whole number from 1. */
+  count(name: string, fallback?: number): number {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST_COUNT)
+      return value;
+    throw this.#wrong(name, value, `a whole number from 1 to ${LARGEST_COUNT}`);
+  }
+
+  /** A number above 0. */
+  positive(name: string, options: { fallback?: number; largest?: number } = {}): number {
+    const { fallback, largest = Number.MAX_VALUE } = options;
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'number' && value > 0 && value <= largest) return value;
+    const bound = largest === Number.MAX_VALUE ? '' : `, at most ${largest}`;
+    throw this.#wrong(name, value, `a number above 0${bound}`);
+  }
+
+  flag(name: string, fallback?: boolean): boolean {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'boolean') return value;
+    throw this.#wrong(name, value, 'true or false');
+  }
+
+  /** Refuses any other value than the one that is implemented; the field may be missing. */
+  expect(name: string, only: string | number | boolean): void {
+    const value = this.raw(name);
+    if (value === undefined || value === only) return;
+    throw new DetailFlowError('unsupported', `is ${show(value)}; only ${only} can be read`, {
+      file: this.#file,
+      entry: `${this.#prefix}${name}`,
+    });
+  }
+
+  #wrong(name: string, value: unknown, must: string): DetailFlowError {
+    return new DetailFlowError('config', `is ${show(value)}; must be ${must}`, {
+      file: this.#file,
+      entry: `${this.#prefix}${name}`,
+    });
+  }
+}
+
+const show = (value: unknown): string =>
+  typeof value === 'number' ? `${value}` : (JSON.stringify(value) ?? 'missing');

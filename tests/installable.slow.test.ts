@@ -1,0 +1,216 @@
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import sharp from 'sharp';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { golden } from './golden';
+
+// Packs every package and installs the tarballs into empty projects outside the repository, as a user gets them.
+// Needs the npm registry.
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const compiler = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-install-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Package -> its tarball. */
+let tarballs: Readonly<Record<string, string>> = {};
+
+/** The environment of a user's shell, without what `npm run` and the .npmrc of this repository add. */
+const environment = {
+  ...Object.fromEntries(
+    Object.entries(process.env).filter(
+      ([name]) =>
+        !/^(npm_(package|lifecycle|command|config_(local_prefix|prefix|onnxruntime))|VITEST|NODE_ENV)/i.test(
+          name,
+        ),
+    ),
+  ),
+  ONNXRUNTIME_NODE_INSTALL: 'skip',
+};
+
+/** Runs a program that must succeed; returns what it prints. */
+async function run(cwd: string, command: string, ...args: string[]): Promise<string> {
+  const options = {
+    cwd,
+    env: environment,
+    shell: process.platform === 'win32' && command !== process.execPath,
+  };
+  try {
+    return (await promisify(execFile)(command, args, options)).stdout;
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${command} ${args.join(' ')} failed:\n${stdout}${stderr}`, { cause: error });
+  }
+}
+
+/**
+ * A project that asks for these packages only. The packages that they need come from the tarballs too, which is what
+ * the registry does once they are published.
+ */
+async function project(name: string, ...packages: string[]): Promise<string> {
+  const place = path.join(folder, name);
+  mkdirSync(place);
+  const source = (one: string): [string, string] => [one, `file:${tarballs[one]}`];
+  const others = Object.keys(tarballs).filter((one) => !packages.includes(one));
+  const manifest = {
+    name,
+    private: true,
+    type: 'module',
+    dependencies: Object.fromEntries(packages.map(source)),
+    overrides: Object.fromEntries(others.map(source)),
+  };
+  writeFileSync(path.join(place, 'package.json'), JSON.stringify(manifest));
+  await run(place, 'npm', 'install', '--no-audit', '--no-fund');
+  return place;
+}
+
+/** What of ours is installed. */
+const installed = (place: string): string[] =>
+  readdirSync(path.join(place, 'node_modules', '@detailflow')).sort();
+
+/** Type-checks a program as strictly as TypeScript can, declarations of all packages included. */
+async function typeCheck(place: string, code: string): Promise<void> {
+  writeFileSync(path.join(place, 'types.ts'), code);
+  for (const module of ['esnext', 'node16', 'nodenext']) {
+    const resolution = module === 'esnext' ? 'bundler' : module;
+    await run(
+      place,
+      process.execPath,
+      compiler,
+      ...['--noEmit', '--strict', '--skipLibCheck', 'false', '--target', 'es2022'],
+      ...['--module', module, '--moduleResolution', resolution, 'types.ts'],
+    );
+  }
+}
+
+beforeAll(async () => {
+  const pack = [
+    'pack',
+    '--workspace',
+    'packages',
+    '--ignore-scripts',
+    '--json',
+    '--pack-destination',
+    folder,
+  ];
+  const packed: { name: string; filename: string }[] = JSON.parse(await run(root, 'npm', ...pack));
+  tarballs = Object.fromEntries(packed.map(({ name, filename }) => [name, path.join(folder, filename)]));
+});
+
+test('core, tokenizer and a backend encode and decode', async () => {
+  const place = await project(
+    'pieces',
+    '@detailflow/core',
+    '@detailflow/tokenizer',
+    '@detailflow/backend-node',
+  );
+  expect(installed(place)).toEqual(['backend-node', 'core', 'onnx', 'tokenizer']);
+  cpSync(path.join(root, 'tests/fixtures/golden/A'), path.join(place, 'golden'), { recursive: true });
+
+  const program = `
+    import { readFile } from 'node:fs/promises';
+    import { createNodeBackend } from '@detailflow/backend-node';
+    import { bytesSource, readFloat32, readSafetensors, Tensor } from '@detailflow/core';
+    import { createTokenizer, officialTokenizerConfig } from '@detailflow/tokenizer';
+
+    const json = async (file) => JSON.parse(await readFile(file, 'utf8'));
+    const safetensors = async (file) => await readSafetensors(bytesSource(await readFile(file)));
+    const weights = await safetensors('golden/tokenizer/model.safetensors');
+    const config = officialTokenizerConfig({
+      config: await json('golden/tokenizer/config.json'),
+      vision: await json('golden/tokenizer/siglip2_vision.json'),
+      weights,
+    });
+    const recorded = (await safetensors('golden/golden_tokenizer.safetensors')).get('images');
+    const backend = await createNodeBackend();
+    const tokenizer = createTokenizer({ config, weights, backend });
+    const images = new Tensor('float32', await readFloat32(recorded), recorded.shape);
+    const codes = await tokenizer.encode(images);
+    const pixels = await tokenizer.decode(codes);
+    console.log(JSON.stringify({ codes: [...codes.data], pixels: [...pixels.data] }));
+    await backend.close();
+  `;
+  writeFileSync(path.join(place, 'program.js'), program);
+  const { codes, pixels } = JSON.parse(await run(place, process.execPath, 'program.js'));
+  const values = golden('A/golden_tokenizer.safetensors');
+  expect(codes).toEqual([...values['enc.indices'].data]);
+  expect(pixels.length).toBe(values.images.data.length);
+
+  await typeCheck(
+    place,
+    `import { createNodeBackend } from '@detailflow/backend-node';
+    import { type Backend, Tensor } from '@detailflow/core';
+    import { conformanceCases } from '@detailflow/core/conformance';
+    import { createTokenizer, type TokenizerConfig } from '@detailflow/tokenizer';
+
+    export const backend: Backend = await createNodeBackend({ device: 'cpu' });
+    export async function roundTrip(config: TokenizerConfig, images: Tensor): Promise<Tensor> {
+      const tokenizer = createTokenizer({ config, weights: new Map(), backend });
+      return tokenizer.decode(await tokenizer.encode(images));
+    }
+    export const cases: number = conformanceCases.length;
+    // @ts-expect-error: a misspelt device
+    await createNodeBackend({ device: 'cpuu' });`,
+  );
+});
+
+test('detailflow alone generates, from the command line and from a program', async () => {
+  const place = await project('whole', 'detailflow');
+  const packages = Object.keys(tarballs).filter((name) => name !== 'detailflow');
+  expect(installed(place)).toEqual(packages.map((name) => name.replace('@detailflow/', '')).sort());
+
+  const model = path.join(root, 'models/fashion-ref');
+  await run(
+    place,
+    'npx',
+    '--no',
+    'detailflow',
+    'generate',
+    '--model',
+    model,
+    '--class',
+    '9',
+    '--out',
+    'boot.png',
+  );
+  expect(await sharp(path.join(place, 'boot.png')).metadata()).toMatchObject({
+    format: 'png',
+    width: 32,
+    height: 32,
+  });
+
+  const { version } = JSON.parse(readFileSync(path.join(root, 'packages/detailflow/package.json'), 'utf8'));
+  expect(await run(place, 'npx', 'detailflow', '--version')).toBe(`${version}\n`);
+
+  const program = `
+    import { writeFile } from 'node:fs/promises';
+    import { load } from 'detailflow';
+
+    const model = await load(process.argv[2]);
+    for await (const step of model.generate({ labels: [9] })) {
+      if (step.count === step.total) await writeFile('again.png', await (await step.image()).toPng());
+    }
+    await model.dispose();
+  `;
+  writeFileSync(path.join(place, 'program.js'), program);
+  await run(place, process.execPath, 'program.js', model);
+  const picture = (file: string) => sharp(path.join(place, file)).raw().toBuffer();
+  expect((await picture('again.png')).equals(await picture('boot.png'))).toBe(true);
+
+  await typeCheck(
+    place,
+    `import { load, type Model } from 'detailflow';
+
+    export const model: Model = await load('model');
+    for await (const step of model.generate({ labels: [9], signal: AbortSignal.timeout(1000) })) {
+      const bytes: Uint8Array = await (await step.image()).toPng();
+      console.log(step.count, bytes.length);
+    }
+    // @ts-expect-error: no such option
+    model.generate({ label: 9 });`,
+  );
+});
