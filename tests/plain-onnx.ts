@@ -70,10 +70,14 @@ export function createPlainOnnxBackend({ place = inline, folder, onModel }: Plai
           return Object.fromEntries([...graph.outputs.keys()].map((name) => [name, results[name] as Tensor]));
         },
         async createState(dims) {
-          const zeros = states.map(({ name, shape }): [string, Tensor] => {
+          const zeros = states.map(({ name, shape, dtype }): [string, Tensor] => {
             const concrete = evaluateShape(shape, dims);
             const size = concrete.reduce((a, b) => a * b, 1);
-            return [name, new Tensor('float32', new Float32Array(size), concrete)];
+            const tensor =
+              dtype === 'i32'
+                ? new Tensor('int32', new Int32Array(size), concrete)
+                : new Tensor('float32', new Float32Array(size), concrete);
+            return [name, tensor];
           });
           return new PlainState(new Map(zeros));
         },
