@@ -1,16 +1,16 @@
 // Small files in the formats under test, built so that any part of them can be a lie.
 
-export const u16 = (value) => {
+const u16 = (value) => {
   const bytes = Buffer.alloc(2);
   bytes.writeUInt16LE(value & 0xffff);
   return bytes;
 };
-export const u32 = (value) => {
+const u32 = (value) => {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(Number(BigInt.asUintN(32, BigInt(Math.trunc(value)))));
   return bytes;
 };
-export const u64 = (value) => {
+const u64 = (value) => {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt.asUintN(64, BigInt(Math.trunc(value))));
   return bytes;
@@ -42,16 +42,48 @@ export function zip(members, end = {}) {
     const extra = wide ? [u16(1), u16(24), u64(size), u64(packed), u64(offset)] : [];
     const short = (value) => u32(wide ? 0xffffffff : value);
     const local = Buffer.concat([
-      Buffer.concat([u32(0x04034b50), u16(20), u16(member.localFlags ?? flags), u16(member.localMethod ?? method), u32(0), u32(0)]),
-      Buffer.concat([short(localSize), short(localSize), u16(localName.length), u16(wide ? 20 : 0), localName, ...localExtra]),
+      Buffer.concat([
+        u32(0x04034b50),
+        u16(20),
+        u16(member.localFlags ?? flags),
+        u16(member.localMethod ?? method),
+        u32(0),
+        u32(0),
+      ]),
+      Buffer.concat([
+        short(localSize),
+        short(localSize),
+        u16(localName.length),
+        u16(wide ? 20 : 0),
+        localName,
+        ...localExtra,
+      ]),
       data,
     ]);
     parts.push(local);
     at += local.length;
     directory.push(
       Buffer.concat([
-        Buffer.concat([u32(0x02014b50), u16(20), u16(20), u16(flags), u16(method), u32(0), u32(0), short(packed), short(size)]),
-        Buffer.concat([u16(name.length), u16(wide ? 28 : 0), u16(0), u16(member.disk ?? 0), u16(0), u32(0), short(offset)]),
+        Buffer.concat([
+          u32(0x02014b50),
+          u16(20),
+          u16(20),
+          u16(flags),
+          u16(method),
+          u32(0),
+          u32(0),
+          short(packed),
+          short(size),
+        ]),
+        Buffer.concat([
+          u16(name.length),
+          u16(wide ? 28 : 0),
+          u16(0),
+          u16(member.disk ?? 0),
+          u16(0),
+          u32(0),
+          short(offset),
+        ]),
         Buffer.concat([name, ...extra]),
       ]),
     );
@@ -62,13 +94,35 @@ export function zip(members, end = {}) {
   const offset = end.offset ?? at;
   parts.push(records);
   if (end.wide) {
-    parts.push(u32(0x06064b50), u64(44), u16(45), u16(45), u32(0), u32(0), u64(count), u64(count), u64(size), u64(offset));
+    parts.push(
+      u32(0x06064b50),
+      u64(44),
+      u16(45),
+      u16(45),
+      u32(0),
+      u32(0),
+      u64(count),
+      u64(count),
+      u64(size),
+      u64(offset),
+    );
     parts.push(u32(0x07064b50), u32(0), u64(at + records.length), u32(1));
   }
   if (end.gap) parts.push(end.gap);
   const comment = Buffer.from(end.comment ?? '');
-  const narrow = end.wide ? [u16(0xffff), u16(0xffff), u32(0xffffffff), u32(0xffffffff)] : [u16(count), u16(count), u32(size), u32(offset)];
-  return Buffer.concat([...parts, u32(0x06054b50), u16(0), u16(0), ...narrow, u16(comment.length), comment, end.tail ?? Buffer.alloc(0)]);
+  const narrow = end.wide
+    ? [u16(0xffff), u16(0xffff), u32(0xffffffff), u32(0xffffffff)]
+    : [u16(count), u16(count), u32(size), u32(offset)];
+  return Buffer.concat([
+    ...parts,
+    u32(0x06054b50),
+    u16(0),
+    u16(0),
+    ...narrow,
+    u16(comment.length),
+    comment,
+    end.tail ?? Buffer.alloc(0),
+  ]);
 }
 
 const latin1 = (text) => Buffer.from(text, 'latin1');
@@ -91,10 +145,20 @@ export const op = {
 
 /** A pickle as a list of opcodes: a checkpoint { model: { name: tensor }, args: Namespace, steps: 3 }. */
 export function pickleOps(tensors, args) {
-  const ops = [op.code('}('), op.text('model'), op.global('collections', 'OrderedDict'), op.code(')R('), ...dictOf(tensors), op.code('u')];
+  const ops = [
+    op.code('}('),
+    op.text('model'),
+    op.global('collections', 'OrderedDict'),
+    op.code(')R('),
+    ...dictOf(tensors),
+    op.code('u'),
+  ];
   ops.push(op.text('args'), op.global('argparse', 'Namespace'), op.code(')\x81}('));
   for (const [key, value] of Object.entries(args)) {
-    ops.push(op.text(key), typeof value === 'number' ? op.float(value) : value === null ? op.code('N') : op.text(String(value)));
+    ops.push(
+      op.text(key),
+      typeof value === 'number' ? op.float(value) : value === null ? op.code('N') : op.text(String(value)),
+    );
   }
   return [...ops, op.code('ub'), op.text('steps'), op.int(3), op.code('u')];
 }
@@ -126,5 +190,11 @@ export const pickle = (ops) => Buffer.concat([Buffer.from([0x80, 2]), ...ops, la
 export function npy(header, data, version = [1, 0], claimed) {
   const text = Buffer.from(`${header}\n`, 'latin1');
   const length = claimed ?? text.length;
-  return Buffer.concat([latin1('\x93NUMPY'), Buffer.from(version), version[0] === 1 ? u16(length) : u32(length), text, data]);
+  return Buffer.concat([
+    latin1('\x93NUMPY'),
+    Buffer.from(version),
+    version[0] === 1 ? u16(length) : u32(length),
+    text,
+    data,
+  ]);
 }

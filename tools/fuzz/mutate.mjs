@@ -2,11 +2,49 @@
 
 /** Numbers at which sizes, offsets and counts go wrong. */
 export const edges = [
-  0, 1, 2, 3, 7, 8, 63, 64, 65, 127, 128, 255, 256, 1000, 32767, 32768, 65535, 65536, 2 ** 20, 2 ** 24,
-  2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 40, 2 ** 53 - 1, 2 ** 53, 2 ** 63, 2 ** 64 - 1,
+  0,
+  1,
+  2,
+  3,
+  7,
+  8,
+  63,
+  64,
+  65,
+  127,
+  128,
+  255,
+  256,
+  1000,
+  32767,
+  32768,
+  65535,
+  65536,
+  2 ** 20,
+  2 ** 24,
+  2 ** 31 - 1,
+  2 ** 31,
+  2 ** 32 - 1,
+  2 ** 32,
+  2 ** 40,
+  2 ** 53 - 1,
+  2 ** 53,
+  2 ** 63,
+  2 ** 64 - 1,
 ];
 
-const junk = ['PK\x03\x04', 'PK\x01\x02', 'PK\x05\x06', 'PK\x06\x06', 'PK\x06\x07', '\x80\x02', '\x80\x05', '{}', '__proto__', '\0'];
+const junk = [
+  'PK\x03\x04',
+  'PK\x01\x02',
+  'PK\x05\x06',
+  'PK\x06\x06',
+  'PK\x06\x07',
+  '\x80\x02',
+  '\x80\x05',
+  '{}',
+  '__proto__',
+  '\0',
+];
 
 /** 1 to 6 mutations of a byte string. */
 export function mutateBytes(bytes, random) {
@@ -33,7 +71,11 @@ function mutateOnce(bytes, random) {
     }
     case 4: {
       const from = random.below(bytes.length);
-      return Buffer.concat([bytes.subarray(0, at), bytes.subarray(from, from + 4 * span), bytes.subarray(at)]);
+      return Buffer.concat([
+        bytes.subarray(0, at),
+        bytes.subarray(from, from + 4 * span),
+        bytes.subarray(at),
+      ]);
     }
     case 5: {
       const from = random.below(bytes.length);
@@ -43,7 +85,11 @@ function mutateOnce(bytes, random) {
     case 6:
       return bytes.subarray(0, at);
     case 7:
-      return Buffer.concat([bytes.subarray(0, at), Buffer.from(random.pick(junk), 'latin1'), bytes.subarray(at)]);
+      return Buffer.concat([
+        bytes.subarray(0, at),
+        Buffer.from(random.pick(junk), 'latin1'),
+        bytes.subarray(at),
+      ]);
     default:
       return writeNumber(bytes, at, random);
   }
@@ -54,7 +100,8 @@ function writeNumber(bytes, near, random) {
   const at = random.chance(0.5) ? near - (near % width) : near;
   if (at + width > bytes.length) return bytes;
   const scratch = Buffer.alloc(8);
-  if (random.chance(0.1)) scratch.writeDoubleBE(random.pick([Number.NaN, Number.POSITIVE_INFINITY, -0, 1e308, 0.5]));
+  if (random.chance(0.1))
+    scratch.writeDoubleBE(random.pick([Number.NaN, Number.POSITIVE_INFINITY, -0, 1e308, 0.5]));
   else {
     const value = BigInt(random.pick(edges)) - BigInt(random.below(3)) + BigInt(random.below(3));
     scratch.writeBigUInt64LE(BigInt.asUintN(64, random.chance(0.2) ? -value : value));
@@ -65,14 +112,14 @@ function writeNumber(bytes, near, random) {
 }
 
 /** JSON text that stands for itself, where JSON.stringify would not write it. */
-export class Raw {
+class Raw {
   constructor(text) {
     this.text = text;
   }
 }
 
 /** An object as a list of keys and values, which may repeat. */
-export class Fields {
+class Fields {
   constructor(entries) {
     this.entries = entries;
   }
@@ -93,17 +140,45 @@ export function writeJson(value) {
   return JSON.stringify(value) ?? 'null';
 }
 
-const names = ['__proto__', 'constructor', 'prototype', 'toString', '__metadata__', '', 'a'.repeat(2000), '\u0000', 'ä€😀', '../x', 'module.', '1'];
+const names = [
+  '__proto__',
+  'constructor',
+  'prototype',
+  'toString',
+  '__metadata__',
+  '',
+  'a'.repeat(2000),
+  '\u0000',
+  'ä€😀',
+  '../x',
+  'module.',
+  '1',
+];
 
 /** A value that does not belong there. */
-export function strange(random) {
+function strange(random) {
   switch (random.below(12)) {
     case 0:
       return new Raw(String(random.pick(edges)));
     case 1:
       return new Raw(`-${random.pick(edges)}`);
     case 2:
-      return new Raw(random.pick(['1e308', '-1e308', '1e309', '1.5', '0.1', '-0', '1e-320', '9007199254740993', '1E5', '00', 'NaN', 'Infinity']));
+      return new Raw(
+        random.pick([
+          '1e308',
+          '-1e308',
+          '1e309',
+          '1.5',
+          '0.1',
+          '-0',
+          '1e-320',
+          '9007199254740993',
+          '1E5',
+          '00',
+          'NaN',
+          'Infinity',
+        ]),
+      );
     case 3:
       return random.pick(names);
     case 4:
@@ -118,7 +193,11 @@ export function strange(random) {
       return new Fields([]);
     case 9: {
       const depth = random.pick([3, 10, 40, 3000]);
-      return new Raw(random.chance(0.5) ? '['.repeat(depth) + ']'.repeat(depth) : `${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`);
+      return new Raw(
+        random.chance(0.5)
+          ? '['.repeat(depth) + ']'.repeat(depth)
+          : `${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`,
+      );
     }
     case 10:
       return new Fields([[random.pick(names), strange(random)]]);
@@ -135,7 +214,10 @@ export function mutateJson(value, random) {
 }
 
 function mutateValue(value, random) {
-  const inside = (value instanceof Fields && value.entries.length > 0) || (Array.isArray(value) && value.length > 0);
+  const inside =
+    (value instanceof Fields && value.entries.length > 0) || (Array.isArray(value) && value.length > 0);
+  if (typeof value === 'number' && random.chance(0.6))
+    return new Raw(String(random.pick([...edges, value + 1, 2 * value])));
   if (!inside || random.chance(0.08)) return strange(random);
   if (Array.isArray(value)) {
     const list = [...value];
@@ -216,6 +298,20 @@ const yamlLines = [
   '@x: 1',
 ];
 
+/** What takes a parser quadratic time where it compares everything with everything. */
+function manyLines(random) {
+  const line = random.pick([
+    (i) => `k${i}: 1`,
+    (i) => `k${i}: &a${i} 1`,
+    () => ']',
+    () => '- &a',
+    (i) => `? k${i}`,
+  ]);
+  return Array.from({ length: random.pick([100, 12_000]) }, (_, i) => line(i))
+    .join('\n')
+    .slice(0, 90_000);
+}
+
 /** Changes lines of a YAML text, or its bytes. */
 export function mutateYaml(text, random) {
   if (random.chance(0.25)) return mutateBytes(Buffer.from(text), random);
@@ -226,7 +322,7 @@ export function mutateYaml(text, random) {
     if (choice === 0) lines.splice(at, 1);
     else if (choice === 1) lines.splice(at, 0, lines[random.below(lines.length)]);
     else if (choice === 2) lines[at] = lines[at].replace(/:.*/, () => `: ${writeJson(strange(random))}`);
-    else lines.splice(at, 0, random.pick(yamlLines));
+    else lines.splice(at, 0, random.chance(0.97) ? random.pick(yamlLines) : manyLines(random));
   }
   return Buffer.from(lines.join('\n'));
 }

@@ -1,7 +1,7 @@
 import { DetailFlowError } from '@detailflow/core';
 
 export interface ChoiceOptions {
-  /** Divides the logits; above 0. */
+  /** Divides the logits; from 1e-5. */
   readonly temperature: number;
   /** Keeps the k largest logits and all that equal the k-th; 0 keeps all. */
   readonly topK: number;
@@ -9,13 +9,16 @@ export interface ChoiceOptions {
   readonly topP: number;
 }
 
+/** Below this, logits divided by it might exceed float32. */
+const LOWEST_TEMPERATURE = 1e-5;
+
 /** @throws DetailFlowError `invalid-argument` naming the option and its range */
 export function checkChoiceOptions({ temperature, topK, topP }: ChoiceOptions): void {
   const fail = (name: string, value: number, range: string) => {
     throw new DetailFlowError('invalid-argument', `${name} is ${value}; give ${range}`);
   };
-  if (!(temperature > 0 && Number.isFinite(temperature)))
-    fail('temperature', temperature, 'a number above 0');
+  if (!(temperature >= LOWEST_TEMPERATURE && Number.isFinite(temperature)))
+    fail('temperature', temperature, `a number from ${LOWEST_TEMPERATURE}, or choose greedy`);
   if (!(Number.isInteger(topK) && topK >= 0)) fail('topK', topK, 'a whole number, 0 for no limit');
   if (!(topP >= 0 && topP <= 1)) fail('topP', topP, 'a number from 0 to 1');
 }

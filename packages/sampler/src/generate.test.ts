@@ -255,6 +255,7 @@ describe('noise', () => {
 
 test.each<[keyof SampleOptions, unknown]>([
   ['temperature', 0],
+  ['temperature', 1e-40],
   ['temperature', -1],
   ['temperature', Number.POSITIVE_INFINITY],
   ['temperature', Number.NaN],

@@ -66,7 +66,9 @@ async function main(argv: readonly string[]): Promise<number> {
       process.stderr.write(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`);
       return 2;
     }
-    process.stderr.write(`detailflow ${name}: ${controller.signal.aborted ? 'stopped' : describe(error)}\n`);
+    process.stderr.write(
+      `detailflow ${name}: ${controller.signal.aborted ? 'stopped' : printable(describe(error))}\n`,
+    );
     return 1;
   } finally {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
@@ -82,7 +84,9 @@ async function runCommand(command: Command, args: string[], signal: AbortSignal)
   const progress = createProgress(values.json === true);
   const report = await command.run({ values, positionals, signal, progress });
   process.stdout.write(
-    values.json ? `${JSON.stringify(report.json)}\n` : report.lines.map((line) => `${line}\n`).join(''),
+    values.json
+      ? `${JSON.stringify(report.json)}\n`
+      : report.lines.map((line) => `${printable(line)}\n`).join(''),
   );
   return 0;
 }
@@ -105,4 +109,9 @@ function parse(command: Command, args: string[]) {
 function describe(error: unknown): string {
   if (DetailFlowError.isInstance(error)) return error.message;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+/** Without the control characters that text from a model's files may hold for the terminal. */
+function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n\t]/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
