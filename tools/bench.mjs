@@ -26,6 +26,9 @@ const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`
 const numbers = (text) => text.split(',').map(Number);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
+/** Bytes of one matrix weight of the AR model: q4 has a float32 scale for every 32. */
+const matrixBytes = { fp32: 4, q8: 1, q4: 0.5 + 4 / 32 };
+
 if (values.child) {
   console.log(JSON.stringify(await measure(values.child)));
 } else {
@@ -101,7 +104,7 @@ async function measure(dtype) {
     });
   }
   const memory = memoryMiB();
-  const weights = weightBytes(model) / 2 ** 20;
+  const weights = weightBytes(model, dtype) / 2 ** 20;
   await model.dispose();
   await backend.close();
   const cpu = cpus()[0].model;
@@ -153,13 +156,14 @@ function generationFlops(model, batch) {
   return ar + decoder;
 }
 
-/** Float32 bytes of the weights that a generation uses. */
-function weightBytes(model) {
+/** Bytes of the weights that a generation uses, as they are held. */
+function weightBytes(model, dtype) {
   const { dim, heads, kvHeads, layers, hiddenDim, vocabularySize, classes } = model.tokenModel.config;
   const layer = dim * (heads + 2 * kvHeads) * (dim / heads) + dim * dim + 3 * dim * hiddenDim;
   const { width, mlpWidth, layers: depth, patchSize } = model.tokenizer.config.decoder;
   const decoder = depth * (4 * width ** 2 + 2 * width * mlpWidth) + width * 3 * patchSize ** 2;
-  return 4 * (layers * layer + (2 * vocabularySize + classes + 1) * dim + decoder);
+  const matrices = layers * layer + vocabularySize * dim;
+  return matrixBytes[dtype] * matrices + 4 * ((vocabularySize + classes + 1) * dim + decoder);
 }
 
 /** Memory of this process: its own pages, and pages of mapped files. Linux only. */
@@ -188,7 +192,7 @@ function print(result) {
   if (memory) {
     console.log(
       `  memory: anonymous ${memory.anonymous} MiB (peak ${memory.peak}), mapped files ${memory.mappedFiles} MiB; ` +
-        `the weights in use are ${weightsMiB.toFixed(0)} MiB as float32`,
+        `the weights in use are ${weightsMiB.toFixed(0)} MiB (${(memory.anonymous / weightsMiB).toFixed(2)}x)`,
     );
   }
 }
