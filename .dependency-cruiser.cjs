@@ -33,6 +33,17 @@ module.exports = {
     only('ar-model-imports-core', 'ar-model', models),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
+    only('features-import-core', 'features', models),
+    only('backend-webgpu-imports-core', 'backend-webgpu', models),
+    only('eval-imports-models-and-features', 'eval', ['core', 'features', 'tokenizer', 'ar-model', 'sampler']),
+    only('train-imports-models-and-features', 'train', [
+      'core',
+      'checkpoint',
+      'features',
+      'tokenizer',
+      'ar-model',
+      'sampler',
+    ]),
     {
       name: 'core-runs-on-onnxruntime-common-alone',
       severity: 'error',
@@ -42,7 +53,7 @@ module.exports = {
     {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
-      from: { path: '^packages/(core|onnx|tokenizer|ar-model|sampler)/src', pathNot: '\\.test\\.ts$' },
+      from: { path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features|backend-webgpu)/src', pathNot: '\\.test\\.ts$' },
       to: { dependencyTypes: ['core'] },
     },
   ],

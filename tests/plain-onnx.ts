@@ -66,7 +66,9 @@ export function createPlainOnnxBackend({ place = inline, folder, onModel }: Plai
             string,
             ort.Tensor
           >);
-          for (const { name, output } of states) buffers?.set(name, results[output] as Tensor);
+          for (const { name, output } of states) {
+            if (output) buffers?.set(name, results[output] as Tensor);
+          }
           return Object.fromEntries([...graph.outputs.keys()].map((name) => [name, results[name] as Tensor]));
         },
         async createState(dims) {
@@ -84,6 +86,7 @@ export function createPlainOnnxBackend({ place = inline, folder, onModel }: Plai
         dispose: () => session.release(),
       };
     },
+    createState: async (tensors) => new PlainState(new Map(Object.entries(tensors))),
     async close() {},
     async [Symbol.asyncDispose]() {},
   };
@@ -98,6 +101,10 @@ class PlainState implements State {
 
   async read(name: string): Promise<Tensor> {
     return this.buffers.get(name) as Tensor;
+  }
+
+  async write(name: string, tensor: Tensor): Promise<void> {
+    this.buffers.set(name, tensor);
   }
 
   async dispose(): Promise<void> {}

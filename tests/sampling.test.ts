@@ -19,6 +19,7 @@ afterAll(() => backend.close());
 function counting(inner: Backend): Backend {
   return {
     name: inner.name,
+    createState: (tensors) => inner.createState(tensors),
     close: () => inner.close(),
     [Symbol.asyncDispose]: () => inner.close(),
     async compile(...given) {

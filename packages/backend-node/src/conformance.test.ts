@@ -1,6 +1,11 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { Backend } from '@detailflow/core';
-import { checkConformance, conformanceCases, gradientCases } from '@detailflow/core/conformance';
+import {
+  checkConformance,
+  checkSharedState,
+  conformanceCases,
+  gradientCases,
+} from '@detailflow/core/conformance';
 import { afterAll, beforeAll, test } from 'vitest';
 
 let backend: Backend;
@@ -8,6 +13,8 @@ beforeAll(async () => {
   backend = await createNodeBackend({ device: 'cpu', threads: 1 });
 });
 afterAll(() => backend.close());
+
+test('executables share a state of the backend', () => checkSharedState(backend));
 
 test.each([...conformanceCases, ...gradientCases])('$name', async (one) => {
   await checkConformance(backend, one);

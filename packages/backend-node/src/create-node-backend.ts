@@ -5,9 +5,12 @@ import {
   bindFeeds,
   type CompileOptions,
   DetailFlowError,
+  type DType,
   type Executable,
   evaluateShape,
   type Graph,
+  requireBuffer,
+  requireLike,
   requireWeights,
   type State,
   Tensor,
@@ -18,7 +21,7 @@ import {
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
-import type { NodeDevice, WireTensor } from './protocol';
+import type { NodeDevice, Request, WireTensor } from './protocol';
 import { WorkerClient } from './worker-client';
 
 export interface NodeBackendOptions {
@@ -109,7 +112,13 @@ class NodeBackend implements Backend {
       { kind: 'load', session, model: model.bytes, folder, memory, states: model.states },
       memory ? [memory.data.buffer] : [],
     );
-    return new NodeExecutable(graph, model, session, this.#worker, () => this.#nextId++);
+    return new NodeExecutable(this, graph, model, session, this.#worker, () => this.#nextId++);
+  }
+
+  async createState(tensors: Tensors): Promise<State> {
+    this.#worker.requireOpen();
+    const buffers = Object.entries(tensors).map(([name, tensor]) => [name, fromTensor(tensor)] as const);
+    return makeState(this.#nextId++, this, Object.fromEntries(buffers), this.#worker);
   }
 
   async close(): Promise<void> {
@@ -122,6 +131,7 @@ class NodeBackend implements Backend {
 }
 
 class NodeExecutable implements Executable {
+  readonly #backend: NodeBackend;
   readonly #graph: Graph;
   readonly #model: OnnxModel;
   readonly #session: number;
@@ -129,7 +139,15 @@ class NodeExecutable implements Executable {
   readonly #newId: () => number;
   #disposed = false;
 
-  constructor(graph: Graph, model: OnnxModel, session: number, worker: WorkerClient, newId: () => number) {
+  constructor(
+    backend: NodeBackend,
+    graph: Graph,
+    model: OnnxModel,
+    session: number,
+    worker: WorkerClient,
+    newId: () => number,
+  ) {
+    this.#backend = backend;
     this.#graph = graph;
     this.#model = model;
     this.#session = session;
@@ -148,12 +166,7 @@ class NodeExecutable implements Executable {
     const results = await this.#worker.send({
       kind: 'run',
       session: this.#session,
-      feeds: Object.fromEntries(
-        Object.entries(feeds).map(([name, { type, data, dims }]) => [
-          name,
-          { type, data: wholeBuffer(data as Float32Array), dims } as WireTensor,
-        ]),
-      ),
+      feeds: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, fromTensor(tensor)])),
       outputs: [...this.#graph.outputs.keys()],
       state: kept?.id,
     });
@@ -162,14 +175,11 @@ class NodeExecutable implements Executable {
 
   async createState(dims: Readonly<Record<string, number>>): Promise<State> {
     if (this.#disposed) throw new DetailFlowError('closed', 'the executable is disposed');
-    const id = this.#newId();
-    const shapes = new Map(this.#model.states.map(({ name, shape }) => [name, evaluateShape(shape, dims)]));
-    const buffers = this.#model.states.map(({ name, dtype }) => {
+    const buffers = this.#model.states.map(({ name, dtype, shape }) => {
       const type = tensorTypes[dtype] as WireTensor['type'];
-      return [name, { type, dims: shapes.get(name) as number[] }] as const;
+      return [name, { type, dims: evaluateShape(shape, dims) }] as const;
     });
-    await this.#worker.send({ kind: 'create-state', state: id, buffers: Object.fromEntries(buffers) });
-    return new NodeState(id, this.#session, shapes, this.#worker);
+    return makeState(this.#newId(), this, Object.fromEntries(buffers), this.#worker);
   }
 
   async dispose(): Promise<void> {
@@ -179,41 +189,53 @@ class NodeExecutable implements Executable {
   }
 
   #requireState(state: State | undefined, bindings: Bindings): NodeState {
-    if (!(state instanceof NodeState && state.session === this.#session)) {
+    if (!(state instanceof NodeState && (state.owner === this || state.owner === this.#backend))) {
       throw new DetailFlowError(
         'invalid-argument',
-        'the graph keeps state: pass one made by createState() of this executable',
+        'the graph keeps state: pass one made by createState() of this executable or of its backend',
       );
     }
     state.requireOpen();
-    for (const { name, shape } of this.#model.states) {
-      const [made, needed] = [state.shapes.get(name), evaluateShape(shape, bindings)];
-      if (made?.join() !== needed.join()) {
-        throw new DetailFlowError('shape', `the state is [${made}], this run needs [${needed}]`, {
-          entry: name,
-        });
-      }
+    for (const { name, dtype, shape } of this.#model.states) {
+      requireBuffer(name, state.buffers.get(name), dtype, evaluateShape(shape, bindings));
     }
     return state;
   }
 }
 
+/** What is known of a buffer outside the worker. */
+interface BufferKind {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+}
+
+const dtypes: Readonly<Record<WireTensor['type'], DType>> = { float32: 'f32', int32: 'i32', bool: 'bool' };
+
+async function makeState(
+  id: number,
+  owner: object,
+  buffers: Extract<Request, { kind: 'create-state' }>['buffers'],
+  worker: WorkerClient,
+): Promise<NodeState> {
+  await worker.send({ kind: 'create-state', state: id, buffers });
+  const kinds = Object.entries(buffers).map(
+    ([name, { type, dims }]) => [name, { dtype: dtypes[type], shape: dims }] as const,
+  );
+  return new NodeState(id, owner, new Map(kinds), worker);
+}
+
 class NodeState implements State {
   readonly id: number;
-  readonly session: number;
-  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** The executable or the backend that the state was made by. */
+  readonly owner: object;
+  readonly buffers: ReadonlyMap<string, BufferKind>;
   readonly #worker: WorkerClient;
   #disposed = false;
 
-  constructor(
-    id: number,
-    session: number,
-    shapes: ReadonlyMap<string, readonly number[]>,
-    worker: WorkerClient,
-  ) {
+  constructor(id: number, owner: object, buffers: ReadonlyMap<string, BufferKind>, worker: WorkerClient) {
     this.id = id;
-    this.session = session;
-    this.shapes = shapes;
+    this.owner = owner;
+    this.buffers = buffers;
     this.#worker = worker;
   }
 
@@ -222,10 +244,22 @@ class NodeState implements State {
   }
 
   async read(name: string): Promise<Tensor> {
-    this.requireOpen();
-    if (!this.shapes.has(name)) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
+    this.#kind(name);
     const { value } = await this.#worker.send({ kind: 'read-state', state: this.id, name });
     return toTensor(value);
+  }
+
+  async write(name: string, tensor: Tensor): Promise<void> {
+    const { dtype, shape } = this.#kind(name);
+    requireLike(name, tensor, dtype, shape);
+    await this.#worker.send({ kind: 'write-state', state: this.id, name, tensor: fromTensor(tensor) });
+  }
+
+  #kind(name: string): BufferKind {
+    this.requireOpen();
+    const kind = this.buffers.get(name);
+    if (!kind) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
+    return kind;
   }
 
   async dispose(): Promise<void> {
@@ -238,6 +272,10 @@ class NodeState implements State {
 /** A view of its own memory only: sending a part of a buffer to another thread copies the whole buffer. */
 function wholeBuffer<T extends Float32Array | Int32Array | Uint8Array>(data: T): T {
   return data.byteLength < data.buffer.byteLength ? (data.slice() as T) : data;
+}
+
+function fromTensor({ type, data, dims }: Tensor): WireTensor {
+  return { type: type as WireTensor['type'], data: wholeBuffer(data as Float32Array), dims };
 }
 
 function toTensor({ type, data, dims }: WireTensor): Tensor {

@@ -53,9 +53,16 @@ export type Request =
   | {
       readonly kind: 'create-state';
       readonly state: number;
-      readonly buffers: Readonly<Record<string, Omit<WireTensor, 'data'>>>;
+      /** Zeros where there are no data. */
+      readonly buffers: Readonly<Record<string, Omit<WireTensor, 'data'> & Partial<WireTensor>>>;
     }
   | { readonly kind: 'read-state'; readonly state: number; readonly name: string }
+  | {
+      readonly kind: 'write-state';
+      readonly state: number;
+      readonly name: string;
+      readonly tensor: WireTensor;
+    }
   | { readonly kind: 'drop-state'; readonly state: number }
   | { readonly kind: 'release'; readonly session: number };
 

@@ -66,8 +66,8 @@ async function answer(request: Request): Promise<Record<string, WireTensor>> {
       return run(request);
     case 'create-state': {
       const buffers: Buffers = new Map();
-      for (const [name, { type, dims }] of Object.entries(request.buffers)) {
-        buffers.set(name, { type, data: new arrays[type](dims.reduce((a, b) => a * b, 1)), dims });
+      for (const [name, { type, dims, data }] of Object.entries(request.buffers)) {
+        buffers.set(name, { type, data: data ?? new arrays[type](dims.reduce((a, b) => a * b, 1)), dims });
       }
       states.set(request.state, buffers);
       return {};
@@ -77,6 +77,9 @@ async function answer(request: Request): Promise<Record<string, WireTensor>> {
       if (!buffer) throw new Error(`there is no state "${request.name}"`);
       return { value: { ...buffer, data: buffer.data.slice() } };
     }
+    case 'write-state':
+      buffersOf(request.state).set(request.name, request.tensor);
+      return {};
     case 'drop-state':
       states.delete(request.state);
       return {};
@@ -130,6 +133,7 @@ const toOrt = ({ type, data, dims }: WireTensor): ort.Tensor =>
 
 /** Takes over a new state, or writes the new rows into the buffer, which nobody reads any more. */
 function bringUpToDate(state: WireState, buffers: Buffers, results: ort.InferenceSession.ReturnType): void {
+  if (state.output === undefined) return;
   const next = results[state.output];
   const data = next.data as Float32Array;
   const buffer = buffers.get(state.name) as WireTensor;

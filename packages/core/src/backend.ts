@@ -6,15 +6,23 @@ import type { Weights } from './weights';
 /** Tensors by name: float32, int32 or bool, as the graph declares. */
 export type Tensors = Readonly<Record<string, Tensor>>;
 
-/** Buffers of one computation in progress, such as the KV cache of one generation. Disposed by who created it. */
+/**
+ * Buffers on the device that live from run to run: the KV cache of one generation, or the parameters and moments of a
+ * training run. Disposed by who created them.
+ */
 export interface State {
-  /** A copy of one buffer. */
+  /** A copy of one buffer. @throws DetailFlowError `invalid-argument` when there is no such buffer */
   read(name: string): Promise<Tensor>;
+  /** Replaces what a buffer holds. @throws DetailFlowError `shape` or `dtype` unless the tensor is like the buffer */
+  write(name: string, tensor: Tensor): Promise<void>;
   dispose(): Promise<void>;
 }
 
 export interface RunOptions {
-  /** Required when the graph has states; they are updated in place. */
+  /**
+   * Required when the graph has states; they are updated in place. Made by `createState` of this executable, or by
+   * that of its backend, which may hold more buffers than the graph names.
+   */
   readonly state?: State;
   /** Checked before the run starts. A run that has started finishes. */
   readonly signal?: AbortSignal;
@@ -46,6 +54,11 @@ export interface Backend {
   readonly name: string;
   /** @throws DetailFlowError `weights` when the graph needs a weight that is missing or misshapen */
   compile(graph: Graph, weights: Weights, options?: CompileOptions): Promise<Executable>;
+  /**
+   * Buffers that executables of this backend share, holding copies of the tensors at first: what one graph computes
+   * another goes on with, without leaving the device.
+   */
+  createState(tensors: Tensors): Promise<State>;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;

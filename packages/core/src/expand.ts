@@ -10,7 +10,9 @@ export function expandComposites(graph: Graph, keep: ReadonlySet<string> = new S
   const builder = new GraphBuilder({ keepComposites: keep });
   const copies = new Map<Value, Value>();
   for (const node of graph.nodes) copies.set(node, copy(node));
-  for (const [name, pair] of graph.states) builder.update(name, copies.get(pair.after) as Value);
+  for (const [name, { before, after }] of graph.states) {
+    if (after !== before) builder.update(name, copies.get(after) as Value);
+  }
   const outputs = [...graph.outputs].map(([name, value]) => [name, copies.get(value) as Value]);
   return builder.finish(Object.fromEntries(outputs));
 

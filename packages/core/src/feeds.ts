@@ -63,6 +63,48 @@ function feedOf(name: string, input: Value, feeds: Readonly<Record<string, Tenso
   return feed;
 }
 
+/**
+ * The buffer of a state that a run needs.
+ * @throws DetailFlowError `invalid-argument` when there is none, `shape` or `dtype` when it is of another kind
+ */
+export function requireBuffer<B extends { readonly shape: readonly number[]; readonly dtype: DType }>(
+  name: string,
+  buffer: B | undefined,
+  dtype: DType,
+  shape: readonly number[],
+): B {
+  if (!buffer) {
+    throw new DetailFlowError('invalid-argument', 'the state has no such buffer, but the graph needs it', {
+      entry: name,
+    });
+  }
+  if (buffer.dtype !== dtype) {
+    throw new DetailFlowError('dtype', `the state is ${buffer.dtype}, this run needs ${dtype}`, {
+      entry: name,
+    });
+  }
+  if (buffer.shape.join() !== shape.join()) {
+    throw new DetailFlowError('shape', `the state is [${buffer.shape}], this run needs [${shape}]`, {
+      entry: name,
+    });
+  }
+  return buffer;
+}
+
+/** Checks that a tensor may replace a buffer. @throws DetailFlowError `shape` or `dtype` */
+export function requireLike(name: string, tensor: Tensor, dtype: DType, shape: readonly number[]): void {
+  if (tensor.type !== tensorTypes[dtype]) {
+    throw new DetailFlowError('dtype', `the tensor is ${tensor.type}, the buffer ${tensorTypes[dtype]}`, {
+      entry: name,
+    });
+  }
+  if (tensor.dims.join() !== shape.join()) {
+    throw new DetailFlowError('shape', `the tensor is [${tensor.dims}], the buffer [${shape}]`, {
+      entry: name,
+    });
+  }
+}
+
 /** Checks that every weight of the graph is there in its shape. @throws DetailFlowError `weights` */
 export function requireWeights(graph: Graph, weights: Weights): void {
   for (const [name, value] of graph.weights) {

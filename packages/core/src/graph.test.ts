@@ -66,8 +66,12 @@ test('names are given once', () => {
   refuses((g) => ({ x: g.input('x', 'f32', [1]) }), 'invalid-argument', 'both an input and an output');
 });
 
-test('a state is updated exactly once, in its shape and type', () => {
-  refuses((g) => ({ y: g.state('s', [1]) }), 'invalid-argument', 'never updated');
+test('a state that is not updated keeps its value', () => {
+  const { states, outputs } = trace((g) => ({ y: g.state('s', [1]) }));
+  expect(states.get('s')).toEqual({ before: outputs.get('y'), after: outputs.get('y') });
+});
+
+test('a state is updated at most once, in its shape and type', () => {
   refuses(
     (g) => {
       const s = g.state('s', [1]);

@@ -17,7 +17,7 @@ export interface Value {
   readonly graph: GraphBuilder;
 }
 
-/** A state buffer: its value before the run, and after. */
+/** A state buffer: its value before the run, and after; the same where it is only read. */
 export interface StatePair {
   readonly before: Value;
   readonly after: Value;
@@ -77,7 +77,7 @@ export class GraphBuilder {
     return value;
   }
 
-  /** A buffer, zeros at first, that lives from run to run; give its next value to {@link update}. */
+  /** A buffer that lives from run to run; give its next value to {@link update}, or it keeps the one it has. */
   state(name: string, shape: Shape, dtype: DType = 'f32'): Value {
     if (this.#states.has(name))
       throw new DetailFlowError('invalid-argument', `there are two states "${name}"`);
@@ -139,10 +139,7 @@ export class GraphBuilder {
       }
     }
     const states = new Map<string, StatePair>();
-    for (const [name, { before, after }] of this.#states) {
-      if (!after) throw new DetailFlowError('invalid-argument', `the state "${name}" is never updated`);
-      states.set(name, { before, after });
-    }
+    for (const [name, { before, after = before }] of this.#states) states.set(name, { before, after });
     const roots = [...Object.values(outputs), ...[...states.values()].map((pair) => pair.after)];
     const needed = reachable([
       ...roots,

@@ -29,7 +29,7 @@ export {
 } from './dim';
 export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
-export { bindFeeds, requireWeights, tensorTypes } from './feeds';
+export { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
 export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';

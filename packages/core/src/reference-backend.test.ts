@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { checkSharedState } from './conformance/shared-state';
 import { symbol } from './dim';
 import { type Graph, trace } from './graph';
 import { add, mul } from './ops/elementwise';
@@ -171,3 +172,5 @@ test('what is disposed or closed says so', async () => {
   await expect(second.run({ x: f32(1) })).rejects.toMatchObject({ code: 'closed' });
   await expect(backend.compile(plain, noWeights)).rejects.toMatchObject({ code: 'closed' });
 });
+
+test('executables share a state of the backend', () => checkSharedState(createReferenceBackend()));

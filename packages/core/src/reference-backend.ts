@@ -3,7 +3,7 @@ import type { Backend, Executable, RunOptions, State, Tensors } from './backend'
 import { type Bindings, evaluateShape } from './dim';
 import { DetailFlowError } from './errors';
 import { expandComposites } from './expand';
-import { bindFeeds, requireWeights, tensorTypes } from './feeds';
+import { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
 import type { Graph, Value } from './graph';
 import { allocate, type DType, type ReferenceArray } from './op';
 import { operations } from './ops/table';
@@ -26,7 +26,12 @@ export function createReferenceBackend(): Backend {
       }
       if (closed) throw new DetailFlowError('closed', 'the reference backend is closed');
       requireWeights(graph, weights);
-      return compileReference(expandComposites(graph), weights, () => closed);
+      return compileReference(backend, expandComposites(graph), weights, () => closed);
+    },
+    async createState(tensors) {
+      if (closed) throw new DetailFlowError('closed', 'the reference backend is closed');
+      const held = Object.entries(tensors).map(([name, tensor]) => [name, holdTensor(tensor)] as const);
+      return new ReferenceState(backend, new Map(held));
     },
     async close() {
       closed = true;
@@ -36,22 +41,37 @@ export function createReferenceBackend(): Backend {
   return backend;
 }
 
+interface Held extends ReferenceArray {
+  readonly dtype: DType;
+}
+
 class ReferenceState implements State {
-  readonly graph: Graph;
-  readonly buffers: Map<string, ReferenceArray>;
+  /** The graph or the backend that the state was made by. */
+  readonly owner: object;
+  readonly buffers: Map<string, Held>;
   disposed = false;
 
-  constructor(graph: Graph, buffers: Map<string, ReferenceArray>) {
-    this.graph = graph;
+  constructor(owner: object, buffers: Map<string, Held>) {
+    this.owner = owner;
     this.buffers = buffers;
   }
 
   async read(name: string): Promise<Tensor> {
+    const buffer = this.#buffer(name);
+    return toTensor(buffer.dtype, buffer);
+  }
+
+  async write(name: string, tensor: Tensor): Promise<void> {
+    const { dtype, shape } = this.#buffer(name);
+    requireLike(name, tensor, dtype, shape);
+    this.buffers.set(name, holdTensor(tensor));
+  }
+
+  #buffer(name: string): Held {
     const buffer = this.buffers.get(name);
     if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
     if (!buffer) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
-    const before = this.graph.states.get(name)?.before as Value;
-    return toTensor(before.dtype, buffer);
+    return buffer;
   }
 
   async dispose(): Promise<void> {
@@ -61,6 +81,7 @@ class ReferenceState implements State {
 }
 
 async function compileReference(
+  backend: Backend,
   graph: Graph,
   weights: Weights,
   backendClosed: () => boolean,
@@ -79,23 +100,16 @@ async function compileReference(
     async run(feeds: Tensors, { state, signal }: RunOptions = {}) {
       signal?.throwIfAborted();
       requireOpen();
-      if (graph.states.size > 0) requireState(graph, state);
+      if (graph.states.size > 0) requireState(graph, backend, state);
       return evaluate(graph, fixed, feeds, state as ReferenceState | undefined);
     },
     async createState(dims) {
       requireOpen();
-      const buffers = [...graph.states].map(([name, { before }]): [string, ReferenceArray] => {
+      const buffers = [...graph.states].map(([name, { before }]): [string, Held] => {
+        const { dtype } = before;
         const shape = evaluateShape(before.shape, dims);
-        return [
-          name,
-          {
-            data: allocate(
-              before.dtype,
-              shape.reduce((a, b) => a * b, 1),
-            ),
-            shape,
-          },
-        ];
+        const size = shape.reduce((a, b) => a * b, 1);
+        return [name, { data: allocate(dtype, size), shape, dtype }];
       });
       return new ReferenceState(graph, new Map(buffers));
     },
@@ -106,11 +120,11 @@ async function compileReference(
   };
 }
 
-function requireState(graph: Graph, state: State | undefined): void {
-  if (!(state instanceof ReferenceState && state.graph === graph)) {
+function requireState(graph: Graph, backend: Backend, state: State | undefined): void {
+  if (!(state instanceof ReferenceState && (state.owner === graph || state.owner === backend))) {
     throw new DetailFlowError(
       'invalid-argument',
-      'the graph keeps state: pass one made by createState() of this executable',
+      'the graph keeps state: pass one made by createState() of this executable or of its backend',
     );
   }
   if (state.disposed) throw new DetailFlowError('closed', 'the state is disposed');
@@ -127,7 +141,9 @@ function evaluate(
   for (const node of graph.nodes) {
     if (!values.has(node)) values.set(node, evaluateNode(node, values, feeds, state, bindings));
   }
-  for (const [name, { after }] of graph.states) state?.buffers.set(name, values.get(after) as ReferenceArray);
+  for (const [name, { before, after }] of graph.states) {
+    state?.buffers.set(name, { ...(values.get(after) as ReferenceArray), dtype: before.dtype });
+  }
   return Object.fromEntries(
     [...graph.outputs].map(([name, value]) => [
       name,
@@ -148,19 +164,19 @@ function evaluateNode(
   if (node.op === 'input') return { data: hold(feeds[name].data as Float32Array), shape };
   if (node.op === 'constant') return { data: hold(node.attrs.data as Float32Array), shape };
   if (node.op === 'state') {
-    const buffer = state?.buffers.get(name) as ReferenceArray;
-    if (buffer.shape.join() !== shape.join()) {
-      throw new DetailFlowError('shape', `the state is [${buffer.shape}], this run needs [${shape}]`, {
-        entry: name,
-      });
-    }
-    return buffer;
+    return requireBuffer(name, state?.buffers.get(name), node.dtype, shape);
   }
   const definition = operations.get(node.op);
   if (!definition?.evaluate)
     throw new DetailFlowError('unsupported', `the operation "${node.op}" has no meaning here`);
   const inputs = node.inputs.map((input) => values.get(input) as ReferenceArray);
   return { data: definition.evaluate(inputs, node.attrs, { shape, dtype: node.dtype, bindings }), shape };
+}
+
+/** A copy of a tensor. */
+function holdTensor({ type, data, dims }: Tensor): Held {
+  const dtype = type === 'float32' ? 'f32' : type === 'int32' ? 'i32' : 'bool';
+  return { data: hold((data as Float32Array).slice()), shape: dims, dtype };
 }
 
 function hold(data: Float32Array | Float64Array | Int32Array | Uint8Array): ReferenceArray['data'] {

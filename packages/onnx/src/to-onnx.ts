@@ -21,8 +21,11 @@ export interface OnnxState {
   readonly dtype: DType;
   /** Model input that takes the state before the run. */
   readonly input: string;
-  /** Model output with the whole new state, or with the rows to write at row `offset` (int32 [1]) of `axis`. */
-  readonly output: string;
+  /**
+   * Model output with the whole new state, or with the rows to write at row `offset` (int32 [1]) of `axis`; none when
+   * the state is only read.
+   */
+  readonly output?: string;
   readonly rows?: { readonly axis: number; readonly offset: string };
 }
 
@@ -58,7 +61,9 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   for (const [name, value] of expanded.outputs) expose(name, value);
   const states = [...expanded.states].map(([name, { before, after }]): OnnxState => {
     const { shape, dtype } = before;
-    const state = { name, shape, dtype, input: `state.${name}`, output: `next.${name}` };
+    const kept = { name, shape, dtype, input: `state.${name}` };
+    if (after === before) return kept;
+    const state = { ...kept, output: `next.${name}` };
     if (!skipped.has(after)) {
       expose(state.output, after);
       return state;
