@@ -4,7 +4,7 @@ import { expandComposites } from './expand';
 import { type Graph, trace } from './graph';
 import { gelu } from './ops/activation';
 import { attention } from './ops/attention';
-import { add } from './ops/elementwise';
+import { add, mul } from './ops/elementwise';
 import { layerNorm } from './ops/normalisation';
 import { operations } from './ops/table';
 import { createReferenceBackend } from './reference-backend';
@@ -70,4 +70,14 @@ test('an operation that nobody knows is named', () => {
   expect(() => expandComposites(strange)).toThrow(
     expect.objectContaining({ code: 'unsupported', message: expect.stringContaining('"fold"') }),
   );
+});
+
+test('what is computed twice in the same way is computed once', () => {
+  const twice = trace((g) => {
+    const x = g.input('x', 'f32', [3, 4]);
+    return { a: add(gelu(x), 1), b: mul(gelu(x), 2), c: add(x, -0), d: add(x, 0) };
+  });
+  const expanded = expandComposites(twice);
+  expect(expanded.nodes.filter(({ op }) => op === 'tanh')).toHaveLength(1);
+  expect(expanded.outputs.get('c')).not.toBe(expanded.outputs.get('d'));
 });

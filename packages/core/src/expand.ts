@@ -4,10 +4,11 @@ import { operations } from './ops/table';
 
 /**
  * The same graph with composite operations replaced by their decompositions, all but those in `keep`, which the
- * backend runs as fused kernels.
+ * backend runs as fused kernels. What is computed twice in the same way is computed once: gradients decompose
+ * the composites that the forward pass decomposes too.
  */
 export function expandComposites(graph: Graph, keep: ReadonlySet<string> = new Set()): Graph {
-  const builder = new GraphBuilder({ keepComposites: keep });
+  const builder = new GraphBuilder({ keepComposites: keep, share: true });
   const copies = new Map<Value, Value>();
   for (const node of graph.nodes) copies.set(node, copy(node));
   for (const [name, { before, after }] of graph.states) {

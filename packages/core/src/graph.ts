@@ -39,10 +39,16 @@ export class GraphBuilder {
   readonly #weights = new Map<string, Value>();
   readonly #states = new Map<string, { before: Value; after?: Value }>();
   readonly #keep?: ReadonlySet<string>;
+  readonly #shared?: Map<string, Value>;
 
-  /** `keepComposites`: the composite operations that become nodes; others are decomposed at once. All, if omitted. */
-  constructor(options: { keepComposites?: ReadonlySet<string> } = {}) {
+  /**
+   * @param options.keepComposites the composite operations that become nodes; others are decomposed at once. All, if
+   *   omitted
+   * @param options.share the same operation on the same values gives the same node
+   */
+  constructor(options: { keepComposites?: ReadonlySet<string>; share?: boolean } = {}) {
     this.#keep = options.keepComposites;
+    if (options.share) this.#shared = new Map();
   }
 
   /** The inputs declared so far. */
@@ -172,8 +178,12 @@ export class GraphBuilder {
         `${node.op}: the extents of ${formatShape(node.shape)} must be whole numbers from 0`,
       );
     }
+    const key = this.#shared && sharingKey(node);
+    const known = key && this.#shared?.get(key);
+    if (known) return known;
     const value: Value = { ...node, id: this.#nodes.length, graph: this };
     this.#nodes.push(value);
+    if (key) this.#shared?.set(key, value);
     return value;
   }
 }
@@ -185,6 +195,19 @@ export class GraphBuilder {
 export function trace(build: (graph: GraphBuilder) => Readonly<Record<string, Value>>): Graph {
   const builder = new GraphBuilder();
   return builder.finish(build(builder));
+}
+
+/** Constants of more elements are not looked at for equal ones. */
+const SHARED_CONSTANT = 16;
+
+/** Equal for nodes that compute the same; undefined for those that are never shared. */
+function sharingKey({ op, inputs, attrs, shape, dtype }: Omit<Value, 'id' | 'graph'>): string | undefined {
+  if (op === 'input' || op === 'weight' || op === 'state') return undefined;
+  const data = attrs.data as TypedData | undefined;
+  if (data && data.length > SHARED_CONSTANT) return undefined;
+  const details = Object.entries(attrs).map(([name, value]) => `${name}=${value}`);
+  const values = Array.from(data ?? [], (x) => (Object.is(x, -0) ? '-0' : x));
+  return [op, dtype, formatShape(shape), inputs.map(({ id }) => id), details, values].join(';');
 }
 
 function reachable(roots: readonly Value[]): Set<Value> {

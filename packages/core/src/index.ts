@@ -61,7 +61,15 @@ export { gather, scatterRows, takeAlong, topK, writeRows } from './ops/indexing'
 export { broadcastTo, concat, reshape, slice, transpose } from './ops/layout';
 export { crossEntropy, meanOfAll, meanSquaredError } from './ops/losses';
 export { linear, matmul } from './ops/matmul';
-export { l2Normalise, layerNorm, logSoftmax, rmsNorm, softmax } from './ops/normalisation';
+export {
+  inverseDeviation,
+  l2Normalise,
+  layerNorm,
+  logSoftmax,
+  rmsNorm,
+  softmax,
+  standardise,
+} from './ops/normalisation';
 export { max, mean, sum } from './ops/reduce';
 export { operations } from './ops/table';
 export { type DrawOptions, exponentialNoise, type PhiloxBlock, philox4x32, randomRanks } from './philox';

@@ -22,6 +22,7 @@ export class Emitter {
   readonly #symbols: ReadonlyMap<string, SymbolSource>;
   readonly #prefix: string;
   readonly #known = new Map<string, string>();
+  readonly #sharedNodes = new Map<string, string[]>();
   #count = 0;
 
   /**
@@ -58,6 +59,13 @@ export class Emitter {
     const output = Array.from({ length: outputs }, () => this.#name());
     this.nodes.push({ opType, input, output, domain, attribute: attributes });
     return output;
+  }
+
+  /** The results of a node that several operations of the graph share, made when it is first asked for. */
+  shared(key: string, make: () => string[]): string[] {
+    const known = this.#sharedNodes.get(key) ?? make();
+    this.#sharedNodes.set(key, known);
+    return known;
   }
 
   /** Gives a result another name. */

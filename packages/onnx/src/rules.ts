@@ -136,6 +136,19 @@ const layerNorm: Rule = (value, inputs, { emitter }) =>
     attribute.float('epsilon', value.attrs.epsilon as number),
   ]);
 
+/** Rows and the inverse of their deviation: two results of one node, where both are asked for. */
+const standardised = ({ inputs: [x], attrs }: Value, name: string, emitter: Emitter): string[] => {
+  const epsilon = attrs.epsilon as number;
+  const width = extent(x, -1) as number;
+  const ones = emitter.constant(new Float32Array(width).fill(1), [width], 'f32');
+  return emitter.shared(`standardise ${name} ${epsilon}`, () =>
+    emitter.nodeWithOutputs('LayerNormalization', [name, ones], 3, [
+      attribute.int('axis', -1),
+      attribute.float('epsilon', epsilon),
+    ]),
+  );
+};
+
 const rmsNorm: Rule = (value, inputs, { emitter }) =>
   emitter.node('SimplifiedLayerNormalization', inputs, [
     attribute.int('axis', -1),
@@ -196,6 +209,8 @@ export const rules: Readonly<Record<string, Rule>> = {
   logSoftmax: (_value, inputs, { emitter }) =>
     emitter.node('LogSoftmax', inputs, [attribute.int('axis', -1)]),
   layerNorm,
+  standardise: (value, [x], { emitter }) => standardised(value, x, emitter)[0],
+  inverseDeviation: (value, [x], { emitter }) => standardised(value, x, emitter)[2],
   rmsNorm,
   gelu: (_value, inputs, { emitter }) =>
     emitter.node('Gelu', inputs, [attribute.string('approximate', 'tanh')]),
@@ -203,8 +218,10 @@ export const rules: Readonly<Record<string, Rule>> = {
   rope,
 };
 
+const standardComposites = ['softmax', 'logSoftmax', 'layerNorm', 'standardise', 'inverseDeviation', 'gelu'];
+
 /** Composite operations that each dialect has an operator for. */
 export const fusedOperations: Readonly<Record<Dialect, ReadonlySet<string>>> = {
-  standard: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu']),
-  onnxruntime: new Set(['softmax', 'logSoftmax', 'layerNorm', 'gelu', 'rmsNorm', 'silu', 'rope']),
+  standard: new Set(standardComposites),
+  onnxruntime: new Set([...standardComposites, 'rmsNorm', 'silu', 'rope']),
 };

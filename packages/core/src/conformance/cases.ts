@@ -26,7 +26,15 @@ import { gather, scatterRows, takeAlong, topK, writeRows } from '../ops/indexing
 import { broadcastTo, concat, reshape, slice, transpose } from '../ops/layout';
 import { crossEntropy, meanSquaredError } from '../ops/losses';
 import { linear, matmul } from '../ops/matmul';
-import { l2Normalise, layerNorm, logSoftmax, rmsNorm, softmax } from '../ops/normalisation';
+import {
+  inverseDeviation,
+  l2Normalise,
+  layerNorm,
+  logSoftmax,
+  rmsNorm,
+  softmax,
+  standardise,
+} from '../ops/normalisation';
 import { max, mean, sum } from '../ops/reduce';
 
 /** A small graph and what to feed it: a backend must compute what the reference backend computes. */
@@ -262,6 +270,8 @@ const composites: readonly ConformanceCase[] = [
     softmax(add(x, select(c, 0, HIDDEN))),
   ),
   fixed('layerNorm', { x: f32(2, 3, 6), w: f32(6), b: f32(6) }, ({ x, w, b }) => layerNorm(x, w, b, 1e-6)),
+  fixed('standardise', { x: f32(2, 3, 6) }, ({ x }) => standardise(x, 1e-6)),
+  fixed('inverseDeviation', { x: f32(2, 3, 6) }, ({ x }) => inverseDeviation(x, 1e-6)),
   fixed('rmsNorm', { x: f32(2, 3, 6), w: f32(6) }, ({ x, w }) => rmsNorm(x, w, 1e-5)),
   fixed('l2Normalise', { x: f32(3, 5) }, ({ x }) => l2Normalise(x, 1e-12)),
   fixed('l2Normalise of zeros', { x: new Tensor('float32', new Float32Array(4), [1, 4]) }, ({ x }) =>

@@ -13,11 +13,12 @@ function activation(name: string, compute: (x: Value) => Value): OpDefinition {
   };
 }
 
-const cubic = 0.044715;
-const scale = Math.sqrt(2 / Math.PI);
+/** GELU in its tanh form is 0.5 x (1 + tanh(scale (x + cubic x^3))). */
+export const GELU_CUBIC = 0.044715;
+export const GELU_SCALE = Math.sqrt(2 / Math.PI);
 
 export const geluOp = activation('gelu', (x) => {
-  const inner = mul(scale, add(x, mul(cubic, mul(mul(x, x), x))));
+  const inner = mul(GELU_SCALE, add(x, mul(GELU_CUBIC, mul(mul(x, x), x))));
   return mul(mul(0.5, x), add(1, tanh(inner)));
 });
 

@@ -20,7 +20,7 @@ export const attentionOp: OpDefinition<ScaleAttrs> = {
     return { shape: q.shape, dtype: 'f32' };
   },
   decompose([q, k, v, bias], { scale }) {
-    const scores = mul(matmul(q, k, { transposeB: true }), scale);
+    const scores = matmul(mul(q, scale), k, { transposeB: true });
     return matmul(softmax(bias ? add(scores, bias) : scores), v);
   },
 };

@@ -4,7 +4,15 @@ import type { Value } from '../graph';
 import { evaluate, f32, randomTensor, traceLike } from '../test-graphs';
 import { gelu, silu } from './activation';
 import { attention, cachedAttention, HIDDEN, rope } from './attention';
-import { l2Normalise, layerNorm, logSoftmax, rmsNorm, softmax } from './normalisation';
+import {
+  inverseDeviation,
+  l2Normalise,
+  layerNorm,
+  logSoftmax,
+  rmsNorm,
+  softmax,
+  standardise,
+} from './normalisation';
 import { operations } from './table';
 
 /** The formulas once more, by plain loops over rows, to judge the decompositions by. */
@@ -85,6 +93,27 @@ const cases: readonly Case[] = [
         return row.map(
           (value, i) => ((value - mean) / Math.sqrt(variance + 0.01)) * rows('w')[0][i] + rows('b')[0][i],
         );
+      }),
+  },
+  {
+    op: 'standardise',
+    feeds: { x },
+    build: ({ x }) => standardise(x, 0.01),
+    formula: (rows) =>
+      rows('x').flatMap((row) => {
+        const mean = total(row) / row.length;
+        const variance = total(row.map((value) => (value - mean) ** 2)) / row.length;
+        return row.map((value) => (value - mean) / Math.sqrt(variance + 0.01));
+      }),
+  },
+  {
+    op: 'inverseDeviation',
+    feeds: { x },
+    build: ({ x }) => inverseDeviation(x, 0.01),
+    formula: (rows) =>
+      rows('x').map((row) => {
+        const mean = total(row) / row.length;
+        return 1 / Math.sqrt(total(row.map((value) => (value - mean) ** 2)) / row.length + 0.01);
       }),
   },
   {

@@ -46,17 +46,34 @@ export const logSoftmaxOp: OpDefinition = {
   },
 };
 
+export const inverseDeviationOp: OpDefinition<EpsilonAttrs> = {
+  name: 'inverseDeviation',
+  infer([x]) {
+    requireRows('inverseDeviation', x);
+    return { shape: [...x.shape.slice(0, -1), 1], dtype: 'f32' };
+  },
+  decompose([x], { epsilon }) {
+    const centred = sub(x, mean(x, -1));
+    return div(1, sqrt(add(mean(mul(centred, centred), -1), epsilon)));
+  },
+};
+
+export const standardiseOp: OpDefinition<EpsilonAttrs> = {
+  name: 'standardise',
+  infer([x]) {
+    requireRows('standardise', x);
+    return { shape: x.shape, dtype: 'f32' };
+  },
+  decompose: ([x], { epsilon }) => mul(sub(x, mean(x, -1)), inverseDeviation(x, epsilon)),
+};
+
 export const layerNormOp: OpDefinition<EpsilonAttrs> = {
   name: 'layerNorm',
   infer([x, weight, bias]) {
     requireRows('layerNorm', x, [weight, bias]);
     return { shape: x.shape, dtype: 'f32' };
   },
-  decompose([x, weight, bias], { epsilon }) {
-    const centred = sub(x, mean(x, -1));
-    const deviation = sqrt(add(mean(mul(centred, centred), -1), epsilon));
-    return add(mul(div(centred, deviation), weight), bias);
-  },
+  decompose: ([x, weight, bias], { epsilon }) => add(mul(standardise(x, epsilon), weight), bias),
 };
 
 export const rmsNormOp: OpDefinition<EpsilonAttrs> = {
@@ -84,6 +101,14 @@ export const softmax = (x: Value): Value => x.graph.emit(softmaxOp, [x], {});
 
 /** Logarithm of the softmax over the last axis, without overflow. */
 export const logSoftmax = (x: Value): Value => x.graph.emit(logSoftmaxOp, [x], {});
+
+/** 1 / sqrt(variance + epsilon) over the last axis, which stays with extent 1. */
+export const inverseDeviation = (x: Value, epsilon: number): Value =>
+  x.graph.emit(inverseDeviationOp, [x], { epsilon });
+
+/** (x - mean) / sqrt(variance + epsilon) over the last axis. */
+export const standardise = (x: Value, epsilon: number): Value =>
+  x.graph.emit(standardiseOp, [x], { epsilon });
 
 /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis. */
 export const layerNorm = (x: Value, weight: Value, bias: Value, epsilon: number): Value =>

@@ -22,7 +22,15 @@ import {
 import { gatherOp, scatterRowsOp, takeAlongOp, topKOp, writeRowsOp } from './indexing';
 import { broadcastToOp, concatOp, reshapeOp, sliceOp, transposeOp } from './layout';
 import { matmulOp } from './matmul';
-import { l2NormaliseOp, layerNormOp, logSoftmaxOp, rmsNormOp, softmaxOp } from './normalisation';
+import {
+  inverseDeviationOp,
+  l2NormaliseOp,
+  layerNormOp,
+  logSoftmaxOp,
+  rmsNormOp,
+  softmaxOp,
+  standardiseOp,
+} from './normalisation';
 import { maxOp, sumOp } from './reduce';
 
 const definitions: readonly { readonly name: string }[] = [
@@ -57,6 +65,8 @@ const definitions: readonly { readonly name: string }[] = [
   maxOp,
   softmaxOp,
   logSoftmaxOp,
+  inverseDeviationOp,
+  standardiseOp,
   layerNormOp,
   rmsNormOp,
   l2NormaliseOp,
