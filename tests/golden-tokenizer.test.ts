@@ -20,6 +20,7 @@ import {
   encoderTower,
   groupSimilarity,
   initialLatents,
+  positionEmbedding,
   postQuantise,
   preQuantise,
   type Tokenizer,
@@ -177,7 +178,11 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
           resize: resize(config.decoder.positionGrid, decoderSide),
         },
         (p, { codes, positions, resize }) => ({
-          hidden: decoderTower(p, config, { quantised: codebookEntries(p, codes), positions, resize }),
+          hidden: decoderTower(p, config, {
+            quantised: codebookEntries(p, codes),
+            positions,
+            embedding: positionEmbedding(p, 'decoder.visual_model', config.decoder, resize),
+          }),
         }),
       );
       const reference = values['dec.hidden_full'].data as Float32Array;

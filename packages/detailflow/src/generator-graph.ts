@@ -27,6 +27,7 @@ import {
   attentionMask,
   codebookEntries,
   decoderTower,
+  positionEmbedding,
   type TokenizerConfig,
   tokenizerWeights,
   toPixels,
@@ -164,7 +165,12 @@ function pictureGraph(config: TokenizerConfig, length: number): Graph {
         [tokens],
         'i32',
       ),
-      resize: g.constant(resizeMatrix('bilinear-antialias', grid, side), [side, grid]),
+      embedding: positionEmbedding(
+        p,
+        'decoder.visual_model',
+        config.decoder,
+        g.constant(resizeMatrix('bilinear-antialias', grid, side), [side, grid]),
+      ),
       visible: config.causalDecoder
         ? g.constant(mask, [patches + tokens, patches + tokens], 'bool')
         : undefined,

@@ -7,6 +7,7 @@ import {
   encoderTower,
   initialLatents,
   nearestCodes,
+  positionEmbedding,
   preQuantise,
   refinedLatents,
   tokenizerWeights,
@@ -62,7 +63,7 @@ export function decoderGraph(config: TokenizerConfig): Graph {
     const patches = decoderTower(p, config, {
       quantised: codebookEntries(p, codes),
       positions,
-      resize,
+      embedding: positionEmbedding(p, 'decoder.visual_model', config.decoder, resize),
       visible,
     });
     return { pixels: toPixels(p, config, patches, side) };

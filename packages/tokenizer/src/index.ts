@@ -4,6 +4,7 @@ export {
   type OfficialTokenizerFiles,
   officialTokenizerConfig,
   parseTokenizerConfig,
+  resolutionSettings,
   type TokenizerConfig,
   type TowerConfig,
 } from './config';
@@ -19,6 +20,7 @@ export {
   nearestCodes,
   type Parameters,
   patchify,
+  placedEmbedding,
   positionEmbedding,
   postQuantise,
   preQuantise,
@@ -29,6 +31,7 @@ export {
   unpatchify,
 } from './model';
 export { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
+export { placementMatrix } from './placement';
 export {
   createResolutionMap,
   type Degradation,

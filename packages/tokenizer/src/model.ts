@@ -81,6 +81,14 @@ export function positionEmbedding(p: Parameters, prefix: string, tower: TowerCon
   return reshape(matmul(resize, rows), [multiplyDims(side, side), width]); // [h, h, E] as [P, E]
 }
 
+/**
+ * The same for patches that lie anywhere: `places` [P, 16 * 16] says how a patch weighs the entries of the table; a row
+ * of zeros is a patch without a position. See `placementMatrix`.
+ */
+export function placedEmbedding(p: Parameters, prefix: string, places: Value): Value {
+  return matmul(places, p(`${prefix}.embeddings.position_embedding.weight`));
+}
+
 /** Pre-norm transformer over x [B, L, E], then post_layernorm. `bias` [L, L] hides keys. */
 export function tower(p: Parameters, prefix: string, config: TowerConfig, x: Value, bias?: Value): Value {
   for (let i = 0; i < config.layers; i++) {
@@ -191,18 +199,17 @@ export function groupSimilarity(quantised: Value, groupSize: number): Value {
  * Unit vectors of the first n tokens -> the patches of an image of h x h patches.
  * @param quantised [B, n, d], such as {@link codebookEntries} gives
  * @param positions i32 [n]: 0..n-1
- * @param resize [h, 16]
+ * @param embedding positions of the patches [P, E']: {@link positionEmbedding} or {@link placedEmbedding}
  * @param visible bool [L, L]; all see all if omitted
  * @returns patches after post_layernorm [B, P, E']
  */
 export function decoderTower(
   p: Parameters,
   config: TokenizerConfig,
-  inputs: { quantised: Value; positions: Value; resize: Value; visible?: Value },
+  inputs: { quantised: Value; positions: Value; embedding: Value; visible?: Value },
 ): Value {
-  const { quantised, positions, resize, visible } = inputs;
+  const { quantised, positions, embedding, visible } = inputs;
   const latents = add(postQuantise(p, quantised), gatherTokens(p('decoder.latent_pos_embed'), positions));
-  const embedding = positionEmbedding(p, 'decoder.visual_model', config.decoder, resize); // [P, E']
   const blank = add(p('decoder.mask_token'), embedding); // [1, P, E']
   const [, count, width] = blank.shape;
   const patches = broadcastTo(blank, [extent(quantised, 0), count, width]);

@@ -31,6 +31,7 @@ import {
   NORM_EPSILON,
   nearestCodes,
   type Parameters,
+  placedEmbedding,
   preQuantise,
   refinedLatents,
   toPixels,
@@ -52,13 +53,13 @@ export interface TrainingInputs {
   readonly images: Value;
   /** [S / p, 16] for the encoder. */
   readonly encoderResize: Value;
-  /** [R / p', 16] for the size R that is decoded. */
-  readonly decoderResize: Value;
+  /** [(S / p')^2, 16 * 16]: where the patches of the decoded image lie, see `placementMatrix`. */
+  readonly decoderPlaces: Value;
   /** i32 [n]: 0..n-1. */
   readonly positions: Value;
   /** bool [L, L] over [patches ; latents] of the encoder; all see all if omitted. */
   readonly encoderVisible?: Value;
-  /** bool [L', L'] over [patches ; latents] of the decoder, which hides the latents from t on. */
+  /** bool [L', L'] over [patches ; latents] of the decoder: hides the latents from t on, and patches of no use. */
   readonly decoderVisible?: Value;
   /** Present in a self-correction step. */
   readonly correction?: CorrectionInputs;
@@ -75,12 +76,14 @@ export interface CorrectionInputs {
 
 /** A training step up to its losses. */
 export interface TrainingOutputs {
-  /** [B, 3, R, R]; with self-correction [2 B, 3, R, R], clean and then corrected. */
+  /** [B, 3, S, S]; with self-correction [2 B, 3, S, S], clean and then corrected. */
   readonly pixels: Value;
   /** Losses of the quantiser, each [1]. */
   readonly vq: Value;
   readonly commit: Value;
   readonly entropy: Value;
+  /** Unit vectors of the latents of the first pass, [B, n, d]. */
+  readonly unit: Value;
   /** i32 [B, n]: codes of the first pass, and with self-correction those of the second. */
   readonly codes: Value;
   readonly fresh?: Value;
@@ -106,15 +109,16 @@ export function trainingForward(
       encoderTower(p, config, { patches, latents, positions, visible: inputs.encoderVisible }).latents,
     );
   const decode = (quantised: Value) => {
-    const resize = inputs.decoderResize;
-    const out = decoderTower(p, config, { quantised, positions, resize, visible: inputs.decoderVisible });
-    return toPixels(p, config, out, extent(resize, 0));
+    const { decoderPlaces: places, decoderVisible: visible } = inputs;
+    const embedding = placedEmbedding(p, 'decoder.visual_model', places);
+    const out = decoderTower(p, config, { quantised, positions, embedding, visible });
+    return toPixels(p, config, out, Math.sqrt(extent(places, 0) as number));
   };
 
   const first = quantise(p, config, encode(initialLatents(p, positions)));
   if (!correction) {
     const losses = quantiserLosses(p, first, undefined, options);
-    return { pixels: decode(first.quantised), codes: first.codes, ...losses };
+    return { pixels: decode(first.quantised), unit: first.unit, codes: first.codes, ...losses };
   }
   const { ranks, isClean, isPrefix } = correction;
   const tokens = extent(positions, 0);
@@ -137,6 +141,7 @@ export function trainingForward(
     vq: weigh(a.vq, b.vq),
     commit: weigh(a.commit, b.commit),
     entropy: weigh(a.entropy, b.entropy),
+    unit: first.unit,
     codes: first.codes,
     fresh: second.codes,
     prefix,

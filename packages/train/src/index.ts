@@ -1,1 +1,29 @@
-export {};
+export { type Arrays, initialTokenizer, initialTokenModel } from './initialise';
+export {
+  accumulateGradients,
+  Buffer,
+  type BufferKind,
+  type OptimiserOptions,
+  type OptimiserStep,
+  optimiserFeeds,
+  optimiserGraph,
+  sharedParameters,
+} from './optimiser';
+export { Purpose, RandomStream, type StreamOptions } from './random';
+export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
+export {
+  type LossContext,
+  type PixelLoss,
+  pixelDistance,
+  type TokenizerGraphOptions,
+  tokenizerStepGraph,
+} from './tokenizer-graph';
+export {
+  drawRanks,
+  drawVariant,
+  noiseEnd,
+  type StepVariant,
+  type VariantOptions,
+  variantFeeds,
+  variantTarget,
+} from './tokenizer-variant';

@@ -1,0 +1,95 @@
+import type { ParameterSpec } from '@detailflow/core';
+import { Purpose, RandomStream } from './random';
+
+/** Initial values of named parameters. */
+export type Arrays = Map<string, Float32Array>;
+
+interface InitialiseOptions {
+  readonly specs: readonly ParameterSpec[];
+  readonly seed: number;
+}
+
+/** The spread of embeddings and learned tokens. */
+const DEVIATION = 0.02;
+
+/**
+ * Initial weights of a tokenizer trained from scratch: learned tokens N(0, .02), codebook uniform and of unit length,
+ * convs and to_pixel U(+-1/sqrt(fan in)), towers Xavier-uniform with zero biases, position table N(0, 1/sqrt(width)),
+ * patch embedding truncated LeCun-normal. Source: docs/method.md section 5.
+ */
+export function initialTokenizer({ specs, seed }: InitialiseOptions): Arrays {
+  return initialise(specs, seed, (name, shape, random) => {
+    if (/(latent_tokens|refined_tokens|mask_token|latent_pos_embed)$/.test(name)) {
+      return () => DEVIATION * random.normal();
+    }
+    if (name === 'quantize.embedding.weight') return unitRows(shape[1], random);
+    if (/position_embedding\.weight$/.test(name)) return () => random.normal() / Math.sqrt(shape[1]);
+    if (/patch_embedding\.weight$/.test(name)) return lecunNormal(shape[1], random);
+    if (/norm\d?\.weight$/.test(name)) return () => 1;
+    if (name.includes('visual_model')) {
+      return shape.length === 2 ? uniform(Math.sqrt(6 / (shape[0] + shape[1])), random) : () => 0;
+    }
+    const weight = specs.find((spec) => spec.name === name.replace(/bias$/, 'weight')) as ParameterSpec;
+    return uniform(1 / Math.sqrt(weight.shape[1]), random);
+  });
+}
+
+/**
+ * Initial weights of an AR model: Linear and Embedding N(0, .02), special embeddings N(0, 1), `output` zero, norms 1.
+ * Source: docs/method.md section 5.
+ */
+export function initialTokenModel({ specs, seed }: InitialiseOptions): Arrays {
+  return initialise(specs, seed, (name, shape, random) => {
+    if (name === 'output.weight') return () => 0;
+    if (shape.length === 1) return () => 1;
+    if (name.startsWith('spe_tok_embeddings')) return () => random.normal();
+    return () => DEVIATION * random.normal();
+  });
+}
+
+type Sampler = () => number;
+
+function initialise(
+  specs: readonly ParameterSpec[],
+  seed: number,
+  samplerOf: (name: string, shape: readonly number[], random: RandomStream) => Sampler,
+): Arrays {
+  const arrays: Arrays = new Map();
+  for (const [position, { name, shape }] of specs.entries()) {
+    const random = new RandomStream({ seed, purpose: Purpose.initialise, position });
+    const size = shape.reduce((a, b) => a * b, 1);
+    arrays.set(name, Float32Array.from({ length: size }, samplerOf(name, shape, random)));
+  }
+  return arrays;
+}
+
+const uniform =
+  (limit: number, random: RandomStream): Sampler =>
+  () =>
+    limit * (2 * random.uniform() - 1);
+
+/** Rows of unit length, uniform in a cube before. */
+function unitRows(width: number, random: RandomStream): Sampler {
+  let row: number[] = [];
+  return () => {
+    if (row.length === 0) {
+      const drawn = Array.from({ length: width }, uniform(1, random));
+      const length = Math.hypot(...drawn);
+      row = drawn.map((x) => x / length);
+    }
+    return row.pop() as number;
+  };
+}
+
+/** What is left of the spread of N(0, 1) when it is cut at two deviations. */
+const CUT_DEVIATION = 0.8796256610342398;
+
+/** N(0, 1/sqrt(fanIn)) cut at two deviations, stretched to keep its spread. */
+function lecunNormal(fanIn: number, random: RandomStream): Sampler {
+  const deviation = 1 / Math.sqrt(fanIn) / CUT_DEVIATION;
+  return () => {
+    let x = random.normal();
+    while (Math.abs(x) > 2) x = random.normal();
+    return deviation * x;
+  };
+}

@@ -1,0 +1,159 @@
+import {
+  add,
+  concat,
+  type Graph,
+  type GraphBuilder,
+  gradients,
+  maximum,
+  mul,
+  neg,
+  reshape,
+  resizeMatrix,
+  sub,
+  sum,
+  trace,
+  type Value,
+} from '@detailflow/core';
+import {
+  attentionMask,
+  type QuantiserLossOptions,
+  type TokenizerConfig,
+  type TrainingOutputs,
+  tokenizerParameters,
+  trainingForward,
+} from '@detailflow/tokenizer';
+import { accumulateGradients, sharedParameters } from './optimiser';
+
+/** How pixels are compared: squared or absolute differences. */
+export type PixelLoss = 'l2' | 'l1';
+
+export interface TokenizerGraphOptions {
+  readonly config: TokenizerConfig;
+  /** Images of one run, B. */
+  readonly microBatch: number;
+  /** The graph of a self-correction step. */
+  readonly correction: boolean;
+  readonly pixelLoss?: PixelLoss;
+  readonly quantiser?: QuantiserLossOptions;
+  /** More terms of the loss, each [1], and outputs by which they are reported. */
+  readonly extraLosses?: (context: LossContext) => Readonly<Record<string, Value>>;
+}
+
+/** What further losses can be made of. */
+export interface LossContext {
+  readonly graph: GraphBuilder;
+  /** A parameter by name. */
+  readonly parameter: (name: string) => Value;
+  /** Reconstructions and their targets, both [B or 2 B, 3, S, S], and where they count, [1, 1, S, S]. */
+  readonly pixels: Value;
+  readonly target: Value;
+  readonly pixelWeights: Value;
+  readonly outputs: TrainingOutputs;
+}
+
+/**
+ * Loss and gradients of one micro-batch of a tokenizer step, added to the gradient buffers. There are two such graphs,
+ * with and without self-correction; prefix length, noise index and decoded size are fed as masks.
+ *
+ * Feeds: images and target [B, 3, S, S] (a smaller target lies in the top left corner), pixelWeights [1, 1, S, S]
+ * (1/R^2 where the target of R x R pixels lies), decoderPlaces [P', grid^2], decoderVisible bool [L', L']; in a
+ * self-correction step ranks i32 [B, N], isClean and isPrefix bool [N].
+ * Outputs: loss, reconstruction, vq, commit, entropy and the extra losses, each [1]; unit [B, N, d]; codes i32 [B, N]
+ * of the first pass, with self-correction fresh i32 [B, N] of the second.
+ * Source: docs/method.md sections 3 and 5.
+ */
+export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
+  const { config, microBatch: batch, pixelLoss = 'l2' } = options;
+  const { imageSize: size, tokens } = config;
+  const specs = tokenizerParameters(config);
+  return trace((g) => {
+    const parameter = sharedParameters(g, specs);
+    const images = g.input('images', 'f32', [batch, 3, size, size]);
+    const target = g.input('target', 'f32', [batch, 3, size, size]);
+    const pixelWeights = g.input('pixelWeights', 'f32', [1, 1, size, size]);
+    const patches = (size / config.decoder.patchSize) ** 2;
+    const correction = options.correction
+      ? {
+          ranks: g.input('ranks', 'i32', [batch, tokens]),
+          isClean: g.input('isClean', 'bool', [tokens]),
+          isPrefix: g.input('isPrefix', 'bool', [tokens]),
+        }
+      : undefined;
+    const outputs = trainingForward(
+      parameter,
+      config,
+      {
+        images,
+        ...encoderConstants(g, config),
+        decoderPlaces: g.input('decoderPlaces', 'f32', [patches, config.decoder.positionGrid ** 2]),
+        decoderVisible: g.input('decoderVisible', 'bool', [patches + tokens, patches + tokens]),
+        correction,
+      },
+      options.quantiser,
+    );
+    const targets = correction ? concat([target, target], 0) : target;
+    const reconstruction = pixelDistance(outputs.pixels, targets, pixelWeights, pixelLoss);
+    const extra =
+      options.extraLosses?.({
+        graph: g,
+        parameter,
+        pixels: outputs.pixels,
+        target: targets,
+        pixelWeights,
+        outputs,
+      }) ?? {};
+    const { vq, commit, entropy, unit, codes, fresh } = outputs;
+    const loss = [reconstruction, vq, commit, entropy, ...Object.values(extra)].reduce(add);
+    accumulateGradients(
+      g,
+      specs,
+      gradients(
+        loss,
+        specs.map(({ name }) => parameter(name)),
+      ),
+    );
+    return { loss, reconstruction, vq, commit, entropy, ...extra, unit, codes, ...(fresh && { fresh }) };
+  });
+}
+
+/** What an encoder at full size is fed in every step. */
+function encoderConstants(g: GraphBuilder, config: TokenizerConfig) {
+  const { tokens, groupSize, causalTokens, encoder } = config;
+  const side = config.imageSize / encoder.patchSize;
+  const patches = side ** 2;
+  const mask = {
+    patches,
+    tokens,
+    groupSize,
+    causalTokens,
+    patchesSeeLatents: false,
+    latentsSeePatches: true,
+  };
+  const length = patches + tokens;
+  return {
+    encoderResize: g.constant(resizeMatrix('bilinear-antialias', encoder.positionGrid, side), [
+      side,
+      encoder.positionGrid,
+    ]),
+    positions: g.constant(
+      Int32Array.from({ length: tokens }, (_, i) => i),
+      [tokens],
+      'i32',
+    ),
+    encoderVisible: config.causalEncoder
+      ? g.constant(attentionMask(mask), [length, length], 'bool')
+      : undefined,
+  };
+}
+
+/**
+ * Mean squared (l2) or absolute (l1) difference of images [B, 3, S, S] over the pixels that `weights` [1, 1, S, S]
+ * counts, which sum to 1: [1].
+ */
+export function pixelDistance(pixels: Value, target: Value, weights: Value, kind: PixelLoss): Value {
+  const [batch, channels] = pixels.shape as number[];
+  const difference = sub(pixels, target);
+  const distance = kind === 'l2' ? mul(difference, difference) : maximum(difference, neg(difference));
+  const total = sum(mul(distance, weights), [0, 1, 2, 3]);
+  return mul(reshape(total, [1]), 1 / (batch * channels));
+}
