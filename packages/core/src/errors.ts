@@ -20,6 +20,8 @@ export type ErrorCode =
   | 'device-unavailable'
   /** The runtime of a backend failed. */
   | 'runtime'
+  /** A loss or gradient of a training run is no longer a finite number. */
+  | 'diverged'
   /** The object was used after it was closed or disposed. */
   | 'closed'
   /** The operation exists, but not here. */

@@ -1,4 +1,5 @@
 export { type Arrays, initialTokenizer, initialTokenModel } from './initialise';
+export { Learner, type LearnerOptions, type ReplicatedExecutable } from './learner';
 export {
   accumulateGradients,
   Buffer,
@@ -10,6 +11,7 @@ export {
   sharedParameters,
 } from './optimiser';
 export { Purpose, RandomStream, type StreamOptions } from './random';
+export { CodeRevival, type RevivalOptions } from './revival';
 export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
 export {
   type LossContext,
@@ -18,6 +20,12 @@ export {
   type TokenizerGraphOptions,
   tokenizerStepGraph,
 } from './tokenizer-graph';
+export {
+  type TokenizerRecipe,
+  type TokenizerStepReport,
+  TokenizerTrainer,
+  type TokenizerTrainerOptions,
+} from './tokenizer-trainer';
 export {
   drawRanks,
   drawVariant,

@@ -1,0 +1,296 @@
+import {
+  add,
+  type Backend,
+  DetailFlowError,
+  type Executable,
+  type Graph,
+  mul,
+  type ParameterSpec,
+  type State,
+  Tensor,
+  type Tensors,
+  trace,
+} from '@detailflow/core';
+import type { Arrays } from './initialise';
+import {
+  Buffer,
+  type BufferKind,
+  type OptimiserOptions,
+  type OptimiserStep,
+  optimiserFeeds,
+  optimiserGraph,
+} from './optimiser';
+
+export interface LearnerOptions {
+  /**
+   * The devices that compute gradients, each with buffers of its own. Several backends of one thread train faster on a
+   * CPU than one backend of several threads.
+   */
+  readonly backends: readonly Backend[];
+  readonly specs: readonly ParameterSpec[];
+  readonly optimiser: OptimiserOptions;
+  /** Initial parameters. */
+  readonly parameters: Arrays;
+}
+
+/** A graph compiled for every replica. */
+export interface ReplicatedExecutable {
+  readonly executables: readonly Executable[];
+}
+
+/** One backend with the buffers of all parameters. */
+interface Replica {
+  readonly backend: Backend;
+  readonly state: State;
+}
+
+/**
+ * Parameters that learn: they, their gradients and their moments are buffers on the device, and stay there.
+ * A step is any number of {@link accumulate} and one {@link update}.
+ */
+export class Learner {
+  readonly specs: readonly ParameterSpec[];
+  readonly #optimiser: OptimiserOptions;
+  readonly #replicas: readonly Replica[];
+  readonly #executables: Executable[] = [];
+  #update: Executable | undefined;
+  /** Reads gradients of one replica, adds them to those of another, and hands parameters back. */
+  #exchange:
+    | { gradients: readonly Executable[]; add: Executable; take: Executable; put: readonly Executable[] }
+    | undefined;
+  #accumulated = 0;
+
+  private constructor(options: LearnerOptions, replicas: readonly Replica[]) {
+    this.specs = options.specs;
+    this.#optimiser = options.optimiser;
+    this.#replicas = replicas;
+  }
+
+  /** @throws DetailFlowError `invalid-argument` without a backend, `weights` when parameters do not fit the specs */
+  static async create(options: LearnerOptions): Promise<Learner> {
+    if (options.backends.length === 0)
+      throw new DetailFlowError('invalid-argument', 'give at least one backend');
+    const replicas: Replica[] = [];
+    for (const [i, backend] of options.backends.entries()) {
+      const tensors = initialBuffers(options, i === 0);
+      replicas.push({ backend, state: await backend.createState(tensors) });
+    }
+    return new Learner(options, replicas);
+  }
+
+  /** How many micro-batches are computed at once. */
+  get replicas(): number {
+    return this.#replicas.length;
+  }
+
+  /** A graph over the buffers of the parameters, for all replicas or the first alone. Disposed with the learner. */
+  async compile(graph: Graph, options: { firstOnly?: boolean } = {}): Promise<ReplicatedExecutable> {
+    const replicas = options.firstOnly ? this.#replicas.slice(0, 1) : this.#replicas;
+    const executables = await Promise.all(replicas.map(({ backend }) => backend.compile(graph, new Map())));
+    this.#executables.push(...executables);
+    return { executables };
+  }
+
+  /** Runs a graph on the first replica. */
+  async run(one: ReplicatedExecutable, feeds: Tensors): Promise<Record<string, Tensor>> {
+    return one.executables[0].run(feeds, { state: this.#replicas[0].state });
+  }
+
+  /**
+   * Runs a graph that adds to the gradients once for each micro-batch, as many at once as there are replicas.
+   * @returns the outputs, in the order of the micro-batches
+   */
+  async accumulate(
+    one: ReplicatedExecutable,
+    batches: readonly Tensors[],
+  ): Promise<Record<string, Tensor>[]> {
+    const results: Record<string, Tensor>[] = [];
+    await Promise.all(
+      this.#replicas.map(async ({ state }, replica) => {
+        for (let i = replica; i < batches.length; i += this.#replicas.length) {
+          results[i] = await one.executables[replica].run(batches[i], { state });
+        }
+      }),
+    );
+    this.#accumulated += batches.length;
+    return results;
+  }
+
+  /**
+   * Moves the parameters by the mean of the accumulated gradients.
+   * @returns the norm of that mean
+   * @throws DetailFlowError `diverged` when it is not finite; parameters and moments are as they were
+   */
+  async update(step: Omit<OptimiserStep, 'accumulated'>): Promise<number> {
+    this.#update ??= await this.#compileFirst(optimiserGraph(this.specs, this.#optimiser));
+    if (this.#replicas.length > 1) await this.#gather();
+    const feeds = optimiserFeeds({ ...step, accumulated: this.#accumulated }, this.#optimiser);
+    const { norm } = await this.#update.run(feeds, { state: this.#replicas[0].state });
+    this.#accumulated = 0;
+    const value = norm.data[0] as number;
+    if (!Number.isFinite(value)) {
+      throw new DetailFlowError('diverged', `step ${step.step}: the norm of the gradients is ${value}`);
+    }
+    if (this.#replicas.length > 1) await this.#spread();
+    return value;
+  }
+
+  /** Copies of all buffers of a kind, by the names of the parameters. */
+  async read(kind: BufferKind): Promise<Arrays> {
+    const arrays: Arrays = new Map();
+    for (const { name } of this.specs) {
+      const { data } = await this.#replicas[0].state.read(`${kind}.${name}`);
+      arrays.set(name, data as Float32Array);
+    }
+    return arrays;
+  }
+
+  /** One buffer. */
+  async readOne(kind: BufferKind, name: string): Promise<Float32Array> {
+    return (await this.#replicas[0].state.read(`${kind}.${name}`)).data as Float32Array;
+  }
+
+  /** Replaces a buffer, on all replicas that have it. */
+  async writeOne(kind: BufferKind, name: string, data: Float32Array): Promise<void> {
+    const { shape } = this.specs.find((spec) => spec.name === name) as ParameterSpec;
+    const holders =
+      kind === Buffer.parameter || kind === Buffer.gradient ? this.#replicas : this.#replicas.slice(0, 1);
+    for (const { state } of holders) await state.write(`${kind}.${name}`, new Tensor('float32', data, shape));
+  }
+
+  /** Everything that a step changes, to go on from later: parameters, moments and running means. */
+  async snapshot(): Promise<Record<string, Tensor>> {
+    const tensors: Record<string, Tensor> = {};
+    for (const kind of this.#kept()) {
+      for (const { name } of this.specs) {
+        tensors[`${kind}.${name}`] = await this.#replicas[0].state.read(`${kind}.${name}`);
+      }
+    }
+    return tensors;
+  }
+
+  /** @throws DetailFlowError `weights` naming the first buffer that is missing or misshapen; nothing is changed then */
+  async restore(tensors: Tensors): Promise<void> {
+    for (const kind of this.#kept()) {
+      for (const { name, shape } of this.specs) requireTensor(tensors, `${kind}.${name}`, shape);
+    }
+    for (const kind of this.#kept()) {
+      for (const { name } of this.specs) {
+        await this.writeOne(kind, name, tensors[`${kind}.${name}`].data as Float32Array);
+      }
+    }
+  }
+
+  async dispose(): Promise<void> {
+    for (const executable of this.#executables) await executable.dispose();
+    for (const { state } of this.#replicas) await state.dispose();
+  }
+
+  #kept(): readonly BufferKind[] {
+    const kinds = [Buffer.parameter, Buffer.moment1, Buffer.moment2];
+    return this.#optimiser.average ? [...kinds, Buffer.average] : kinds;
+  }
+
+  async #compileFirst(graph: Graph): Promise<Executable> {
+    return (await this.compile(graph, { firstOnly: true })).executables[0];
+  }
+
+  /** Adds the gradients of the other replicas to those of the first. */
+  async #gather(): Promise<void> {
+    const { gradients, add: adding } = await this.#exchanging();
+    const [first, ...others] = this.#replicas;
+    for (const [i, { state }] of others.entries()) {
+      const found = await gradients[i].run({}, { state });
+      await adding.run(found, { state: first.state });
+    }
+  }
+
+  /** Gives the parameters of the first replica to the others, whose gradients become zeros. */
+  async #spread(): Promise<void> {
+    const { take, put } = await this.#exchanging();
+    const [first, ...others] = this.#replicas;
+    const parameters = await take.run({}, { state: first.state });
+    await Promise.all(others.map(({ state }, i) => put[i].run(parameters, { state })));
+  }
+
+  async #exchanging() {
+    if (this.#exchange) return this.#exchange;
+    const others = this.#replicas.slice(1);
+    const compileAll = async (graph: Graph) => {
+      const executables = await Promise.all(others.map(({ backend }) => backend.compile(graph, new Map())));
+      this.#executables.push(...executables);
+      return executables;
+    };
+    const { specs } = this;
+    this.#exchange = {
+      gradients: await compileAll(readingGraph(specs, Buffer.gradient)),
+      add: await this.#compileFirst(
+        trace((g) => {
+          for (const { name, shape } of specs) {
+            const key = `${Buffer.gradient}.${name}`;
+            g.update(key, add(g.state(key, shape), g.input(name, 'f32', shape)));
+          }
+          return {};
+        }),
+      ),
+      take: await this.#compileFirst(readingGraph(specs, Buffer.parameter)),
+      put: await compileAll(
+        trace((g) => {
+          for (const { name, shape } of specs) {
+            const [parameter, gradient] = [`${Buffer.parameter}.${name}`, `${Buffer.gradient}.${name}`];
+            g.state(parameter, shape);
+            g.update(parameter, mul(g.input(name, 'f32', shape), 1));
+            g.update(gradient, mul(g.state(gradient, shape), 0));
+          }
+          return {};
+        }),
+      ),
+    };
+    return this.#exchange;
+  }
+}
+
+/** A graph that gives the buffers of a kind, by the names of the parameters. */
+function readingGraph(specs: readonly ParameterSpec[], kind: BufferKind): Graph {
+  return trace((g) =>
+    Object.fromEntries(specs.map(({ name, shape }) => [name, g.state(`${kind}.${name}`, shape)])),
+  );
+}
+
+/** The first replica has all buffers, the others only what gradients need. */
+function initialBuffers({ specs, optimiser, parameters }: LearnerOptions, isFirst: boolean): Tensors {
+  const tensors: Record<string, Tensor> = {};
+  for (const { name, shape } of specs) {
+    const size = shape.reduce((a, b) => a * b, 1);
+    const data = parameters.get(name);
+    if (data?.length !== size) {
+      throw new DetailFlowError(
+        'weights',
+        `the initial parameter has ${data?.length ?? 'no'} values, must have ${size}`,
+        { entry: name },
+      );
+    }
+    const put = (kind: BufferKind, values: Float32Array) => {
+      tensors[`${kind}.${name}`] = new Tensor('float32', values, shape);
+    };
+    put(Buffer.parameter, data);
+    put(Buffer.gradient, new Float32Array(size));
+    if (!isFirst) continue;
+    put(Buffer.moment1, new Float32Array(size));
+    put(Buffer.moment2, new Float32Array(size));
+    if (optimiser.average) put(Buffer.average, data.slice());
+  }
+  return tensors;
+}
+
+function requireTensor(tensors: Tensors, name: string, shape: readonly number[]): void {
+  const found = tensors[name];
+  if (found?.type === 'float32' && found.dims.join() === shape.join()) return;
+  throw new DetailFlowError(
+    'weights',
+    found
+      ? `the checkpoint has ${found.type} [${found.dims}], this configuration needs float32 [${shape}]`
+      : 'the checkpoint does not have this tensor, but this configuration needs it',
+    { entry: name },
+  );
+}
