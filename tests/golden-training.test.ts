@@ -1,4 +1,4 @@
-import { forward, PlaceKind, placeMask, tokenModelParameters, tokenModelWeights } from '@detailflow/ar-model';
+import { forward, placeMask, tokenModelParameters, tokenModelWeights } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import {
   add,
@@ -23,7 +23,14 @@ import {
   tokenizerWeights,
   trainingForward,
 } from '@detailflow/tokenizer';
-import { pixelDistance, type StepVariant, variantFeeds, variantTarget } from '@detailflow/train';
+import {
+  pixelDistance,
+  placeKinds,
+  type StepVariant,
+  sequenceIds,
+  variantFeeds,
+  variantTarget,
+} from '@detailflow/train';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectClose, floats, golden, goldenJson } from './golden';
 import { goldenTokenizer, goldenTokenModel } from './models';
@@ -256,20 +263,13 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
       const ar = golden(`${set}/golden_ar.safetensors`);
       const model = goldenTokenModel(set);
       const rows = ar['train.z_input'].shape[0];
+      const rowOf = new Int32Array(rows * tokens);
       const known = tokens - groupSize;
-      const specials = groupSize - 1;
-      const kinds = Array.from({ length: tokens }, (_, place) => {
-        if (place === 0) return PlaceKind.class;
-        return place > causalTokens && place <= causalTokens + specials ? PlaceKind.special : PlaceKind.token;
-      });
-      const ids = Array.from({ length: rows * tokens }, (_, i) => {
-        const [row, place] = [Math.floor(i / tokens), i % tokens];
-        if (kinds[place] === PlaceKind.class) return ar['train.labels'].data[row];
-        if (kinds[place] === PlaceKind.special) return place - causalTokens - 1;
-        return ar['train.z_input'].data[
-          row * known + (place <= causalTokens ? place - 1 : place - 1 - specials)
-        ];
-      });
+      for (let i = 0; i < rows * known; i++) {
+        rowOf[Math.floor(i / known) * tokens + (i % known)] = ar['train.z_input'].data[i];
+      }
+      const ids = sequenceIds(model.config, { labels: ar['train.labels'].data, rows: rowOf });
+      const kinds = placeKinds(model.config);
       const names = tokenModelParameters(model.config).map((spec) => spec.name);
       const graph = trace((g) => {
         const p = tokenModelWeights(g, model.config);
@@ -290,8 +290,8 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
       const results = await run(
         graph,
         {
-          ids: constantFeed(ids, [rows, tokens]),
-          kinds: constantFeed(kinds, [tokens]),
+          ids: constantFeed(Array.from(ids), [rows, tokens]),
+          kinds: constantFeed(Array.from(kinds), [tokens]),
           positions: constantFeed([...Array(tokens).keys()], [tokens]),
           visible: new Tensor('bool', placeMask(tokens, model.config), [tokens, tokens]),
           targets: constantFeed(Array.from(ar['train.z_target'].data), [rows, tokens]),

@@ -9,6 +9,7 @@ export {
 } from './config';
 export { forwardGraph, stepGraph } from './graphs';
 export {
+  type Dropout,
   forward,
   type Parameters,
   type PlaceInputs,

@@ -54,20 +54,24 @@ export interface PlaceInputs {
 /** How the attention of one layer looks up keys and values: q [B, K, R, D], k and v [B, K, L, D]. */
 type Attend = (layer: string, q: Value, k: Value, v: Value) => Value;
 
+/** What happens to the embedded sequence and to what attention and feed-forward add, each [B, L, E]. */
+export type Dropout = (x: Value) => Value;
+
 /**
  * Logits of all fed places at once, for training and for checking the cache.
- * @param visible bool [L, L]
+ * @param inputs.visible bool [L, L]
+ * @param inputs.dropout none if omitted
  * @returns logits [B, L, V]
  */
 export function forward(
   p: Parameters,
   config: TokenModelConfig,
-  inputs: PlaceInputs & { readonly visible: Value },
+  inputs: PlaceInputs & { readonly visible: Value; readonly dropout?: Dropout },
 ): Value {
   const { heads, kvHeads } = config;
   const bias = groupedBias(select(inputs.visible, 0, HIDDEN), heads / kvHeads);
   const attend: Attend = (_layer, q, k, v) => attention(q, k, v, { scale: scoreScale(config), bias });
-  return transformer(p, config, inputs, attend);
+  return transformer(p, config, inputs, attend, inputs.dropout);
 }
 
 export interface StepOptions {
@@ -110,17 +114,23 @@ export function step(
   return transformer(p, config, inputs, attend);
 }
 
-function transformer(p: Parameters, config: TokenModelConfig, inputs: PlaceInputs, attend: Attend): Value {
+function transformer(
+  p: Parameters,
+  config: TokenModelConfig,
+  inputs: PlaceInputs,
+  attend: Attend,
+  dropout: Dropout = (x) => x,
+): Value {
   const { cos, sin } = rotation(config, inputs.positions);
-  let x = embed(p, config, inputs); // [B, L, E]
+  let x = dropout(embed(p, config, inputs)); // [B, L, E]
   for (let i = 0; i < config.layers; i++) {
     const layer = `layers.${i}`;
     const norm = (name: string, value: Value) =>
       rmsNorm(value, p(`${layer}.${name}.weight`), config.normEpsilon);
     const [q, k, v] = queryKeyValue(p, config, layer, norm('attention_norm', x), cos, sin);
     const mixed = mergeHeads(attend(layer, q, k, v), config, x);
-    x = add(x, linear(mixed, p(`${layer}.attention.wo.weight`)));
-    x = add(x, feedForward(p, `${layer}.feed_forward`, norm('ffn_norm', x)));
+    x = add(x, dropout(linear(mixed, p(`${layer}.attention.wo.weight`))));
+    x = add(x, dropout(feedForward(p, `${layer}.feed_forward`, norm('ffn_norm', x))));
   }
   return linear(rmsNorm(x, p('norm.weight'), config.normEpsilon), p('output.weight'));
 }

@@ -72,8 +72,16 @@ export {
 } from './ops/normalisation';
 export { max, mean, sum } from './ops/reduce';
 export { operations } from './ops/table';
-export { type DrawOptions, exponentialNoise, type PhiloxBlock, philox4x32, randomRanks } from './philox';
+export {
+  type DrawOptions,
+  exponentialNoise,
+  type PhiloxBlock,
+  philox4x32,
+  philoxWords,
+  randomRanks,
+} from './philox';
 export { Picture, pictureFromPixels, pixelToByte } from './picture';
+export { RandomStream, type StreamOptions } from './random-stream';
 export { createReferenceBackend } from './reference-backend';
 export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
 export {

@@ -15,6 +15,22 @@ export function philox4x32(counter: PhiloxBlock, key: readonly [number, number])
   return [out[0], out[1], out[2], out[3]];
 }
 
+/**
+ * Many words of one stream: word 4b + j is word j of the block with counter [b, position, stream, 0] and the key
+ * [seed mod 2^32, floor(seed / 2^32)].
+ * @param options.stream what the numbers are for, 0 .. 2^32 - 1; this package itself uses those below 100
+ * @throws DetailFlowError 'invalid-argument'
+ */
+export function philoxWords(options: DrawOptions & { stream: number }): Uint32Array {
+  checkDraw(options);
+  const { seed, position, count, stream } = options;
+  const out = new Uint32Array(count);
+  draw(seed, position, stream, count, (i, word) => {
+    out[i] = word;
+  });
+  return out;
+}
+
 /** Which numbers to draw. */
 export interface DrawOptions {
   /** Safe integer >= 0; its low and high 32 bits are the two key words. Image i of a call uses seed + i. */

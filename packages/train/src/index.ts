@@ -10,9 +10,24 @@ export {
   optimiserGraph,
   sharedParameters,
 } from './optimiser';
-export { Purpose, RandomStream, type StreamOptions } from './random';
+export { Purpose } from './purpose';
 export { CodeRevival, type RevivalOptions } from './revival';
 export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
+export {
+  dropoutMasks,
+  placeKinds,
+  sequenceIds,
+  type TokenModelGraphOptions,
+  tokenModelLossGraph,
+  tokenModelStepGraph,
+} from './token-model-graph';
+export {
+  type CodeBatch,
+  type TokenModelRecipe,
+  type TokenModelStepReport,
+  TokenModelTrainer,
+  type TokenModelTrainerOptions,
+} from './token-model-trainer';
 export {
   type LossContext,
   type PixelLoss,

@@ -1,5 +1,6 @@
 import type { ParameterSpec } from '@detailflow/core';
-import { Purpose, RandomStream } from './random';
+import { RandomStream } from '@detailflow/core';
+import { Purpose } from './purpose';
 
 /** Initial values of named parameters. */
 export type Arrays = Map<string, Float32Array>;

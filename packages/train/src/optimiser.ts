@@ -43,11 +43,16 @@ export interface OptimiserOptions {
   readonly average?: boolean;
 }
 
-/** A parameter as a buffer that graphs share; only read unless {@link optimiserGraph} updates it. */
-export function sharedParameters(g: GraphBuilder, specs: readonly ParameterSpec[]): (name: string) => Value {
-  const values = new Map(
-    specs.map(({ name, shape }) => [name, g.state(`${Buffer.parameter}.${name}`, shape)]),
-  );
+/**
+ * Parameters, or their running means, as buffers that graphs share; only read unless {@link optimiserGraph} updates
+ * them.
+ */
+export function sharedParameters(
+  g: GraphBuilder,
+  specs: readonly ParameterSpec[],
+  kind: BufferKind = Buffer.parameter,
+): (name: string) => Value {
+  const values = new Map(specs.map(({ name, shape }) => [name, g.state(`${kind}.${name}`, shape)]));
   return (name) => values.get(name) as Value;
 }
 

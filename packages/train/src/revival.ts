@@ -1,5 +1,6 @@
 import type { Tensor } from '@detailflow/core';
-import { Purpose, RandomStream } from './random';
+import { RandomStream } from '@detailflow/core';
+import { Purpose } from './purpose';
 
 /**
  * When codes that nobody uses get a new life. A codebook trained from scratch on little data collapses to a few codes

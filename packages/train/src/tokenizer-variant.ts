@@ -1,4 +1,4 @@
-import { resizeImages, Tensor, type Tensors } from '@detailflow/core';
+import { RandomStream, resizeImages, Tensor, type Tensors } from '@detailflow/core';
 import {
   attentionMask,
   NEAREST_CODES,
@@ -6,7 +6,7 @@ import {
   type ResolutionMap,
   type TokenizerConfig,
 } from '@detailflow/tokenizer';
-import { Purpose, RandomStream } from './random';
+import { Purpose } from './purpose';
 
 /** What is drawn once for a whole step: how many tokens are decoded, at which size, and which are made wrong. */
 export interface StepVariant {

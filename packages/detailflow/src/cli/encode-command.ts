@@ -1,5 +1,5 @@
 import { Tensor } from '@detailflow/core';
-import { readImages } from '../image-io';
+import { readImages } from '@detailflow/data/node';
 import type { Model } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, writeTensor } from './files';

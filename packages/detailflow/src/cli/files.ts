@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DetailFlowError, type Picture, Tensor } from '@detailflow/core';
-import { type NpyArray, readNpy, writeNpy } from '../npy';
+import { type NpyArray, readNpy, writeNpy } from '@detailflow/data';
 import { UsageError } from './command';
 
 /** Writes a file completely or not at all; folders on the way are made. */

@@ -1,23 +1,10 @@
-import { philox4x32 } from '@detailflow/core';
-
-/** What a stream of random numbers is for: streams of different purpose never overlap. */
-export const Purpose = {
-  initialise: 101,
-  variant: 102,
-  ranks: 103,
-  revival: 104,
-  labelDropout: 105,
-  correction: 106,
-  crop: 107,
-  dropout: 108,
-  discriminator: 109,
-} as const;
+import { philox4x32 } from './philox';
 
 /** Where a stream begins. */
 export interface StreamOptions {
   /** Safe integer >= 0. */
   readonly seed: number;
-  /** One of {@link Purpose}. */
+  /** What the numbers are for, 0..2^32-1: streams of different purpose never overlap. Core uses those below 100. */
   readonly purpose: number;
   /** Which step, image or parameter it is for, 0..2^32-1. */
   readonly position: number;

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { golden } from '../../../tests/golden';
-import { centerCrop, readImage, readImages } from './image-io';
+import { centerCrop } from './center-crop';
 import { writeNpy } from './npy';
+import { readImage, readImages } from './read-images';
 
 const ops = golden('ops.safetensors');
 const code = (value: string) => expect.objectContaining({ code: value });

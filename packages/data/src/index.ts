@@ -1,0 +1,12 @@
+export { centerCrop } from './center-crop';
+export { cifarDataset } from './cifar';
+export { type ImageDataset, MemoryDataset } from './dataset';
+export { EpochOrder } from './epoch-order';
+export { type IdxArray, parseIdx } from './idx';
+export { type NpyArray, type NpyDType, readNpy, writeNpy } from './npy';
+export { readNpz } from './npz';
+export { npzDataset } from './npz-dataset';
+export { flipImage, imageValues, padImage, type RgbImage } from './rgb-image';
+export { shapeNames, shapesDataset } from './shapes';
+export { holdOut, subset } from './subset';
+export { type CodeViews, centerView, codeViews, trainingView, type ViewOptions } from './views';

@@ -1,0 +1,2 @@
+/** What random numbers of this package are for. */
+export const Purpose = { order: 110, crop: 201, heldOut: 202, shape: 203 } as const;

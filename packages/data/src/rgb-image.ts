@@ -1,0 +1,74 @@
+import { DetailFlowError } from '@detailflow/core';
+
+/** An RGB image of 8 bits a channel. */
+export interface RgbImage {
+  /** [height, width, 3]. */
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Bytes as values in [-1, 1]: byte / 127.5 - 1. */
+const byteValues = Float32Array.from({ length: 256 }, (_, byte) => byte / 127.5 - 1);
+
+/**
+ * An image as [3, side, side] in [-1, 1].
+ * @throws DetailFlowError `shape` when it is not side x side pixels
+ */
+export function imageValues(
+  image: RgbImage,
+  side: number,
+  out = new Float32Array(3 * side * side),
+): Float32Array {
+  if (image.width !== side || image.height !== side) {
+    throw new DetailFlowError(
+      'shape',
+      `the image has ${image.width} x ${image.height} pixels, ${side} x ${side} are expected`,
+    );
+  }
+  const plane = side * side;
+  for (let i = 0; i < plane; i++) {
+    for (let c = 0; c < 3; c++) out[c * plane + i] = byteValues[image.data[3 * i + c]];
+  }
+  return out;
+}
+
+/**
+ * An image in the middle of a black square.
+ * @throws DetailFlowError `shape` when it is larger than the square
+ */
+export function padImage(image: RgbImage, side: number): RgbImage {
+  const { width, height } = image;
+  if (width === side && height === side) return image;
+  if (width > side || height > side) {
+    throw new DetailFlowError('shape', `${width} x ${height} pixels do not fit into a square of ${side}`);
+  }
+  const data = new Uint8Array(3 * side * side);
+  const [left, top] = [Math.floor((side - width) / 2), Math.floor((side - height) / 2)];
+  for (let y = 0; y < height; y++) {
+    data.set(image.data.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));
+  }
+  return { data, width: side, height: side };
+}
+
+/** The mirror image. */
+export function flipImage({ data, width, height }: RgbImage): RgbImage {
+  const out = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = 3 * (y * width + width - 1 - x);
+      out.set(data.subarray(from, from + 3), 3 * (y * width + x));
+    }
+  }
+  return { data: out, width, height };
+}
+
+/** A square of `size` pixels from the left and top given. */
+export function cutImage(image: RgbImage, left: number, top: number, size: number): RgbImage {
+  const data = new Uint8Array(3 * size * size);
+  for (let y = 0; y < size; y++) {
+    const from = 3 * ((top + y) * image.width + left);
+    data.set(image.data.subarray(from, from + 3 * size), 3 * y * size);
+  }
+  return { data, width: size, height: size };
+}

@@ -1,0 +1,13 @@
+/** What random numbers are for. `@detailflow/data` has purposes of its own, from 200. */
+export const Purpose = {
+  initialise: 101,
+  variant: 102,
+  ranks: 103,
+  revival: 104,
+  labelDropout: 105,
+  correction: 106,
+  cropChoice: 107,
+  dropout: 108,
+  discriminator: 109,
+  noiseIndex: 110,
+} as const;

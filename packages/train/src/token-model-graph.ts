@@ -1,0 +1,133 @@
+import {
+  type Dropout,
+  forward,
+  PlaceKind,
+  placeMask,
+  type TokenModelConfig,
+  tokenModelParameters,
+} from '@detailflow/ar-model';
+import {
+  type Graph,
+  type GraphBuilder,
+  gradients,
+  logSoftmax,
+  mul,
+  neg,
+  reshape,
+  select,
+  sum,
+  takeAlong,
+  trace,
+  type Value,
+} from '@detailflow/core';
+import { accumulateGradients, Buffer, type BufferKind, sharedParameters } from './optimiser';
+
+export interface TokenModelGraphOptions {
+  readonly config: TokenModelConfig;
+  /** Sequences of one run, B. */
+  readonly microBatch: number;
+  /** Probability with which values are dropped; their masks are fed. */
+  readonly dropout?: number;
+}
+
+/**
+ * Loss and gradients of one micro-batch of an AR step, added to the gradient buffers.
+ * Feeds: ids i32 [B, N] (see {@link sequenceIds}), targets i32 [B, N]; with dropout {@link dropoutMasks}, bool [B, N, E].
+ * Outputs: loss [1], the mean cross-entropy in nats, and positionLoss [N].
+ * Source: docs/method.md sections 4 and 5.
+ */
+export function tokenModelStepGraph(options: TokenModelGraphOptions): Graph {
+  const { config, microBatch, dropout = 0 } = options;
+  const specs = tokenModelParameters(config);
+  return trace((g) => {
+    const parameter = sharedParameters(g, specs);
+    const { loss, positionLoss } = lossOf(g, parameter, config, microBatch, droppingOut(g, options, dropout));
+    const found = gradients(
+      loss,
+      specs.map(({ name }) => parameter(name)),
+    );
+    accumulateGradients(g, specs, found);
+    return { loss, positionLoss };
+  });
+}
+
+/** The loss alone, without dropout, of the parameters or their running means. Feeds and outputs as above. */
+export function tokenModelLossGraph(
+  { config, microBatch }: TokenModelGraphOptions,
+  kind: BufferKind = Buffer.parameter,
+): Graph {
+  return trace((g) => lossOf(g, sharedParameters(g, tokenModelParameters(config), kind), config, microBatch));
+}
+
+function lossOf(
+  g: GraphBuilder,
+  parameter: (name: string) => Value,
+  config: TokenModelConfig,
+  batch: number,
+  dropout?: Dropout,
+): { loss: Value; positionLoss: Value } {
+  const { tokens } = config;
+  const kinds = placeKinds(config);
+  const logits = forward(parameter, config, {
+    ids: g.input('ids', 'i32', [batch, tokens]),
+    kinds: g.constant(kinds, [tokens], 'i32'),
+    positions: g.constant(
+      kinds.map((_, place) => place),
+      [tokens],
+      'i32',
+    ),
+    visible: g.constant(placeMask(tokens, config), [tokens, tokens], 'bool'),
+    dropout,
+  }); // [B, N, V]
+  const targets = g.input('targets', 'i32', [batch, tokens]);
+  const picked = takeAlong(logSoftmax(logits), reshape(targets, [batch, tokens, 1]));
+  const positionLoss = mul(neg(sum(reshape(picked, [batch, tokens]), [0])), 1 / batch); // [N]
+  return { loss: mul(sum(positionLoss, [0]), 1 / tokens), positionLoss };
+}
+
+/** What is fed at the N places of a training sequence. Source: docs/method.md section 4. */
+export function placeKinds({ tokens, groupSize, causalTokens }: TokenModelConfig): Int32Array {
+  return Int32Array.from({ length: tokens }, (_, place) => {
+    if (place === 0) return PlaceKind.class;
+    return place > causalTokens && place < causalTokens + groupSize ? PlaceKind.special : PlaceKind.token;
+  });
+}
+
+/**
+ * What is fed for rows of known tokens: the class, the first c tokens, the special embeddings, and the tokens up to
+ * those of the last group.
+ * @param options.labels class of every row, the number of classes for none
+ * @param options.rows i32 [B, N]
+ * @returns i32 [B, N]
+ */
+export function sequenceIds(
+  config: TokenModelConfig,
+  { labels, rows }: { readonly labels: ArrayLike<number>; readonly rows: Int32Array },
+): Int32Array {
+  const { tokens, groupSize, causalTokens } = config;
+  const kinds = placeKinds(config);
+  return Int32Array.from({ length: rows.length }, (_, i) => {
+    const place = i % tokens;
+    const row = (i - place) / tokens;
+    if (kinds[place] === PlaceKind.class) return labels[row];
+    if (kinds[place] === PlaceKind.special) return place - causalTokens - 1;
+    return rows[row * tokens + place - (place <= causalTokens ? 1 : groupSize)];
+  });
+}
+
+/** Names of the masks that say what is kept, in the order of the layers. */
+export function dropoutMasks(config: TokenModelConfig): string[] {
+  return Array.from({ length: 1 + 2 * config.layers }, (_, i) => `keep.${i}`);
+}
+
+function droppingOut(
+  g: GraphBuilder,
+  { config, microBatch }: TokenModelGraphOptions,
+  probability: number,
+): Dropout | undefined {
+  if (probability === 0) return undefined;
+  const masks = dropoutMasks(config).map((name) =>
+    g.input(name, 'bool', [microBatch, config.tokens, config.dim]),
+  );
+  return (x) => select(masks.shift() as Value, mul(x, 1 / (1 - probability)), 0);
+}

@@ -1,0 +1,247 @@
+import { type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
+import {
+  type Backend,
+  DetailFlowError,
+  philoxWords,
+  RandomStream,
+  Tensor,
+  type Tensors,
+} from '@detailflow/core';
+import { type Arrays, initialTokenModel } from './initialise';
+import { Learner, type ReplicatedExecutable } from './learner';
+import { Buffer, type OptimiserOptions } from './optimiser';
+import { Purpose } from './purpose';
+import { type ScheduleOptions, tokenModelSchedule } from './schedule';
+import { dropoutMasks, sequenceIds, tokenModelLossGraph, tokenModelStepGraph } from './token-model-graph';
+
+/** How an AR model is trained. Source: docs/method.md section 5. */
+export interface TokenModelRecipe {
+  /** Sequences of one run of a graph; a batch is several runs. */
+  readonly microBatch: number;
+  readonly learningRate: number;
+  readonly schedule: ScheduleOptions;
+  readonly optimiser: OptimiserOptions;
+  /** Share of the running mean of the parameters that stays at a step; none is kept without it. */
+  readonly averageDecay?: number;
+  /** Probability that a row loses its class. */
+  readonly labelDropout: number;
+  /** Probability that a row is learned from its self-correction codes (`correction_prob`). */
+  readonly correction: number;
+  /** Probability of dropout on the embedded sequence and on what attention and feed-forward add. */
+  readonly dropout: number;
+}
+
+export interface TokenModelTrainerOptions {
+  readonly config: TokenModelConfig;
+  readonly recipe: TokenModelRecipe;
+  /** Each computes a micro-batch at the same time as the others. */
+  readonly backends: readonly Backend[];
+  readonly seed: number;
+  /** Parameters to begin with; drawn from the seed if omitted. */
+  readonly parameters?: Arrays;
+}
+
+/** The codes of B images, each i32 [B, N]: see `CorrectedCodes` of the tokenizer. */
+export interface CodeBatch {
+  /** Class of every image. */
+  readonly labels: Int32Array;
+  readonly clean: Int32Array;
+  readonly input: Int32Array;
+  readonly target: Int32Array;
+}
+
+/** What a step did. Losses are in nats; their exponentials are perplexities. */
+export interface TokenModelStepReport {
+  readonly step: number;
+  readonly loss: number;
+  /** By position, N. */
+  readonly positionLoss: Float32Array;
+  /** Norm of the gradients before clipping. */
+  readonly norm: number;
+  readonly learningRate: number;
+}
+
+/** Trains an AR model, batch by batch. Everything a step changes is in its {@link snapshot}. */
+export class TokenModelTrainer {
+  readonly config: TokenModelConfig;
+  readonly recipe: TokenModelRecipe;
+  readonly #seed: number;
+  readonly #learner: Learner;
+  #gradients: Promise<ReplicatedExecutable> | undefined;
+  #losses: Promise<ReplicatedExecutable> | undefined;
+  #step = 0;
+
+  private constructor({ config, recipe, seed }: TokenModelTrainerOptions, learner: Learner) {
+    this.config = config;
+    this.recipe = recipe;
+    this.#seed = seed;
+    this.#learner = learner;
+  }
+
+  static async create(options: TokenModelTrainerOptions): Promise<TokenModelTrainer> {
+    const { config, recipe, seed, backends } = options;
+    const specs = tokenModelParameters(config);
+    const parameters = options.parameters ?? initialTokenModel({ specs, seed });
+    const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
+    return new TokenModelTrainer(options, await Learner.create({ backends, specs, optimiser, parameters }));
+  }
+
+  /** Steps made. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /**
+   * One step on the codes of B images; B is a multiple of the micro-batch.
+   * @throws DetailFlowError `diverged` when loss or gradients are not finite: parameters are as before the step;
+   *   `shape` or `invalid-argument` for other codes
+   */
+  async train(batch: CodeBatch): Promise<TokenModelStepReport> {
+    const { recipe, config } = this;
+    const { microBatch, dropout } = recipe;
+    const step = this.#step;
+    const parts = this.#split(this.#drawRows(batch), (part) => this.#dropoutFeeds(part));
+    this.#gradients ??= this.#learner.compile(tokenModelStepGraph({ config, microBatch, dropout }));
+    const { loss, positionLoss } = meanLoss(await this.#learner.accumulate(await this.#gradients, parts));
+    if (!Number.isFinite(loss)) throw new DetailFlowError('diverged', `step ${step}: the loss is ${loss}`);
+    const learningRate = recipe.learningRate * tokenModelSchedule(step, recipe.schedule);
+    const norm = await this.#learner.update({ step, learningRate, averageDecay: recipe.averageDecay });
+    this.#step++;
+    return { step, loss, positionLoss, norm, learningRate };
+  }
+
+  /** The loss on clean codes that are not learned, of the running means where they are kept. */
+  async evaluate(
+    batch: Pick<CodeBatch, 'labels' | 'clean'>,
+  ): Promise<{ loss: number; positionLoss: Float32Array }> {
+    const { config, recipe } = this;
+    const kind = recipe.averageDecay === undefined ? Buffer.parameter : Buffer.average;
+    this.#losses ??= this.#learner.compile(
+      tokenModelLossGraph({ config, microBatch: recipe.microBatch }, kind),
+      { firstOnly: true },
+    );
+    const graph = await this.#losses;
+    const results = [];
+    for (const feeds of this.#split({ labels: batch.labels, rows: batch.clean, targets: batch.clean })) {
+      results.push(await this.#learner.run(graph, feeds));
+    }
+    return meanLoss(results);
+  }
+
+  /** Parameters, or their running means. */
+  parameters(kind: 'current' | 'average' = 'current'): Promise<Arrays> {
+    return this.#learner.read(kind === 'current' ? Buffer.parameter : Buffer.average);
+  }
+
+  /** Everything that a step changes. */
+  async snapshot(): Promise<{ readonly step: number; readonly tensors: Tensors }> {
+    return { step: this.#step, tensors: await this.#learner.snapshot() };
+  }
+
+  /** Goes on from a snapshot. @throws DetailFlowError `weights` when it is of another configuration */
+  async restore({ step, tensors }: { readonly step: number; readonly tensors: Tensors }): Promise<void> {
+    await this.#learner.restore(tensors);
+    this.#step = step;
+  }
+
+  async dispose(): Promise<void> {
+    await this.#learner.dispose();
+  }
+
+  /** Draws which rows lose their class, and which are learned from their self-correction codes. */
+  #drawRows({ labels, clean, input, target }: CodeBatch): Rows {
+    const { tokens, classes } = this.config;
+    const at = { seed: this.#seed, position: this.#step };
+    const forLabels = new RandomStream({ ...at, purpose: Purpose.labelDropout });
+    const forRows = new RandomStream({ ...at, purpose: Purpose.correction });
+    const rows = clean.slice();
+    const targets = clean.slice();
+    const kept = labels.map((label, row) => {
+      if (forRows.uniform() < this.recipe.correction) {
+        rows.set(input.subarray(row * tokens, (row + 1) * tokens), row * tokens);
+        targets.set(target.subarray(row * tokens, (row + 1) * tokens), row * tokens);
+      }
+      return forLabels.uniform() < this.recipe.labelDropout ? classes : label;
+    });
+    return { labels: kept, rows, targets };
+  }
+
+  #split({ labels, rows, targets }: Rows, more: (part: number) => Tensors = () => ({})): Tensors[] {
+    const { tokens } = this.config;
+    const { microBatch } = this.recipe;
+    const count = labels.length / microBatch;
+    if (
+      !Number.isInteger(count) ||
+      count < 1 ||
+      [rows, targets].some((x) => x.length !== labels.length * tokens)
+    ) {
+      throw new DetailFlowError(
+        'shape',
+        `${labels.length} classes and ${rows.length} codes are no batch: give a multiple of ${microBatch} rows of ${tokens} codes`,
+      );
+    }
+    this.#check(labels, rows, targets);
+    const dims = [microBatch, tokens];
+    return Array.from({ length: count }, (_, i) => {
+      const part = <T extends Int32Array>(x: T, width: number) =>
+        x.slice(i * microBatch * width, (i + 1) * microBatch * width);
+      const ids = sequenceIds(this.config, { labels: part(labels, 1), rows: part(rows, tokens) });
+      return {
+        ids: new Tensor('int32', ids, dims),
+        targets: new Tensor('int32', part(targets, tokens), dims),
+        ...more(i),
+      };
+    });
+  }
+
+  #check(labels: Int32Array, ...codes: Int32Array[]): void {
+    const { vocabularySize, classes } = this.config;
+    for (const [what, values, limit] of [
+      ['class', labels, classes + 1],
+      ...codes.map((x) => ['code', x, vocabularySize] as const),
+    ] as const) {
+      const wrong = values.find((value) => value < 0 || value >= limit);
+      if (wrong !== undefined) {
+        throw new DetailFlowError('invalid-argument', `the ${what} ${wrong} is not in 0..${limit - 1}`);
+      }
+    }
+  }
+
+  /** What is kept, by counters of step and micro-batch: two draws from a word. */
+  #dropoutFeeds(part: number): Tensors {
+    const { config, recipe } = this;
+    if (recipe.dropout === 0) return {};
+    const dims = [recipe.microBatch, config.tokens, config.dim];
+    const count = dims.reduce((a, b) => a * b, 1);
+    const threshold = Math.round(recipe.dropout * 65536);
+    const feeds: Record<string, Tensor> = {};
+    for (const [i, name] of dropoutMasks(config).entries()) {
+      const words = philoxWords({
+        seed: this.#seed + part * (1 + 2 * config.layers) + i,
+        position: this.#step,
+        stream: Purpose.dropout,
+        count: Math.ceil(count / 2),
+      });
+      const draws = new Uint16Array(words.buffer);
+      const keep = Uint8Array.from({ length: count }, (_, at) => Number(draws[at] >= threshold));
+      feeds[name] = new Tensor('bool', keep, dims);
+    }
+    return feeds;
+  }
+}
+
+/** What is fed and learned, i32 [B], [B, N] and [B, N]. */
+interface Rows {
+  readonly labels: Int32Array;
+  readonly rows: Int32Array;
+  readonly targets: Int32Array;
+}
+
+function meanLoss(results: readonly Record<string, Tensor>[]): { loss: number; positionLoss: Float32Array } {
+  const positionLoss = new Float32Array(results[0].positionLoss.data.length);
+  for (const { positionLoss: part } of results) {
+    for (const [i, value] of (part.data as Float32Array).entries()) positionLoss[i] += value / results.length;
+  }
+  const loss = results.reduce((total, result) => total + (result.loss.data[0] as number), 0) / results.length;
+  return { loss, positionLoss };
+}
