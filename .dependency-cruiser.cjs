@@ -41,6 +41,7 @@ module.exports = {
       'core',
       'checkpoint',
       'data',
+      'eval',
       'features',
       'tokenizer',
       'ar-model',

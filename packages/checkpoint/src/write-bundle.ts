@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DetailFlowError, encodeSafetensors, type Weight, type Weights } from '@detailflow/core';
+import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
 import { convertedChunks, type FloatStorage, storedDType } from './convert-floats';
@@ -138,21 +139,6 @@ function planWeights(weights: Weights, floats: FloatStorage) {
   return encodeSafetensors([...weights].map(([name, weight]) => entry(name, weight)));
 }
 
-async function writeSynced(
-  path: string,
-  fill: (write: (bytes: Uint8Array) => Promise<void>) => Promise<void>,
-): Promise<void> {
-  const handle: FileHandle = await open(path, 'wx');
-  try {
-    await fill(async (bytes) => {
-      for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten;
-    });
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
 /** How often other writers may get in between before this one gives up. */
 const attempts = 20;
 
@@ -254,15 +240,4 @@ async function refuseForeign(target: string, path: string, stats: Stats): Promis
     ? await readJsonConfig(tree, bundleFiles.card)
     : undefined;
   if (card?.format !== 'detailflow') throw refuse('this folder has no card of one');
-}
-
-/** Forces a folder's entries to disk, where the system can. */
-async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -47,6 +47,33 @@ export class ConfigFields {
     throw this.#wrong(name, value, `a number above 0${bound}`);
   }
 
+  /** A number within bounds, which are included. */
+  number(
+    name: string,
+    { least, most, fallback }: { least: number; most: number; fallback?: number },
+  ): number {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'number' && value >= least && value <= most) return value;
+    throw this.#wrong(name, value, `a number from ${least} to ${most}`);
+  }
+
+  /** One of several words. */
+  choice<T extends string>(name: string, words: readonly T[], fallback?: T): T {
+    const value = this.raw(name) ?? fallback;
+    if (words.includes(value as T)) return value as T;
+    throw this.#wrong(name, value, `one of ${words.join(', ')}`);
+  }
+
+  /** Refuses fields that are not among those named: a misspelt setting would be ignored otherwise. */
+  only(...names: string[]): void {
+    const unknown = Object.keys(this.#record).find((name) => !names.includes(name));
+    if (unknown === undefined) return;
+    throw new DetailFlowError('config', `is no setting here; there are ${names.join(', ')}`, {
+      file: this.#file,
+      entry: `${this.#prefix}${unknown}`,
+    });
+  }
+
   flag(name: string, fallback?: boolean): boolean {
     const value = this.raw(name) ?? fallback;
     if (typeof value === 'boolean') return value;

@@ -1,5 +1,13 @@
 export { centerCrop } from './center-crop';
 export { cifarDataset } from './cifar';
+export {
+  type Colour,
+  gridPicture,
+  MAX_PIXELS,
+  type SheetOptions,
+  stripPicture,
+  upscaleNearest,
+} from './contact-sheet';
 export { type ImageDataset, MemoryDataset } from './dataset';
 export { EpochOrder } from './epoch-order';
 export { type IdxArray, parseIdx } from './idx';
@@ -8,5 +16,6 @@ export { readNpz } from './npz';
 export { npzDataset } from './npz-dataset';
 export { flipImage, imageValues, padImage, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';
+export { type SkippedImage, skipUnreadable } from './skip-unreadable';
 export { holdOut, subset } from './subset';
 export { type CodeViews, centerView, codeViews, trainingView, type ViewOptions } from './views';

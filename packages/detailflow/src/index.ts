@@ -1,12 +1,23 @@
 export { createNodeBackend, type NodeBackendOptions } from '@detailflow/backend-node';
 export { type Backend, DetailFlowError, Picture, pictureFromPixels, Tensor } from '@detailflow/core';
-export { centerCrop, type NpyArray, type NpyDType, type RgbImage, readNpy, writeNpy } from '@detailflow/data';
+export {
+  type Colour,
+  centerCrop,
+  gridPicture,
+  type NpyArray,
+  type NpyDType,
+  type RgbImage,
+  readNpy,
+  type SheetOptions,
+  stripPicture,
+  upscaleNearest,
+  writeNpy,
+} from '@detailflow/data';
 export { type ImageBatch, readImage, readImages } from '@detailflow/data/node';
+export { psnr } from '@detailflow/eval';
 export type { GenerateOptions, GenerationStep } from '@detailflow/sampler';
-export { type Colour, gridPicture, type SheetOptions, stripPicture, upscaleNearest } from './contact-sheet';
 export { type ConvertOptions, convert } from './convert';
 export { type ExportOptions, exportOnnx } from './export-onnx';
 export { type GeneratorGraphs, generatorGraphs } from './generator-graph';
 export { type LoadOptions, load, Model, type Reconstruction } from './load';
 export { type ModelPart, type ModelSource, type OpenedModel, openModel } from './model-source';
-export { psnr } from './psnr';

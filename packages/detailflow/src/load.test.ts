@@ -3,9 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { fileTree } from '@detailflow/checkpoint';
 import { type Backend, bytesSource, DetailFlowError, Tensor } from '@detailflow/core';
+import { psnr } from '@detailflow/eval';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { load, type Model, type Reconstruction } from './load';
-import { psnr } from './psnr';
 
 const inRepository = (file: string) => fileURLToPath(new URL(`../../../${file}`, import.meta.url));
 const fashion = inRepository('models/fashion-ref');

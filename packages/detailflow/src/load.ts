@@ -8,10 +8,10 @@ import {
   type Tensor,
   type WeightDType,
 } from '@detailflow/core';
+import { psnr } from '@detailflow/eval';
 import { type GenerateOptions, type GenerationStep, generate } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
-import { psnr } from './psnr';
 
 export interface LoadOptions extends CallOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */

@@ -1,1 +1,1 @@
-export {};
+export { psnr } from './psnr';

@@ -10,6 +10,7 @@ export {
   optimiserGraph,
   sharedParameters,
 } from './optimiser';
+export { trainingPresets } from './presets';
 export { Purpose } from './purpose';
 export { CodeRevival, type RevivalOptions } from './revival';
 export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
@@ -50,3 +51,4 @@ export {
   variantFeeds,
   variantTarget,
 } from './tokenizer-variant';
+export { type DataConfig, parseTrainingConfig, type TrainingConfig } from './training-config';

@@ -81,7 +81,8 @@ function lossOf(
   }); // [B, N, V]
   const targets = g.input('targets', 'i32', [batch, tokens]);
   const picked = takeAlong(logSoftmax(logits), reshape(targets, [batch, tokens, 1]));
-  const positionLoss = mul(neg(sum(reshape(picked, [batch, tokens]), [0])), 1 / batch); // [N]
+  const total = reshape(sum(reshape(picked, [batch, tokens]), [0]), [tokens]);
+  const positionLoss = mul(neg(total), 1 / batch);
   return { loss: mul(sum(positionLoss, [0]), 1 / tokens), positionLoss };
 }
 

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { DetailFlowError, type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
-import { gridPicture, MAX_PIXELS, stripPicture } from '../contact-sheet';
+import { gridPicture, MAX_PIXELS, stripPicture } from '@detailflow/data';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';

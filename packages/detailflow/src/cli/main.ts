@@ -11,6 +11,7 @@ import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
+import { trainCommand } from './train-command';
 
 const commands: readonly Command[] = [
   generateCommand,
@@ -20,6 +21,7 @@ const commands: readonly Command[] = [
   inspectCommand,
   convertCommand,
   exportCommand,
+  trainCommand,
 ];
 
 const overview = [

@@ -48,12 +48,13 @@ export function progressText(state: { done: number; total: number; unit: string;
   if (done > 0 && seconds > 0) {
     const rate = done / seconds;
     const shown = megabytes ? `${(rate / 1e6).toFixed(1)} MB` : rate.toFixed(rate < 10 ? 1 : 0);
-    parts.push(`${shown}/s`, `${duration((total - done) / rate)} left`);
+    parts.push(`${shown}/s`, `${durationText((total - done) / rate)} left`);
   }
   return parts.join('  ');
 }
 
-function duration(seconds: number): string {
+/** "4s", "3m20s", "2h5m". */
+export function durationText(seconds: number): string {
   const whole = Math.ceil(seconds);
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   if (h > 0) return `${h}h${m}m`;

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { pictureFromPixels, Tensor } from '@detailflow/core';
+import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
-import { stripPicture } from '../contact-sheet';
 import type { Model, Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';

@@ -1,0 +1,84 @@
+import path from 'node:path';
+import { createNodeBackend } from '@detailflow/backend-node';
+import { readConfig } from '@detailflow/checkpoint/node';
+import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
+import { type TrainingPart, train } from '@detailflow/train/node';
+import { type Command, UsageError } from './command';
+import { trainingProgress } from './training-progress';
+import { Values } from './values';
+
+const parts: readonly TrainingPart[] = ['tokenizer', 'codes', 'ar', 'all'];
+
+export const trainCommand: Command = {
+  name: 'train',
+  summary: 'train a tokenizer and an AR model on pictures of your own',
+  usage: '(tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]',
+  options: {
+    config: {
+      type: 'string',
+      value: 'C',
+      help: `a .json or .yaml file, or a preset: ${Object.keys(trainingPresets).join(', ')}`,
+    },
+    data: {
+      type: 'string',
+      value: 'SOURCE',
+      help: 'folder with a folder of images for each class, IDX or CIFAR files, a .npz file, or shapes:N',
+    },
+    out: { type: 'string', value: 'DIR', help: 'folder of the run: checkpoints, logs, report.html, bundle' },
+    resume: { type: 'boolean', help: 'go on from the last checkpoints' },
+    device: { type: 'string', value: 'D', help: 'cpu (default), cuda or webgpu' },
+  },
+  examples: [
+    'train all --config tiny-32 --data shapes:20000 --out runs/shapes',
+    'train all --config tiny-32 --data fashion-mnist/ --out runs/fashion --resume',
+    'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
+  ],
+  async run(invocation) {
+    const { positionals, signal } = invocation;
+    const values = new Values(invocation);
+    const [part, ...others] = positionals;
+    if (!parts.includes(part as TrainingPart) || others.length > 0) {
+      throw new UsageError(`say what to train: one of ${parts.join(', ')}`);
+    }
+    const config = await openConfig(values.required('config'));
+    const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
+    const progress = trainingProgress(process.stderr, invocation.values.json === true);
+    const started = performance.now();
+    try {
+      const result = await train({
+        part: part as TrainingPart,
+        config,
+        data: values.required('data'),
+        out: values.required('out'),
+        resume: values.flag('resume'),
+        createBackend: ({ threads }) => createNodeBackend({ device, threads }),
+        signal,
+        onProgress: progress.show,
+      });
+      const seconds = (performance.now() - started) / 1000;
+      progress.end();
+      const { skipped } = result;
+      return {
+        lines: [
+          ...skipped.slice(0, 20).map(({ reason }) => `skipped: ${reason}`),
+          ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
+          `trained in ${seconds.toFixed(0)} s: ${result.bundle}`,
+          `how it went: ${result.report}`,
+        ],
+        json: { ...result, seconds },
+      };
+    } finally {
+      progress.end();
+    }
+  },
+};
+
+async function openConfig(source: string): Promise<TrainingConfig> {
+  if (Object.hasOwn(trainingPresets, source)) return parseTrainingConfig({ preset: source });
+  if (!/\.(json|ya?ml)$/.test(source)) {
+    throw new UsageError(
+      `--config "${source}": give a .json or .yaml file, or one of ${Object.keys(trainingPresets).join(', ')}`,
+    );
+  }
+  return parseTrainingConfig(await readConfig(path.resolve(source)), source);
+}

@@ -1,0 +1,122 @@
+import { DetailFlowError, RandomStream, randomRanks, Tensor } from '@detailflow/core';
+import {
+  type CodeViews,
+  codeViews,
+  type ImageDataset,
+  imageValues,
+  type ViewOptions,
+} from '@detailflow/data';
+import { NEAREST_CODES, type Tokenizer } from '@detailflow/tokenizer';
+import { Purpose } from '../purpose';
+import type { CodeStore } from './code-store';
+
+export interface ExtractOptions {
+  /** Each encodes a part of a shard at the same time as the others. */
+  readonly tokenizers: readonly Tokenizer[];
+  readonly dataset: ImageDataset;
+  readonly view: Pick<ViewOptions, 'size' | 'fit'> & { readonly views: CodeViews };
+  readonly store: CodeStore;
+  readonly seed: number;
+  /** Images of one run. */
+  readonly batch: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Encodes the images of a data set, shard by shard; those that are written are left as they are. Every image has one
+ * first wrong token, drawn once for all its views. Source: docs/method.md section 5.
+ */
+export async function extractCodes(options: ExtractOptions): Promise<void> {
+  const { store, dataset, signal, onProgress } = options;
+  if (store.header.codebookSize > 65536) {
+    throw new DetailFlowError(
+      'unsupported',
+      `codes are stored in 16 bits, ${store.header.codebookSize} are too many`,
+    );
+  }
+  for (let shard = 0; shard < store.shards; shard++) {
+    const { first, count } = store.range(shard);
+    if (!(await store.has(shard))) {
+      const codes = await encodeShard(options, first, count);
+      signal?.throwIfAborted();
+      await store.write(shard, codes);
+    }
+    onProgress?.(first + count, dataset.labels.length);
+  }
+}
+
+/** A view that is to be encoded: where its rows go, and its seed. */
+interface Job {
+  readonly values: Float32Array;
+  readonly at: number;
+  readonly seed: number;
+}
+
+async function encodeShard(options: ExtractOptions, first: number, count: number): Promise<Uint16Array> {
+  const { dataset, view, store, tokenizers, batch, seed, signal } = options;
+  const { tokens, views } = store.header;
+  const codes = new Uint16Array(count * views * 3 * tokens);
+  const waiting = new Map<number | null, Job[]>();
+  const ready: { noiseIndex: number | null; jobs: Job[] }[] = [];
+  const queue = (noiseIndex: number | null, jobs: Job[]) => ready.push({ noiseIndex, jobs });
+  const work = () =>
+    Promise.all(
+      tokenizers.map(async (tokenizer) => {
+        for (let next = ready.shift(); next; next = ready.shift()) {
+          signal?.throwIfAborted();
+          await encodeJobs(tokenizer, next.noiseIndex, next.jobs, view.size, codes);
+        }
+      }),
+    );
+  for (let i = 0; i < count; i++) {
+    signal?.throwIfAborted();
+    const noiseIndex = drawNoiseIndex(tokenizers[0], seed, first + i);
+    const jobs = waiting.get(noiseIndex) ?? [];
+    waiting.set(noiseIndex, jobs);
+    for (const [v, image] of codeViews(await dataset.image(first + i), view).entries()) {
+      const at = (i * views + v) * 3 * tokens;
+      jobs.push({ values: imageValues(image, view.size), at, seed: seed + (first + i) * views + v });
+      if (jobs.length === batch) queue(noiseIndex, jobs.splice(0));
+    }
+    if (ready.length >= 2 * tokenizers.length) await work();
+  }
+  for (const [noiseIndex, jobs] of waiting) if (jobs.length > 0) queue(noiseIndex, jobs);
+  await work();
+  return codes;
+}
+
+function drawNoiseIndex({ resolutions, config }: Tokenizer, seed: number, image: number): number | null {
+  const choices = config.correction ? resolutions.noiseTokenLimit(config.tokens) : null;
+  if (choices === null) return null;
+  const random = new RandomStream({ seed, purpose: Purpose.noiseIndex, position: image });
+  return resolutions.noiseTokenIndex(random.integer(choices), config.tokens);
+}
+
+async function encodeJobs(
+  tokenizer: Tokenizer,
+  noiseIndex: number | null,
+  jobs: readonly Job[],
+  size: number,
+  codes: Uint16Array,
+): Promise<void> {
+  const { tokens, codebookSize } = tokenizer.config;
+  const pixels = new Float32Array(jobs.length * 3 * size * size);
+  const ranks = new Int32Array(jobs.length * tokens);
+  for (const [i, { values, seed }] of jobs.entries()) {
+    pixels.set(values, i * values.length);
+    ranks.set(randomRanks({ seed, count: tokens, limit: Math.min(NEAREST_CODES, codebookSize) }), i * tokens);
+  }
+  const images = new Tensor('float32', pixels, [jobs.length, 3, size, size]);
+  const rows =
+    noiseIndex === null
+      ? await tokenizer.encode(images).then((clean) => [clean, clean, clean])
+      : await tokenizer
+          .encodeCorrected(images, { noiseIndex, ranks: new Tensor('int32', ranks, [jobs.length, tokens]) })
+          .then(({ clean, input, target }) => [clean, input, target]);
+  for (const [i, { at }] of jobs.entries()) {
+    for (const [r, { data }] of rows.entries()) {
+      codes.set((data as Int32Array).subarray(i * tokens, (i + 1) * tokens), at + r * tokens);
+    }
+  }
+}

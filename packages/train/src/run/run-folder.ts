@@ -1,0 +1,197 @@
+import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
+import { DetailFlowError } from '@detailflow/core';
+import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
+
+/** A part of a run that has checkpoints and a log of its own. */
+export type Stage = 'tokenizer' | 'ar';
+
+const LOCK = 'lock.json';
+const SETTINGS = 'config.json';
+
+/** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
+export class RunFolder {
+  readonly path: string;
+
+  private constructor(folder: string) {
+    this.path = folder;
+  }
+
+  /**
+   * Opens a folder for a run, and keeps others out until {@link close}.
+   * @param options.settings kept as config.json; on resume they must be those of the run
+   * @param options.resume go on from the last checkpoints; otherwise the folder must not hold any
+   * @throws DetailFlowError `io` when another run has it, or it holds a run and is not to be resumed; `config` when the
+   *   settings have changed
+   */
+  static async open(
+    folder: string,
+    options: { readonly settings: unknown; readonly resume: boolean },
+  ): Promise<RunFolder> {
+    await mkdir(folder, { recursive: true }).catch((cause) => {
+      throw ioError('the folder cannot be made', folder, cause);
+    });
+    await lock(path.join(folder, LOCK), folder);
+    const run = new RunFolder(folder);
+    try {
+      await run.#takeSettings(options);
+      return run;
+    } catch (error) {
+      await run.close();
+      throw error;
+    }
+  }
+
+  /** A path inside, whose folder is there. */
+  async place(...parts: string[]): Promise<string> {
+    const full = path.join(this.path, ...parts);
+    await mkdir(path.dirname(full), { recursive: true });
+    return full;
+  }
+
+  /**
+   * Saves a checkpoint and removes all but the last ones. When it cannot be written, the earlier ones stay.
+   * @param keep how many stay, >= 1
+   */
+  async save(stage: Stage, snapshot: Snapshot, keep: number): Promise<void> {
+    const name = `step-${String(snapshot.step).padStart(9, '0')}.safetensors`;
+    await writeSnapshot(await this.place(stage, 'checkpoints', name), snapshot);
+    const names = await this.#checkpoints(stage);
+    for (const old of names.slice(0, -keep)) {
+      await rm(path.join(this.path, stage, 'checkpoints', old), { force: true });
+    }
+  }
+
+  /** The last checkpoint of a stage; undefined when there is none. */
+  async last(stage: Stage): Promise<Snapshot | undefined> {
+    const name = (await this.#checkpoints(stage)).at(-1);
+    return name === undefined ? undefined : readSnapshot(path.join(this.path, stage, 'checkpoints', name));
+  }
+
+  /**
+   * Opens the log of a stage, JSON lines, and drops lines of steps from `step` on: they will be made again.
+   * @returns appends a line
+   */
+  async log(stage: Stage, step: number): Promise<LogWriter> {
+    const file = await this.place(stage, 'log.jsonl');
+    const kept = (await readLog(file)).filter((line) => (line.step as number) < step);
+    const lines = kept.map((line) => `${JSON.stringify(line)}\n`).join('');
+    await writeFileAtomically(file, (write) => write(new TextEncoder().encode(lines)));
+    const handle = await open(file, 'a');
+    return {
+      append: async (line) => {
+        await handle.appendFile(`${JSON.stringify(line)}\n`).catch((cause) => {
+          throw ioError('cannot be written', file, cause);
+        });
+      },
+      close: () => handle.close(),
+    };
+  }
+
+  /** All lines of a log. */
+  readLog(stage: Stage): Promise<LogLine[]> {
+    return readLog(path.join(this.path, stage, 'log.jsonl'));
+  }
+
+  async close(): Promise<void> {
+    await rm(path.join(this.path, LOCK), { force: true });
+  }
+
+  async #takeSettings({ settings, resume }: { settings: unknown; resume: boolean }): Promise<void> {
+    const file = path.join(this.path, SETTINGS);
+    const text = `${JSON.stringify(settings, undefined, 2)}\n`;
+    const before = await readFile(file, 'utf8').catch(() => undefined);
+    const holdsRun = await this.#holdsRun();
+    if (holdsRun && !resume) {
+      throw new DetailFlowError(
+        'io',
+        'the folder holds a run; add --resume to go on, or choose another one',
+        {
+          file: this.path,
+        },
+      );
+    }
+    if (holdsRun && before !== undefined && before !== text) {
+      throw new DetailFlowError(
+        'config',
+        `the run was begun with other settings (${firstDifference(before, text)}); resume it with those, or choose another folder`,
+        { file },
+      );
+    }
+    await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
+  }
+
+  async #holdsRun(): Promise<boolean> {
+    const names = await Promise.all((['tokenizer', 'ar'] as const).map((stage) => this.#checkpoints(stage)));
+    return names.flat().length > 0;
+  }
+
+  /** Names of checkpoints, oldest first. */
+  async #checkpoints(stage: Stage): Promise<string[]> {
+    const names = await readdir(path.join(this.path, stage, 'checkpoints')).catch(() => []);
+    return names.filter((name) => /^step-\d{9,}\.safetensors$/.test(name)).sort();
+  }
+}
+
+/** A line of a log: the step and its figures. */
+export type LogLine = Readonly<Record<string, unknown>>;
+
+export interface LogWriter {
+  append(line: LogLine): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Lines that a killed process left unfinished do not count. */
+async function readLog(file: string): Promise<LogLine[]> {
+  const text = await readFile(file, 'utf8').catch(() => '');
+  return text.split('\n').flatMap((line) => {
+    try {
+      const value: unknown = JSON.parse(line);
+      return typeof value === 'object' && value !== null ? [value as LogLine] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+async function lock(file: string, folder: string): Promise<void> {
+  const mine = JSON.stringify({ process: process.pid, host: hostname() });
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      await writeFile(file, mine, { flag: 'wx' });
+      return;
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw ioError('cannot be written', file, cause);
+      if (await isHeld(file)) {
+        throw new DetailFlowError(
+          'io',
+          `another run is at work in this folder (remove ${LOCK} if that is wrong); choose another one`,
+          { file: folder, cause },
+        );
+      }
+      await rm(file, { force: true });
+    }
+  }
+}
+
+/** Whether the process that locked the folder still runs, as far as can be told. */
+async function isHeld(file: string): Promise<boolean> {
+  try {
+    const { process: id, host } = JSON.parse(await readFile(file, 'utf8'));
+    if (host !== hostname()) return true;
+    if (!Number.isInteger(id)) return false;
+    process.kill(id, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function firstDifference(before: string, after: string): string {
+  const [a, b] = [before.split('\n'), after.split('\n')];
+  const at = b.findIndex((line, i) => line !== a[i]);
+  const clean = (line = '') => line.trim().replace(/,$/, '');
+  return `${clean(a[at])} became ${clean(b[at])}`;
+}

@@ -1,0 +1,103 @@
+import { DetailFlowError } from '@detailflow/core';
+import type { Snapshot } from './checkpoint-file';
+import type { LogLine, RunFolder, Stage } from './run-folder';
+
+/** What trains step by step and can be saved. */
+export interface Trainable<Batch> {
+  readonly step: number;
+  train(batch: Batch): Promise<LogLine>;
+  snapshot(): Promise<Snapshot>;
+  restore(snapshot: Snapshot): Promise<void>;
+}
+
+export interface StageOptions<Batch> {
+  readonly folder: RunFolder;
+  readonly stage: Stage;
+  readonly trainer: Trainable<Batch>;
+  readonly steps: number;
+  /** Samples of a step, for the rate. */
+  readonly batchSize: number;
+  readonly checkpoints: { readonly every: number; readonly keep: number };
+  /** The batch of a step; the next one is fetched while a step computes. */
+  readonly batch: (step: number) => Promise<Batch>;
+  /** Looks at the model every so many steps, and at the end; what it returns goes into the log. */
+  readonly validation: { readonly every: number; readonly run: (step: number) => Promise<LogLine> };
+  readonly signal?: AbortSignal;
+  readonly onStep?: (progress: StageProgress) => void;
+}
+
+/** How far a stage has come. */
+export interface StageProgress {
+  readonly stage: Stage;
+  /** Steps made. */
+  readonly step: number;
+  readonly steps: number;
+  readonly loss: number;
+  readonly samplesPerSecond: number;
+  readonly secondsLeft: number;
+}
+
+/**
+ * Trains to the last step, from the last checkpoint if there is one. A checkpoint is saved every so many steps, at the
+ * end, and when the run is stopped.
+ * @throws DetailFlowError `diverged` when a loss is no number: the last checkpoint is from before; `io` when a
+ *   checkpoint cannot be saved: the earlier ones stay; the reason of the signal, after saving
+ */
+export async function runStage<Batch>(options: StageOptions<Batch>): Promise<void> {
+  const { folder, stage, trainer, steps, checkpoints, validation, signal } = options;
+  const last = await folder.last(stage);
+  if (last) await trainer.restore(last);
+  let saved = last?.step ?? -1;
+  const save = async () => {
+    if (trainer.step === saved) return;
+    await folder.save(stage, await trainer.snapshot(), checkpoints.keep);
+    saved = trainer.step;
+  };
+  const log = await folder.log(stage, trainer.step);
+  const pace = new Pace(options.batchSize);
+  try {
+    let next: Promise<Batch> | undefined;
+    while (trainer.step < steps && !signal?.aborted) {
+      const { step } = trainer;
+      const batch = await (next ?? options.batch(step));
+      next = step + 1 < steps ? options.batch(step + 1) : undefined;
+      next?.catch(() => {}); // thrown when it is awaited
+      const report = await trainer.train(batch);
+      const isLast = trainer.step === steps;
+      const found = isLast || trainer.step % validation.every === 0 ? await validation.run(trainer.step) : {};
+      await log.append({ ...report, ...found });
+      if (isLast || trainer.step % checkpoints.every === 0) await save();
+      options.onStep?.({
+        stage,
+        step: trainer.step,
+        steps,
+        loss: report.loss as number,
+        ...pace.after(trainer.step, steps),
+      });
+    }
+    if (signal?.aborted) await save();
+  } catch (error) {
+    if (!DetailFlowError.isInstance(error) || error.code !== 'diverged') throw error;
+    const kept = saved < 0 ? 'no checkpoint had been saved' : `the checkpoint of step ${saved} is kept`;
+    throw new DetailFlowError('diverged', `${error.message}; ${kept}. Try a smaller learning rate`, {
+      cause: error,
+    });
+  } finally {
+    await log.close();
+  }
+  signal?.throwIfAborted();
+}
+
+/** Rate and time left, over the last steps. */
+class Pace {
+  readonly #times: number[] = [performance.now()];
+
+  constructor(private readonly batch: number) {}
+
+  after(step: number, steps: number): { samplesPerSecond: number; secondsLeft: number } {
+    this.#times.push(performance.now());
+    if (this.#times.length > 51) this.#times.shift();
+    const seconds = (this.#times[this.#times.length - 1] - this.#times[0]) / 1000 / (this.#times.length - 1);
+    return { samplesPerSecond: this.batch / seconds, secondsLeft: (steps - step) * seconds };
+  }
+}

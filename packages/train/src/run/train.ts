@@ -1,0 +1,421 @@
+import { availableParallelism } from 'node:os';
+import { type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
+import type { ConfigObject } from '@detailflow/checkpoint';
+import { writeBundle, writeFileAtomically } from '@detailflow/checkpoint/node';
+import { type Backend, DetailFlowError, type Picture, RandomStream, Tensor } from '@detailflow/core';
+import {
+  centerView,
+  EpochOrder,
+  type ImageDataset,
+  imageValues,
+  type SkippedImage,
+  skipUnreadable,
+  trainingView,
+} from '@detailflow/data';
+import { openDataset } from '@detailflow/data/node';
+import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
+import type { Arrays } from '../initialise';
+import { Purpose } from '../purpose';
+import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
+import { TokenizerTrainer } from '../tokenizer-trainer';
+import type { TrainingConfig } from '../training-config';
+import { CodeStore } from './code-store';
+import { extractCodes } from './extract-codes';
+import { writeReport } from './report';
+import { RunFolder } from './run-folder';
+import { runStage, type StageProgress } from './run-stage';
+import { sampleGrid, sliceImages, validateTokenizer } from './validate';
+import { weightsOf } from './weights';
+
+/** Which part of a run: `all` is the tokenizer, then the codes, then the AR model. */
+export type TrainingPart = 'tokenizer' | 'codes' | 'ar' | 'all';
+
+export interface TrainOptions {
+  readonly part: TrainingPart;
+  readonly config: TrainingConfig;
+  /** The data set: see `openDataset`. */
+  readonly data: string;
+  /** The folder of the run. */
+  readonly out: string;
+  /** Go on from the last checkpoints. */
+  readonly resume?: boolean;
+  /** Makes a backend; called once for each replica, with the threads that it should take. */
+  readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told of every image that cannot be read. */
+  readonly onSkip?: (skipped: SkippedImage) => void;
+}
+
+/** How far the encoding of images has come. */
+export interface CodesProgress {
+  readonly stage: 'codes';
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What a run has made. */
+export interface TrainResult {
+  /** The bundle, as `load` reads it: with the AR model once that is trained. */
+  readonly bundle: string;
+  readonly report: string;
+  readonly skipped: readonly SkippedImage[];
+}
+
+/**
+ * Trains in a folder: `config.json`, `tokenizer/` and `ar/` with checkpoints and log.jsonl, `codes/`, `report.html`, and
+ * `bundle/` with the model.
+ * @throws DetailFlowError as {@link RunFolder.open}, {@link runStage} and `openDataset`; the reason of the signal, after
+ *   saving a checkpoint
+ */
+export async function train(options: TrainOptions): Promise<TrainResult> {
+  const { config, part } = options;
+  const isLater = part === 'codes' || part === 'ar';
+  const folder = await RunFolder.open(options.out, {
+    settings: { ...config, trainedOn: options.data },
+    resume: options.resume === true || isLater,
+  });
+  const backends: (Backend & { close?(): Promise<void> })[] = [];
+  try {
+    const skipped: SkippedImage[] = [];
+    const onSkip = (image: SkippedImage) => {
+      skipped.push(image);
+      options.onSkip?.(image);
+    };
+    const { heldOut: share, classNames } = config.data;
+    const opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
+    for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
+    const run = new Run(options, folder, backends, {
+      train: skipUnreadable(opened.train, onSkip),
+      heldOut: skipUnreadable(opened.heldOut, onSkip),
+    });
+    if (part === 'tokenizer' || part === 'all') await run.trainTokenizer();
+    if (part === 'codes' || part === 'all') await run.makeCodes();
+    if (part === 'ar' || part === 'all') await run.trainTokenModel();
+    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
+  } finally {
+    for (const backend of backends) await backend.close?.();
+    await folder.close();
+  }
+}
+
+/** Codes of held-out images, for the loss of the AR model. */
+interface HeldOutCodes {
+  readonly labels: Int32Array;
+  readonly clean: Int32Array;
+}
+
+class Run {
+  readonly #config: TrainingConfig;
+  readonly #options: TrainOptions;
+  readonly #folder: RunFolder;
+  readonly #backends: readonly Backend[];
+  readonly #data: { readonly train: ImageDataset; readonly heldOut: ImageDataset };
+
+  constructor(
+    options: TrainOptions,
+    folder: RunFolder,
+    backends: readonly Backend[],
+    data: { train: ImageDataset; heldOut: ImageDataset },
+  ) {
+    this.#config = options.config;
+    this.#options = options;
+    this.#folder = folder;
+    this.#backends = backends;
+    this.#data = data;
+  }
+
+  async trainTokenizer(): Promise<void> {
+    const { seed, checkpoints, validation, tokenizer, data } = this.#config;
+    const { model: config, recipe, batch } = tokenizer;
+    const size = config.imageSize;
+    const order = new EpochOrder({ length: this.#data.train.labels.length, seed });
+    const trainer = await TokenizerTrainer.create({ config, recipe, backends: this.#backends, seed });
+    try {
+      const images = await this.#heldOutImages();
+      await runStage<Float32Array>({
+        ...this.#common(),
+        stage: 'tokenizer',
+        trainer: {
+          get step() {
+            return trainer.step;
+          },
+          train: async (batch) => ({ ...(await trainer.train(batch)) }),
+          snapshot: () => trainer.snapshot(),
+          restore: (snapshot) => trainer.restore(snapshot),
+        },
+        steps: recipe.schedule.steps,
+        batchSize: batch,
+        checkpoints,
+        batch: async (step) => {
+          const values = new Float32Array(batch * 3 * size * size);
+          const indices = order.batch(step, batch);
+          await Promise.all(
+            indices.map(async (index, i) => {
+              const view = { ...data, size, seed, position: step * batch + i };
+              const image = trainingView(await this.#data.train.image(index), view);
+              imageValues(image, size, values.subarray(i * 3 * size * size, (i + 1) * 3 * size * size));
+            }),
+          );
+          return values;
+        },
+        validation: {
+          every: validation.every,
+          run: async (step) => {
+            const parameters = await trainer.parameters(kept(recipe));
+            const found = await validateTokenizer(this.#backends[0], { config, parameters, images });
+            await this.#savePicture('tokenizer', step, found.picture);
+            return { psnr: found.psnr };
+          },
+        },
+      });
+      await this.#writeBundle({ tokenizer: await trainer.parameters(kept(recipe)) });
+    } finally {
+      await trainer.dispose();
+    }
+  }
+
+  async makeCodes(): Promise<void> {
+    const { signal, onProgress } = this.#options;
+    const { data, seed, tokenizer } = this.#config;
+    const parameters = await this.#tokenizer();
+    const { train: dataset } = this.#data;
+    const { tokens, codebookSize, imageSize: size } = tokenizer.model;
+    const store = await CodeStore.begin(await this.#codesFolder(), {
+      images: dataset.labels.length,
+      views: data.views === 'center' ? 1 : 10,
+      tokens,
+      codebookSize,
+      shard: 4096,
+      origin: await fingerprint(parameters, dataset),
+    });
+    const tokenizers = this.#backends.map((backend) => this.#createTokenizer(backend, parameters));
+    try {
+      await extractCodes({
+        ...{ tokenizers, dataset, store, seed, signal },
+        view: { size, fit: data.fit, views: data.views },
+        batch: 32,
+        onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
+      });
+    } finally {
+      for (const one of tokenizers) await one.dispose();
+      await store.close();
+    }
+  }
+
+  async trainTokenModel(): Promise<void> {
+    const { seed, checkpoints, validation, tokenModel, data } = this.#config;
+    const { recipe, batch } = tokenModel;
+    const { labels, classNames } = this.#data.train;
+    const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
+    const parameters = await this.#tokenizer();
+    const store = await CodeStore.open(await this.#codesFolder());
+    if (store.header.origin !== (await fingerprint(parameters, this.#data.train))) {
+      throw new DetailFlowError('config', 'the codes are of another tokenizer or data set; make them again', {
+        file: await this.#codesFolder(),
+      });
+    }
+    const heldOut = await this.#heldOutCodes(parameters);
+    const order = new EpochOrder({ length: labels.length, seed: seed + 1 });
+    const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
+    const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
+    try {
+      await runStage<CodeBatch>({
+        ...this.#common(),
+        stage: 'ar',
+        trainer: {
+          get step() {
+            return trainer.step;
+          },
+          train: async (codes) => {
+            const { positionLoss, ...report } = await trainer.train(codes);
+            return {
+              ...report,
+              perplexity: Math.exp(report.loss),
+              positionLoss: [...positionLoss].map(round),
+            };
+          },
+          snapshot: () => trainer.snapshot(),
+          restore: (snapshot) => trainer.restore(snapshot),
+        },
+        steps: recipe.schedule.steps,
+        batchSize: batch,
+        checkpoints,
+        batch: async (step) => readBatch(store, { labels, order, step, batch, seed, views: data.views }),
+        validation: {
+          every: validation.every,
+          run: async (step) => {
+            const { loss, positionLoss } = await trainer.evaluate(heldOut);
+            const found = await trainer.parameters(kept(recipe));
+            const cfg = 1.5;
+            const options = { tokenizer, config, parameters: found, cfg };
+            await this.#savePicture('ar', step, await sampleGrid(this.#backends[0], options));
+            return {
+              heldOutLoss: loss,
+              heldOutPerplexity: Math.exp(loss),
+              heldOutPositionLoss: [...positionLoss].map(round),
+            };
+          },
+        },
+      });
+      await this.#writeBundle({
+        tokenizer: parameters,
+        ar: { config, parameters: await trainer.parameters(kept(recipe)) },
+      });
+    } finally {
+      await tokenizer.dispose();
+      await trainer.dispose();
+      await store.close();
+    }
+  }
+
+  #common() {
+    const { signal, onProgress } = this.#options;
+    return { folder: this.#folder, signal, onStep: onProgress };
+  }
+
+  #codesFolder(): Promise<string> {
+    return this.#folder.place('codes', 'codes.json').then((file) => file.replace(/[/\\]codes\.json$/, ''));
+  }
+
+  #createTokenizer(backend: Backend, parameters: Arrays) {
+    const { model: config } = this.#config.tokenizer;
+    return createTokenizer({ config, weights: weightsOf(tokenizerParameters(config), parameters), backend });
+  }
+
+  /** The parameters of the trained tokenizer. @throws DetailFlowError `io` when it is not trained to the end */
+  async #tokenizer(): Promise<Arrays> {
+    const { model, recipe } = this.#config.tokenizer;
+    const { steps } = recipe.schedule;
+    const last = await this.#folder.last('tokenizer');
+    if (last?.step !== steps) {
+      const found = last ? `is at step ${last.step} of ${steps}` : 'has not begun';
+      throw new DetailFlowError('io', `the tokenizer ${found}; train it first: detailflow train tokenizer`, {
+        file: this.#folder.path,
+      });
+    }
+    const kind = recipe.averageDecay === undefined ? 'param' : 'ema';
+    return new Map(
+      tokenizerParameters(model).map(({ name }) => {
+        const tensor = last.tensors[`${kind}.${name}`];
+        if (!tensor) throw new DetailFlowError('weights', 'the checkpoint does not have it', { entry: name });
+        return [name, tensor.data as Float32Array];
+      }),
+    );
+  }
+
+  async #heldOutImages(): Promise<Tensor> {
+    const { validation, data, tokenizer } = this.#config;
+    const { imageSize: size } = tokenizer.model;
+    const count = Math.min(validation.images, this.#data.heldOut.labels.length);
+    const values = new Float32Array(count * 3 * size * size);
+    for (let i = 0; i < count; i++) {
+      const image = centerView(await this.#data.heldOut.image(i), { size, fit: data.fit });
+      imageValues(image, size, values.subarray(i * 3 * size * size, (i + 1) * 3 * size * size));
+    }
+    return new Tensor('float32', values, [count, 3, size, size]);
+  }
+
+  /** A whole number of micro-batches. */
+  async #heldOutCodes(parameters: Arrays): Promise<HeldOutCodes> {
+    const { microBatch } = this.#config.tokenModel.recipe;
+    const images = await this.#heldOutImages();
+    const [available] = images.dims;
+    const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
+    const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
+    try {
+      const { tokens } = tokenizer;
+      const clean = new Int32Array(count * tokens);
+      for (let first = 0; first < Math.min(count, available); first += 64) {
+        const part = sliceImages(images, first, Math.min(64, available - first, count - first));
+        clean.set((await tokenizer.encode(part)).data as Int32Array, first * tokens);
+      }
+      // Fewer images than a micro-batch are repeated.
+      for (let i = available; i < count; i++) {
+        clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);
+      }
+      const labels = Int32Array.from({ length: count }, (_, i) => this.#data.heldOut.labels[i % available]);
+      return { labels, clean };
+    } finally {
+      await tokenizer.dispose();
+    }
+  }
+
+  async #savePicture(stage: 'tokenizer' | 'ar', step: number, picture: Picture): Promise<void> {
+    const file = await this.#folder.place(stage, 'pictures', `step-${String(step).padStart(9, '0')}.png`);
+    const bytes = await picture.toPng();
+    await writeFileAtomically(file, (write) => write(bytes));
+    await writeReport(this.#folder);
+  }
+
+  async #writeBundle(parts: {
+    tokenizer: Arrays;
+    ar?: { config: TokenModelConfig; parameters: Arrays };
+  }): Promise<void> {
+    const { name, tokenizer } = this.#config;
+    const { classNames } = this.#data.train;
+    await writeBundle(
+      await this.#folder.place('bundle'),
+      {
+        ...{ name, license: 'unknown', classNames, description: `Trained on ${this.#options.data}` },
+        tokenizer: {
+          config: tokenizer.model as unknown as ConfigObject,
+          weights: weightsOf(tokenizerParameters(tokenizer.model), parts.tokenizer),
+        },
+        ...(parts.ar && {
+          ar: {
+            config: parts.ar.config as unknown as ConfigObject,
+            weights: weightsOf(tokenModelParameters(parts.ar.config), parts.ar.parameters),
+          },
+        }),
+      },
+      { overwrite: true },
+    );
+  }
+}
+
+/** Which parameters a recipe ends with. */
+const kept = ({ averageDecay }: { averageDecay?: number }) =>
+  averageDecay === undefined ? ('current' as const) : ('average' as const);
+
+const round = (x: number) => Math.round(1e5 * x) / 1e5;
+
+/** The codes of a batch: of every image one view, drawn by its position. */
+async function readBatch(
+  store: CodeStore,
+  options: {
+    labels: Int32Array;
+    order: EpochOrder;
+    step: number;
+    batch: number;
+    seed: number;
+    views: string;
+  },
+): Promise<CodeBatch> {
+  const { labels, order, step, batch, seed } = options;
+  const { tokens, views } = store.header;
+  const random = new RandomStream({ seed, purpose: Purpose.cropChoice, position: step });
+  const codes = {
+    labels: new Int32Array(batch),
+    clean: new Int32Array(batch * tokens),
+    input: new Int32Array(batch * tokens),
+    target: new Int32Array(batch * tokens),
+  };
+  for (const [i, image] of order.batch(step, batch).entries()) {
+    const rows = await store.read(image, random.integer(views));
+    codes.labels[i] = labels[image];
+    for (const name of ['clean', 'input', 'target'] as const) codes[name].set(rows[name], i * tokens);
+  }
+  return codes;
+}
+
+/** Says of which tokenizer and images codes are. */
+async function fingerprint(parameters: Arrays, dataset: ImageDataset): Promise<string> {
+  const sums = [...parameters.values()].map((values) =>
+    values.reduce((sum, x, i) => sum + x * ((i % 97) + 1), 0),
+  );
+  const text = JSON.stringify([sums, dataset.labels.length, dataset.classNames]);
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest, 0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
