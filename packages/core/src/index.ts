@@ -39,6 +39,15 @@ export type { Attributes, DType, OpDefinition, TypedData } from './op';
 export { gelu, silu } from './ops/activation';
 export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';
 export {
+  averagePool2d,
+  type ConvOptions,
+  conv2d,
+  maxPool2d,
+  type Padding,
+  type Pair,
+  type PoolOptions,
+} from './ops/convolution';
+export {
   add,
   div,
   equal,

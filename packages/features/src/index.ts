@@ -1,1 +1,12 @@
-export {};
+export { type ClassifierConfig, classifier, classifierParameters } from './classifier';
+export {
+  INCEPTION_SIZE,
+  type InceptionFeatures,
+  inception,
+  inceptionParameters,
+  inceptionWidths,
+  resizeForInception,
+  tensorflowBilinear,
+} from './inception';
+export { networkWeights, type Parameters } from './parameters';
+export { lpips, lpipsParameters, vggFeatures, vggParameters } from './vgg';

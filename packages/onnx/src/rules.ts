@@ -149,6 +149,37 @@ const standardised = ({ inputs: [x], attrs }: Value, name: string, emitter: Emit
   );
 };
 
+const conv2d: Rule = (value, inputs, { emitter }) => {
+  const { stride, padding, dilation } = value.attrs as Readonly<Record<string, number[]>>;
+  return emitter.node('Conv', inputs, [
+    attribute.ints('strides', stride),
+    attribute.ints('pads', padding),
+    attribute.ints('dilations', dilation),
+  ]);
+};
+
+const pool =
+  (opType: string): Rule =>
+  (value, inputs, { emitter }) => {
+    const { kernel, stride, padding } = value.attrs as Readonly<Record<string, number[]>>;
+    return emitter.node(opType, inputs, [
+      attribute.ints('kernel_shape', kernel),
+      attribute.ints('strides', stride),
+      attribute.ints('pads', padding),
+    ]);
+  };
+
+/** ONNX Runtime fuses Relu, but not Max, with a convolution. */
+const maximum: Rule = (value, inputs, { emitter }) => {
+  const zero = value.inputs.findIndex(
+    (input, i) => isZero(input) && value.inputs[1 - i].shape.length === value.shape.length,
+  );
+  return zero < 0 ? emitter.node('Max', inputs) : emitter.node('Relu', [inputs[1 - zero]]);
+};
+
+const isZero = ({ op, attrs, shape }: Value): boolean =>
+  op === 'constant' && shape.every((dim) => dim === 1) && (attrs.data as Float64Array)[0] === 0;
+
 const rmsNorm: Rule = (value, inputs, { emitter }) =>
   emitter.node('SimplifiedLayerNormalization', inputs, [
     attribute.int('axis', -1),
@@ -185,11 +216,14 @@ export const rules: Readonly<Record<string, Rule>> = {
   sub: direct('Sub'),
   mul: direct('Mul'),
   div: direct('Div'),
-  maximum: direct('Max'),
+  maximum,
   less: direct('Less'),
   equal: direct('Equal'),
   select: direct('Where'),
   matmul,
+  conv2d,
+  maxPool2d: pool('MaxPool'),
+  averagePool2d: pool('AveragePool'),
   reshape,
   transpose: (value, [x], { emitter }) =>
     emitter.node('Transpose', [x], [attribute.ints('perm', value.attrs.permutation as number[])]),

@@ -1,4 +1,4 @@
-export { type Arrays, initialTokenizer, initialTokenModel } from './initialise';
+export { type Arrays, initialClassifier, initialTokenizer, initialTokenModel } from './initialise';
 export { Learner, type LearnerOptions, type ReplicatedExecutable } from './learner';
 export {
   accumulateGradients,

@@ -48,6 +48,15 @@ export function initialTokenModel({ specs, seed }: InitialiseOptions): Arrays {
   });
 }
 
+/** Initial weights of a classifier: N(0, 2 / fan in), biases 0. */
+export function initialClassifier({ specs, seed }: InitialiseOptions): Arrays {
+  return initialise(specs, seed, (_name, shape, random) => {
+    if (shape.length === 1) return () => 0;
+    const fanIn = shape.slice(1).reduce((a, b) => a * b, 1);
+    return () => Math.sqrt(2 / fanIn) * random.normal();
+  });
+}
+
 type Sampler = () => number;
 
 function initialise(

@@ -1,7 +1,7 @@
 import { createReferenceBackend } from '@detailflow/core';
 import { imageValues, shapesDataset } from '@detailflow/data';
 import { expect, test } from 'vitest';
-import { TokenizerTrainer } from './tokenizer-trainer';
+import { type TokenizerStepReport, TokenizerTrainer } from './tokenizer-trainer';
 import { parseTrainingConfig } from './training-config';
 
 const tower = { width: 8, heads: 2, layers: 1, mlpWidth: 8, patchSize: 4, positionGrid: 2 };
@@ -38,7 +38,7 @@ test('two graphs serve all prefix lengths, sizes and noise indices; the loss fal
   const trainer = await create(1);
   const images = await batch();
   const variants = new Set<string>();
-  const reports = [];
+  const reports: TokenizerStepReport[] = [];
   for (let step = 0; step < 40; step++) {
     const report = await trainer.train(images);
     const { tokens, size, noiseIndex } = report.variant;

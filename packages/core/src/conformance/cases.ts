@@ -4,6 +4,7 @@ import { addDims, type Bindings, multiplyDims, symbol } from '../dim';
 import type { GraphBuilder, Value } from '../graph';
 import { gelu, silu } from '../ops/activation';
 import { attention, cachedAttention, HIDDEN, rope } from '../ops/attention';
+import { averagePool2d, conv2d, maxPool2d } from '../ops/convolution';
 import {
   add,
   div,
@@ -363,7 +364,50 @@ const stateful: readonly ConformanceCase[] = [
 ];
 
 /** Cases that every backend must pass: each operation, dtype, odd shape and use of state. */
+const convolution: readonly ConformanceCase[] = [
+  ...(
+    [
+      [[2, 3, 5, 6], [4, 3, 3, 3], {}],
+      [[1, 2, 7, 5], [3, 2, 3, 2], { stride: 2, padding: [1, 0, 2, 1] }],
+      [[2, 2, 6, 6], [2, 2, 1, 1], { stride: [2, 3] }],
+      [[1, 2, 8, 9], [2, 2, 1, 7], { padding: [0, 3, 0, 3] }],
+      [[1, 1, 9, 9], [2, 1, 3, 3], { dilation: 2, stride: [1, 2], padding: 2 }],
+      [[2, 2, 3, 3], [3, 2, 2, 2], { padding: 3 }],
+    ] as const
+  ).map(([shape, kernel, options]) =>
+    fixed(
+      `conv2d [${shape}] [${kernel}] ${JSON.stringify(options)}`,
+      { x: f32(...shape), kernel: f32(...kernel) },
+      ({ x, kernel }) => conv2d(x, kernel, options),
+    ),
+  ),
+  ...([{ kernel: 2 }, { kernel: [3, 2] }] as const).flatMap((options) => [
+    fixed(`maxPool2d ${JSON.stringify(options)}`, { x: f32(2, 3, 6, 4) }, ({ x }) => maxPool2d(x, options)),
+    fixed(`averagePool2d ${JSON.stringify(options)}`, { x: f32(2, 3, 6, 4) }, ({ x }) =>
+      averagePool2d(x, options),
+    ),
+  ]),
+];
+
+/** Windows that overlap have no gradients. */
+const overlappingPools: readonly ConformanceCase[] = (
+  [
+    { kernel: 3, stride: 2 },
+    { kernel: 3, stride: 1, padding: 1 },
+    { kernel: [2, 3], stride: [1, 2], padding: [1, 1, 0, 1] },
+  ] as const
+).flatMap((options) => [
+  fixed(`overlapping maxPool2d ${JSON.stringify(options)}`, { x: f32(2, 2, 7, 8) }, ({ x }) =>
+    maxPool2d(x, options),
+  ),
+  fixed(`overlapping averagePool2d ${JSON.stringify(options)}`, { x: f32(2, 2, 7, 8) }, ({ x }) =>
+    averagePool2d(x, options),
+  ),
+]);
+
 export const conformanceCases: readonly ConformanceCase[] = [
+  ...convolution,
+  ...overlappingPools,
   ...elementwise,
   ...products,
   ...layouts,

@@ -4,6 +4,7 @@ import { add } from '../ops/elementwise';
 import { operations } from '../ops/table';
 import { arrayRules } from './array-rules';
 import { compositeRules } from './composite-rules';
+import { convolutionRules } from './convolution-rules';
 import { elementwiseRules } from './elementwise-rules';
 import type { GradientRule } from './rule';
 
@@ -12,6 +13,7 @@ export const gradientRules: Readonly<Record<string, GradientRule>> = {
   ...elementwiseRules,
   ...arrayRules,
   ...compositeRules,
+  ...convolutionRules,
 };
 
 /**

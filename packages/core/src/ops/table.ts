@@ -1,6 +1,7 @@
 import type { OpDefinition } from '../op';
 import { geluOp, siluOp } from './activation';
 import { attentionOp, cachedAttentionOp, ropeOp } from './attention';
+import { averagePool2dOp, conv2dOp, maxPool2dOp } from './convolution';
 import {
   addOp,
   divOp,
@@ -51,6 +52,9 @@ const definitions: readonly { readonly name: string }[] = [
   stopGradientOp,
   straightThroughOp,
   matmulOp,
+  conv2dOp,
+  maxPool2dOp,
+  averagePool2dOp,
   reshapeOp,
   transposeOp,
   broadcastToOp,

@@ -1,0 +1,117 @@
+import { readFileSync } from 'node:fs';
+import { createNodeBackend } from '@detailflow/backend-node';
+import {
+  type Backend,
+  div,
+  type ParameterSpec,
+  sub,
+  Tensor,
+  trace,
+  type Weight,
+  weightFromArray,
+} from '@detailflow/core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { inception, inceptionParameters, resizeForInception, tensorflowBilinear } from './inception';
+import { networkWeights } from './parameters';
+import { lpips, lpipsParameters, vggFeatures, vggParameters } from './vgg';
+
+interface Summary {
+  readonly shape: number;
+  readonly mean: number;
+  readonly norm: number;
+  readonly some: readonly number[];
+}
+
+/** By torch and torchvision: tools/reference/feature-networks.py. */
+const reference = JSON.parse(
+  readFileSync(new URL('../../../tests/fixtures/feature-networks.json', import.meta.url), 'utf8'),
+);
+
+/** The formula of the reference script. */
+function numbers(name: string, count: number): Float32Array {
+  let seed = 2166136261;
+  for (const char of name) seed = Math.imul(seed ^ char.charCodeAt(0), 16777619) >>> 0;
+  return Float32Array.from({ length: count }, (_, i) => {
+    let x = (Math.imul(i, 2654435761) + seed) >>> 0;
+    x = Math.imul(x ^ (x >>> 16), 0x7feb352d) >>> 0;
+    x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
+    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
+  });
+}
+
+function weightsFor(specs: readonly ParameterSpec[]): Map<string, Weight> {
+  const value = ({ name, shape }: ParameterSpec) => {
+    const x = numbers(
+      name,
+      shape.reduce((a, b) => a * b, 1),
+    );
+    if (/running_var$|bn\.weight$/.test(name)) return x.map((v) => 1 + 0.2 * v);
+    if (shape.length === 1) return x.map((v) => 0.1 * v);
+    const scale = Math.sqrt(6 / shape.slice(1).reduce((a, b) => a * b, 1));
+    return x.map((v) => (name.startsWith('lin') ? Math.abs(v * scale) : v * scale));
+  };
+  return new Map(specs.map((spec) => [spec.name, weightFromArray(spec.name, spec.shape, value(spec))]));
+}
+
+function expectSummary(found: Tensor, { shape, mean, norm, some }: Summary): void {
+  const data = found.data as Float32Array;
+  expect(data.length).toBe(shape);
+  const step = Math.max(1, Math.floor(data.length / 24));
+  const size = norm / Math.sqrt(data.length);
+  for (const [i, value] of some.entries()) expect(Math.abs(data[i * step] - value)).toBeLessThan(1e-4 * size);
+  expect(Math.abs(norm2(data) - norm)).toBeLessThan(1e-4 * norm);
+  expect(Math.abs(data.reduce((a, b) => a + b, 0) / data.length - mean)).toBeLessThan(1e-4 * size);
+}
+
+const norm2 = (data: Float32Array) => Math.sqrt(data.reduce((sum, x) => sum + x * x, 0));
+
+let backend: Backend & { close?(): Promise<void> };
+beforeAll(async () => {
+  backend = await createNodeBackend();
+});
+afterAll(async () => backend.close?.());
+
+test('Inception of FID: resized images, pooled and spatial features, logits', async () => {
+  const specs = inceptionParameters();
+  const graph = trace((g) => {
+    const resized = div(sub(resizeForInception(g.input('images', 'f32', [2, 3, 40, 52])), 128), 128);
+    return { resized, ...inception(networkWeights(g, specs), resized) };
+  });
+  const executable = await backend.compile(graph, weightsFor(specs));
+  const images = numbers('inception/images', 2 * 3 * 40 * 52).map((x) => roundHalfEven(127.5 + 127.5 * x));
+  const found = await executable.run({ images: new Tensor('float32', images, [2, 3, 40, 52]) });
+  for (const name of ['resized', 'pool', 'spatial', 'logits']) expectSummary(found[name], reference[name]);
+  await executable.dispose();
+});
+
+test('VGG16 and LPIPS', async () => {
+  const specs = [...vggParameters(), ...lpipsParameters()];
+  const shape = [2, 3, 32, 48];
+  const graph = trace((g) => {
+    const p = networkWeights(g, specs);
+    const [a, b] = ['a', 'b'].map((name) => g.input(name, 'f32', shape));
+    const channel = (values: number[]) => g.constant(Float32Array.from(values), [3, 1, 1]);
+    const normal = div(sub(a, channel([-0.03, -0.088, -0.188])), channel([0.458, 0.448, 0.45]));
+    const features = vggFeatures(p, normal);
+    return { lpips: lpips(p, a, b), ...Object.fromEntries(features.map((f, i) => [`${i}`, f])) };
+  });
+  const executable = await backend.compile(graph, weightsFor(specs));
+  const feed = (name: string) => new Tensor('float32', numbers(`lpips/${name}`, 2 * 3 * 32 * 48), shape);
+  const found = await executable.run({ a: feed('a'), b: feed('b') });
+  for (const [i, summary] of reference.vgg.entries()) expectSummary(found[`${i}`], summary);
+  for (const [i, value] of reference.lpips.entries()) {
+    expect(Math.abs((found.lpips.data[i] as number) - value)).toBeLessThan(1e-4 * value);
+  }
+  await executable.dispose();
+});
+
+test('the resize of TensorFlow 1: by hand', () => {
+  expect([...tensorflowBilinear(2, 4)]).toEqual([1, 0, 0.5, 0.5, 0, 1, 0, 1]);
+});
+
+/** As numpy and torch round. */
+function roundHalfEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}

@@ -1,0 +1,108 @@
+import {
+  add,
+  conv2d,
+  div,
+  maximum,
+  maxPool2d,
+  mul,
+  type ParameterSpec,
+  reshape,
+  sqrt,
+  sub,
+  sum,
+  type Value,
+} from '@detailflow/core';
+import type { Parameters } from './parameters';
+
+/** Output channels of the convolutions of VGG16, and the pools between (0). */
+const plan = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512];
+/** The convolutions after whose ReLU features are taken: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3. */
+const taken = new Set([2, 4, 7, 10, 13]);
+/** Channels of the five features. */
+const widths = [64, 128, 256, 512, 512];
+
+interface Layer {
+  /** Position in torchvision's `features`; convolutions, ReLUs and pools count. */
+  readonly index: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+const layers: readonly (Layer | 'pool')[] = (() => {
+  const found: (Layer | 'pool')[] = [];
+  let [index, from] = [0, 3];
+  for (const to of plan) {
+    found.push(to === 0 ? 'pool' : { index, from, to });
+    index += to === 0 ? 1 : 2;
+    from = to || from;
+  }
+  return found;
+})();
+
+/** Names and shapes of the convolutions in torchvision's vgg16 `.pth`. */
+export function vggParameters(): ParameterSpec[] {
+  return layers.flatMap((layer) =>
+    layer === 'pool'
+      ? []
+      : [
+          { name: `features.${layer.index}.weight`, shape: [layer.to, layer.from, 3, 3] },
+          { name: `features.${layer.index}.bias`, shape: [layer.to] },
+        ],
+  );
+}
+
+/** Names and shapes of the heads of LPIPS, as its `vgg.pth` has them. */
+export function lpipsParameters(): ParameterSpec[] {
+  return widths.map((width, i) => ({ name: `lin${i}.model.1.weight`, shape: [1, width, 1, 1] }));
+}
+
+/**
+ * Features of VGG16 after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
+ * @param x [B, 3, H, W], normalised as {@link lpips} does it; H and W are multiples of 16
+ * @returns [B, 64, H, W], [B, 128, H/2, W/2], ...
+ */
+export function vggFeatures(p: Parameters, x: Value): Value[] {
+  const features: Value[] = [];
+  let y = x;
+  let convolutions = 0;
+  for (const layer of layers) {
+    if (layer === 'pool') {
+      y = maxPool2d(y, { kernel: 2 });
+      continue;
+    }
+    const bias = reshape(p(`features.${layer.index}.bias`), [layer.to, 1, 1]);
+    y = maximum(add(conv2d(y, p(`features.${layer.index}.weight`), { padding: 1 }), bias), 0);
+    if (taken.has(++convolutions)) features.push(y);
+  }
+  return features;
+}
+
+const shift = [-0.03, -0.088, -0.188];
+const scale = [0.458, 0.448, 0.45];
+
+/**
+ * LPIPS of pairs of images: how different they look to VGG16.
+ * @param x, y [B, 3, H, W] in [-1, 1]
+ * @returns [B, 1, 1, 1]
+ * Source: docs/method.md section 5.
+ */
+export function lpips(p: Parameters, x: Value, y: Value): Value {
+  const normalise = (image: Value) => {
+    const channel = (values: number[]) => image.graph.constant(Float32Array.from(values), [3, 1, 1]);
+    return div(sub(image, channel(shift)), channel(scale));
+  };
+  const [a, b] = [vggFeatures(p, normalise(x)), vggFeatures(p, normalise(y))];
+  return a
+    .map((feature, i) => {
+      const difference = sub(unitChannels(feature), unitChannels(b[i]));
+      const weighted = conv2d(mul(difference, difference), p(`lin${i}.model.1.weight`)); // [B, 1, h, w]
+      const [, , height, width] = weighted.shape as number[];
+      return mul(sum(weighted, [2, 3]), 1 / (height * width));
+    })
+    .reduce(add);
+}
+
+/** Channels divided by their norm at every place. */
+function unitChannels(x: Value): Value {
+  return div(x, add(sqrt(sum(mul(x, x), [1])), 1e-10));
+}
