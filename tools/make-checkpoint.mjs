@@ -6,7 +6,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { writeTorchFile } from './torch-file.mjs';
+import { writeTorchCheckpoint } from '@detailflow/checkpoint/node';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -46,14 +46,19 @@ function tensor(name, shape) {
   // No two tensors may be alike: a runtime may keep equal ones only once, which would flatter every figure.
   const sign = tensors % 2 === 0 ? 1 : -1;
   const spread = deviation * (1 + tensors++ / 4096);
+  const size = 1 << 20;
   return {
+    name,
+    dtype: 'f32',
     shape,
-    fill(chunk, at) {
-      const shift = Math.floor(at / 4096) % 9973;
-      for (let i = 0; i < chunk.length; i++) {
-        const draw = sign * block[i + shift];
-        chunk[i] = isNorm ? 1 + 0.05 * draw : isBias ? 0.02 * draw : spread * draw;
+    async read() {
+      const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+      for (let at = 0; at < values.length; at++) {
+        const shift = Math.floor((at - (at % size)) / 4096) % 9973;
+        const draw = sign * block[(at % size) + shift];
+        values[at] = isNorm ? 1 + 0.05 * draw : isBias ? 0.02 * draw : spread * draw;
       }
+      return new Uint8Array(values.buffer);
     },
   };
 }
@@ -87,7 +92,7 @@ async function part(name, config, yaml, root) {
   await mkdir(folder, { recursive: true });
   await writeFile(path.join(out, name, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
   await writeFile(path.join(out, name, 'config.yaml'), yaml);
-  await writeTorchFile(path.join(folder, '0000000.pt'), root);
+  await writeTorchCheckpoint(path.join(folder, '0000000.pt'), root);
   console.log(path.join(out, name));
 }
 

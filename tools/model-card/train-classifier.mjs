@@ -28,7 +28,7 @@ import {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { steps: { type: 'string', default: "2000" }, threads: { type: 'string', default: '2' } },
+  options: { steps: { type: 'string', default: '2000' }, threads: { type: 'string', default: '2' } },
 });
 const [data, out] = positionals;
 if (!data || !out) {

@@ -141,3 +141,29 @@ export function officialTokenModelConfig(value: unknown, file?: string): TokenMo
     file,
   );
 }
+
+/** A configuration in the official form: config.json of an AR model. */
+export function toOfficialTokenModelConfig(config: TokenModelConfig): Record<string, unknown> {
+  const { dim, hiddenDim, groupSize, causalTokens } = config;
+  // The official code computes the width of the SwiGLU layer; these make it come out right.
+  const computed = Math.trunc((2 * (4 * dim)) / 3);
+  const multiplier = hiddenDim < computed ? (hiddenDim + 0.5) / computed : null;
+  return {
+    dim,
+    n_layer: config.layers,
+    n_head: config.heads,
+    n_kv_head: config.kvHeads === config.heads ? null : config.kvHeads,
+    multiple_of: hiddenDim,
+    ffn_dim_multiplier: multiplier,
+    rope_base: config.ropeBase,
+    norm_eps: config.normEpsilon,
+    num_classes: config.classes,
+    model_type: 'c2i',
+    vocab_size: config.vocabularySize,
+    cls_token_num: 1,
+    block_size: config.tokens,
+    learnable_tok_embeddings: true,
+    group_size: groupSize,
+    causal_num: causalTokens === groupSize ? null : causalTokens,
+  };
+}

@@ -6,6 +6,7 @@ export {
   presetConfig,
   presets,
   type TokenModelConfig,
+  toOfficialTokenModelConfig,
 } from './config';
 export { forwardGraph, stepGraph } from './graphs';
 export {

@@ -3,3 +3,5 @@ export type { FloatStorage } from './convert-floats';
 export { ioError, type OpenFile, openFile, openFolder } from './node-files';
 export { readConfig } from './read-config';
 export { type BundleContents, type BundlePart, type WriteBundleOptions, writeBundle } from './write-bundle';
+export { type OfficialContents, writeOfficialFolder } from './write-official';
+export { type TorchContents, writeTorchCheckpoint } from './write-torch';

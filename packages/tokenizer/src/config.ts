@@ -182,6 +182,46 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
   );
 }
 
+/** A configuration in the official form: config.json, config.yaml and siglip2_vision.json of a tokenizer. */
+export function toOfficialTokenizerConfig(config: TokenizerConfig): {
+  config: Record<string, unknown>;
+  args: Record<string, unknown>;
+  vision: Record<string, unknown>;
+} {
+  const tower = ({ width, heads, layers, mlpWidth, positionGrid }: TowerConfig) => ({
+    hidden_size: width,
+    intermediate_size: mlpWidth,
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+    num_channels: 3,
+    num_patches: positionGrid ** 2,
+    hidden_act: 'gelu_pytorch_tanh',
+    layer_norm_eps: 1e-6,
+  });
+  return {
+    config: {
+      image_size: config.imageSize,
+      max_image_size: config.imageSize,
+      codebook_size: config.codebookSize,
+      codebook_embed_dim: config.codebookDim,
+      codebook_l2_norm: true,
+      num_codebooks: 1,
+      enc_type: 'siglip2',
+      dec_type: 'siglip2',
+      num_latent_tokens: config.tokens,
+      enc_patch_size: config.encoder.patchSize,
+      dec_patch_size: config.decoder.patchSize,
+      causal_encoder: config.causalEncoder,
+      causal_decoder: config.causalDecoder,
+      group_size: config.groupSize,
+      causal_num: config.causalTokens === config.groupSize ? null : config.causalTokens,
+      correction_training: config.correction,
+    },
+    args: { degradation_power: config.resolutionPower },
+    vision: { encoder: tower(config.encoder), decoder: tower(config.decoder) },
+  };
+}
+
 /** Largest exponent of the resolution map. */
 const LARGEST_POWER = 100;
 

@@ -7,6 +7,7 @@ export {
   resolutionSettings,
   type TokenizerConfig,
   type TowerConfig,
+  toOfficialTokenizerConfig,
 } from './config';
 export { decoderGraph, encoderGraph } from './graphs';
 export {

@@ -1,8 +1,19 @@
 import { availableParallelism } from 'node:os';
-import { type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
+import {
+  type TokenModelConfig,
+  tokenModelParameters,
+  toOfficialTokenModelConfig,
+} from '@detailflow/ar-model';
 import type { ConfigObject } from '@detailflow/checkpoint';
-import { writeBundle, writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Picture, RandomStream, Tensor } from '@detailflow/core';
+import { writeBundle, writeFileAtomically, writeOfficialFolder } from '@detailflow/checkpoint/node';
+import {
+  type Backend,
+  DetailFlowError,
+  type Picture,
+  RandomStream,
+  Tensor,
+  weightFromArray,
+} from '@detailflow/core';
 import {
   centerView,
   EpochOrder,
@@ -13,7 +24,7 @@ import {
   trainingView,
 } from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
-import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
+import { createTokenizer, tokenizerParameters, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import { Purpose } from '../purpose';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
@@ -64,7 +75,7 @@ export interface TrainResult {
 
 /**
  * Trains in a folder: `config.json`, `tokenizer/` and `ar/` with checkpoints and log.jsonl, `codes/`, `report.html`, and
- * `bundle/` with the model.
+ * `bundle/` with the model, and `official/` with the same in the layout of the official training scripts.
  * @throws DetailFlowError as {@link RunFolder.open}, {@link runStage} and `openDataset`; the reason of the signal, after
  *   saving a checkpoint
  */
@@ -170,7 +181,7 @@ class Run {
           },
         },
       });
-      await this.#writeBundle({ tokenizer: await trainer.parameters(kept(recipe)) });
+      await this.#writeModel({ tokenizer: await trainer.parameters(kept(recipe)) });
     } finally {
       await trainer.dispose();
     }
@@ -259,7 +270,7 @@ class Run {
           },
         },
       });
-      await this.#writeBundle({
+      await this.#writeModel({
         tokenizer: parameters,
         ar: { config, parameters: await trainer.parameters(kept(recipe)) },
       });
@@ -349,31 +360,48 @@ class Run {
     await writeReport(this.#folder);
   }
 
-  async #writeBundle(parts: {
+  /** The model as a bundle, and in the layout of the official scripts. */
+  async #writeModel(parts: {
     tokenizer: Arrays;
     ar?: { config: TokenModelConfig; parameters: Arrays };
   }): Promise<void> {
-    const { name, tokenizer } = this.#config;
+    const { name, tokenizer, tokenModel } = this.#config;
     const { classNames } = this.#data.train;
+    const weights = weightsOf(tokenizerParameters(tokenizer.model), parts.tokenizer);
+    const ar = parts.ar && {
+      config: parts.ar.config,
+      weights: weightsOf(tokenModelParameters(parts.ar.config), parts.ar.parameters),
+    };
     await writeBundle(
       await this.#folder.place('bundle'),
       {
         ...{ name, license: 'unknown', classNames, description: `Trained on ${this.#options.data}` },
-        tokenizer: {
-          config: tokenizer.model as unknown as ConfigObject,
-          weights: weightsOf(tokenizerParameters(tokenizer.model), parts.tokenizer),
-        },
-        ...(parts.ar && {
-          ar: {
-            config: parts.ar.config as unknown as ConfigObject,
-            weights: weightsOf(tokenModelParameters(parts.ar.config), parts.ar.parameters),
-          },
-        }),
+        tokenizer: { config: asConfig(tokenizer.model), weights },
+        ...(ar && { ar: { config: asConfig(ar.config), weights: ar.weights } }),
       },
       { overwrite: true },
     );
+    const ring = (await this.#folder.last('tokenizer'))?.tensors['codebook.ring'];
+    const used = Float32Array.from((ring?.data as Int32Array | undefined) ?? []);
+    const usedName = 'quantize.codebook_used';
+    await writeOfficialFolder(await this.#folder.place('official', 'tokenizer'), {
+      ...toOfficialTokenizerConfig(tokenizer.model),
+      weights: new Map([...weights, [usedName, weightFromArray(usedName, [used.length], used)]]),
+      key: 'model',
+      steps: tokenizer.recipe.schedule.steps,
+    });
+    if (!ar) return;
+    await writeOfficialFolder(await this.#folder.place('official', 'ar'), {
+      config: toOfficialTokenModelConfig(ar.config),
+      args: { gpt_type: 'c2i', num_classes: ar.config.classes },
+      weights: ar.weights,
+      key: 'ema',
+      steps: tokenModel.recipe.schedule.steps,
+    });
   }
 }
+
+const asConfig = (config: object) => config as ConfigObject;
 
 /** Which parameters a recipe ends with. */
 const kept = ({ averageDecay }: { averageDecay?: number }) =>

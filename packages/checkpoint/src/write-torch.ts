@@ -1,0 +1,168 @@
+import { crc32 } from 'node:zlib';
+import { DetailFlowError, type Weight, type Weights } from '@detailflow/core';
+import { writeFileAtomically } from './atomic-file';
+
+/** What goes into a file: plain values, and weights for the state dicts. */
+export type TorchContents = Readonly<Record<string, Weights | string | number | null>>;
+
+const ALIGNMENT = 64;
+const MOST_BYTES = 0xffffffff;
+const storages: Readonly<Record<string, string>> = {
+  f32: 'FloatStorage',
+  i64: 'LongStorage',
+  f16: 'HalfStorage',
+};
+
+/**
+ * Writes a checkpoint as torch.save does: a zip of stored entries with a pickle of tensors, all of it or nothing. One
+ * tensor at a time is held in memory.
+ * @throws DetailFlowError `io`; `limit` beyond 4 GiB; `dtype` for weights that are not f32, f16 or i64
+ */
+export async function writeTorchCheckpoint(path: string, contents: TorchContents): Promise<void> {
+  const tensors: Weight[] = [];
+  const pickle = encodePickle(contents, tensors, path);
+  const folder = path.replace(/^.*[/\\]/, '').replace(/\.pt$/, '');
+  await writeFileAtomically(path, async (write) => {
+    const zip = new ZipWriter(write, folder, path);
+    await zip.add('data.pkl', pickle);
+    await zip.add('byteorder', Buffer.from('little'));
+    for (const [key, tensor] of tensors.entries()) await zip.add(`data/${key}`, await tensor.read());
+    await zip.add('version', Buffer.from('3\n'));
+    await zip.end();
+  });
+}
+
+interface Entry {
+  readonly name: Buffer;
+  readonly offset: number;
+  readonly size: number;
+  readonly crc: number;
+}
+
+/** A zip of stored entries whose bytes are aligned. */
+class ZipWriter {
+  readonly #entries: Entry[] = [];
+  #at = 0;
+
+  constructor(
+    private readonly output: (bytes: Uint8Array) => Promise<void>,
+    private readonly folder: string,
+    private readonly file: string,
+  ) {}
+
+  async add(name: string, bytes: Uint8Array): Promise<void> {
+    const path = Buffer.from(`${this.folder}/${name}`);
+    const padding = (ALIGNMENT - ((this.#at + 30 + path.length + 4) % ALIGNMENT)) % ALIGNMENT;
+    const header = Buffer.alloc(30 + path.length + 4 + padding);
+    const entry = { name: path, offset: this.#at, size: bytes.length, crc: crc32(bytes) };
+    header.writeUInt32LE(0x04034b50, 0);
+    header.writeUInt32LE(entry.crc, 14);
+    header.writeUInt32LE(entry.size, 18);
+    header.writeUInt32LE(entry.size, 22);
+    header.writeUInt16LE(path.length, 26);
+    header.writeUInt16LE(4 + padding, 28);
+    path.copy(header, 30);
+    header.write('FB', 30 + path.length, 'latin1');
+    header.writeUInt16LE(padding, 32 + path.length);
+    await this.#write(header);
+    await this.#write(bytes);
+    this.#entries.push(entry);
+  }
+
+  async end(): Promise<void> {
+    const directory = this.#at;
+    for (const { name, offset, size, crc } of this.#entries) {
+      const record = Buffer.alloc(46);
+      record.writeUInt32LE(0x02014b50, 0);
+      record.writeUInt32LE(crc, 16);
+      record.writeUInt32LE(size, 20);
+      record.writeUInt32LE(size, 24);
+      record.writeUInt16LE(name.length, 28);
+      record.writeUInt32LE(offset, 42);
+      await this.#write(Buffer.concat([record, name]));
+    }
+    const end = Buffer.alloc(22);
+    end.writeUInt32LE(0x06054b50, 0);
+    end.writeUInt16LE(this.#entries.length, 8);
+    end.writeUInt16LE(this.#entries.length, 10);
+    end.writeUInt32LE(this.#at - directory, 12);
+    end.writeUInt32LE(directory, 16);
+    await this.#write(end);
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    this.#at += bytes.length;
+    if (this.#at > MOST_BYTES) {
+      throw new DetailFlowError('limit', 'the checkpoint would exceed 4 GiB; write a bundle instead', {
+        file: this.file,
+      });
+    }
+    await this.output(bytes);
+  }
+}
+
+/** Protocol 2, with the opcodes that torch.save uses. */
+function encodePickle(contents: TorchContents, tensors: Weight[], file: string): Uint8Array {
+  const parts: Uint8Array[] = [Buffer.from([0x80, 2])];
+  const raw = (text: string) => parts.push(Buffer.from(text, 'latin1'));
+  const text = (value: string) => {
+    const bytes = Buffer.from(value);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(bytes.length);
+    parts.push(Buffer.from('X'), length, bytes);
+  };
+  const int = (value: number) => {
+    const small = value < 0x80000000;
+    const bytes = Buffer.alloc(small ? 5 : 10);
+    bytes[0] = small ? 0x4a : 0x8a;
+    if (small) bytes.writeInt32LE(value, 1);
+    else {
+      bytes[1] = 8;
+      bytes.writeBigInt64LE(BigInt(value), 2);
+    }
+    parts.push(bytes);
+  };
+  const ints = (values: readonly number[]) => {
+    raw('(');
+    for (const value of values) int(value);
+    raw('t');
+  };
+  const tensor = (weight: Weight) => {
+    const storage = storages[weight.dtype];
+    if (!storage) {
+      throw new DetailFlowError('dtype', `is ${weight.dtype}; checkpoints are written in f32, f16 or i64`, {
+        file,
+        entry: weight.name,
+      });
+    }
+    raw('ctorch._utils\n_rebuild_tensor_v2\n((');
+    text('storage');
+    raw(`ctorch\n${storage}\n`);
+    text(String(tensors.length));
+    text('cpu');
+    int(weight.shape.reduce((a, b) => a * b, 1));
+    raw('tQ');
+    int(0);
+    ints(weight.shape);
+    ints(weight.shape.map((_, i) => weight.shape.slice(i + 1).reduce((a, b) => a * b, 1)));
+    raw('\x89ccollections\nOrderedDict\n)RtR');
+    tensors.push(weight);
+  };
+  raw('}(');
+  for (const [name, value] of Object.entries(contents)) {
+    text(name);
+    if (value === null) raw('N');
+    else if (typeof value === 'string') text(value);
+    else if (typeof value === 'number') int(value);
+    else {
+      raw('ccollections\nOrderedDict\n)R(');
+      for (const [key, weight] of value) {
+        text(key);
+        tensor(weight);
+      }
+      raw('u');
+    }
+  }
+  raw('u.');
+  return Buffer.concat(parts);
+}
