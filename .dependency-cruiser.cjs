@@ -36,7 +36,7 @@ module.exports = {
     only('data-imports-core', 'data', models),
     only('features-import-core', 'features', models),
     only('backend-webgpu-imports-core', 'backend-webgpu', models),
-    only('eval-imports-models-and-features', 'eval', ['core', 'data', 'features', 'tokenizer', 'ar-model', 'sampler']),
+    only('eval-imports-models-and-features', 'eval', ['core', 'checkpoint', 'data', 'features', 'tokenizer', 'sampler']),
     only('train-imports-models-and-features', 'train', [
       'core',
       'checkpoint',

@@ -67,17 +67,21 @@ export async function readTorchCheckpoint(
 }
 
 /**
- * The tensors that lie under `key` of a checkpoint (`model`, `ema`), as weights by name. The prefixes `module.`
+ * The tensors that lie under `key` of a checkpoint (`model`, `ema`), or in the checkpoint itself, as weights by name. The prefixes `module.`
  * and `_orig_mod.` that DistributedDataParallel and torch.compile leave are taken off.
  * @throws DetailFlowError `weights` when there is no such key or two names become one, `format` when it holds
  * something that is no tensor, `limit` when its tensors take far more bytes than the file has
  */
-export function stateDict(checkpoint: TorchCheckpoint, key: string): Weights {
+export function stateDict(checkpoint: TorchCheckpoint, key?: string): Weights {
   const { file, root } = checkpoint;
-  const found = root instanceof Map ? root.get(key) : undefined;
+  const found = key === undefined ? root : root instanceof Map ? root.get(key) : undefined;
   if (!(found instanceof Map)) {
     const keys = root instanceof Map ? [...root.keys()].slice(0, 20).join(', ') : 'none';
-    throw new DetailFlowError('weights', `there is no state dict "${key}" (keys: ${keys})`, { file });
+    throw new DetailFlowError(
+      'weights',
+      `there is no state dict${key === undefined ? '' : ` "${key}"`} (keys: ${keys})`,
+      { file },
+    );
   }
   const weights: Weight[] = [];
   let bytes = 0;

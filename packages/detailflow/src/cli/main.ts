@@ -6,6 +6,7 @@ import { type Command, helpText, parseConfig, UsageError } from './command';
 import { convertCommand } from './convert-command';
 import { decodeCommand } from './decode-command';
 import { encodeCommand } from './encode-command';
+import { evalCommand } from './eval-command';
 import { exportCommand } from './export-command';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
@@ -22,6 +23,7 @@ const commands: readonly Command[] = [
   convertCommand,
   exportCommand,
   trainCommand,
+  evalCommand,
 ];
 
 const overview = [

@@ -1,0 +1,2 @@
+export { keptFeatures } from './run/feature-shards';
+export { openExtractor } from './run/open-extractor';
