@@ -7,6 +7,7 @@ import {
   mul,
   type ParameterSpec,
   reshape,
+  slice,
   sqrt,
   sub,
   sum,
@@ -57,24 +58,43 @@ export function lpipsParameters(): ParameterSpec[] {
 }
 
 /**
+ * Where an image smaller than its canvas lies, at the five sizes of the features: [1, 1, H, W], [1, 1, H/2, W/2], ...,
+ * 1 inside and 0 outside. Features are then those of the image alone.
+ */
+export type VggMasks = readonly Value[];
+
+/** Features there are, each half the size of the one before. */
+export const vggLevels = widths.length;
+
+/**
  * Features of VGG16 after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
- * @param x [B, 3, H, W], normalised as {@link lpips} does it; H and W are multiples of 16
+ * @param x [B, 3, H, W], normalised as {@link lpips} does it
  * @returns [B, 64, H, W], [B, 128, H/2, W/2], ...
  */
-export function vggFeatures(p: Parameters, x: Value): Value[] {
+export function vggFeatures(p: Parameters, x: Value, masks?: VggMasks): Value[] {
   const features: Value[] = [];
-  let y = x;
+  let level = 0;
+  const inside = (value: Value) => (masks ? mul(value, masks[level]) : value);
+  let y = inside(x);
   let convolutions = 0;
   for (const layer of layers) {
     if (layer === 'pool') {
-      y = maxPool2d(y, { kernel: 2 });
+      y = maxPool2d(even(y), { kernel: 2 });
+      level++;
       continue;
     }
     const bias = reshape(p(`features.${layer.index}.bias`), [layer.to, 1, 1]);
-    y = maximum(add(conv2d(y, p(`features.${layer.index}.weight`), { padding: 1 }), bias), 0);
+    y = inside(maximum(add(conv2d(y, p(`features.${layer.index}.weight`), { padding: 1 }), bias), 0));
     if (taken.has(++convolutions)) features.push(y);
   }
   return features;
+}
+
+/** Without a last row or column that no window of a pool covers. */
+function even(x: Value): Value {
+  const [height, width] = x.shape.slice(2) as number[];
+  const rows = height % 2 === 0 ? x : slice(x, 2, 0, height - 1);
+  return width % 2 === 0 ? rows : slice(rows, 3, 0, width - 1);
 }
 
 const shift = [-0.03, -0.088, -0.188];
@@ -86,18 +106,19 @@ const scale = [0.458, 0.448, 0.45];
  * @returns [B, 1, 1, 1]
  * Source: docs/method.md section 5.
  */
-export function lpips(p: Parameters, x: Value, y: Value): Value {
+export function lpips(p: Parameters, x: Value, y: Value, masks?: VggMasks): Value {
   const normalise = (image: Value) => {
     const channel = (values: number[]) => image.graph.constant(Float32Array.from(values), [3, 1, 1]);
     return div(sub(image, channel(shift)), channel(scale));
   };
-  const [a, b] = [vggFeatures(p, normalise(x)), vggFeatures(p, normalise(y))];
+  const [a, b] = [vggFeatures(p, normalise(x), masks), vggFeatures(p, normalise(y), masks)];
   return a
     .map((feature, i) => {
       const difference = sub(unitChannels(feature), unitChannels(b[i]));
       const weighted = conv2d(mul(difference, difference), p(`lin${i}.model.1.weight`)); // [B, 1, h, w]
       const [, , height, width] = weighted.shape as number[];
-      return mul(sum(weighted, [2, 3]), 1 / (height * width));
+      if (!masks) return mul(sum(weighted, [2, 3]), 1 / (height * width));
+      return div(sum(weighted, [2, 3]), maximum(sum(masks[i], [2, 3]), 1)); // nothing where no place is left
     })
     .reduce(add);
 }

@@ -10,6 +10,7 @@ import {
   Tensor,
   type Tensors,
   trace,
+  type Weights,
 } from '@detailflow/core';
 import type { Arrays } from './initialise';
 import {
@@ -83,10 +84,17 @@ export class Learner {
     return this.#replicas.length;
   }
 
-  /** A graph over the buffers of the parameters, for all replicas or the first alone. Disposed with the learner. */
-  async compile(graph: Graph, options: { firstOnly?: boolean } = {}): Promise<ReplicatedExecutable> {
-    const replicas = options.firstOnly ? this.#replicas.slice(0, 1) : this.#replicas;
-    const executables = await Promise.all(replicas.map(({ backend }) => backend.compile(graph, new Map())));
+  /**
+   * A graph over the buffers of the parameters, and fixed weights, for all replicas or the first alone. Disposed with
+   * the learner.
+   */
+  async compile(
+    graph: Graph,
+    options: { firstOnly?: boolean; weights?: Weights } = {},
+  ): Promise<ReplicatedExecutable> {
+    const { firstOnly, weights = new Map() } = options;
+    const replicas = firstOnly ? this.#replicas.slice(0, 1) : this.#replicas;
+    const executables = await Promise.all(replicas.map(({ backend }) => backend.compile(graph, weights)));
     this.#executables.push(...executables);
     return { executables };
   }
