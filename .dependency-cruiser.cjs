@@ -36,7 +36,14 @@ module.exports = {
     only('data-imports-core', 'data', models),
     only('features-import-core', 'features', models),
     only('backend-webgpu-imports-core', 'backend-webgpu', models),
-    only('eval-imports-models-and-features', 'eval', ['core', 'checkpoint', 'data', 'features', 'tokenizer', 'sampler']),
+    only('eval-imports-models-and-features', 'eval', [
+      'core',
+      'checkpoint',
+      'data',
+      'features',
+      'tokenizer',
+      'sampler',
+    ]),
     only('train-imports-models-and-features', 'train', [
       'core',
       'checkpoint',
@@ -56,7 +63,10 @@ module.exports = {
     {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
-      from: { path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features|backend-webgpu)/src', pathNot: '\\.test\\.ts$' },
+      from: {
+        path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features|backend-webgpu)/src',
+        pathNot: '\\.test\\.ts$',
+      },
       to: { dependencyTypes: ['core'] },
     },
   ],
