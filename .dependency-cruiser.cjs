@@ -35,7 +35,6 @@ module.exports = {
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core', 'data', models),
     only('features-import-core', 'features', models),
-    only('backend-webgpu-imports-core', 'backend-webgpu', models),
     only('eval-imports-models-and-features', 'eval', [
       'core',
       'checkpoint',
@@ -64,7 +63,7 @@ module.exports = {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
       from: {
-        path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features|backend-webgpu)/src',
+        path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features)/src',
         pathNot: '\\.test\\.ts$',
       },
       to: { dependencyTypes: ['core'] },

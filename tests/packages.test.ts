@@ -13,7 +13,6 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 6_500,
   '@detailflow/backend-node': 7_500,
   '@detailflow/checkpoint': 20_000,
-  '@detailflow/backend-webgpu': 1_000,
   '@detailflow/core': 33_000,
   '@detailflow/data': 20_000,
   '@detailflow/eval': 20_000,

@@ -14,7 +14,7 @@ export { type IdxArray, parseIdx } from './idx';
 export { type NpyArray, type NpyDType, readNpy, writeNpy } from './npy';
 export { readNpz } from './npz';
 export { npzDataset } from './npz-dataset';
-export { cutImage, flipImage, imageValues, padImage, type RgbImage } from './rgb-image';
+export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';
 export { type SkippedImage, skipUnreadable } from './skip-unreadable';
 export { holdOut, subset } from './subset';

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { DetailFlowError } from '@detailflow/core';
@@ -11,7 +11,8 @@ const inflate = promisify(gunzip);
  */
 export async function readFileCapped(file: string, limit: number): Promise<Uint8Array> {
   try {
-    const handle = await open(file, 'r');
+    // A pipe without a writer would block; this way it is opened, and refused below.
+    const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     try {
       const stats = await handle.stat();
       if (!stats.isFile()) throw new DetailFlowError('io', 'is not a regular file', { file });

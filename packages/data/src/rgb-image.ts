@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, Picture } from '@detailflow/core';
 
 /** An RGB image of 8 bits a channel. */
 export interface RgbImage {
@@ -71,4 +71,17 @@ export function cutImage(image: RgbImage, left: number, top: number, size: numbe
     data.set(image.data.subarray(from, from + 3 * size), 3 * y * size);
   }
   return { data, width: size, height: size };
+}
+
+/** One image of a batch of bytes [count, height, width, 3]. */
+export function pictureFromBytes(
+  { data, width, height }: { readonly data: Uint8Array; readonly width: number; readonly height: number },
+  index = 0,
+): Picture {
+  const plane = width * height;
+  const rgba = new Uint8ClampedArray(4 * plane).fill(255);
+  for (let at = 0; at < plane; at++) {
+    for (let c = 0; c < 3; c++) rgba[4 * at + c] = data[3 * (index * plane + at) + c];
+  }
+  return new Picture(rgba, width, height);
 }

@@ -135,7 +135,7 @@ export class GaussianStatistics {
   }
 }
 
-/** Adds X X^T to the lower triangle: X [width, count]. Four by four sums at a time stay in registers. */
+/** Adds X X^T to the lower triangle: X [width, count]. Two by two sums at a time stay in registers. */
 function addProducts(into: Float64Array, x: Float64Array, width: number, count: number): void {
   for (let i = 0; i < width; i += 2) {
     const last = Math.min(i + 1, width - 1);

@@ -27,4 +27,9 @@ export { type PrecisionRecallOptions, precisionRecall } from './precision-recall
 export { psnr } from './psnr';
 export { ssim } from './ssim';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';
-export { type TokenizerFigureOptions, type TokenizerFigures, tokenizerFigures } from './tokenizer-figures';
+export {
+  previewCounts,
+  type TokenizerFigureOptions,
+  type TokenizerFigures,
+  tokenizerFigures,
+} from './tokenizer-figures';

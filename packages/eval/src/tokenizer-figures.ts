@@ -1,9 +1,19 @@
 import { Tensor } from '@detailflow/core';
 import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
-import type { Tokenizer } from '@detailflow/tokenizer';
+import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
 import { bytesOf } from './image-source';
 import { psnr } from './psnr';
 import { ssim } from './ssim';
+
+/** Numbers of tokens at which reconstructions are looked at: 1, 2, 4, ... as far as they exist, and all. */
+export function previewCounts(
+  config: Pick<TokenizerConfig, 'tokens' | 'causalTokens' | 'groupSize'>,
+): number[] {
+  const { tokens, causalTokens, groupSize } = config;
+  const counts: number[] = [];
+  for (let n = 1; n < tokens; n *= 2) if (n <= causalTokens || n % groupSize === 0) counts.push(n);
+  return [...counts, tokens];
+}
 
 /** How well a tokenizer restores images. */
 export interface TokenizerFigures {

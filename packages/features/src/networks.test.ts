@@ -13,7 +13,7 @@ import {
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { inception, inceptionParameters, resizeForInception, tensorflowBilinear } from './inception';
 import { networkWeights } from './parameters';
-import { lpips, lpipsParameters, vggFeatures, vggParameters } from './vgg';
+import { lpips, lpipsParameters, vggFeatures, vggLevels, vggParameters } from './vgg';
 
 interface Summary {
   readonly shape: number;
@@ -103,6 +103,47 @@ test('VGG16 and LPIPS', async () => {
     expect(Math.abs((found.lpips.data[i] as number) - value)).toBeLessThan(1e-4 * value);
   }
   await executable.dispose();
+});
+
+test('LPIPS of an image on a larger canvas is that of the image alone', async () => {
+  const specs = [...vggParameters(), ...lpipsParameters()];
+  const weights = weightsFor(specs);
+  const [size, canvas] = [20, 32];
+  const small = ['a', 'b'].map((name) => numbers(`canvas/${name}`, 3 * size * size));
+  const laid = small.map((values) => {
+    const out = new Float32Array(3 * canvas * canvas).fill(0.7); // what lies outside must not matter
+    for (let row = 0; row < 3 * size; row++) {
+      const at = Math.floor(row / size) * canvas * canvas + (row % size) * canvas;
+      out.set(values.subarray(row * size, (row + 1) * size), at);
+    }
+    return out;
+  });
+  const masks = Array.from({ length: vggLevels }, (_, level) => {
+    const [inside, side] = [Math.floor(size / 2 ** level), canvas / 2 ** level];
+    return Float32Array.from({ length: side * side }, (_, i) =>
+      Number(i % side < inside && Math.floor(i / side) < inside),
+    );
+  });
+  const distance = async (side: number, images: readonly Float32Array[], isMasked: boolean) => {
+    const shape = [1, 3, side, side];
+    const graph = trace((g) => ({
+      y: lpips(
+        networkWeights(g, specs),
+        g.input('a', 'f32', shape),
+        g.input('b', 'f32', shape),
+        isMasked
+          ? masks.map((mask) => g.constant(mask, [1, 1, Math.sqrt(mask.length), Math.sqrt(mask.length)]))
+          : undefined,
+      ),
+    }));
+    const executable = await backend.compile(graph, weights);
+    const [a, b] = images.map((data) => new Tensor('float32', data, shape));
+    const { y } = await executable.run({ a, b });
+    await executable.dispose();
+    return y.data[0] as number;
+  };
+  const alone = await distance(size, small, false);
+  expect(Math.abs((await distance(canvas, laid, true)) - alone)).toBeLessThan(1e-5 * alone);
 });
 
 test('the resize of TensorFlow 1: by hand', () => {

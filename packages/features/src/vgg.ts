@@ -79,8 +79,8 @@ export function vggFeatures(p: Parameters, x: Value, masks?: VggMasks): Value[] 
   let convolutions = 0;
   for (const layer of layers) {
     if (layer === 'pool') {
-      y = maxPool2d(even(y), { kernel: 2 });
       level++;
+      y = inside(maxPool2d(even(y), { kernel: 2 })); // a window may lie half inside
       continue;
     }
     const bias = reshape(p(`features.${layer.index}.bias`), [layer.to, 1, 1]);

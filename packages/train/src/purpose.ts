@@ -1,4 +1,4 @@
-/** What random numbers are for. `@detailflow/data` has purposes of its own, from 200. */
+/** What random numbers are for. `@detailflow/data` has purposes of its own: 110, and from 200. */
 export const Purpose = {
   initialise: 101,
   variant: 102,
@@ -9,5 +9,5 @@ export const Purpose = {
   cropChoice: 107,
   dropout: 108,
   discriminator: 109,
-  noiseIndex: 110,
+  noiseIndex: 111,
 } as const;

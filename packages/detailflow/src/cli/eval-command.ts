@@ -1,8 +1,14 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { DetailFlowError, Picture } from '@detailflow/core';
-import { gridPicture, type ImageDataset, upscaleNearest, type ViewOptions } from '@detailflow/data';
+import { DetailFlowError, type Picture } from '@detailflow/core';
+import {
+  gridPicture,
+  type ImageDataset,
+  pictureFromBytes,
+  upscaleNearest,
+  type ViewOptions,
+} from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
 import {
   type ByteImages,
@@ -15,10 +21,11 @@ import {
   generatedSource,
   type ImageSource,
   nearestNeighbours,
+  previewCounts,
   reconstructionSource,
   tokenizerFigures,
 } from '@detailflow/eval';
-import { keptFeatures, openExtractor } from '@detailflow/eval/node';
+import { fileStamp, keptFeatures, openExtractor } from '@detailflow/eval/node';
 import type { Model } from '../load';
 import { type Command, deviceOptions, type Invocation, type Report, UsageError } from './command';
 import { modelOptions, withModel } from './model-options';
@@ -86,10 +93,12 @@ export const evalCommand: Command = {
       const fit = values.choice('fit', ['crop', 'pad'] as const) ?? 'crop';
       const sets = await openDataset(data, { heldOut: 0.05, seed: 0 });
       await mkdir(out, { recursive: true });
+      const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
+      const origin = await fileStamp([...paths, data, features].filter((one) => one !== undefined));
       const model = await start();
       const extractor = features === undefined ? undefined : await openExtractor(features, model.backend);
       try {
-        const run = new Evaluation(invocation, values, model, { size, fit }, sets, extractor, out);
+        const run = new Evaluation(invocation, values, model, { size, fit }, sets, extractor, out, origin);
         const results = what === 'tokenizer' ? await run.tokenizer() : await run.generation();
         const text = `${JSON.stringify(results.json, undefined, 2)}\n`;
         const name = path.join(out, `${what}.json`);
@@ -113,6 +122,8 @@ class Evaluation {
     private readonly sets: { readonly train: ImageDataset; readonly heldOut: ImageDataset },
     private readonly extractor: Extractor | undefined,
     private readonly out: string,
+    /** Says of which model, data and network kept features are. */
+    private readonly origin: string,
   ) {}
 
   /** PSNR and SSIM by number of tokens, use of the codebook, and with a network rFID. */
@@ -121,7 +132,7 @@ class Evaluation {
     const { tokenizer } = model;
     const dataset = this.sets.heldOut;
     const text = values.text('tokens');
-    const counts = text === undefined ? powersUpTo(tokenizer.config) : parseList(text, '--tokens');
+    const counts = text === undefined ? previewCounts(tokenizer.config) : parseList(text, '--tokens');
     const images = values.whole('images', { least: 1 });
     const figures = await this.#counting('images', (onProgress) =>
       tokenizerFigures({ tokenizer, dataset, view, counts, images, signal: invocation.signal, onProgress }),
@@ -241,7 +252,12 @@ class Evaluation {
     const extractor = this.extractor as Extractor;
     const { signal } = this.invocation;
     return this.#counting('images', (onProgress) =>
-      keptFeatures(source, path.join(this.out, 'features'), { extractor, signal, onProgress }),
+      keptFeatures(source, path.join(this.out, 'features'), {
+        extractor,
+        origin: this.origin,
+        signal,
+        onProgress,
+      }),
     );
   }
 
@@ -269,27 +285,6 @@ class Evaluation {
   }
 }
 
-function powersUpTo({
-  tokens,
-  causalTokens,
-  groupSize,
-}: {
-  tokens: number;
-  causalTokens: number;
-  groupSize: number;
-}) {
-  const counts: number[] = [];
-  for (let n = 1; n < tokens; n *= 2) if (n <= causalTokens || n % groupSize === 0) counts.push(n);
-  return [...counts, tokens];
-}
-
-function pictures({ data, count, width, height }: ByteImages): Picture[] {
-  const plane = width * height;
-  return Array.from({ length: count }, (_, i) => {
-    const rgba = new Uint8ClampedArray(4 * plane).fill(255);
-    for (let at = 0; at < plane; at++) {
-      for (let c = 0; c < 3; c++) rgba[4 * at + c] = data[3 * (i * plane + at) + c];
-    }
-    return new Picture(rgba, width, height);
-  });
+function pictures(images: ByteImages): Picture[] {
+  return Array.from({ length: images.count }, (_, i) => pictureFromBytes(images, i));
 }

@@ -11,16 +11,19 @@ const SHARD = 1000;
 /**
  * Features of all images of a source, kept in a folder shard by shard: what is there is not computed again. Any shard
  * may be removed to be made anew.
- * @param folder one for each extractor; sources have folders of their own inside
+ * @param folder every source, network and origin has a folder of its own inside
  * @throws DetailFlowError as {@link collectFeatures}; `format` when a shard is broken
  */
 export async function keptFeatures(
   source: ImageSource,
   folder: string,
-  options: CollectOptions,
+  options: CollectOptions & {
+    /** What the features depend on besides the source: the files of model and network, see {@link fileStamp}. */
+    readonly origin: string;
+  },
 ): Promise<FeatureSet> {
-  const { extractor, onProgress } = options;
-  const place = path.join(folder, await shortHash(`${extractor.name} ${source.name}`));
+  const { extractor, onProgress, origin } = options;
+  const place = path.join(folder, await shortHash(`${extractor.name} ${source.name} ${origin}`));
   await mkdir(place, { recursive: true });
   const total = source.labels.length;
   const parts: FeatureSet[] = [];

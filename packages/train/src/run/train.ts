@@ -1,19 +1,7 @@
 import { availableParallelism } from 'node:os';
-import {
-  type TokenModelConfig,
-  tokenModelParameters,
-  toOfficialTokenModelConfig,
-} from '@detailflow/ar-model';
-import type { ConfigObject } from '@detailflow/checkpoint';
-import { writeBundle, writeFileAtomically, writeOfficialFolder } from '@detailflow/checkpoint/node';
-import {
-  type Backend,
-  DetailFlowError,
-  type Picture,
-  RandomStream,
-  Tensor,
-  weightFromArray,
-} from '@detailflow/core';
+import type { TokenModelConfig } from '@detailflow/ar-model';
+import { writeFileAtomically } from '@detailflow/checkpoint/node';
+import { type Backend, DetailFlowError, type Picture, Tensor } from '@detailflow/core';
 import {
   centerView,
   EpochOrder,
@@ -24,12 +12,12 @@ import {
   trainingView,
 } from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
-import { createTokenizer, tokenizerParameters, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
+import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
-import { Purpose } from '../purpose';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
+import { fingerprint, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { extractCodes } from './extract-codes';
 import { writeReport } from './report';
@@ -37,6 +25,7 @@ import { RunFolder } from './run-folder';
 import { runStage, type StageProgress } from './run-stage';
 import { sampleGrid, sliceImages, validateTokenizer } from './validate';
 import { weightsOf } from './weights';
+import { type TrainedModel, writeModel } from './write-model';
 
 /** Which part of a run: `all` is the tokenizer, then the codes, then the AR model. */
 export type TrainingPart = 'tokenizer' | 'codes' | 'ar' | 'all';
@@ -144,7 +133,6 @@ class Run {
     const order = new EpochOrder({ length: this.#data.train.labels.length, seed });
     const trainer = await TokenizerTrainer.create({ config, recipe, backends: this.#backends, seed });
     try {
-      const images = await this.#heldOutImages();
       await runStage<Float32Array>({
         ...this.#common(),
         stage: 'tokenizer',
@@ -175,13 +163,16 @@ class Run {
           every: validation.every,
           run: async (step) => {
             const parameters = await trainer.parameters(kept(recipe));
-            const found = await validateTokenizer(this.#backends[0], { config, parameters, images });
+            const found = await validateTokenizer(this.#backends[0], {
+              ...{ config, parameters, fit: data.fit, images: validation.images },
+              dataset: this.#data.heldOut,
+            });
             await this.#savePicture('tokenizer', step, found.picture);
             return { psnr: found.psnr };
           },
         },
       });
-      await this.#writeModel({ tokenizer: await trainer.parameters(kept(recipe)) });
+      await this.#write({ tokenizer: await trainer.parameters(kept(recipe)) });
     } finally {
       await trainer.dispose();
     }
@@ -270,7 +261,7 @@ class Run {
           },
         },
       });
-      await this.#writeModel({
+      await this.#write({
         tokenizer: parameters,
         ar: { config, parameters: await trainer.parameters(kept(recipe)) },
       });
@@ -279,6 +270,11 @@ class Run {
       await trainer.dispose();
       await store.close();
     }
+  }
+
+  #write(parts: Pick<TrainedModel, 'tokenizer' | 'ar'>): Promise<void> {
+    const { classNames } = this.#data.train;
+    return writeModel(this.#folder, this.#config, { ...parts, classNames, trainedOn: this.#options.data });
   }
 
   #common() {
@@ -359,91 +355,10 @@ class Run {
     await writeFileAtomically(file, (write) => write(bytes));
     await writeReport(this.#folder);
   }
-
-  /** The model as a bundle, and in the layout of the official scripts. */
-  async #writeModel(parts: {
-    tokenizer: Arrays;
-    ar?: { config: TokenModelConfig; parameters: Arrays };
-  }): Promise<void> {
-    const { name, tokenizer, tokenModel } = this.#config;
-    const { classNames } = this.#data.train;
-    const weights = weightsOf(tokenizerParameters(tokenizer.model), parts.tokenizer);
-    const ar = parts.ar && {
-      config: parts.ar.config,
-      weights: weightsOf(tokenModelParameters(parts.ar.config), parts.ar.parameters),
-    };
-    await writeBundle(
-      await this.#folder.place('bundle'),
-      {
-        ...{ name, license: 'unknown', classNames, description: `Trained on ${this.#options.data}` },
-        tokenizer: { config: asConfig(tokenizer.model), weights },
-        ...(ar && { ar: { config: asConfig(ar.config), weights: ar.weights } }),
-      },
-      { overwrite: true },
-    );
-    const ring = (await this.#folder.last('tokenizer'))?.tensors['codebook.ring'];
-    const used = Float32Array.from((ring?.data as Int32Array | undefined) ?? []);
-    const usedName = 'quantize.codebook_used';
-    await writeOfficialFolder(await this.#folder.place('official', 'tokenizer'), {
-      ...toOfficialTokenizerConfig(tokenizer.model),
-      weights: new Map([...weights, [usedName, weightFromArray(usedName, [used.length], used)]]),
-      key: 'model',
-      steps: tokenizer.recipe.schedule.steps,
-    });
-    if (!ar) return;
-    await writeOfficialFolder(await this.#folder.place('official', 'ar'), {
-      config: toOfficialTokenModelConfig(ar.config),
-      args: { gpt_type: 'c2i', num_classes: ar.config.classes },
-      weights: ar.weights,
-      key: 'ema',
-      steps: tokenModel.recipe.schedule.steps,
-    });
-  }
 }
-
-const asConfig = (config: object) => config as ConfigObject;
 
 /** Which parameters a recipe ends with. */
 const kept = ({ averageDecay }: { averageDecay?: number }) =>
   averageDecay === undefined ? ('current' as const) : ('average' as const);
 
 const round = (x: number) => Math.round(1e5 * x) / 1e5;
-
-/** The codes of a batch: of every image one view, drawn by its position. */
-async function readBatch(
-  store: CodeStore,
-  options: {
-    labels: Int32Array;
-    order: EpochOrder;
-    step: number;
-    batch: number;
-    seed: number;
-    views: string;
-  },
-): Promise<CodeBatch> {
-  const { labels, order, step, batch, seed } = options;
-  const { tokens, views } = store.header;
-  const random = new RandomStream({ seed, purpose: Purpose.cropChoice, position: step });
-  const codes = {
-    labels: new Int32Array(batch),
-    clean: new Int32Array(batch * tokens),
-    input: new Int32Array(batch * tokens),
-    target: new Int32Array(batch * tokens),
-  };
-  for (const [i, image] of order.batch(step, batch).entries()) {
-    const rows = await store.read(image, random.integer(views));
-    codes.labels[i] = labels[image];
-    for (const name of ['clean', 'input', 'target'] as const) codes[name].set(rows[name], i * tokens);
-  }
-  return codes;
-}
-
-/** Says of which tokenizer and images codes are. */
-async function fingerprint(parameters: Arrays, dataset: ImageDataset): Promise<string> {
-  const sums = [...parameters.values()].map((values) =>
-    values.reduce((sum, x, i) => sum + x * ((i % 97) + 1), 0),
-  );
-  const text = JSON.stringify([sums, dataset.labels.length, dataset.classNames]);
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(digest, 0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
-}

@@ -1,7 +1,13 @@
 import { createTokenModel, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { type Backend, type Picture, pictureFromPixels, Tensor } from '@detailflow/core';
-import { gridPicture, upscaleNearest } from '@detailflow/data';
-import { psnr } from '@detailflow/eval';
+import {
+  gridPicture,
+  type ImageDataset,
+  pictureFromBytes,
+  upscaleNearest,
+  type ViewOptions,
+} from '@detailflow/data';
+import { datasetSource, previewCounts, reconstructionSource, tokenizerFigures } from '@detailflow/eval';
 import { generate } from '@detailflow/sampler';
 import {
   createTokenizer,
@@ -12,13 +18,6 @@ import {
 import type { Arrays } from '../initialise';
 import { weightsOf } from './weights';
 
-/** Numbers of tokens at which reconstructions are looked at: 1, 2, 4, ... as far as they exist, and all. */
-export function previewCounts({ tokens, causalTokens, groupSize }: TokenizerConfig): number[] {
-  const counts: number[] = [];
-  for (let n = 1; n < tokens; n *= 2) if (n <= causalTokens || n % groupSize === 0) counts.push(n);
-  return [...counts, tokens];
-}
-
 /** How well images are restored, and how that looks. */
 export interface TokenizerValidation {
   /** Mean PSNR in dB by number of tokens, at full size. */
@@ -27,49 +26,41 @@ export interface TokenizerValidation {
   readonly picture: Picture;
 }
 
-const BATCH = 64;
 const SHOWN = 8;
 
-/** Restores images [n, 3, S, S] from 1, 2, 4, ... and all tokens. */
+/** Restores the first images of a data set from 1, 2, 4, ... and all tokens. */
 export async function validateTokenizer(
   backend: Backend,
-  options: { readonly config: TokenizerConfig; readonly parameters: Arrays; readonly images: Tensor },
+  options: {
+    readonly config: TokenizerConfig;
+    readonly parameters: Arrays;
+    readonly dataset: ImageDataset;
+    readonly fit: ViewOptions['fit'];
+    readonly images: number;
+  },
 ): Promise<TokenizerValidation> {
-  const { config, parameters, images } = options;
-  const tokenizer = createTokenizer({
-    config,
-    weights: weightsOf(tokenizerParameters(config), parameters),
-    backend,
-  });
+  const { config, parameters, dataset, fit, images } = options;
+  const weights = weightsOf(tokenizerParameters(config), parameters);
+  const tokenizer = createTokenizer({ config, weights, backend });
+  const view = { size: config.imageSize, fit };
+  const counts = previewCounts(config);
   try {
-    return await restore(tokenizer, images);
+    const figures = await tokenizerFigures({ tokenizer, dataset, view, counts, images });
+    const shown = Math.min(SHOWN, figures.images);
+    const columns = [await datasetSource(dataset, view).read(0, shown)];
+    for (const tokens of counts) {
+      columns.push(await reconstructionSource(dataset, view, { tokenizer, tokens }).read(0, shown));
+    }
+    const rows = Array.from({ length: shown }, (_, i) =>
+      columns.map((column) => pictureFromBytes(column, i)),
+    );
+    return {
+      psnr: Object.fromEntries(figures.byTokens.map(({ tokens, psnr }) => [`${tokens}`, round(psnr)])),
+      picture: enlarged(gridPicture(rows.flat(), { columns: columns.length })),
+    };
   } finally {
     await tokenizer.dispose();
   }
-}
-
-async function restore(tokenizer: Tokenizer, images: Tensor): Promise<TokenizerValidation> {
-  const [count, , size] = images.dims;
-  const counts = previewCounts(tokenizer.config);
-  const sums = counts.map(() => 0);
-  const rows: Picture[][] = [];
-  for (let first = 0; first < count; first += BATCH) {
-    const batch = sliceImages(images, first, Math.min(BATCH, count - first));
-    const codes = await tokenizer.encode(batch);
-    const shown = rows.length < SHOWN ? Math.min(SHOWN, batch.dims[0]) : 0;
-    for (let i = 0; i < shown; i++) rows.push([pictureFromPixels(batch, i)]);
-    for (const [c, tokens] of counts.entries()) {
-      const restored = await tokenizer.decode(codes, { tokens, size });
-      for (let i = 0; i < batch.dims[0]; i++) {
-        sums[c] += psnr(imageOf(restored, i), imageOf(batch, i));
-        if (i < shown) rows[i].push(pictureFromPixels(restored, i));
-      }
-    }
-  }
-  return {
-    psnr: Object.fromEntries(counts.map((tokens, c) => [`${tokens}`, round(sums[c] / count)])),
-    picture: enlarged(gridPicture(rows.flat(), { columns: counts.length + 1 })),
-  };
 }
 
 const round = (x: number) => Math.round(1e4 * x) / 1e4;
@@ -116,8 +107,4 @@ export function sliceImages(images: Tensor, first: number, count: number): Tenso
   const size = dims.reduce((a, b) => a * b, 1);
   const data = (images.data as Float32Array).subarray(first * size, (first + count) * size);
   return new Tensor('float32', data, [count, ...dims]);
-}
-
-function imageOf(images: Tensor, index: number): Float32Array {
-  return sliceImages(images, index, 1).data as Float32Array;
 }

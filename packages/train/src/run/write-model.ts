@@ -1,0 +1,64 @@
+import {
+  type TokenModelConfig,
+  tokenModelParameters,
+  toOfficialTokenModelConfig,
+} from '@detailflow/ar-model';
+import type { ConfigObject } from '@detailflow/checkpoint';
+import { writeBundle, writeOfficialFolder } from '@detailflow/checkpoint/node';
+import { weightFromArray } from '@detailflow/core';
+import { tokenizerParameters, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
+import type { Arrays } from '../initialise';
+import type { TrainingConfig } from '../training-config';
+import type { RunFolder } from './run-folder';
+import { weightsOf } from './weights';
+
+/** A trained model, or its first half. */
+export interface TrainedModel {
+  readonly tokenizer: Arrays;
+  readonly ar?: { readonly config: TokenModelConfig; readonly parameters: Arrays };
+  readonly classNames: readonly string[];
+  /** The data set. */
+  readonly trainedOn: string;
+}
+
+/** Writes a model into the folder of its run: as a bundle, and in the layout of the official scripts. */
+export async function writeModel(
+  folder: RunFolder,
+  { name, tokenizer, tokenModel }: TrainingConfig,
+  model: TrainedModel,
+): Promise<void> {
+  const { classNames, trainedOn } = model;
+  const weights = weightsOf(tokenizerParameters(tokenizer.model), model.tokenizer);
+  const ar = model.ar && {
+    config: model.ar.config,
+    weights: weightsOf(tokenModelParameters(model.ar.config), model.ar.parameters),
+  };
+  await writeBundle(
+    await folder.place('bundle'),
+    {
+      ...{ name, license: 'unknown', classNames, description: `Trained on ${trainedOn}` },
+      tokenizer: { config: asConfig(tokenizer.model), weights },
+      ...(ar && { ar: { config: asConfig(ar.config), weights: ar.weights } }),
+    },
+    { overwrite: true },
+  );
+  const ring = (await folder.last('tokenizer'))?.tensors['codebook.ring'];
+  const used = Float32Array.from((ring?.data as Int32Array | undefined) ?? []);
+  const usedName = 'quantize.codebook_used';
+  await writeOfficialFolder(await folder.place('official', 'tokenizer'), {
+    ...toOfficialTokenizerConfig(tokenizer.model),
+    weights: new Map([...weights, [usedName, weightFromArray(usedName, [used.length], used)]]),
+    key: 'model',
+    steps: tokenizer.recipe.schedule.steps,
+  });
+  if (!ar) return;
+  await writeOfficialFolder(await folder.place('official', 'ar'), {
+    config: toOfficialTokenModelConfig(ar.config),
+    args: { gpt_type: 'c2i', num_classes: ar.config.classes },
+    weights: ar.weights,
+    key: 'ema',
+    steps: tokenModel.recipe.schedule.steps,
+  });
+}
+
+const asConfig = (config: object) => config as ConfigObject;
