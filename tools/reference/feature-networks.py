@@ -6,6 +6,7 @@ Weights and inputs are made by a formula of name and index (`numbers`), which th
 """
 import json
 import numpy as np
+from numbers_by_formula import numbers as formula
 import torch
 import torch.nn.functional as F
 from torchvision.models import vgg16
@@ -15,17 +16,7 @@ torch.set_num_threads(2)
 
 
 def numbers(name, *shape):
-    """Repeatable numbers in [-1, 1): a 32-bit hash of the name and the index."""
-    seed = 2166136261
-    for char in name:
-        seed = ((seed ^ ord(char)) * 16777619) & 0xFFFFFFFF
-    i = np.arange(int(np.prod(shape)), dtype=np.uint64)
-    x = (i * np.uint64(2654435761) + np.uint64(seed)) & np.uint64(0xFFFFFFFF)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        x ^= x >> np.uint64(shift)
-        x = (x * np.uint64(factor)) & np.uint64(0xFFFFFFFF)
-    x ^= x >> np.uint64(16)
-    return torch.from_numpy((x.astype(np.float64) / 2**31 - 1).reshape(shape).astype(np.float32))
+    return torch.from_numpy(formula(name, *shape).astype(np.float32))
 
 
 def value(name, shape):

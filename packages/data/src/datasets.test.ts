@@ -43,6 +43,7 @@ describe('formats', () => {
     await writeFile(path.join(place, 't10k-images-idx3-ubyte.gz'), gzipSync(idx([1, 1, 2], [9, 8])));
     await writeFile(path.join(place, 't10k-labels-idx1-ubyte'), idx([1], [1]));
     const { train, heldOut } = await openDataset(place, options);
+    expect(train.name).not.toBe(heldOut.name); // features are kept under these names
     expect([...train.labels]).toEqual([1, 0]);
     expect([...(await train.image(1)).data]).toEqual([3, 3, 3, 4, 4, 4]);
     expect([...(await heldOut.image(0)).data]).toEqual([9, 9, 9, 8, 8, 8]);
@@ -65,6 +66,7 @@ describe('formats', () => {
     await writeFile(path.join(place, 'data_batch_1.bin'), Buffer.concat([record, record]));
     await writeFile(path.join(place, 'test_batch.bin'), record);
     const { train, heldOut } = await openDataset(place, options);
+    expect(train.name).not.toBe(heldOut.name);
     expect([train.labels.length, heldOut.labels[0]]).toEqual([2, 7]);
     expect([...(await train.image(1)).data.subarray(0, 3)]).toEqual([11, 12, 13]);
     await writeFile(path.join(place, 'test_batch.bin'), record.subarray(1));
@@ -79,6 +81,7 @@ describe('formats', () => {
     const { train, heldOut } = await openDataset(file, options);
     expect(train.labels.length + heldOut.labels.length).toBe(8);
     expect(heldOut.labels.length).toBeGreaterThan(0);
+    expect(train.name).not.toBe(heldOut.name);
     await writeFile(file, zipSync({ 'other.npy': images }));
     await expect(openDataset(file, options)).rejects.toThrow(/no array of images/);
     await writeFile(file, Buffer.from('PK nonsense'));

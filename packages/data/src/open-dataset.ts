@@ -101,7 +101,10 @@ async function openCifar(
         bytes: await readFileCapped(path.join(folder, file), MOST_BYTES),
       })),
     );
-  const train = cifarDataset(await read(batches), { name: folder, classNames });
+  const train = cifarDataset(await read(batches), { name: `${folder} (train)`, classNames });
   if (!hasTest) return holdOut(train, split(options));
-  return { train, heldOut: cifarDataset(await read(['test_batch.bin']), { name: folder, classNames }) };
+  return {
+    train,
+    heldOut: cifarDataset(await read(['test_batch.bin']), { name: `${folder} (test)`, classNames }),
+  };
 }

@@ -36,7 +36,7 @@ export async function openIdx(
   }
   const classes = labels.data.reduce((most, label) => Math.max(most, label), 0) + 1;
   return new MemoryDataset({
-    name: folder,
+    name: `${folder} (${options.split})`,
     classNames: options.classNames ?? Array.from({ length: classes }, (_, i) => `${i}`),
     labels: Int32Array.from(labels.data),
     pixels: images.data,

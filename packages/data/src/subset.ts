@@ -2,10 +2,10 @@ import { DetailFlowError, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 
-/** Some images of a data set, in the order given. Closing it closes the data set. */
-export function subset(dataset: ImageDataset, indices: ArrayLike<number>): ImageDataset {
+/** Some images of a data set, in the order given, under a name of their own. Closing it closes the data set. */
+export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name = dataset.name): ImageDataset {
   return {
-    name: dataset.name,
+    name,
     classNames: dataset.classNames,
     labels: Int32Array.from({ length: indices.length }, (_, i) => dataset.labels[indices[i]]),
     image: (index) => dataset.image(indices[index]),
@@ -33,5 +33,10 @@ export function holdOut(
       { file: dataset.name },
     );
   }
-  return { train: subset(dataset, train), heldOut: subset(dataset, heldOut) };
+  const { name } = dataset;
+  const part = `${share} by seed ${seed}`;
+  return {
+    train: subset(dataset, train, `${name} without ${part}`),
+    heldOut: subset(dataset, heldOut, `${name}, ${part}`),
+  };
 }

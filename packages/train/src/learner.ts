@@ -24,8 +24,8 @@ import {
 
 export interface LearnerOptions {
   /**
-   * The devices that compute gradients, each with buffers of its own. Several backends of one thread train faster on a
-   * CPU than one backend of several threads.
+   * The devices that compute gradients, each with buffers of its own. On a CPU several backends of
+   * one thread are as fast as one of several threads, or faster.
    */
   readonly backends: readonly Backend[];
   readonly specs: readonly ParameterSpec[];

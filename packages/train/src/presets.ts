@@ -15,7 +15,7 @@ const tower = (
   positionGrid: grid,
 });
 
-/** For pictures of 32 pixels, such as Fashion-MNIST: trained on two CPU cores in two hours. */
+/** For pictures of 32 pixels, such as Fashion-MNIST: small enough for two CPU cores. */
 const tiny32: Settings = {
   name: 'tiny-32',
   seed: 1,
@@ -49,7 +49,7 @@ const tiny32: Settings = {
   validation: { every: 500, images: 256 },
 };
 
-/** For pictures of 64 pixels in colour: a day on a few cores, or a GPU. */
+/** For pictures of 64 pixels in colour: a start for settings of your own, not yet trained to the end. */
 const small64: Settings = {
   name: 'small-64',
   seed: 1,

@@ -204,6 +204,7 @@ class Evaluation {
         `cfg       Frechet    prec.   recall       IS      KID   agreement`,
         ...rows.map((row) => line(`${row.cfg}`, row)),
         ...(floor ? [line('train', { ...floor })] : []),
+        ...new Set(rows.flatMap((row) => row.warnings as string[])),
         ...(accuracy === undefined
           ? []
           : [`accuracy of the classifier on real images: ${(100 * accuracy).toFixed(2)} %`]),

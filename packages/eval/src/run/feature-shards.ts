@@ -23,7 +23,10 @@ export async function keptFeatures(
   },
 ): Promise<FeatureSet> {
   const { extractor, onProgress, origin } = options;
-  const place = path.join(folder, await shortHash(`${extractor.name} ${source.name} ${origin}`));
+  const place = path.join(
+    folder,
+    await shortHash(`${extractor.name} ${source.name} ${source.labels.length} ${origin}`),
+  );
   await mkdir(place, { recursive: true });
   const total = source.labels.length;
   const parts: FeatureSet[] = [];
