@@ -3,6 +3,7 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
 import { type TrainingPart, train } from '@detailflow/train/node';
+import { openModel } from '../model-source';
 import { type Command, UsageError } from './command';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
@@ -25,12 +26,18 @@ export const trainCommand: Command = {
       help: 'folder with a folder of images for each class, IDX or CIFAR files, a .npz file, or shapes:N',
     },
     out: { type: 'string', value: 'DIR', help: 'folder of the run: checkpoints, logs, report.html, bundle' },
+    tokenizer: {
+      type: 'string',
+      value: 'DIR',
+      help: 'model whose tokenizer to use, instead of training one',
+    },
     resume: { type: 'boolean', help: 'go on from the last checkpoints' },
     device: { type: 'string', value: 'D', help: 'cpu (default), cuda or webgpu' },
   },
   examples: [
     'train all --config tiny-32 --data shapes:20000 --out runs/shapes',
     'train all --config tiny-32 --data fashion-mnist/ --out runs/fashion --resume',
+    'train all --config tiny-32 --data fashion-mnist/ --out runs/ar --tokenizer runs/fashion/bundle',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
   ],
   async run(invocation) {
@@ -43,6 +50,8 @@ export const trainCommand: Command = {
     const config = await openConfig(values.required('config'));
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
+    const source = values.text('tokenizer');
+    const tokenizer = source === undefined ? undefined : await openModel(source, { signal });
     const started = performance.now();
     try {
       const result = await train({
@@ -50,6 +59,7 @@ export const trainCommand: Command = {
         config,
         data: values.required('data'),
         out: values.required('out'),
+        tokenizer: tokenizer?.tokenizer,
         resume: values.flag('resume'),
         createBackend: ({ threads }) => createNodeBackend({ device, threads }),
         signal,
@@ -68,6 +78,7 @@ export const trainCommand: Command = {
         json: { ...result, seconds },
       };
     } finally {
+      await tokenizer?.close();
       progress.end();
     }
   },

@@ -3,6 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
+import { readBundle } from '@detailflow/checkpoint';
+import { openFolder } from '@detailflow/checkpoint/node';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseTrainingConfig } from '../training-config';
 import { readSnapshot } from './checkpoint-file';
@@ -154,3 +156,24 @@ test('a run that diverges stops, names the step, and keeps the last good checkpo
     message: expect.stringMatching(/step \d+/),
   });
 });
+
+test('the AR model can be trained on the tokenizer of a bundle', async () => {
+  await train(options('first'));
+  const bundle = await readBundle(await openFolder(path.join(home, 'first', 'bundle')));
+  const { tokenizer } = options('').config;
+  const given = { config: tokenizer.model, weights: bundle.tokenizer };
+  try {
+    await train(options('second', { tokenizer: given }));
+    // The same codes, so the same curve.
+    expect(await logOf('second', 'ar')).toBe(await logOf('first', 'ar'));
+    await expect(train(options('third', { tokenizer: given, part: 'tokenizer' }))).rejects.toThrow(
+      'none to train',
+    );
+    const other = { ...given, config: { ...given.config, codebookSize: 64 } };
+    await expect(train(options('third', { tokenizer: other }))).rejects.toThrow(
+      'tokenizer.model.codebookSize: the tokenizer that was given has 64, the settings say 32',
+    );
+  } finally {
+    await bundle.close();
+  }
+}, 120_000);

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Picture, Tensor } from '@detailflow/core';
+import { type Backend, DetailFlowError, type Picture, Tensor, type Weights } from '@detailflow/core';
 import {
   centerView,
   EpochOrder,
@@ -12,7 +12,7 @@ import {
   trainingView,
 } from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
-import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
+import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
@@ -24,7 +24,7 @@ import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { runStage, type StageProgress } from './run-stage';
 import { sampleGrid, sliceImages, validateTokenizer } from './validate';
-import { weightsOf } from './weights';
+import { readArrays, weightsOf } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
 
 /** Which part of a run: `all` is the tokenizer, then the codes, then the AR model. */
@@ -37,6 +37,8 @@ export interface TrainOptions {
   readonly data: string;
   /** The folder of the run. */
   readonly out: string;
+  /** A tokenizer that is trained already: codes are made with it, and nothing is trained of it. */
+  readonly tokenizer?: TrainedTokenizer;
   /** Go on from the last checkpoints. */
   readonly resume?: boolean;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
@@ -45,6 +47,12 @@ export interface TrainOptions {
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
+}
+
+/** A tokenizer to make codes with: the settings that it was trained with, and its weights. */
+export interface TrainedTokenizer {
+  readonly config: TokenizerConfig;
+  readonly weights: Weights;
 }
 
 /** How far the encoding of images has come. */
@@ -71,6 +79,8 @@ export interface TrainResult {
 export async function train(options: TrainOptions): Promise<TrainResult> {
   const { config, part } = options;
   const isLater = part === 'codes' || part === 'ar';
+  const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
+  if (options.tokenizer) checkTokenizer(options.tokenizer, options);
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
@@ -90,7 +100,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       train: skipUnreadable(opened.train, onSkip),
       heldOut: skipUnreadable(opened.heldOut, onSkip),
     });
-    if (part === 'tokenizer' || part === 'all') await run.trainTokenizer();
+    if (trainsTokenizer) await run.trainTokenizer();
     if (part === 'codes' || part === 'all') await run.makeCodes();
     if (part === 'ar' || part === 'all') await run.trainTokenModel();
     return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
@@ -291,16 +301,22 @@ class Run {
     return createTokenizer({ config, weights: weightsOf(tokenizerParameters(config), parameters), backend });
   }
 
-  /** The parameters of the trained tokenizer. @throws DetailFlowError `io` when it is not trained to the end */
+  /** The parameters of the tokenizer that was given, or was trained here. @throws DetailFlowError `io` when it is not trained to the end */
   async #tokenizer(): Promise<Arrays> {
     const { model, recipe } = this.#config.tokenizer;
+    const given = this.#options.tokenizer;
+    if (given) return readArrays(tokenizerParameters(model), given.weights);
     const { steps } = recipe.schedule;
     const last = await this.#folder.last('tokenizer');
     if (last?.step !== steps) {
       const found = last ? `is at step ${last.step} of ${steps}` : 'has not begun';
-      throw new DetailFlowError('io', `the tokenizer ${found}; train it first: detailflow train tokenizer`, {
-        file: this.#folder.path,
-      });
+      throw new DetailFlowError(
+        'io',
+        `the tokenizer ${found}; train it first (detailflow train tokenizer), or give one`,
+        {
+          file: this.#folder.path,
+        },
+      );
     }
     const kind = recipe.averageDecay === undefined ? 'param' : 'ema';
     return new Map(
@@ -355,6 +371,21 @@ class Run {
     await writeFileAtomically(file, (write) => write(bytes));
     await writeReport(this.#folder);
   }
+}
+
+/** @throws DetailFlowError `config` when a tokenizer that is given is not the one of the settings */
+function checkTokenizer(given: TrainedTokenizer, { part, config }: TrainOptions): void {
+  if (part === 'tokenizer') {
+    throw new DetailFlowError('config', 'a tokenizer was given, so there is none to train');
+  }
+  const wanted = config.tokenizer.model;
+  const names = Object.keys(wanted) as (keyof TokenizerConfig)[];
+  const different = names.find((name) => JSON.stringify(wanted[name]) !== JSON.stringify(given.config[name]));
+  if (different === undefined) return;
+  const [is, should] = [given.config[different], wanted[different]].map((value) => JSON.stringify(value));
+  throw new DetailFlowError('config', `the tokenizer that was given has ${is}, the settings say ${should}`, {
+    entry: `tokenizer.model.${different}`,
+  });
 }
 
 /** Which parameters a recipe ends with. */

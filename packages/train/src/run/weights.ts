@@ -1,4 +1,10 @@
-import { type ParameterSpec, type Weights, weightFromArray } from '@detailflow/core';
+import {
+  DetailFlowError,
+  type ParameterSpec,
+  readFloat32,
+  type Weights,
+  weightFromArray,
+} from '@detailflow/core';
 import type { Arrays } from '../initialise';
 
 /** Arrays as the weights of a model. */
@@ -6,4 +12,18 @@ export function weightsOf(specs: readonly ParameterSpec[], arrays: Arrays): Weig
   return new Map(
     specs.map(({ name, shape }) => [name, weightFromArray(name, shape, arrays.get(name) as Float32Array)]),
   );
+}
+
+/**
+ * Weights as arrays.
+ * @throws DetailFlowError `weights` when one is missing
+ */
+export async function readArrays(specs: readonly ParameterSpec[], weights: Weights): Promise<Arrays> {
+  const arrays = new Map<string, Float32Array>();
+  for (const { name } of specs) {
+    const weight = weights.get(name);
+    if (!weight) throw new DetailFlowError('weights', 'is missing', { entry: name });
+    arrays.set(name, await readFloat32(weight));
+  }
+  return arrays;
 }

@@ -12,6 +12,9 @@ import type { TrainingConfig } from '../training-config';
 import type { RunFolder } from './run-folder';
 import { weightsOf } from './weights';
 
+/** How many codes the official layout remembers. */
+const RECENT_CODES = 65536;
+
 /** A trained model, or its first half. */
 export interface TrainedModel {
   readonly tokenizer: Arrays;
@@ -42,8 +45,9 @@ export async function writeModel(
     },
     { overwrite: true },
   );
+  // Which codes were used lately: the official scripts look for it. A tokenizer from elsewhere has forgotten.
   const ring = (await folder.last('tokenizer'))?.tensors['codebook.ring'];
-  const used = Float32Array.from((ring?.data as Int32Array | undefined) ?? []);
+  const used = ring ? Float32Array.from(ring.data as Int32Array) : new Float32Array(RECENT_CODES);
   const usedName = 'quantize.codebook_used';
   await writeOfficialFolder(await folder.place('official', 'tokenizer'), {
     ...toOfficialTokenizerConfig(tokenizer.model),
