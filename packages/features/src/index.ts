@@ -9,4 +9,9 @@ export {
   tensorflowBilinear,
 } from './inception';
 export { networkWeights, type Parameters } from './parameters';
+export {
+  type PatchDiscriminatorConfig,
+  patchDiscriminator,
+  patchDiscriminatorParameters,
+} from './patch-discriminator';
 export { lpips, lpipsParameters, type VggMasks, vggFeatures, vggLevels, vggParameters } from './vgg';

@@ -123,7 +123,10 @@ export function lpips(p: Parameters, x: Value, y: Value, masks?: VggMasks): Valu
     .reduce(add);
 }
 
+/** Far below any norm that matters; keeps the slope of the root finite where all channels are 0. */
+const TINY = 1e-36;
+
 /** Channels divided by their norm at every place. */
 function unitChannels(x: Value): Value {
-  return div(x, add(sqrt(sum(mul(x, x), [1])), 1e-10));
+  return div(x, add(sqrt(maximum(sum(mul(x, x), [1]), TINY)), 1e-10));
 }

@@ -78,6 +78,8 @@ export interface CorrectionInputs {
 export interface TrainingOutputs {
   /** [B, 3, S, S]; with self-correction [2 B, 3, S, S], clean and then corrected. */
   readonly pixels: Value;
+  /** Codebook entries of the first pass, [B, n, d]; gradients pass through to the latents. */
+  readonly quantised: Value;
   /** Losses of the quantiser, each [1]. */
   readonly vq: Value;
   readonly commit: Value;
@@ -118,7 +120,8 @@ export function trainingForward(
   const first = quantise(p, config, encode(initialLatents(p, positions)));
   if (!correction) {
     const losses = quantiserLosses(p, first, undefined, options);
-    return { pixels: decode(first.quantised), unit: first.unit, codes: first.codes, ...losses };
+    const { quantised, unit, codes } = first;
+    return { pixels: decode(quantised), quantised, unit, codes, ...losses };
   }
   const { ranks, isClean, isPrefix } = correction;
   const tokens = extent(positions, 0);
@@ -138,6 +141,7 @@ export function trainingForward(
   const weigh = (x: Value, y: Value) => div(add(mul(x, tokens as number), mul(y, count)), total);
   return {
     pixels: decode(concat([first.quantised, corrected], 0)),
+    quantised: first.quantised,
     vq: weigh(a.vq, b.vq),
     commit: weigh(a.commit, b.commit),
     entropy: weigh(a.entropy, b.entropy),

@@ -1,5 +1,41 @@
 export { type Arrays, initialClassifier, initialTokenizer, initialTokenModel } from './initialise';
-export { Learner, type LearnerOptions, type ReplicatedExecutable } from './learner';
+export { Learner, type LearnerOptions, type ParameterGroup, type ReplicatedExecutable } from './learner';
+export {
+  type AdversarialRecipe,
+  adaptiveWeight,
+  type DiscriminatorGraphOptions,
+  discriminatorStepGraph,
+  generatorLoss,
+} from './losses/adversarial';
+export type { AdversaryReport } from './losses/adversary';
+export {
+  type AlignmentRecipe,
+  type AlignmentTarget,
+  alignmentLoss,
+  alignmentSpecs,
+} from './losses/alignment';
+export {
+  type Augmentation,
+  type AugmentationStrength,
+  augment,
+  augmentationInputs,
+  type DrawAugmentation,
+  drawAugmentation,
+  strongAugmentation,
+  weakAugmentation,
+} from './losses/augmentation';
+export {
+  type Discriminator,
+  discriminatorSpecs,
+  discriminatorWeights,
+  patchGan,
+} from './losses/discriminator';
+export {
+  type PerceptualRecipe,
+  perceptualLoss,
+  perceptualSpecs,
+  perceptualWeights,
+} from './losses/perceptual';
 export {
   accumulateGradients,
   Buffer,
@@ -37,6 +73,7 @@ export {
   tokenizerStepGraph,
 } from './tokenizer-graph';
 export {
+  type LossNetworks,
   type TokenizerRecipe,
   type TokenizerStepReport,
   TokenizerTrainer,

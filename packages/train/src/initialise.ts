@@ -48,6 +48,14 @@ export function initialTokenModel({ specs, seed }: InitialiseOptions): Arrays {
   });
 }
 
+/** Initial weights of a discriminator: N(0, .02), those of norms N(1, .02), biases 0. */
+export function initialDiscriminator({ specs, seed }: InitialiseOptions): Arrays {
+  return initialise(specs, seed, (name, shape, random) => {
+    if (/norm\d?\.weight$/.test(name)) return () => 1 + DEVIATION * random.normal();
+    return shape.length === 1 ? () => 0 : () => DEVIATION * random.normal();
+  });
+}
+
 /** Initial weights of a classifier: N(0, 2 / fan in), biases 0. */
 export function initialClassifier({ specs, seed }: InitialiseOptions): Arrays {
   return initialise(specs, seed, (_name, shape, random) => {

@@ -30,14 +30,30 @@ export interface LearnerOptions {
   readonly backends: readonly Backend[];
   readonly specs: readonly ParameterSpec[];
   readonly optimiser: OptimiserOptions;
-  /** Initial parameters. */
+  /** Parameters that have steps of their own, such as those of a discriminator. */
+  readonly others?: readonly ParameterGroup[];
+  /** Initial parameters, of all groups. */
   readonly parameters: Arrays;
+}
+
+/** Parameters that are moved together. */
+export interface ParameterGroup {
+  readonly specs: readonly ParameterSpec[];
+  readonly optimiser: OptimiserOptions;
 }
 
 /** A graph compiled for every replica. */
 export interface ReplicatedExecutable {
   readonly executables: readonly Executable[];
 }
+
+/** What a checkpoint holds of the parameters. */
+const kept: readonly BufferKind[] = [Buffer.parameter, Buffer.moment1, Buffer.moment2, Buffer.average];
+
+const groupsOf = ({ specs, optimiser, others = [] }: LearnerOptions): readonly ParameterGroup[] => [
+  { specs, optimiser },
+  ...others,
+];
 
 /** One backend with the buffers of all parameters. */
 interface Replica {
@@ -50,20 +66,22 @@ interface Replica {
  * A step is any number of {@link accumulate} and one {@link update}.
  */
 export class Learner {
+  /** All of them, whatever their group. */
   readonly specs: readonly ParameterSpec[];
-  readonly #optimiser: OptimiserOptions;
+  readonly #groups: readonly ParameterGroup[];
   readonly #replicas: readonly Replica[];
   readonly #executables: Executable[] = [];
-  #update: Executable | undefined;
+  readonly #updates = new Map<ParameterGroup, Executable>();
   /** Reads gradients of one replica, adds them to those of another, and hands parameters back. */
   #exchange:
     | { gradients: readonly Executable[]; add: Executable; take: Executable; put: readonly Executable[] }
     | undefined;
-  #accumulated = 0;
+  /** Micro-batches since the last update of a group. */
+  readonly #accumulated = new Map<ParameterGroup, number>();
 
   private constructor(options: LearnerOptions, replicas: readonly Replica[]) {
-    this.specs = options.specs;
-    this.#optimiser = options.optimiser;
+    this.#groups = groupsOf(options);
+    this.specs = this.#groups.flatMap(({ specs }) => specs);
     this.#replicas = replicas;
   }
 
@@ -106,11 +124,13 @@ export class Learner {
 
   /**
    * Runs a graph that adds to the gradients once for each micro-batch, as many at once as there are replicas.
+   * @param group whose gradients; default: the first parameters
    * @returns the outputs, in the order of the micro-batches
    */
   async accumulate(
     one: ReplicatedExecutable,
     batches: readonly Tensors[],
+    group: ParameterGroup = this.#groups[0],
   ): Promise<Record<string, Tensor>[]> {
     const results: Record<string, Tensor>[] = [];
     await Promise.all(
@@ -120,21 +140,27 @@ export class Learner {
         }
       }),
     );
-    this.#accumulated += batches.length;
+    this.#accumulated.set(group, (this.#accumulated.get(group) ?? 0) + batches.length);
     return results;
   }
 
   /**
-   * Moves the parameters by the mean of the accumulated gradients.
+   * Moves the parameters by the mean of the gradients that were accumulated since the last update.
+   * @param group one of the `others` that the learner was made with; default: the first parameters
    * @returns the norm of that mean
    * @throws DetailFlowError `diverged` when it is not finite; parameters and moments are as they were
    */
-  async update(step: Omit<OptimiserStep, 'accumulated'>): Promise<number> {
-    this.#update ??= await this.#compileFirst(optimiserGraph(this.specs, this.#optimiser));
+  async update(
+    step: Omit<OptimiserStep, 'accumulated'>,
+    group: ParameterGroup = this.#groups[0],
+  ): Promise<number> {
+    const { specs, optimiser } = group;
+    const update = this.#updates.get(group) ?? (await this.#compileFirst(optimiserGraph(specs, optimiser)));
+    this.#updates.set(group, update);
     if (this.#replicas.length > 1) await this.#gather();
-    const feeds = optimiserFeeds({ ...step, accumulated: this.#accumulated }, this.#optimiser);
-    const { norm } = await this.#update.run(feeds, { state: this.#replicas[0].state });
-    this.#accumulated = 0;
+    const feeds = optimiserFeeds({ ...step, accumulated: this.#accumulated.get(group) ?? 0 }, optimiser);
+    const { norm } = await update.run(feeds, { state: this.#replicas[0].state });
+    this.#accumulated.set(group, 0);
     const value = norm.data[0] as number;
     if (!Number.isFinite(value)) {
       throw new DetailFlowError('diverged', `step ${step.step}: the norm of the gradients is ${value}`);
@@ -143,10 +169,10 @@ export class Learner {
     return value;
   }
 
-  /** Copies of all buffers of a kind, by the names of the parameters. */
+  /** Copies of all buffers of a kind, by the names of the parameters; only the first group has running means. */
   async read(kind: BufferKind): Promise<Arrays> {
     const arrays: Arrays = new Map();
-    for (const { name } of this.specs) {
+    for (const { name } of this.#having(kind)) {
       const { data } = await this.#replicas[0].state.read(`${kind}.${name}`);
       arrays.set(name, data as Float32Array);
     }
@@ -169,8 +195,8 @@ export class Learner {
   /** Everything that a step changes, to go on from later: parameters, moments and running means. */
   async snapshot(): Promise<Record<string, Tensor>> {
     const tensors: Record<string, Tensor> = {};
-    for (const kind of this.#kept()) {
-      for (const { name } of this.specs) {
+    for (const kind of kept) {
+      for (const { name } of this.#having(kind)) {
         tensors[`${kind}.${name}`] = await this.#replicas[0].state.read(`${kind}.${name}`);
       }
     }
@@ -179,11 +205,11 @@ export class Learner {
 
   /** @throws DetailFlowError `weights` naming the first buffer that is missing or misshapen; nothing is changed then */
   async restore(tensors: Tensors): Promise<void> {
-    for (const kind of this.#kept()) {
-      for (const { name, shape } of this.specs) requireTensor(tensors, `${kind}.${name}`, shape);
+    for (const kind of kept) {
+      for (const { name, shape } of this.#having(kind)) requireTensor(tensors, `${kind}.${name}`, shape);
     }
-    for (const kind of this.#kept()) {
-      for (const { name } of this.specs) {
+    for (const kind of kept) {
+      for (const { name } of this.#having(kind)) {
         await this.writeOne(kind, name, tensors[`${kind}.${name}`].data as Float32Array);
       }
     }
@@ -194,9 +220,10 @@ export class Learner {
     for (const { state } of this.#replicas) await state.dispose();
   }
 
-  #kept(): readonly BufferKind[] {
-    const kinds = [Buffer.parameter, Buffer.moment1, Buffer.moment2];
-    return this.#optimiser.average ? [...kinds, Buffer.average] : kinds;
+  /** The parameters that have a buffer of this kind. */
+  #having(kind: BufferKind): readonly ParameterSpec[] {
+    if (kind !== Buffer.average) return this.specs;
+    return this.#groups.flatMap(({ specs, optimiser }) => (optimiser.average ? specs : []));
   }
 
   async #compileFirst(graph: Graph): Promise<Executable> {
@@ -266,11 +293,13 @@ function readingGraph(specs: readonly ParameterSpec[], kind: BufferKind): Graph 
 }
 
 /** The first replica has all buffers, the others only what gradients need. */
-function initialBuffers({ specs, optimiser, parameters }: LearnerOptions, isFirst: boolean): Tensors {
+function initialBuffers(options: LearnerOptions, isFirst: boolean): Tensors {
   const tensors: Record<string, Tensor> = {};
-  for (const { name, shape } of specs) {
+  const all = groupsOf(options).flatMap(({ specs, optimiser }) => specs.map((spec) => ({ spec, optimiser })));
+  for (const { spec, optimiser } of all) {
+    const { name, shape } = spec;
     const size = shape.reduce((a, b) => a * b, 1);
-    const data = parameters.get(name);
+    const data = options.parameters.get(name);
     if (data?.length !== size) {
       throw new DetailFlowError(
         'weights',

@@ -35,7 +35,7 @@ const tiny32: Settings = {
   tokenModel: {
     model: { dim: 192, layers: 4, heads: 6, hiddenDim: 512 },
     ...{
-      steps: 4000,
+      steps: 10000,
       batch: 64,
       microBatch: 16,
       learningRate: 1e-3,
@@ -91,8 +91,47 @@ const small64: Settings = {
   validation: { every: 1000, images: 256 },
 };
 
+/** Steps of an epoch of ImageNet in batches of 256. */
+const EPOCH = 5004;
+
+/**
+ * The official recipe: ImageNet, 256 pixels. Two things differ. The towers are trained from scratch unless parameters
+ * are given, and the discriminator is a PatchGAN, where the official one has heads on the features of DINO: whoever has
+ * its weights gives a `Discriminator` of their own to the `TokenizerTrainer`. Source: docs/method.md sections 3 to 5.
+ */
+const official = (name: string, tokens: number): Settings => ({
+  name,
+  seed: 0,
+  replicas: 1,
+  data: { fit: 'crop', zoom: 0.8, flip: true, views: 'ten-crop' },
+  tokenizer: {
+    model: {
+      ...{ imageSize: 256, tokens, groupSize: 8, causalTokens: 8, codebookSize: 8192, codebookDim: 8 },
+      encoder: tower(1152, 16, 12, 4304, 16, 16),
+      decoder: tower(768, 12, 12, 3072, 16, 16),
+      ...{ causalEncoder: true, causalDecoder: false, correction: true, resolutionPower: 1.5 },
+    },
+    ...{ steps: 250 * EPOCH, batch: 256, microBatch: 8, learningRate: 1e-4, warmup: EPOCH },
+    ...{ initialFactor: 0.1, finalFactor: 0.1, ...adam },
+    ...{ degradation: 0.2, correction: 1 },
+    perceptual: { weight: 1, warmup: 10000 },
+    adversarial: { start: 40000, weight: 0.2, adaptive: false, lecam: 0.001, consistency: 4 },
+    alignment: { weight: 1 },
+  },
+  tokenModel: {
+    model: { dim: 1024, layers: 24, heads: 16 },
+    ...{ steps: 300 * EPOCH, batch: 256, microBatch: 8, learningRate: 1e-4, warmup: 15 * EPOCH, ...adam },
+    ...{ weightDecay: 0.05, averageDecay: 0.9999, dropout: 0.1, labelDropout: 0.1, correction: 0.3 },
+  },
+  checkpoints: { every: 2500, keep: 11 },
+  validation: { every: EPOCH, images: 256 },
+});
+
 /** Settings by name; a configuration names one as its `preset` and changes what it likes. */
 export const trainingPresets: Readonly<Record<string, Settings>> = {
   'tiny-32': tiny32,
   'small-64': small64,
+  'detailflow-16': official('detailflow-16', 128),
+  'detailflow-32': official('detailflow-32', 256),
+  'detailflow-64': official('detailflow-64', 512),
 };

@@ -8,6 +8,6 @@ export const Purpose = {
   correction: 106,
   cropChoice: 107,
   dropout: 108,
-  discriminator: 109,
+  augmentation: 109,
   noiseIndex: 111,
 } as const;

@@ -7,6 +7,7 @@ import {
   maximum,
   mul,
   neg,
+  type ParameterSpec,
   reshape,
   resizeMatrix,
   sub,
@@ -35,8 +36,12 @@ export interface TokenizerGraphOptions {
   readonly correction: boolean;
   readonly pixelLoss?: PixelLoss;
   readonly quantiser?: QuantiserLossOptions;
-  /** More terms of the loss, each [1], and outputs by which they are reported. */
+  /** Parameters that further losses bring along. */
+  readonly extraSpecs?: readonly ParameterSpec[];
+  /** More terms of the loss, each [1]; they are outputs of the graph by their names. */
   readonly extraLosses?: (context: LossContext) => Readonly<Record<string, Value>>;
+  /** Whether the restored pixels are an output. */
+  readonly outputPixels?: boolean;
 }
 
 /** What further losses can be made of. */
@@ -48,6 +53,8 @@ export interface LossContext {
   readonly pixels: Value;
   readonly target: Value;
   readonly pixelWeights: Value;
+  /** Their distance, [1]. */
+  readonly reconstruction: Value;
   readonly outputs: TrainingOutputs;
 }
 
@@ -59,13 +66,13 @@ export interface LossContext {
  * (1/R^2 where the target of R x R pixels lies), decoderPlaces [P', grid^2], decoderVisible bool [L', L']; in a
  * self-correction step ranks i32 [B, N], isClean and isPrefix bool [N].
  * Outputs: loss, reconstruction, vq, commit, entropy and the extra losses, each [1]; unit [B, N, d]; codes i32 [B, N]
- * of the first pass, with self-correction fresh i32 [B, N] of the second.
+ * of the first pass, with self-correction fresh i32 [B, N] of the second; pixels where they are asked for.
  * Source: docs/method.md sections 3 and 5.
  */
 export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
-  const { config, microBatch: batch, pixelLoss = 'l2' } = options;
+  const { config, microBatch: batch, pixelLoss = 'l2', extraSpecs = [] } = options;
   const { imageSize: size, tokens } = config;
-  const specs = tokenizerParameters(config);
+  const specs = [...tokenizerParameters(config), ...extraSpecs];
   return trace((g) => {
     const parameter = sharedParameters(g, specs);
     const images = g.input('images', 'f32', [batch, 3, size, size]);
@@ -100,9 +107,10 @@ export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
         pixels: outputs.pixels,
         target: targets,
         pixelWeights,
+        reconstruction,
         outputs,
       }) ?? {};
-    const { vq, commit, entropy, unit, codes, fresh } = outputs;
+    const { pixels, vq, commit, entropy, unit, codes, fresh } = outputs;
     const loss = [reconstruction, vq, commit, entropy, ...Object.values(extra)].reduce(add);
     accumulateGradients(
       g,
@@ -112,7 +120,11 @@ export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
         specs.map(({ name }) => parameter(name)),
       ),
     );
-    return { loss, reconstruction, vq, commit, entropy, ...extra, unit, codes, ...(fresh && { fresh }) };
+    return {
+      ...{ loss, reconstruction, vq, commit, entropy, ...extra, unit, codes },
+      ...(fresh && { fresh }),
+      ...(options.outputPixels && { pixels }),
+    };
   });
 }
 

@@ -1,4 +1,14 @@
-import { type Backend, DetailFlowError, Tensor, type Tensors } from '@detailflow/core';
+import {
+  add,
+  type Backend,
+  DetailFlowError,
+  mul,
+  type ParameterSpec,
+  Tensor,
+  type Tensors,
+  type Value,
+  type Weights,
+} from '@detailflow/core';
 import {
   CodebookUsage,
   createResolutionMap,
@@ -8,12 +18,22 @@ import {
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
-import { type Arrays, initialTokenizer } from './initialise';
+import { type Arrays, initialDiscriminator, initialTokenizer } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';
+import { type AdversarialRecipe, adaptiveWeight, generatorLoss } from './losses/adversarial';
+import { Adversary, type AdversaryReport } from './losses/adversary';
+import {
+  type AlignmentRecipe,
+  type AlignmentTarget,
+  alignmentLoss,
+  alignmentSpecs,
+} from './losses/alignment';
+import type { Discriminator } from './losses/discriminator';
+import { type PerceptualRecipe, perceptualFeeds, perceptualLoss } from './losses/perceptual';
 import { Buffer, type OptimiserOptions } from './optimiser';
 import { CodeRevival, type RevivalOptions } from './revival';
 import { type ScheduleOptions, tokenizerSchedule } from './schedule';
-import { type PixelLoss, tokenizerStepGraph } from './tokenizer-graph';
+import { type LossContext, type PixelLoss, tokenizerStepGraph } from './tokenizer-graph';
 import {
   drawRanks,
   drawVariant,
@@ -39,6 +59,17 @@ export interface TokenizerRecipe {
   readonly pixelLoss: PixelLoss;
   readonly quantiser: QuantiserLossOptions;
   readonly revival?: RevivalOptions;
+  readonly perceptual?: PerceptualRecipe;
+  readonly adversarial?: AdversarialRecipe;
+  readonly alignment?: AlignmentRecipe;
+}
+
+/** Networks that losses need; a recipe with the loss demands its network. */
+export interface LossNetworks {
+  /** VGG16 and the heads of LPIPS, see {@link perceptualWeights}. */
+  readonly perceptual?: Weights;
+  readonly discriminator?: Discriminator;
+  readonly alignment?: AlignmentTarget;
 }
 
 export interface TokenizerTrainerOptions {
@@ -47,7 +78,8 @@ export interface TokenizerTrainerOptions {
   /** Each computes a micro-batch at the same time as the others. */
   readonly backends: readonly Backend[];
   readonly seed: number;
-  /** Parameters to begin with; drawn from the seed if omitted. */
+  readonly networks?: LossNetworks;
+  /** Parameters to begin with; those that are not among them are drawn from the seed. */
   readonly parameters?: Arrays;
 }
 
@@ -60,6 +92,10 @@ export interface TokenizerStepReport {
   readonly vq: number;
   readonly commit: number;
   readonly entropy: number;
+  /** The terms of further losses, as they were added: what the recipe has of perceptual, adversarial and alignment. */
+  readonly extra?: Readonly<Record<string, number>>;
+  /** The discriminator, once it plays. */
+  readonly adversary?: AdversaryReport;
   /** Norm of the gradients before clipping. */
   readonly norm: number;
   readonly learningRate: number;
@@ -69,6 +105,8 @@ export interface TokenizerStepReport {
   readonly revived: number;
 }
 
+const LAST_LAYER = 'decoder.to_pixel.model.weight';
+const extraNames = ['perceptual', 'adversarial', 'alignment'];
 const RING = 'codebook.ring';
 const LAST_USE = 'codebook.lastUse';
 
@@ -78,13 +116,18 @@ export class TokenizerTrainer {
   readonly recipe: TokenizerRecipe;
   readonly #seed: number;
   readonly #learner: Learner;
+  readonly #networks: LossNetworks;
+  readonly #adversary: Adversary | undefined;
   readonly #map: ResolutionMap;
-  readonly #graphs = new Map<boolean, Promise<ReplicatedExecutable>>();
+  readonly #graphs = new Map<string, Promise<ReplicatedExecutable>>();
   #usage: CodebookUsage;
   #revival: CodeRevival | undefined;
   #step = 0;
 
-  private constructor({ config, recipe, seed }: TokenizerTrainerOptions, learner: Learner) {
+  private constructor(options: TokenizerTrainerOptions, learner: Learner, adversary?: Adversary) {
+    const { config, recipe, seed, networks = {} } = options;
+    this.#networks = networks;
+    this.#adversary = adversary;
     this.config = config;
     this.recipe = recipe;
     this.#seed = seed;
@@ -102,10 +145,23 @@ export class TokenizerTrainer {
         `the probability of self-correction is ${recipe.correction}, but the tokenizer has no refine_conv; set it to 0`,
       );
     }
-    const specs = tokenizerParameters(config);
-    const parameters = options.parameters ?? initialTokenizer({ specs, seed });
+    const networks = requireNetworks(options);
+    const specs = [...tokenizerParameters(config), ...alignmentOf(options)];
     const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
-    return new TokenizerTrainer(options, await Learner.create({ backends, specs, optimiser, parameters }));
+    const adversary =
+      recipe.adversarial &&
+      new Adversary({
+        ...{ model: networks.discriminator as Discriminator, recipe: recipe.adversarial },
+        ...{ optimiser, imageSize: config.imageSize, seed },
+      });
+    const others = adversary ? [adversary.group] : [];
+    const parameters = new Map([
+      ...initialTokenizer({ specs, seed }),
+      ...others.flatMap((group) => [...initialDiscriminator({ specs: group.specs, seed })]),
+      ...(options.parameters ?? []),
+    ]);
+    const learner = await Learner.create({ backends, specs, optimiser, others, parameters });
+    return new TokenizerTrainer(options, learner, adversary);
   }
 
   /** Steps made. */
@@ -113,7 +169,7 @@ export class TokenizerTrainer {
     return this.#step;
   }
 
-  /** Graphs of loss and gradient compiled so far: at most two, whatever the variants. */
+  /** Graphs of the tokenizer's loss compiled so far: two, whatever the variants, and two more with a discriminator. */
   get graphs(): number {
     return this.#graphs.size;
   }
@@ -128,18 +184,23 @@ export class TokenizerTrainer {
     const step = this.#step;
     const variant = drawVariant(this.#map, { seed: this.#seed, step, ...recipe });
     const isCorrected = variant.noiseIndex !== null;
-    const graph = await this.#graph(isCorrected);
-    const results = await this.#learner.accumulate(graph, this.#microBatches(images, variant));
+    const adversary = this.#adversary?.isActive(step) ? this.#adversary : undefined;
+    const graph = await this.#graph(isCorrected, adversary);
+    const batches = await this.#microBatches(images, variant, adversary);
+    const results = await this.#learner.accumulate(graph, batches);
     const mean = (name: string) =>
       results.reduce((sum, result) => sum + (result[name].data[0] as number), 0) / results.length;
     const loss = mean('loss');
     if (!Number.isFinite(loss)) throw new DetailFlowError('diverged', `step ${step}: the loss is ${loss}`);
 
     const learningRate = recipe.learningRate * tokenizerSchedule(step, recipe.schedule);
+    const judged = adversary && (await this.#judge(adversary, { results, batches, size: variant.size }));
     const norm = await this.#learner.update({ step, learningRate, averageDecay: recipe.averageDecay });
+    if (judged) await adversary.update(this.#learner, judged, { step, learningRate });
     const usage = this.#countCodes(results, variant);
     const revived = await this.#revive(results);
     this.#step++;
+    const extra = extraNames.filter((name) => name in results[0]).map((name) => [name, mean(name)]);
     return {
       step,
       variant,
@@ -148,6 +209,8 @@ export class TokenizerTrainer {
       vq: mean('vq'),
       commit: mean('commit'),
       entropy: mean('entropy'),
+      ...(extra.length > 0 && { extra: Object.fromEntries(extra) }),
+      ...(judged && { adversary: judged }),
       norm,
       learningRate,
       usage,
@@ -163,7 +226,11 @@ export class TokenizerTrainer {
   /** Everything that a step changes. */
   async snapshot(): Promise<{ readonly step: number; readonly tensors: Tensors }> {
     const ring = this.#usage.ring();
-    const tensors = { ...(await this.#learner.snapshot()), [RING]: new Tensor('int32', ring, [ring.length]) };
+    const tensors = {
+      ...(await this.#learner.snapshot()),
+      ...this.#adversary?.snapshot(),
+      [RING]: new Tensor('int32', ring, [ring.length]),
+    };
     const lastUse = this.#revival?.lastUse();
     if (lastUse) Object.assign(tensors, { [LAST_USE]: new Tensor('int32', lastUse, [lastUse.length]) });
     return { step: this.#step, tensors };
@@ -181,6 +248,7 @@ export class TokenizerTrainer {
     const revival =
       this.recipe.revival && new CodeRevival(codebookSize, this.recipe.revival, integers(LAST_USE));
     await this.#learner.restore(tensors);
+    this.#adversary?.restore(tensors);
     this.#usage = usage;
     this.#revival = revival;
     this.#step = step;
@@ -190,19 +258,52 @@ export class TokenizerTrainer {
     await this.#learner.dispose();
   }
 
-  #graph(correction: boolean): Promise<ReplicatedExecutable> {
+  #graph(correction: boolean, adversary: Adversary | undefined): Promise<ReplicatedExecutable> {
     const { config, recipe } = this;
-    const { microBatch, pixelLoss, quantiser } = recipe;
-    const known = this.#graphs.get(correction);
+    const { microBatch, pixelLoss, quantiser, perceptual } = recipe;
+    const key = `${correction} ${adversary !== undefined}`;
+    const known = this.#graphs.get(key);
     if (known) return known;
-    const made = this.#learner.compile(
-      tokenizerStepGraph({ config, microBatch, correction, pixelLoss, quantiser }),
-    );
-    this.#graphs.set(correction, made);
+    const graph = tokenizerStepGraph({
+      ...{ config, microBatch, correction, pixelLoss, quantiser },
+      extraSpecs: alignmentOf({ config, recipe, networks: this.#networks }),
+      outputPixels: adversary !== undefined,
+      extraLosses: (context) => this.#extraLosses(context, adversary),
+    });
+    const weights = new Map([
+      ...((perceptual && this.#networks.perceptual) ?? []),
+      ...(adversary?.model.fixed?.weights ?? []),
+    ]);
+    const made = this.#learner.compile(graph, { weights });
+    this.#graphs.set(key, made);
     return made;
   }
 
-  #microBatches(images: Float32Array, variant: StepVariant): Tensors[] {
+  /** The terms of the loss beyond pixels and quantiser. */
+  #extraLosses(context: LossContext, adversary: Adversary | undefined): Record<string, Value> {
+    const { graph, parameter, pixels, target, pixelWeights, reconstruction, outputs } = context;
+    const { perceptual, alignment } = this.recipe;
+    const losses: Record<string, Value> = {};
+    if (perceptual) losses.perceptual = perceptualLoss(graph, pixels, target);
+    if (adversary) {
+      const term = generatorLoss(graph, adversary.model, { pixels, pixelWeights });
+      const { weight, adaptive } = adversary.recipe;
+      const seen = perceptual ? add(reconstruction, losses.perceptual) : reconstruction;
+      const factor = adaptive ? mul(adaptiveWeight(seen, term, parameter(LAST_LAYER)), weight) : weight;
+      losses.adversarial = mul(term, factor);
+    }
+    if (alignment) {
+      const { width } = this.#networks.alignment as AlignmentTarget;
+      losses.alignment = alignmentLoss(graph, parameter, outputs.quantised, { ...alignment, width });
+    }
+    return losses;
+  }
+
+  async #microBatches(
+    images: Float32Array,
+    variant: StepVariant,
+    adversary: Adversary | undefined,
+  ): Promise<Tensors[]> {
     const { imageSize } = this.config;
     const { microBatch: batch } = this.recipe;
     const size = 3 * imageSize ** 2;
@@ -213,18 +314,42 @@ export class TokenizerTrainer {
         `${images.length} values are no batch: give images [B, 3, ${imageSize}, ${imageSize}] with B a multiple of ${batch}`,
       );
     }
-    const shared = variantFeeds(this.config, variant);
+    const step = this.#step;
+    const moment = { step, canvas: imageSize, size: variant.size };
+    const { perceptual, alignment } = this.recipe;
+    const shared = {
+      ...variantFeeds(this.config, variant),
+      ...(perceptual && perceptualFeeds(perceptual, moment)),
+    };
     const dims = [batch, 3, imageSize, imageSize];
-    return Array.from({ length: count }, (_, i) => {
-      const part = images.slice(i * batch * size, (i + 1) * batch * size);
-      const at = { seed: this.#seed, step: this.#step, image: i * batch, batch };
-      return {
+    const isCorrected = variant.noiseIndex !== null;
+    const feeds: Tensors[] = [];
+    for (let place = 0; place < count; place++) {
+      const part = images.slice(place * batch * size, (place + 1) * batch * size);
+      const tensor = new Tensor('float32', part, dims);
+      const at = { seed: this.#seed, step, image: place * batch, batch };
+      const judged = { place, images: isCorrected ? 2 * batch : batch };
+      feeds.push({
         ...shared,
-        images: new Tensor('float32', part, dims),
+        images: tensor,
         target: new Tensor('float32', variantTarget(part, dims, variant), dims),
-        ...(variant.noiseIndex !== null && { ranks: drawRanks(this.config, at) }),
-      };
-    });
+        ...(isCorrected && { ranks: drawRanks(this.config, at) }),
+        ...adversary?.generatorFeeds(moment, judged),
+        ...(alignment && { alignmentTarget: await this.#networks.alignment?.features(tensor) }),
+      } as Tensors);
+    }
+    return feeds;
+  }
+
+  /** Gradients of the discriminator, from what was restored. */
+  #judge(
+    adversary: Adversary,
+    step: { results: readonly Tensors[]; batches: readonly Tensors[]; size: number },
+  ): Promise<AdversaryReport> {
+    const { results, batches, size } = step;
+    const pairs = results.map(({ pixels: fake }, i) => ({ real: repeated(batches[i].target, fake), fake }));
+    const { pixelWeights } = batches[0];
+    return adversary.accumulate(this.#learner, pairs, { step: this.#step, size, pixelWeights });
   }
 
   /** Takes in the codes of all passes; in a self-correction step they count by their number of tokens. */
@@ -260,6 +385,31 @@ export class TokenizerTrainer {
     }
     return dead.length;
   }
+}
+
+type Networked = Pick<TokenizerTrainerOptions, 'config' | 'recipe' | 'networks'>;
+
+/** @throws DetailFlowError `config` when a loss of the recipe has no network */
+function requireNetworks({ recipe, networks = {} }: Networked): LossNetworks {
+  const missing = [
+    recipe.perceptual && !networks.perceptual && 'the perceptual loss needs the weights of VGG16 and LPIPS',
+    recipe.adversarial && !networks.discriminator && 'the adversarial loss needs a discriminator',
+    recipe.alignment && !networks.alignment && 'alignment needs a network whose features are to be told',
+  ].find((message) => typeof message === 'string');
+  if (missing) throw new DetailFlowError('config', `${missing}; give it, or take the loss out of the recipe`);
+  return networks;
+}
+
+/** What alignment adds to the parameters. */
+const alignmentOf = ({ config, recipe, networks }: Networked): ParameterSpec[] =>
+  recipe.alignment && networks?.alignment ? alignmentSpecs(config.codebookDim, networks.alignment.width) : [];
+
+/** Targets for as many images as were restored: a second time for the corrected ones. */
+function repeated(target: Tensor, { dims, data: { length } }: Tensor): Tensor {
+  if (target.data.length === length) return target;
+  const data = new Float32Array(length);
+  for (let at = 0; at < length; at += target.data.length) data.set(target.data as Float32Array, at);
+  return new Tensor('float32', data, dims);
 }
 
 function join(parts: readonly Int32Array[]): Int32Array {

@@ -1,7 +1,11 @@
 import { feedForwardWidth, parseTokenModelConfig, type TokenModelConfig } from '@detailflow/ar-model';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
 import type { CodeViews, ViewOptions } from '@detailflow/data';
+import type { PatchDiscriminatorConfig } from '@detailflow/features';
 import { parseTokenizerConfig, type TokenizerConfig } from '@detailflow/tokenizer';
+import type { AdversarialRecipe } from './losses/adversarial';
+import type { AlignmentRecipe } from './losses/alignment';
+import type { PerceptualRecipe } from './losses/perceptual';
 import type { OptimiserOptions } from './optimiser';
 import { trainingPresets } from './presets';
 import type { RevivalOptions } from './revival';
@@ -19,6 +23,8 @@ export interface TrainingConfig {
     readonly model: TokenizerConfig;
     readonly batch: number;
     readonly recipe: TokenizerRecipe;
+    /** The PatchGAN that an adversarial loss plays against. */
+    readonly discriminator: PatchDiscriminatorConfig;
   };
   readonly tokenModel: {
     /** The classes are those of the data. */
@@ -122,7 +128,13 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
   fields.only(
     ...recipeFields,
     ...['degradation', 'correction', 'pixelLoss', 'vqRatio', 'commitBeta', 'entropyRatio', 'revival'],
+    ...['perceptual', 'adversarial', 'alignment'],
   );
+  const section = (name: string) =>
+    fields.raw(name) === undefined
+      ? undefined
+      : new ConfigFields(fields.raw(name), { file, prefix: `tokenizer.${name}` });
+  const [perceptual, adversarial, alignment] = ['perceptual', 'adversarial', 'alignment'].map(section);
   const probability = (name: string, fallback: number) =>
     fields.number(name, { least: 0, most: 1, fallback });
   const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
@@ -141,8 +153,41 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
         entropyRatio: weight('entropyRatio', 0),
       },
       ...(revival !== undefined && { revival: parseRevival(revival, file) }),
+      ...(perceptual && { perceptual: parsePerceptual(perceptual, file) }),
+      ...(adversarial && { adversarial: parseAdversarial(adversarial, file) }),
+      ...(alignment && { alignment: parseAlignment(alignment) }),
+    },
+    discriminator: {
+      width: adversarial?.count('width', 64) ?? 64,
+      layers: adversarial?.count('layers', 3) ?? 3,
     },
   };
+}
+
+const factor = (fields: ConfigFields, name: string, fallback: number) =>
+  fields.number(name, { least: 0, most: 1000, fallback });
+
+function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe {
+  fields.only('weight', 'warmup');
+  const warmup = fields.number('warmup', { least: 0, most: MOST_STEPS, fallback: 10000 });
+  return { weight: factor(fields, 'weight', 1), warmup: whole(warmup, 'tokenizer.perceptual.warmup', file) };
+}
+
+function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecipe {
+  fields.only('start', 'weight', 'adaptive', 'lecam', 'consistency', 'width', 'layers');
+  const start = fields.number('start', { least: 0, most: MOST_STEPS, fallback: 40000 });
+  return {
+    start: whole(start, 'tokenizer.adversarial.start', file),
+    weight: factor(fields, 'weight', 0.2),
+    adaptive: fields.flag('adaptive', false),
+    lecam: factor(fields, 'lecam', 0.001),
+    consistency: factor(fields, 'consistency', 4),
+  };
+}
+
+function parseAlignment(fields: ConfigFields): AlignmentRecipe {
+  fields.only('weight');
+  return { weight: factor(fields, 'weight', 1) };
 }
 
 function parseRevival(value: unknown, file?: string): RevivalOptions {

@@ -20,6 +20,7 @@ import type { TrainingConfig } from '../training-config';
 import { fingerprint, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { extractCodes } from './extract-codes';
+import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { runStage, type StageProgress } from './run-stage';
@@ -39,6 +40,8 @@ export interface TrainOptions {
   readonly out: string;
   /** A tokenizer that is trained already: codes are made with it, and nothing is trained of it. */
   readonly tokenizer?: TrainedTokenizer;
+  /** Files of the networks that losses of the configuration need. */
+  readonly lossNetworks?: LossNetworkFiles;
   /** Go on from the last checkpoints. */
   readonly resume?: boolean;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
@@ -141,7 +144,15 @@ class Run {
     const { model: config, recipe, batch } = tokenizer;
     const size = config.imageSize;
     const order = new EpochOrder({ length: this.#data.train.labels.length, seed });
-    const trainer = await TokenizerTrainer.create({ config, recipe, backends: this.#backends, seed });
+    const files = this.#options.lossNetworks ?? {};
+    const { networks, close } = await openLossNetworks(this.#config, files, this.#backends[0]);
+    const trainer = await TokenizerTrainer.create({
+      config,
+      recipe,
+      backends: this.#backends,
+      seed,
+      networks,
+    });
     try {
       await runStage<Float32Array>({
         ...this.#common(),
@@ -184,6 +195,7 @@ class Run {
       });
       await this.#write({ tokenizer: await trainer.parameters(kept(recipe)) });
     } finally {
+      await close();
       await trainer.dispose();
     }
   }

@@ -5,9 +5,10 @@ import {
 } from '@detailflow/ar-model';
 import type { ConfigObject } from '@detailflow/checkpoint';
 import { writeBundle, writeOfficialFolder } from '@detailflow/checkpoint/node';
-import { weightFromArray } from '@detailflow/core';
+import { type Weights, weightFromArray } from '@detailflow/core';
 import { tokenizerParameters, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
+import { alignmentSpecs } from '../losses/alignment';
 import type { TrainingConfig } from '../training-config';
 import type { RunFolder } from './run-folder';
 import { weightsOf } from './weights';
@@ -48,10 +49,11 @@ export async function writeModel(
   // Which codes were used lately: the official scripts look for it. A tokenizer from elsewhere has forgotten.
   const ring = (await folder.last('tokenizer'))?.tensors['codebook.ring'];
   const used = ring ? Float32Array.from(ring.data as Int32Array) : new Float32Array(RECENT_CODES);
+  const alignment = alignmentWeights(model.tokenizer);
   const usedName = 'quantize.codebook_used';
   await writeOfficialFolder(await folder.place('official', 'tokenizer'), {
     ...toOfficialTokenizerConfig(tokenizer.model),
-    weights: new Map([...weights, [usedName, weightFromArray(usedName, [used.length], used)]]),
+    weights: new Map([...weights, ...alignment, [usedName, weightFromArray(usedName, [used.length], used)]]),
     key: 'model',
     steps: tokenizer.recipe.schedule.steps,
   });
@@ -63,6 +65,15 @@ export async function writeModel(
     key: 'ema',
     steps: tokenModel.recipe.schedule.steps,
   });
+}
+
+/** The MLP of the alignment loss, where there is one: official checkpoints hold it too. */
+function alignmentWeights(arrays: Arrays): Weights {
+  const bias = arrays.get('global_token_proj.4.bias');
+  const first = arrays.get('global_token_proj.0.weight');
+  const hidden = arrays.get('global_token_proj.0.bias');
+  if (!bias || !first || !hidden) return new Map();
+  return weightsOf(alignmentSpecs(first.length / hidden.length, bias.length), arrays);
 }
 
 const asConfig = (config: object) => config as ConfigObject;

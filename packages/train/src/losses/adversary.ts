@@ -1,0 +1,169 @@
+import { DetailFlowError, Tensor, type Tensors } from '@detailflow/core';
+import type { Learner, ParameterGroup, ReplicatedExecutable } from '../learner';
+import type { OptimiserOptions } from '../optimiser';
+import {
+  type AdversarialRecipe,
+  discriminatorStepGraph,
+  JUDGED,
+  judgedWeights,
+  judgementSize,
+  LECAM_DECAY,
+} from './adversarial';
+import { drawAugmentation, strongAugmentation, weakAugmentation } from './augmentation';
+import { type Discriminator, discriminatorSpecs } from './discriminator';
+
+export interface AdversaryOptions {
+  readonly model: Discriminator;
+  readonly recipe: AdversarialRecipe;
+  readonly optimiser: OptimiserOptions;
+  /** Side of the canvas in pixels. */
+  readonly imageSize: number;
+  readonly seed: number;
+}
+
+/** Which step it is, and the side of its images in pixels. */
+interface Moment {
+  readonly step: number;
+  readonly size: number;
+}
+
+/** What the discriminator thinks of a batch. */
+export interface AdversaryReport {
+  readonly discriminator: number;
+  /** Mean judgements. */
+  readonly judgedReal: number;
+  readonly judgedFake: number;
+}
+
+const MEANS = 'adversary.means';
+/** Distance between the random places of generator, real and restored images. */
+const PLACES = 1 << 20;
+
+/** The discriminator in the training of a tokenizer: its graphs, what they are fed, and its running means. */
+export class Adversary {
+  readonly model: Discriminator;
+  readonly recipe: AdversarialRecipe;
+  readonly group: ParameterGroup;
+  readonly #options: AdversaryOptions;
+  readonly #judgements: readonly [number, number];
+  readonly #graphs = new Map<number, Promise<ReplicatedExecutable>>();
+  /** Running means of the judgements of real and restored images. */
+  #means: Float32Array = new Float32Array(2);
+
+  constructor(options: AdversaryOptions) {
+    const { model, recipe, optimiser, imageSize } = options;
+    this.#options = options;
+    this.model = model;
+    this.recipe = recipe;
+    this.group = { specs: discriminatorSpecs(model), optimiser: { ...optimiser, average: false } };
+    this.#judgements = judgementSize(model, imageSize);
+  }
+
+  isActive(step: number): boolean {
+    return step >= this.recipe.start;
+  }
+
+  /** What the term of the generator is fed for restored images [B, 3, S, S], the `place`th of the step. */
+  generatorFeeds(moment: Moment, { place, images }: { place: number; images: number }): Tensors {
+    return { ...this.#judged(moment), ...this.#changes('weak', moment, { place: 3 * place, images }) };
+  }
+
+  /**
+   * Adds to the gradients of the discriminator, from pairs of images [B, 3, S, S] and the weights of their pixels.
+   */
+  async accumulate(
+    learner: Learner,
+    pairs: readonly { real: Tensor; fake: Tensor }[],
+    moment: Moment & { pixelWeights: Tensor },
+  ): Promise<AdversaryReport> {
+    const [images] = pairs[0].fake.dims;
+    const scalar = (value: number) => new Tensor('float32', Float32Array.of(value), [1]);
+    const shared = {
+      ...this.#judged(moment),
+      pixelWeights: moment.pixelWeights,
+      emaReal: scalar(this.#means[0]),
+      emaFake: scalar(this.#means[1]),
+    };
+    const batches = pairs.map(({ real, fake }, i) => {
+      const both = (name: 'weak' | 'strong') => {
+        const half = (at: number) => this.#changes(name, moment, { place: 3 * i + at, images });
+        return stacked(half(1), half(2));
+      };
+      return { ...shared, real, fake, ...both('weak'), ...both('strong') };
+    });
+    const results = await learner.accumulate(await this.#graph(learner, images), batches, this.group);
+    const mean = (name: string) =>
+      results.reduce((sum, result) => sum + (result[name].data[0] as number), 0) / results.length;
+    const found = {
+      discriminator: mean('loss'),
+      judgedReal: mean('judgedReal'),
+      judgedFake: mean('judgedFake'),
+    };
+    if (Number.isFinite(found.discriminator)) return found;
+    throw new DetailFlowError(
+      'diverged',
+      `step ${moment.step}: the loss of the discriminator is ${found.discriminator}`,
+    );
+  }
+
+  /** One step of the discriminator, after {@link accumulate}. */
+  async update(
+    learner: Learner,
+    { judgedReal, judgedFake }: AdversaryReport,
+    step: { step: number; learningRate: number },
+  ): Promise<void> {
+    await learner.update({ ...step, step: step.step - this.recipe.start }, this.group);
+    this.#means = this.#means.map(
+      (mean, i) => LECAM_DECAY * mean + (1 - LECAM_DECAY) * [judgedReal, judgedFake][i],
+    );
+  }
+
+  snapshot(): Tensors {
+    return { [MEANS]: new Tensor('float32', this.#means.slice(), [2]) };
+  }
+
+  /** @throws DetailFlowError `weights` */
+  restore(tensors: Tensors): void {
+    const found = tensors[MEANS];
+    if (found?.type !== 'float32' || found.data.length !== 2) {
+      throw new DetailFlowError('weights', 'the checkpoint does not have this tensor', { entry: MEANS });
+    }
+    this.#means = Float32Array.from(found.data as Float32Array);
+  }
+
+  #graph(learner: Learner, images: number): Promise<ReplicatedExecutable> {
+    const { model, recipe, imageSize: size } = this.#options;
+    const made =
+      this.#graphs.get(images) ??
+      learner.compile(discriminatorStepGraph({ model, recipe, images, size }), {
+        weights: model.fixed?.weights,
+      });
+    this.#graphs.set(images, made);
+    return made;
+  }
+
+  #judged({ size }: Moment): Tensors {
+    const [height, width] = this.#judgements;
+    const weights = judgedWeights([height, width], { canvas: this.#options.imageSize, size });
+    return { [JUDGED]: new Tensor('float32', weights, [1, 1, height, width]) };
+  }
+
+  #changes(name: 'weak' | 'strong', moment: Moment, { place, images }: { place: number; images: number }) {
+    const { seed, imageSize: canvas } = this.#options;
+    const strength = name === 'weak' ? weakAugmentation : strongAugmentation;
+    const shift = name === 'weak' ? 0 : PLACES;
+    return drawAugmentation(name, { ...moment, place: place + shift, seed, images, canvas, strength });
+  }
+}
+
+/** Tensors of two batches, one after the other. */
+function stacked(first: Record<string, Tensor>, second: Record<string, Tensor>): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(first).map(([name, { data, dims }]) => {
+      const joined = new Float32Array(2 * data.length);
+      joined.set(data as Float32Array);
+      joined.set(second[name].data as Float32Array, data.length);
+      return [name, new Tensor('float32', joined, [2 * dims[0], ...dims.slice(1)])];
+    }),
+  );
+}
