@@ -1,11 +1,12 @@
 // Stops a generation half-way, as a "cancel" button would, and shows that it stops at once and gives its memory back.
 // Run from the repository root: node examples/cancel.mjs [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
+import { modelUrl } from '@detailflow/model-fashion-32';
 import { load, upscaleNearest } from 'detailflow';
 
 const out = process.argv[2] ?? 'out/cancel';
 await mkdir(out, { recursive: true });
-const model = await load('models/fashion-ref');
+const model = await load(modelUrl);
 await draw([9]); // the first use loads the runtime
 const idle = memory();
 

@@ -2,12 +2,14 @@
 // possible if its probability is at least a tenth of the most likely one's.
 // Run from the repository root: node examples/custom-pipeline.mjs [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createTokenModel, officialTokenModelConfig } from '@detailflow/ar-model';
+import { fileURLToPath } from 'node:url';
+import { createTokenModel, parseTokenModelConfig } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { readOfficialFolder } from '@detailflow/checkpoint';
+import { readBundle } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { exponentialNoise, Picture, pictureFromPixels, Tensor } from '@detailflow/core';
-import { createTokenizer, officialTokenizerConfig } from '@detailflow/tokenizer';
+import { modelUrl } from '@detailflow/model-fashion-32';
+import { createTokenizer, parseTokenizerConfig } from '@detailflow/tokenizer';
 
 const out = process.argv[2] ?? 'out/custom-pipeline';
 const labels = [0, 1, 7, 9]; // T-shirt, trouser, sneaker, ankle boot
@@ -15,19 +17,16 @@ const guidance = 2.5;
 const minP = 0.1;
 
 // The two halves of the model, each with its own configuration and weights, on one backend.
-const files = {
-  tokenizer: await readOfficialFolder(await openFolder('models/fashion-ref/tokenizer'), 'tokenizer'),
-  ar: await readOfficialFolder(await openFolder('models/fashion-ref/ar'), 'ar'),
-};
+const bundle = await readBundle(await openFolder(fileURLToPath(modelUrl)));
 const backend = await createNodeBackend({ device: 'cpu' });
 const tokenizer = createTokenizer({
-  config: officialTokenizerConfig(files.tokenizer),
-  weights: files.tokenizer.weights,
+  config: parseTokenizerConfig(bundle.card.tokenizer.config),
+  weights: bundle.tokenizer,
   backend,
 });
 const model = createTokenModel({
-  config: officialTokenModelConfig(files.ar.config),
-  weights: files.ar.weights,
+  config: parseTokenModelConfig(bundle.card.ar.config),
+  weights: bundle.ar,
   backend,
 });
 
@@ -80,7 +79,7 @@ for (const [i, label] of labels.entries()) {
   console.log(`${file}: tokens ${codes.subarray(i * model.tokens, i * model.tokens + 6).join(' ')} ...`);
 }
 await backend.close();
-await Promise.all([files.tokenizer.close(), files.ar.close()]);
+await bundle.close();
 
 /** Every pixel as a square of `factor` x `factor` pixels. */
 function enlarge({ data, width, height }, factor) {

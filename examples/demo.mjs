@@ -1,28 +1,39 @@
 // What `npm run demo` runs: pictures of every class, and how some of them grow, into out/demo/.
 import { mkdir, writeFile } from 'node:fs/promises';
+import { modelUrl } from '@detailflow/model-fashion-32';
 import { gridPicture, load, pictureFromPixels, stripPicture, upscaleNearest } from 'detailflow';
 
 const out = process.argv[2] ?? 'out/demo';
-const names = 'T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot'.split(', ');
-const samples = 8;
+const samples = 10;
 const scale = 4;
-const started = performance.now();
 await mkdir(out, { recursive: true });
-const model = await load('models/fashion-ref');
+const model = await load(modelUrl);
+const { classNames, recipe } = model.card;
+const { cfg } = recipe;
+const { tokens } = model.tokenizer;
+console.log(`${model.card.name}: ${model.card.description}`);
 
-// One row for each class; all 80 pictures are drawn at once.
-const labels = names.flatMap((_, label) => Array(samples).fill(label));
+// One row for each class; all pictures are drawn at once.
+console.log(`drawing ${samples} pictures of each of ${classNames.length} classes, CFG ${cfg} ...`);
+const labels = classNames.flatMap((_, label) => Array(samples).fill(label));
+const started = performance.now();
 let pixels;
-for await (const step of model.generate({ labels, seed: 1, cfg: 2 })) {
+for await (const step of model.generate({ labels, seed: 1, cfg })) {
   if (step.count === step.total) pixels = await step.pixels();
 }
+const seconds = (performance.now() - started) / 1000;
 const pictures = labels.map((_, i) => upscaleNearest(pictureFromPixels(pixels, i), scale));
 await save('classes.png', gridPicture(pictures, { columns: samples, gap: 4 }));
 
-// One row for each of a few classes: every preview, from 1 token to all 32.
-const shown = [0, 1, 7, 8, 9];
+// One row for each of a few classes: previews of 1, 2, 4, ... tokens, and the picture.
+const shown = ['T-shirt/top', 'trouser', 'sneaker', 'bag', 'ankle boot'].map((name) =>
+  classNames.indexOf(name),
+);
+const counts = Array.from({ length: 1 + Math.log2(tokens) }, (_, i) => 2 ** i);
+console.log(`drawing ${shown.length} more, each after ${counts.join(', ')} tokens ...`);
 const growth = shown.map(() => []);
-for await (const step of model.generate({ labels: shown, seed: 40, cfg: 2 })) {
+for await (const step of model.generate({ labels: shown, seed: 40, cfg })) {
+  if (!counts.includes(step.count)) continue;
   const previews = await step.pixels();
   for (const [i, row] of growth.entries()) row.push(pictureFromPixels(previews, i));
 }
@@ -32,11 +43,9 @@ const strips = growth.map((row) =>
 await save('coarse-to-fine.png', gridPicture(strips, { columns: 1, gap: 0 }));
 await model.dispose();
 
-console.log(`${out}/classes.png         ${samples} pictures in each row: ${names.join(', ')}`);
-console.log(
-  `${out}/coarse-to-fine.png  ${shown.map((label) => names[label]).join(', ')} from 1, 2, 3, 4, 8, ... 32 tokens`,
-);
-console.log(`drawn in ${((performance.now() - started) / 1000).toFixed(1)} s on the CPU`);
+console.log(`${out}/classes.png         a row for each class: ${classNames.join(', ')}`);
+console.log(`${out}/coarse-to-fine.png  a row for each picture, as it grows`);
+console.log(`the ${labels.length} pictures took ${seconds.toFixed(1)} s on the CPU`);
 
 async function save(name, picture) {
   await writeFile(`${out}/${name}`, await picture.toPng());

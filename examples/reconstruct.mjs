@@ -1,11 +1,12 @@
 // Turns a picture into tokens, and draws it again from ever more of them.
 // Run from the repository root: node examples/reconstruct.mjs [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
+import { modelUrl } from '@detailflow/model-fashion-32';
 import { load, pictureFromPixels, stripPicture, Tensor, upscaleNearest } from 'detailflow';
 
 const out = process.argv[2] ?? 'out/reconstruct';
 await mkdir(out, { recursive: true });
-const model = await load('models/fashion-ref');
+const model = await load(modelUrl);
 
 // A pair of trousers in 32 x 32 pixels: grey from -1 (black) to 1 (white), three equal channels.
 const side = 32;

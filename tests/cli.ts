@@ -15,7 +15,7 @@ export const inRepository = (file: string): string => fileURLToPath(new URL(`../
 const program = inRepository('packages/detailflow/dist/cli.js');
 
 /** --model of the reference model, --tokenizer and --ar of a golden configuration. */
-export const fashion = ['--model', inRepository('models/fashion-ref')];
+export const fashion = ['--model', inRepository('tests/fixtures/fashion-ref')];
 export const goldenTokenizer = (set: string) => [
   '--tokenizer',
   inRepository(`tests/fixtures/golden/${set}/tokenizer`),

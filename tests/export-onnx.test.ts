@@ -68,7 +68,7 @@ const models = [
   'odd/all-causal',
   'odd/causal-decoder',
   'odd/single-group',
-  '../../models/fashion-ref',
+  '../../tests/fixtures/fashion-ref',
 ];
 
 test.each(models)('%s: the same tokens and pixels as generate()', async (name) => {

@@ -163,7 +163,7 @@ test('detailflow alone generates, from the command line and from a program', asy
   const packages = Object.keys(tarballs).filter((name) => name !== 'detailflow');
   expect(installed(place)).toEqual(packages.map((name) => name.replace('@detailflow/', '')).sort());
 
-  const model = path.join(root, 'models/fashion-ref');
+  const model = path.join(root, 'tests/fixtures/fashion-ref');
   await run(
     place,
     'npx',

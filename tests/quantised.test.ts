@@ -58,8 +58,8 @@ const root = path.dirname(import.meta.dirname);
 
 // The golden models have random weights and nearly flat logits: hard cases, not typical ones.
 test.each([
-  { name: 'models/fashion-ref', dtype: 'q8', top1: 0.97, kl: 0.001 },
-  { name: 'models/fashion-ref', dtype: 'q4', top1: 0.9, kl: 0.02 },
+  { name: 'tests/fixtures/fashion-ref', dtype: 'q8', top1: 0.97, kl: 0.001 },
+  { name: 'tests/fixtures/fashion-ref', dtype: 'q4', top1: 0.9, kl: 0.02 },
   { name: 'tests/fixtures/golden/A', dtype: 'q8', top1: 0.84, kl: 0.015 },
   { name: 'tests/fixtures/golden/A', dtype: 'q4', top1: 0.42, kl: 0.45 },
   { name: 'tests/fixtures/golden/B', dtype: 'q8', top1: 0.84, kl: 0.015 },

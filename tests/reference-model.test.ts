@@ -6,12 +6,12 @@ import { load, type Model, psnr, Tensor } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const inRepository = (file: string) => fileURLToPath(new URL(`../${file}`, import.meta.url));
-const expected = JSON.parse(readFileSync(inRepository('models/fashion-ref/expected.json'), 'utf8'));
+const expected = JSON.parse(readFileSync(inRepository('tests/fixtures/fashion-ref/expected.json'), 'utf8'));
 const classes = Array.from({ length: 10 }, (_, i) => i);
 
 let model: Model;
 beforeAll(async () => {
-  model = await load(inRepository('models/fashion-ref'));
+  model = await load(inRepository('tests/fixtures/fashion-ref'));
 });
 afterAll(() => model.dispose());
 

@@ -6,7 +6,8 @@ import { type ByteSource, bytesSource, DetailFlowError } from '@detailflow/core'
 const root = new URL('../../../', import.meta.url);
 export const goldenPath = (path: string) => fileURLToPath(new URL(`tests/fixtures/golden/${path}`, root));
 export const golden = (path: string) => new Uint8Array(readFileSync(goldenPath(path)));
-export const fashionPath = (path: string) => fileURLToPath(new URL(`models/fashion-ref/${path}`, root));
+export const fashionPath = (path: string) =>
+  fileURLToPath(new URL(`tests/fixtures/fashion-ref/${path}`, root));
 
 /** The DetailFlowError that an action ends in; fails the test where it ends in anything else. */
 export async function refusal(action: () => unknown): Promise<DetailFlowError> {

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { load, type Model, type Reconstruction } from './load';
 
 const inRepository = (file: string) => fileURLToPath(new URL(`../../../${file}`, import.meta.url));
-const fashion = inRepository('models/fashion-ref');
+const fashion = inRepository('tests/fixtures/fashion-ref');
 const golden = (set: string, part: string) => inRepository(`tests/fixtures/golden/${set}/${part}`);
 const onLinux = process.platform === 'linux';
 

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import {
   ignoredTokenModelWeights,
   officialTokenModelConfig,
@@ -16,14 +17,14 @@ import {
   tokenizerParameters,
 } from '@detailflow/tokenizer';
 
+/** A folder: its path, its `file:` URL, or any {@link FileTree}. */
+export type FolderSource = string | URL | FileTree;
+
 /**
  * Where a model lies: a bundle, a folder that holds the official `tokenizer/` and `ar/`, or the two official
- * folders by themselves. Paths, or any {@link FileTree}.
+ * folders by themselves.
  */
-export type ModelSource =
-  | string
-  | FileTree
-  | { readonly tokenizer: string | FileTree; readonly ar?: string | FileTree };
+export type ModelSource = FolderSource | { readonly tokenizer: FolderSource; readonly ar?: FolderSource };
 
 /** A configuration and the weights that go with it, checked against each other. */
 export interface ModelPart<Config> {
@@ -159,8 +160,12 @@ async function closingOnFailure<T>(close: () => Promise<void>, work: () => T | P
   }
 }
 
-const toTree = (source: string | FileTree): Promise<FileTree> | FileTree =>
-  typeof source === 'string' ? openFolder(source) : source;
+function toTree(source: FolderSource): Promise<FileTree> | FileTree {
+  if (typeof source === 'string') return openFolder(source);
+  if (!(source instanceof URL)) return source;
+  if (source.protocol === 'file:') return openFolder(fileURLToPath(source));
+  throw new DetailFlowError('unsupported', 'only file: addresses can be opened here', { file: source.href });
+}
 
 /** The part of a tree below a folder. */
 function subtree(tree: FileTree, folder: string): FileTree {

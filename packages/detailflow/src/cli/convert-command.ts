@@ -19,9 +19,7 @@ export const convertCommand: Command = {
     'class-names': { type: 'string', value: 'A,B,...', help: 'names of the classes, in order' },
     overwrite: { type: 'boolean', help: 'replace a bundle that is there' },
   },
-  examples: [
-    'convert --tokenizer models/fashion-ref/tokenizer --ar models/fashion-ref/ar --license MIT --out fashion',
-  ],
+  examples: ['convert --tokenizer official/tokenizer --ar official/ar --license MIT --out fashion'],
   async run(invocation) {
     const { positionals, signal, progress } = invocation;
     const values = new Values(invocation);

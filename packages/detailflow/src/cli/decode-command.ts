@@ -22,8 +22,8 @@ export const decodeCommand: Command = {
     ...deviceOptions,
   },
   examples: [
-    'decode --tokenizer models/fashion-ref/tokenizer codes.npy --out pictures/',
-    'decode --tokenizer models/fashion-ref/tokenizer codes.npy --tokens 8 --size 32 --out pixels.npy',
+    'decode --model @detailflow/model-fashion-32 codes.npy --out pictures/',
+    'decode --model @detailflow/model-fashion-32 codes.npy --tokens 8 --size 32 --out pixels.npy',
   ],
   async run(invocation) {
     const { positionals, signal, progress } = invocation;

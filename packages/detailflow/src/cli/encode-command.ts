@@ -17,7 +17,7 @@ export const encodeCommand: Command = {
     out: { type: 'string', value: 'FILE', help: 'int32 [B, n] as .npy' },
     ...deviceOptions,
   },
-  examples: ['encode --tokenizer models/fashion-ref/tokenizer shirt.png boot.jpg --out codes.npy'],
+  examples: ['encode --model @detailflow/model-fashion-32 shirt.png boot.jpg --out codes.npy'],
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);

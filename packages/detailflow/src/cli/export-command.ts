@@ -13,7 +13,7 @@ export const exportCommand: Command = {
     'gradual-cfg': { type: 'boolean', help: 'lower the guidance scale group by group' },
     out: { type: 'string', value: 'FILE', help: 'the .onnx file; its weights go beside it, into FILE.data' },
   },
-  examples: ['export --model models/fashion-ref --out out/fashion.onnx'],
+  examples: ['export --model @detailflow/model-fashion-32 --out out/fashion.onnx'],
   async run(invocation) {
     const { positionals, signal, progress } = invocation;
     const values = new Values(invocation);

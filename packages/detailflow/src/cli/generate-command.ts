@@ -56,9 +56,9 @@ export const generateCommand: Command = {
     ...deviceOptions,
   },
   examples: [
-    'generate --model models/fashion-ref --class 9 --out boot.png',
-    'generate --model models/fashion-ref --class 0-9 --count 4 --cfg 2 --grid --out grid.png',
-    'generate --model models/fashion-ref --class 3,7 --progressive --out pictures/',
+    'generate --model @detailflow/model-fashion-32 --class 9 --out boot.png',
+    'generate --model @detailflow/model-fashion-32 --class 0-9 --count 4 --cfg 2 --grid --out grid.png',
+    'generate --model @detailflow/model-fashion-32 --class 3,7 --progressive --out pictures/',
   ],
   async run(invocation) {
     const { signal, progress, positionals } = invocation;

@@ -1,6 +1,7 @@
 import type { Weights } from '@detailflow/core';
 import { type ModelSource, openModel } from '../model-source';
 import { type Command, type Report, UsageError } from './command';
+import { modelFolder } from './model-folder';
 import { modelOptions, modelSource } from './model-options';
 import { Values } from './values';
 
@@ -9,7 +10,7 @@ export const inspectCommand: Command = {
   summary: 'say what a model is, and check that its weights fit',
   usage: 'DIR | --tokenizer DIR [--ar DIR]',
   options: modelOptions,
-  examples: ['inspect models/fashion-ref', 'inspect --tokenizer models/fashion-ref/tokenizer --json'],
+  examples: ['inspect @detailflow/model-fashion-32', 'inspect --model @detailflow/model-fashion-32 --json'],
   async run(invocation) {
     const opened = await openModel(source(invocation), { signal: invocation.signal });
     try {
@@ -39,7 +40,7 @@ function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   if (positionals.length === 0) return modelSource(values, 'tokenizer');
   const named = ['model', 'tokenizer', 'ar'].some((name) => values.text(name) !== undefined);
   if (positionals.length > 1 || named) throw new UsageError('give one model');
-  return positionals[0];
+  return modelFolder(positionals[0]);
 }
 
 function summary(part: { config: object; weights: Weights; file: string }) {

@@ -2,10 +2,15 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import { Model } from '../load';
 import { type ModelSource, type OpenedModel, openModel } from '../model-source';
 import { type Invocation, type Options, UsageError } from './command';
+import { modelFolder } from './model-folder';
 import { Values } from './values';
 
 export const modelOptions: Options = {
-  model: { type: 'string', value: 'DIR', help: 'a bundle, or a folder with the official tokenizer/ and ar/' },
+  model: {
+    type: 'string',
+    value: 'DIR',
+    help: 'a bundle, a folder with the official tokenizer/ and ar/, or an installed package',
+  },
   tokenizer: { type: 'string', value: 'DIR', help: 'official tokenizer folder (config.json, checkpoints/)' },
   ar: { type: 'string', value: 'DIR', help: 'official AR model folder' },
 };
@@ -16,7 +21,7 @@ export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSo
   if (model !== undefined) {
     if (tokenizer !== undefined || ar !== undefined)
       throw new UsageError('give --model, or --tokenizer and --ar, not both');
-    return model;
+    return modelFolder(model);
   }
   if (tokenizer === undefined || (need === 'both' && ar === undefined)) {
     throw new UsageError(

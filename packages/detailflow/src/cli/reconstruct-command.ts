@@ -23,7 +23,7 @@ export const reconstructCommand: Command = {
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
     ...deviceOptions,
   },
-  examples: ['reconstruct --tokenizer models/fashion-ref/tokenizer boot.png --tokens 1,8,32 --out strips/'],
+  examples: ['reconstruct --model @detailflow/model-fashion-32 boot.png --tokens 1,8,32 --out strips/'],
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
