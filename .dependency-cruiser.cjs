@@ -29,6 +29,8 @@ module.exports = {
     only('core-imports-nothing', 'core', []),
     only('onnx-imports-core', 'onnx', ['core']),
     only('backend-node-imports-core-and-onnx', 'backend-node', ['core', 'onnx']),
+    only('backend-webgpu-imports-core', 'backend-webgpu', ['core']),
+    only('model-fashion-32-imports-nothing', 'model-fashion-32', []),
     only('tokenizer-imports-core', 'tokenizer', models),
     only('ar-model-imports-core', 'ar-model', models),
     only('checkpoint-imports-core', 'checkpoint', models),
@@ -63,7 +65,7 @@ module.exports = {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
       from: {
-        path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features)/src',
+        path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features|backend-webgpu|model-fashion-32)/src',
         pathNot: '\\.test\\.ts$',
       },
       to: { dependencyTypes: ['core'] },

@@ -5,10 +5,10 @@ import {
   PlaceKind,
   placeMask,
 } from '@detailflow/ar-model';
-import { createNodeBackend } from '@detailflow/backend-node';
-import { type Backend, createReferenceBackend, type Executable, Tensor } from '@detailflow/core';
+import { type Backend, type Executable, Tensor } from '@detailflow/core';
 import { filterLogits, guidanceScale, guide, sampleTokens, softmax } from '@detailflow/sampler';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, golden, goldenJson } from './golden';
 import { goldenTokenModel } from './models';
 
@@ -18,12 +18,12 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
   const { config, weights } = goldenTokenModel(set);
   const { tokens, causalTokens, groupSize, vocabularySize } = config;
 
-  describe.each(['reference', 'cpu'] as const)('on the %s backend', (device) => {
+  describe.each(devices)('on the %s backend', (device) => {
     let backend: Backend;
     let model: GroupTokenModel;
     let full: Executable;
     beforeAll(async () => {
-      backend = device === 'reference' ? createReferenceBackend() : await createNodeBackend({ device });
+      backend = await openDevice(device);
       model = createTokenModel({ config, weights, backend });
       full = await backend.compile(forwardGraph(config), weights);
     });

@@ -1,7 +1,5 @@
-import { createNodeBackend } from '@detailflow/backend-node';
 import {
   type Backend,
-  createReferenceBackend,
   type Executable,
   type GraphBuilder,
   pictureFromPixels,
@@ -27,6 +25,7 @@ import {
   tokenizerWeights,
 } from '@detailflow/tokenizer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 import { goldenTokenizer } from './models';
 
@@ -42,11 +41,11 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
   const { config, weights } = goldenTokenizer(set);
   const noiseIndices: number[] = goldenJson(`${set}/golden.json`).tokenizer.noise_idx;
 
-  describe.each(['reference', 'cpu'] as const)('on the %s backend', (device) => {
+  describe.each(devices)('on the %s backend', (device) => {
     let backend: Backend;
     let tokenizer: Tokenizer;
     beforeAll(async () => {
-      backend = device === 'reference' ? createReferenceBackend() : await createNodeBackend({ device });
+      backend = await openDevice(device);
       tokenizer = createTokenizer({ config, weights, backend });
     });
     afterAll(() => backend.close());

@@ -1,10 +1,8 @@
 import { forward, placeMask, tokenModelParameters, tokenModelWeights } from '@detailflow/ar-model';
-import { createNodeBackend } from '@detailflow/backend-node';
 import {
   add,
   type Backend,
   concat,
-  createReferenceBackend,
   crossEntropy,
   type Graph,
   gradients,
@@ -32,6 +30,7 @@ import {
   variantTarget,
 } from '@detailflow/train';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, golden, goldenJson } from './golden';
 import { goldenTokenizer, goldenTokenModel } from './models';
 
@@ -93,10 +92,10 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
     decoderPatch: config.decoder.patchSize,
   });
 
-  describe.each(['reference', 'cpu'] as const)('on the %s backend', (device) => {
+  describe.each(devices)('on the %s backend', (device) => {
     let backend: Backend;
     beforeAll(async () => {
-      backend = device === 'reference' ? createReferenceBackend() : await createNodeBackend({ device });
+      backend = await openDevice(device);
     });
     afterAll(() => backend.close());
 

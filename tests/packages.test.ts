@@ -12,11 +12,13 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 6_500,
   '@detailflow/backend-node': 7_500,
+  '@detailflow/backend-webgpu': 12_000,
   '@detailflow/checkpoint': 20_000,
   '@detailflow/core': 33_000,
   '@detailflow/data': 20_000,
   '@detailflow/eval': 20_000,
   '@detailflow/features': 8_000,
+  '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 8_500,
   '@detailflow/sampler': 4_000,
   '@detailflow/tokenizer': 13_000,

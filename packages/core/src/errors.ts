@@ -18,6 +18,8 @@ export type ErrorCode =
   | 'io'
   /** The device asked for is not there. */
   | 'device-unavailable'
+  /** The device was there and is gone: make a new backend, and run again. */
+  | 'device-lost'
   /** The runtime of a backend failed. */
   | 'runtime'
   /** A loss or gradient of a training run is no longer a finite number. */

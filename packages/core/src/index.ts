@@ -23,6 +23,7 @@ export {
   type Shape,
   SymbolicDim,
   sameDim,
+  sameShape,
   sizeOf,
   subtractDims,
   symbol,

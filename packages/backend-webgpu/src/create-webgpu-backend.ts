@@ -1,0 +1,152 @@
+import {
+  type Backend,
+  DetailFlowError,
+  expandComposites,
+  requireWeights,
+  type Tensors,
+} from '@detailflow/core';
+import { compileGraph } from './executable';
+import { Gpu, type GpuCounts } from './gpu';
+import { sizeOf } from './kernels/strides';
+import { openGpu } from './open-gpu';
+import { fusedOperations } from './operations';
+import { type StateBuffer, WebGPUState } from './state';
+import { createTfjsBackend, type TfjsBackend } from './tfjs';
+
+export interface WebGPUBackendOptions {
+  /** A device of your own; it is not destroyed by `close`. */
+  readonly device?: GPUDevice;
+  /** An adapter of your own. */
+  readonly adapter?: GPUAdapter;
+  /** Which adapter to ask for; default 'high-performance'. */
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+/** A backend on a WebGPU device. */
+export interface WebGPUBackend extends Backend {
+  readonly device: GPUDevice;
+  /** What was asked of the device so far. */
+  readonly counts: Readonly<GpuCounts>;
+  /** Bytes in buffers that are in use, and in all that are held for use. */
+  memory(): { readonly used: number; readonly allocated: number };
+}
+
+/**
+ * Opens a WebGPU device, in a page, a worker, or in Node with the package `webgpu`.
+ * @throws DetailFlowError `device-unavailable` where there is none, saying what to do
+ */
+export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
+  const { device, info, isOwn } = await openGpu(options);
+  let tfjs: TfjsBackend;
+  try {
+    tfjs = createTfjsBackend(device, info);
+  } catch (cause) {
+    if (isOwn) device.destroy();
+    throw new DetailFlowError('device-unavailable', 'the WebGPU device could not be set up', { cause });
+  }
+  return new DeviceBackend(device, tfjs, isOwn);
+}
+
+class DeviceBackend implements WebGPUBackend {
+  readonly name = 'webgpu';
+  readonly device: GPUDevice;
+  readonly #tfjs: TfjsBackend;
+  readonly #gpu: Gpu;
+  readonly #isOwn: boolean;
+  #last: Promise<unknown> = Promise.resolve();
+  #closed = false;
+  /** Why the device can compute no more. */
+  #lost: DetailFlowError | undefined;
+  /** The first fault that no call has reported yet. */
+  #fault: DetailFlowError | undefined;
+  /** Settles when the device is lost. */
+  readonly #losing: Promise<never>;
+
+  constructor(device: GPUDevice, tfjs: TfjsBackend, isOwn: boolean) {
+    this.device = device;
+    this.#tfjs = tfjs;
+    this.#gpu = new Gpu(tfjs, device.limits);
+    this.#isOwn = isOwn;
+    device.addEventListener('uncapturederror', (event) => {
+      event.preventDefault();
+      this.#fault ??= new DetailFlowError('runtime', `WebGPU: ${event.error.message}`);
+    });
+    this.#losing = device.lost.then(({ message }) => {
+      this.#lost = new DetailFlowError(
+        'device-lost',
+        `the WebGPU device is lost${message ? ` (${message})` : ''}; make a new backend and run again from the seed`,
+      );
+      throw this.#lost;
+    });
+    this.#losing.catch(() => {}); // whoever waits for the device is told
+  }
+
+  get counts(): Readonly<GpuCounts> {
+    return { ...this.#gpu.counts };
+  }
+
+  memory() {
+    return this.#gpu.memory();
+  }
+
+  async compile(...[graph, weights, { dtype = 'fp32' } = {}]: Parameters<Backend['compile']>) {
+    if (dtype !== 'fp32') {
+      throw new DetailFlowError('unsupported', `the WebGPU backend holds weights as fp32, not as ${dtype}`);
+    }
+    this.#requireOpen();
+    requireWeights(graph, weights);
+    const host = { gpu: this.#gpu, queue: this.#queue, owner: this };
+    return compileGraph(expandComposites(graph, fusedOperations), weights, host);
+  }
+
+  createState(tensors: Tensors) {
+    return this.#queue(async () => {
+      const buffers = new Map<string, StateBuffer>();
+      try {
+        for (const [name, { type, dims, data }] of Object.entries(tensors)) {
+          const dtype = type === 'float32' ? 'f32' : type === 'int32' ? 'i32' : 'bool';
+          this.#gpu.requireRoom(sizeOf(dims), `the state "${name}"`);
+          const array = this.#gpu.upload((data as Float32Array).slice());
+          buffers.set(name, { shape: [...dims], dtype, array });
+        }
+      } catch (error) {
+        for (const { array } of buffers.values()) this.#gpu.release(array);
+        throw error;
+      }
+      return new WebGPUState({ owner: this, buffers, gpu: this.#gpu, queue: this.#queue });
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#last.catch(() => {});
+    if (!this.#lost) this.#tfjs.dispose();
+    if (this.#isOwn) this.device.destroy();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  readonly #queue = <T>(job: () => Promise<T>): Promise<T> => {
+    const next = this.#last
+      .catch(() => {}) // whoever asked for it was told
+      .then(async () => {
+        this.#requireOpen();
+        // A device that is lost may leave a read waiting for ever.
+        const found = await Promise.race([job(), this.#losing]);
+        const fault = this.#fault;
+        this.#fault = undefined;
+        if (fault) throw fault;
+        return found;
+      });
+    this.#last = next;
+    return next;
+  };
+
+  #requireOpen(): void {
+    if (this.#closed) throw new DetailFlowError('closed', 'the WebGPU backend is closed');
+    if (this.#lost) throw this.#lost;
+  }
+}

@@ -1,0 +1,77 @@
+import { Kernel } from '../kernel';
+import { extentUniforms, splitIndex, type View, viewPlace, viewUniforms } from './coordinates';
+
+/** How an operand is read: like the result, its one element everywhere, or by a view. */
+export type Access = 'same' | 'single' | 'view';
+
+/** WGSL of operations that work element by element; bools are integers. */
+export const pointwiseCode: Readonly<Record<string, (...operands: string[]) => string>> = {
+  neg: (x) => `(-${x})`,
+  exp: (x) => `exp(${x})`,
+  log: (x) => `log(${x})`,
+  sqrt: (x) => `sqrt(${x})`,
+  tanh: (x) => `tanh(clamp(${x}, -15.0, 15.0))`,
+  sigmoid: (x) => `(1.0 / (1.0 + exp(-${x})))`,
+  add: (x, y) => `(${x} + ${y})`,
+  sub: (x, y) => `(${x} - ${y})`,
+  mul: (x, y) => `(${x} * ${y})`,
+  div: (x, y) => `(${x} / ${y})`,
+  maximum: (x, y) => `max(${x}, ${y})`,
+  less: (x, y) => `select(0, 1, ${x} < ${y})`,
+  equal: (x, y) => `select(0, 1, ${x} == ${y})`,
+  select: (condition, x, y) => `select(${y}, ${x}, ${condition} != 0)`,
+  gelu: (x) => `gelu(${x})`,
+  silu: (x) => `silu(${x})`,
+};
+
+const functions = `
+fn gelu(x: f32) -> f32 {
+  return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -15.0, 15.0)));
+}
+fn silu(x: f32) -> f32 {
+  return x / (1.0 + exp(-x));
+}
+`;
+
+/**
+ * A kernel that computes an expression for every element.
+ * @param expression WGSL over v0, v1, ...: the operands at that element
+ */
+export function pointwiseKernel(expression: string, accesses: readonly Access[], rank: number): Kernel {
+  const places = accesses.map((access, k) => {
+    if (access === 'same') return 'index';
+    return access === 'single' ? '0' : viewPlace(`${k}`, rank);
+  });
+  const reads = places.map((place, k) => `let v${k} = A${k}[${place}];`);
+  const viewed = accesses.flatMap((access, k) => (access === 'view' ? [k] : []));
+  return new Kernel({
+    inputs: accesses.map((_, k) => `A${k}`),
+    uniforms:
+      viewed.length > 0
+        ? [...extentUniforms(rank), ...viewed.flatMap((k) => viewUniforms(`${k}`, rank))]
+        : [],
+    code: `${functions}
+fn main(index: i32) {
+  if (index >= uniforms.size) { return; }
+  ${viewed.length > 0 ? splitIndex(rank) : ''}
+  ${reads.join('\n  ')}
+  result[index] = ${expression};
+}`,
+  });
+}
+
+/** Numbers of {@link pointwiseKernel}: the shape of the result, and the views in order. */
+export const pointwiseNumbers = (shape: readonly number[], views: readonly View[]): number[] =>
+  views.length === 0
+    ? []
+    : [...shape.slice(1), ...views.flatMap(({ offset, strides }) => [offset, ...strides])];
+
+/** A literal of a value that a float32 holds; infinities come from tfjs's uniforms. */
+export function floatLiteral(value: number): string {
+  const rounded = Math.fround(value);
+  if (Number.isNaN(rounded)) return 'uniforms.NAN';
+  if (!Number.isFinite(rounded)) return rounded > 0 ? 'uniforms.INFINITY' : '(-uniforms.INFINITY)';
+  if (Math.abs(rounded) < 2 ** -126) return '0.0';
+  const text = String(rounded);
+  return /[.e]/.test(text) ? `(${text})` : `(${text}.0)`;
+}

@@ -1,0 +1,20 @@
+import { createNodeBackend } from '@detailflow/backend-node';
+import { createWebGPUBackend } from '@detailflow/backend-webgpu';
+import { type Backend, createReferenceBackend } from '@detailflow/core';
+import { provideDriver } from '../tools/webgpu/driver.mjs';
+
+export type DeviceName = 'reference' | 'cpu' | 'webgpu';
+
+/** Why WebGPU cannot be tested here, or undefined. */
+export const webgpuMissing: string | undefined = provideDriver();
+if (webgpuMissing) console.warn(`WebGPU IS NOT TESTED: ${webgpuMissing}`);
+
+/** The devices that golden values are checked on. */
+export const devices: readonly DeviceName[] = webgpuMissing
+  ? ['reference', 'cpu']
+  : ['reference', 'cpu', 'webgpu'];
+
+export async function openDevice(device: DeviceName): Promise<Backend> {
+  if (device === 'reference') return createReferenceBackend();
+  return device === 'cpu' ? createNodeBackend({ device }) : createWebGPUBackend();
+}
