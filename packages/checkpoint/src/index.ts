@@ -8,6 +8,7 @@ export {
   type ReadOfficialOptions,
   readOfficialFolder,
 } from './official-folder';
+export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
 export { PickleGlobal, PickleObject, type PickleValue } from './pickle';
 export {
   plainValue,

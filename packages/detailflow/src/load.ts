@@ -9,7 +9,13 @@ import {
   type WeightDType,
 } from '@detailflow/core';
 import { psnr } from '@detailflow/eval';
-import { type GenerateOptions, type GenerationStep, generate } from '@detailflow/sampler';
+import {
+  type GenerateOptions,
+  type GenerationStep,
+  generate,
+  type VaryOptions,
+  vary,
+} from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
 
@@ -72,13 +78,15 @@ export class Model {
   generate(
     options: Omit<GenerateOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
-    if (!this.tokenModel) {
-      throw new DetailFlowError(
-        'unsupported',
-        'this model has no AR part: it can encode and decode, not generate',
-      );
-    }
-    return generate({ ...options, model: this.tokenModel, tokenizer: this.tokenizer });
+    return generate({ ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+  }
+
+  /** Draws variations of pictures float32 [B, 3, S, S] in [-1, 1]; see `vary` of `@detailflow/sampler`. */
+  vary(
+    images: Tensor,
+    options: Omit<VaryOptions, 'model' | 'tokenizer'>,
+  ): AsyncGenerator<GenerationStep, void, void> {
+    return vary(images, { ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]. */
@@ -123,6 +131,14 @@ export class Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  #requireTokenModel(): GroupTokenModel {
+    if (this.tokenModel) return this.tokenModel;
+    throw new DetailFlowError(
+      'unsupported',
+      'this model has no AR part: it can encode and decode, not generate',
+    );
   }
 }
 

@@ -1,6 +1,7 @@
 import { type ImageTokenizer, Tensor, type TokenModel } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
 import { type GenerateOptions, generate, type SampleOptions, sampleTokens } from './generate';
+import { vary } from './vary';
 
 /** What a fake model was asked to do. */
 interface Seen {
@@ -417,4 +418,70 @@ describe('generate', () => {
     });
     expect(seen.rows).toEqual([]);
   });
+});
+
+describe('variations', () => {
+  /** Codes of image i: i, i + 1, ... */
+  const tokenizer: ImageTokenizer = {
+    tokens: 8,
+    imageSize: 4,
+    codebookSize: 6,
+    resolution: () => 4,
+    encode: async ({ dims: [batch] }) =>
+      new Tensor(
+        'int32',
+        Int32Array.from({ length: batch * 8 }, (_, i) => (Math.floor(i / 8) + (i % 8)) % 6),
+        [batch, 8],
+      ),
+    decode: async ({ dims: [batch] }) =>
+      new Tensor('float32', new Float32Array(batch * 48), [batch, 3, 4, 4]),
+    dispose: async () => {},
+  };
+  const images = new Tensor('float32', new Float32Array(2 * 48), [2, 3, 4, 4]);
+  const options = (over: object) => ({ model: fakeModel().model, tokenizer, keepTokens: 3, ...over });
+  const last = async (over: object) => {
+    let found: number[] = [];
+    const counts: number[] = [];
+    for await (const step of vary(images, options(over))) {
+      counts.push(step.count);
+      found = numbers(await step.tokens());
+    }
+    return {
+      counts,
+      rows: Array.from({ length: found.length / 8 }, (_, i) => found.slice(i * 8, i * 8 + 8)),
+    };
+  };
+
+  test('keep the first tokens of their picture, and differ by seed', async () => {
+    const { rows, counts } = await last({ count: 3, seed: 4 });
+    expect(rows).toHaveLength(6);
+    for (const [i, row] of rows.entries()) {
+      const first = Math.floor(i / 3);
+      expect(row.slice(0, 3)).toEqual([first, first + 1, first + 2]);
+    }
+    expect(new Set(rows.map(String)).size).toBe(6);
+    expect(counts).toEqual([4, 6, 8]); // nothing is new before
+    // Variation j of picture i is the one of seed + i * count + j.
+    expect((await last({ seed: [6, 9] })).rows).toEqual([rows[2], (await last({ seed: [0, 9] })).rows[1]]);
+  });
+
+  test('from the same to the new', async () => {
+    expect((await last({ keepTokens: 8 })).rows).toEqual([
+      [0, 1, 2, 3, 4, 5, 0, 1],
+      [1, 2, 3, 4, 5, 0, 1, 2],
+    ]);
+    const { model, seen } = fakeModel();
+    await last({ model, keepTokens: 0 });
+    expect(seen.rows[0]).toEqual([3, 3, 3, 3]); // no class, and guidance beside
+    const classes = fakeModel();
+    await last({ model: classes.model, labels: [0, 2], count: 2, cfg: 1 });
+    expect(classes.seen.rows[0]).toEqual([0, 0, 2, 2]);
+  });
+
+  test.each([{ keepTokens: 9 }, { keepTokens: -1 }, { keepTokens: 1.5 }, { count: 0 }, { labels: [1] }])(
+    '%o is refused',
+    async (over) => {
+      await expect(last(over)).rejects.toMatchObject({ code: 'invalid-argument' });
+    },
+  );
 });

@@ -14,3 +14,4 @@ export {
   sampleTokens,
 } from './generate';
 export { type GuidanceOptions, guidanceScale, guide, needsGuidance } from './guidance';
+export { type VaryOptions, vary } from './vary';

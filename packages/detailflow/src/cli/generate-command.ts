@@ -2,11 +2,12 @@ import path from 'node:path';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { DetailFlowError, type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
 import { gridPicture, MAX_PIXELS, stripPicture } from '@detailflow/data';
+import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
 import { joinRows, sliceRows } from './tensor-rows';
-import { parseList, Values } from './values';
+import { Values } from './values';
 
 /** One picture to draw. */
 interface Job {
@@ -199,22 +200,4 @@ function listJobs(labels: readonly number[], count: number, seed: number): Job[]
     label: labels[Math.floor(index / count)],
     seed: seed + index,
   }));
-}
-
-/** Class numbers of "3", "3,7", "0-9", or of a name that the bundle's card lists. */
-function classLabels(text: string, classes: number, names?: readonly string[]): number[] {
-  const named = names?.findIndex((name) => name.toLowerCase() === text.trim().toLowerCase()) ?? -1;
-  if (named >= 0) return [named];
-  if (!/^[\d\s,-]+$/.test(text)) {
-    throw new UsageError(
-      names
-        ? `there is no class "${text}": ${names.join(', ')}`
-        : `--class "${text}": this model has no class names, give numbers 0-${classes - 1}`,
-    );
-  }
-  const labels = parseList(text, '--class');
-  const wrong = labels.find((label) => label > classes);
-  if (wrong !== undefined)
-    throw new UsageError(`--class ${wrong}: the classes are 0-${classes - 1}, and ${classes} for none`);
-  return labels;
 }

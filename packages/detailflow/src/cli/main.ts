@@ -13,12 +13,14 @@ import { inspectCommand } from './inspect-command';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
 import { trainCommand } from './train-command';
+import { varyCommand } from './vary-command';
 
 const commands: readonly Command[] = [
   generateCommand,
   encodeCommand,
   decodeCommand,
   reconstructCommand,
+  varyCommand,
   inspectCommand,
   convertCommand,
   exportCommand,

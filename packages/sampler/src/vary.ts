@@ -1,0 +1,50 @@
+import { DetailFlowError, Tensor } from '@detailflow/core';
+import { type GenerateOptions, type GenerationStep, generate } from './generate';
+
+export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'tokens'> {
+  /** First tokens of a picture that stay: 0 draws a new picture, all of them none. */
+  readonly keepTokens: number;
+  /** New pictures of each picture; default 1. */
+  readonly count?: number;
+  /** Class of each picture; default: none, the model goes by the tokens alone. */
+  readonly labels?: readonly number[];
+}
+
+/**
+ * Draws variations of pictures: their first tokens, which say what is there, stay, and the rest is drawn anew. Variation
+ * j of picture i is image i * count + j; it uses seed + i * count + j.
+ * @param images float32 [B, 3, S, S] in [-1, 1]
+ * @throws DetailFlowError `invalid-argument`; what `generate` throws
+ */
+export async function* vary(
+  images: Tensor,
+  options: VaryOptions,
+): AsyncGenerator<GenerationStep, void, void> {
+  const { keepTokens, count = 1, labels, ...rest } = options;
+  const { tokenizer, model, signal } = rest;
+  const [batch] = images.dims;
+  if (!Number.isInteger(keepTokens) || keepTokens < 0 || keepTokens > model.tokens) {
+    throw new DetailFlowError('invalid-argument', `keepTokens is ${keepTokens}; give 0 to ${model.tokens}`);
+  }
+  if (!Number.isInteger(count) || count < 1) {
+    throw new DetailFlowError('invalid-argument', `count is ${count}; give a whole number from 1`);
+  }
+  if (labels && labels.length !== batch) {
+    throw new DetailFlowError('invalid-argument', `${labels.length} labels for ${batch} pictures`);
+  }
+  const codes = await tokenizer.encode(images, { signal });
+  const all = codes.dims[1];
+  const prefix = new Int32Array(batch * count * keepTokens);
+  for (let row = 0; row < batch * count; row++) {
+    const start = Math.floor(row / count) * all;
+    prefix.set((codes.data as Int32Array).subarray(start, start + keepTokens), row * keepTokens);
+  }
+  yield* generate({
+    ...rest,
+    labels: Array.from(
+      { length: batch * count },
+      (_, row) => labels?.[Math.floor(row / count)] ?? model.unconditionalLabel,
+    ),
+    ...(keepTokens > 0 && { prefix: new Tensor('int32', prefix, [batch * count, keepTokens]) }),
+  });
+}
