@@ -55,6 +55,7 @@ if (values.child) {
 async function measure(dtype) {
   const { createNodeBackend } = await import('@detailflow/backend-node');
   const { load } = await import('detailflow');
+  const { matmulPeak } = await import('./matmul-peak.mjs');
   const threads = Number(values.threads);
   const backend = await createNodeBackend({ device: 'cpu', threads });
   const peak = await matmulPeak(backend);
@@ -124,25 +125,6 @@ async function measure(dtype) {
 
 async function drain(steps, visit) {
   for await (const step of steps) await visit?.(step);
-}
-
-/** GFLOP/s of a product of two 1024 x 1024 matrices on the same backend. */
-async function matmulPeak(backend) {
-  const { matmul, Tensor, trace, weightFromArray } = await import('@detailflow/core');
-  const side = 1024;
-  const data = Float32Array.from({ length: side * side }, (_, i) => Math.sin(i));
-  const graph = trace((g) => ({ y: matmul(g.input('x', 'f32', [side, side]), g.weight('w', [side, side])) }));
-  const weights = new Map([['w', weightFromArray('w', [side, side], data)]]);
-  const executable = await backend.compile(graph, weights);
-  const x = new Tensor('float32', data, [side, side]);
-  const times = [];
-  for (let run = 0; run < 12; run++) {
-    const started = performance.now();
-    await executable.run({ x });
-    times.push(performance.now() - started);
-  }
-  await executable.dispose();
-  return (2 * side ** 3) / Math.min(...times) / 1e6;
 }
 
 /** Operations of the matrix products with weights: what the share of the peak counts. */

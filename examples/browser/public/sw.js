@@ -1,0 +1,37 @@
+// Keeps everything that the page has loaded, so that it works without a network the next time.
+const CACHE = 'detailflow-1';
+
+self.addEventListener('install', () => self.skipWaiting());
+self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
+
+self.addEventListener('fetch', (event) => {
+  const { request } = event;
+  if (request.method !== 'GET' || new URL(request.url).origin !== self.location.origin) return;
+  event.respondWith(answer(request));
+});
+
+/** Files that were taken from the network since this worker started: what is kept of them is current. */
+const current = new Set();
+
+/** From the network, and from what is kept where there is none; of a file in parts the whole is kept. */
+async function answer(request) {
+  const cache = await caches.open(CACHE);
+  const whole = new Request(request.url);
+  const isPart = request.headers.has('range');
+  if (isPart && current.has(request.url)) {
+    const kept = await cache.match(whole);
+    if (kept) return kept;
+  }
+  try {
+    const response = await fetch(isPart ? whole : request);
+    if (response.status === 200) {
+      await cache.put(whole, response.clone());
+      current.add(request.url);
+    }
+    return response;
+  } catch (error) {
+    const kept = await cache.match(whole);
+    if (kept) return kept;
+    throw error;
+  }
+}

@@ -1,0 +1,54 @@
+/** What the page asks of the worker that holds the model. */
+export type Job =
+  | {
+      readonly kind: 'generate';
+      readonly labels: readonly number[];
+      readonly seed: number;
+      readonly cfg: number;
+    }
+  /** pixels float32 [3, S, S] in [-1, 1] */
+  | { readonly kind: 'reconstruct'; readonly pixels: Float32Array }
+  | {
+      readonly kind: 'vary';
+      readonly pixels: Float32Array;
+      readonly keepTokens: number;
+      readonly count: number;
+      readonly seed: number;
+    };
+
+export type Request =
+  | { readonly kind: 'load'; readonly model: string }
+  | { readonly kind: 'run'; readonly id: number; readonly job: Job }
+  | { readonly kind: 'cancel'; readonly id: number };
+
+/** What the page has to know of the model. */
+export interface ModelFacts {
+  readonly name: string;
+  readonly description: string;
+  readonly attribution: string;
+  readonly classNames: readonly string[];
+  readonly cfg: number;
+  readonly imageSize: number;
+  readonly tokens: number;
+  readonly adapter: string;
+}
+
+/** Pictures after some tokens: RGBA, each `side` x `side`. */
+export interface Preview {
+  readonly count: number;
+  readonly total: number;
+  readonly side: number;
+  readonly pictures: readonly Uint8ClampedArray<ArrayBuffer>[];
+  /** Milliseconds since the job began. */
+  readonly elapsed: number;
+  /** PSNR in dB of a restored picture. */
+  readonly psnr?: number;
+}
+
+export type Reply =
+  | { readonly kind: 'progress'; readonly text: string }
+  | { readonly kind: 'ready'; readonly facts: ModelFacts }
+  | { readonly kind: 'unavailable'; readonly message: string }
+  | { readonly kind: 'preview'; readonly id: number; readonly preview: Preview }
+  | { readonly kind: 'done'; readonly id: number; readonly elapsed: number }
+  | { readonly kind: 'failed'; readonly id: number; readonly message: string; readonly isCancelled: boolean };

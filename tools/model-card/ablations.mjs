@@ -1,0 +1,82 @@
+// The ablations of the model card: what self-correction and groups of tokens change, at an equal, small budget.
+//   node tools/model-card/ablations.mjs DATA OUT [--count 2000]
+// DATA is a folder of IDX files. Each variant is trained from nothing and then draws pictures, which the classifier of
+// @detailflow/model-fashion-32 judges. Runs that are interrupted go on where they were.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { classifierUrl } from '@detailflow/model-fashion-32';
+import { load } from 'detailflow';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { count: { type: 'string', default: '2000' }, cfg: { type: 'string', default: '1,2' } },
+});
+const [data, out] = positionals;
+if (!data || !out) {
+  console.error('usage: node tools/model-card/ablations.mjs DATA OUT [--count N] [--cfg LIST]');
+  process.exit(2);
+}
+const cli = fileURLToPath(new URL('../../packages/detailflow/dist/cli.js', import.meta.url));
+
+/** A fifth of the tokenizer's training, and a seventh of the AR model's. */
+const budget = {
+  preset: 'tiny-32',
+  tokenizer: { steps: 1100, warmup: 100 },
+  tokenModel: { steps: 1500, warmup: 100, averageDecay: 0.995 },
+  validation: { every: 1100, images: 256 },
+};
+const variants = {
+  'groups of 8, self-correction': {},
+  'groups of 8, no self-correction': { tokenizer: { correction: 0 }, tokenModel: { correction: 0 } },
+  'groups of 1, self-correction': { tokenizer: { model: { groupSize: 1, causalTokens: 1 } } },
+};
+
+for (const [name, over] of Object.entries(variants)) {
+  const folder = path.join(out, name.replaceAll(/[ ,]+/g, '-'));
+  mkdirSync(folder, { recursive: true });
+  const config = path.join(folder, 'settings.json');
+  const merged = {
+    ...budget,
+    tokenizer: { ...budget.tokenizer, ...over.tokenizer },
+    tokenModel: { ...budget.tokenModel, ...over.tokenModel },
+  };
+  writeFileSync(config, JSON.stringify(merged, null, 2));
+  const run = path.join(folder, 'run');
+  detailflow('train', 'all', '--config', config, '--data', data, '--out', run, '--resume');
+  const bundle = path.join(run, 'bundle');
+  const figures = path.join(folder, 'eval');
+  detailflow(
+    ...['eval', 'generation', '--model', bundle, '--data', data, '--fit', 'pad', '--out', figures],
+    ...['--features', fileURLToPath(classifierUrl), '--count', values.count, '--cfg', values.cfg],
+  );
+  const { rows } = JSON.parse(readFileSync(path.join(figures, 'generation.json'), 'utf8'));
+  const log = readFileSync(path.join(run, 'tokenizer', 'log.jsonl'), 'utf8')
+    .trim()
+    .split('\n');
+  const psnr = log.map((line) => JSON.parse(line).psnr).findLast((found) => found !== undefined);
+  const generated = rows.map(({ cfg, frechet, agreement }) => ({ cfg, frechet, agreement: agreement.all }));
+  console.log(JSON.stringify({ name, psnr, generated, secondsPerImage: await seconds(bundle) }));
+}
+
+function detailflow(...args) {
+  const { status } = spawnSync(process.execPath, [cli, ...args], { stdio: ['ignore', 'inherit', 'inherit'] });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Median seconds for a picture alone, CFG 2. */
+async function seconds(bundle) {
+  const model = await load(bundle);
+  const times = [];
+  for (let seed = 0; seed < 6; seed++) {
+    const started = performance.now();
+    for await (const step of model.generate({ labels: [seed], seed, cfg: 2 })) {
+      if (step.count === step.total) await step.pixels();
+    }
+    times.push((performance.now() - started) / 1000);
+  }
+  await model.dispose();
+  return times.slice(1).sort((a, b) => a - b)[2];
+}
