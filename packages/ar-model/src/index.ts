@@ -8,6 +8,7 @@ export {
   type TokenModelConfig,
   toOfficialTokenModelConfig,
 } from './config';
+export { type DrawGraphOptions, drawGraph } from './draw-graph';
 export { forwardGraph, stepGraph } from './graphs';
 export {
   type Dropout,

@@ -2,6 +2,8 @@ import {
   type Backend,
   type CallOptions,
   DetailFlowError,
+  type DrawingOptions,
+  type DrawingSession,
   type Executable,
   LazyExecutable,
   type State,
@@ -13,8 +15,11 @@ import {
   type Weights,
 } from '@detailflow/core';
 import type { TokenModelConfig } from './config';
+import { type DrawGraphOptions, drawGraph } from './draw-graph';
+import { DeviceDrawingSession } from './drawing-session';
 import { stepGraph } from './graphs';
 import { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
+import { type StepPlaces, stepPlaces } from './places';
 import { PlaceKind } from './positions';
 
 export interface TokenModelOptions {
@@ -35,12 +40,20 @@ export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
 /** The group-parallel transformer with an exact KV cache. Source: docs/method.md section 4. */
 export class GroupTokenModel implements TokenModel {
   readonly config: TokenModelConfig;
+  readonly #backend: Backend;
+  readonly #weights: Weights;
+  readonly #dtype: WeightDType | undefined;
   readonly #executable: LazyExecutable;
+  /** Graphs that also choose, by what they are made for. */
+  readonly #drawings = new Map<string, LazyExecutable>();
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
   constructor({ config, weights, backend, dtype, file }: TokenModelOptions) {
     validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
     this.config = config;
+    this.#backend = backend;
+    this.#weights = weights;
+    this.#dtype = dtype;
     this.#executable = new LazyExecutable(() => backend.compile(stepGraph(config), weights, { dtype }));
   }
 
@@ -70,6 +83,49 @@ export class GroupTokenModel implements TokenModel {
 
   async begin(labels: readonly number[], { signal }: CallOptions = {}): Promise<TokenSession> {
     signal?.throwIfAborted();
+    this.#checkLabels(labels);
+    const executable = await this.#executable.get();
+    const state = await executable.createState({ batch: labels.length });
+    return new CachedSession(this.config, executable, state, Int32Array.from(labels));
+  }
+
+  /** Whether drawing on the device is worth it: where reading logits back costs more than the draw. */
+  get drawsOnDevice(): boolean {
+    return this.#backend.name === 'webgpu';
+  }
+
+  async beginDrawing(
+    labels: readonly number[],
+    { isGuided, topK = 0, isGreedy = false, signal }: DrawingOptions,
+  ): Promise<DrawingSession> {
+    signal?.throwIfAborted();
+    this.#checkLabels(labels);
+    const options = { isGuided, isGreedy, topK: topK < this.vocabularySize ? topK : 0 };
+    const executable = await this.#drawing(options).get();
+    const state = await executable.createState({ pictures: labels.length });
+    return new DeviceDrawingSession({
+      ...{ config: this.config, executable, state, labels, isGuided, isGreedy },
+      unconditionalLabel: this.unconditionalLabel,
+    });
+  }
+
+  async dispose(): Promise<void> {
+    await this.#executable.dispose();
+    for (const executable of this.#drawings.values()) await executable.dispose();
+  }
+
+  #drawing(options: DrawGraphOptions): LazyExecutable {
+    const key = JSON.stringify(options);
+    const made =
+      this.#drawings.get(key) ??
+      new LazyExecutable(() =>
+        this.#backend.compile(drawGraph(this.config, options), this.#weights, { dtype: this.#dtype }),
+      );
+    this.#drawings.set(key, made);
+    return made;
+  }
+
+  #checkLabels(labels: readonly number[]): void {
     const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label > this.classes);
     if (labels.length === 0 || wrong !== undefined) {
       throw new DetailFlowError(
@@ -77,13 +133,6 @@ export class GroupTokenModel implements TokenModel {
         `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`,
       );
     }
-    const executable = await this.#executable.get();
-    const state = await executable.createState({ batch: labels.length });
-    return new CachedSession(this.config, executable, state, Int32Array.from(labels));
-  }
-
-  async dispose(): Promise<void> {
-    await this.#executable.dispose();
   }
 }
 
@@ -119,10 +168,9 @@ class CachedSession implements TokenSession {
     this.#take(chosen);
     const count = this.nextCount;
     if (count === 0) throw new DetailFlowError('invalid-argument', 'the sequences are complete');
-    const { ids, kinds } = this.#places(chosen, count);
-    const positions = Int32Array.from({ length: count }, (_, i) => this.#position + i);
+    const { fed, kinds, positions } = this.#places(chosen);
     const feeds = {
-      ids: new Tensor('int32', ids, [this.#labels.length, count]),
+      ids: new Tensor('int32', fed, [this.#labels.length, count]),
       kinds: new Tensor('int32', kinds, [count]),
       positions: new Tensor('int32', positions, [count]),
     };
@@ -157,21 +205,17 @@ class CachedSession implements TokenSession {
     if (this.#predicted) this.#position += this.nextCount;
   }
 
-  /**
-   * What the next places are fed with: the class first, then the last token alone, then once [the last causal token ;
-   * the special embeddings], then the tokens of the last group.
-   */
-  #places(chosen: Int32Array | undefined, count: number): { ids: Int32Array; kinds: Int32Array } {
-    if (!chosen?.length) return { ids: this.#labels, kinds: Int32Array.of(PlaceKind.class) };
+  /** What the places of the next step are fed with, row by row. */
+  #places(chosen: Int32Array | undefined): StepPlaces & { readonly fed: Int32Array } {
+    const places = stepPlaces(this.#config, this.#position);
+    const { count, kinds, ids } = places;
     const rows = this.#labels.length;
-    if (chosen.length === rows * count)
-      return { ids: chosen, kinds: new Int32Array(count).fill(PlaceKind.token) };
-    const ids = Int32Array.from({ length: rows * count }, (_, i) =>
-      i % count === 0 ? chosen[i / count] : (i % count) - 1,
-    );
-    const kinds = Int32Array.from({ length: count }, (_, i) =>
-      i === 0 ? PlaceKind.token : PlaceKind.special,
-    );
-    return { ids, kinds };
+    const last = (chosen?.length ?? 0) / rows; // tokens of the previous step
+    const fed = Int32Array.from({ length: rows * count }, (_, i) => {
+      const [row, place] = [Math.floor(i / count), i % count];
+      if (kinds[place] === PlaceKind.class) return this.#labels[row];
+      return kinds[place] === PlaceKind.special ? ids[place] : (chosen as Int32Array)[row * last + place];
+    });
+    return { ...places, fed };
   }
 }

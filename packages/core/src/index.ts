@@ -35,7 +35,15 @@ export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
 export { LazyExecutable } from './lazy-executable';
-export type { CallOptions, ImageTokenizer, TokenModel, TokenSession } from './models';
+export type {
+  CallOptions,
+  DrawingOptions,
+  DrawingSession,
+  DrawingStep,
+  ImageTokenizer,
+  TokenModel,
+  TokenSession,
+} from './models';
 export type { Attributes, DType, OpDefinition, TypedData } from './op';
 export { gelu, silu } from './ops/activation';
 export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';

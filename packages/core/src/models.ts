@@ -40,8 +40,44 @@ export interface TokenModel {
   readonly unconditionalLabel: number;
   /** Begins one sequence for each label, 0..classes. */
   begin(labels: readonly number[], options?: CallOptions): Promise<TokenSession>;
+  /** Whether {@link beginDrawing} is the quicker way on this device. */
+  readonly drawsOnDevice?: boolean;
+  /** Begins one sequence for each label; tokens are chosen on the device. Absent where a model cannot do that. */
+  beginDrawing?(labels: readonly number[], options: DrawingOptions): Promise<DrawingSession>;
   /** Frees what the model holds on its backend. */
   dispose(): Promise<void>;
+}
+
+export interface DrawingOptions extends CallOptions {
+  /** Guide every sequence by one without class. */
+  readonly isGuided: boolean;
+  /** Draw among so many of the most likely tokens; default 0: all. */
+  readonly topK?: number;
+  /** Take the most likely token. */
+  readonly isGreedy?: boolean;
+}
+
+/** Sequences in progress whose tokens stay on the device until they are asked for. */
+export interface DrawingSession {
+  /** Tokens known so far. */
+  readonly position: number;
+  /** How many tokens the next step chooses: 1, or a group. 0 at the end. */
+  readonly nextCount: number;
+  /** Chooses the next tokens. */
+  draw(step: DrawingStep, options?: CallOptions): Promise<void>;
+  /** The tokens so far, int32 [sequences, position]. @throws DetailFlowError `runtime` when logits were not finite */
+  tokens(): Promise<Tensor>;
+  dispose(): Promise<void>;
+}
+
+export interface DrawingStep {
+  /** Exp(1) draws float32 [sequences, nextCount, V]; not for greedy sequences. */
+  readonly noise?: Float32Array;
+  readonly temperature?: number;
+  /** How far logits move away from those without class, where sequences are guided. */
+  readonly scale?: number;
+  /** Tokens that are not drawn: the first ones of the step, int32 [sequences, as many]. */
+  readonly given?: Int32Array;
 }
 
 /** Sequences in progress. */

@@ -8,16 +8,11 @@ import {
   Tensor,
   type TokenModel,
 } from '@detailflow/core';
-import {
-  type ChoiceOptions,
-  checkChoiceOptions,
-  checkLogits,
-  drawToken,
-  filterLogits,
-  mostLikelyToken,
-  softmax,
-} from './choose-token';
-import { type GuidanceOptions, guidanceScale, guide, needsGuidance } from './guidance';
+import { chooseHere } from './choose-here';
+import { type ChoiceOptions, checkChoiceOptions } from './choose-token';
+import { drawOnDevice } from './draw-on-device';
+import type { GuidanceOptions } from './guidance';
+import type { SamplePlan, SampleStep } from './sample-plan';
 
 export interface SampleOptions extends CallOptions, Partial<ChoiceOptions>, Partial<GuidanceOptions> {
   readonly model: TokenModel;
@@ -33,20 +28,15 @@ export interface SampleOptions extends CallOptions, Partial<ChoiceOptions>, Part
   readonly prefix?: Tensor;
   /** float32 [B, N, V]: Exp(1) draws to use instead of the seed's. */
   readonly noise?: Tensor;
+  /**
+   * Choose the tokens on the device, so that nothing is read back before somebody asks. Default: where the model says
+   * that it is quicker. With top-p they are chosen here in any case.
+   */
+  readonly onDevice?: boolean;
 }
 
 export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
-}
-
-/** The state of a sampling run after a token or a group. */
-export interface SampleStep {
-  /** Tokens known of every image. */
-  readonly count: number;
-  /** Tokens there will be. */
-  readonly total: number;
-  /** The tokens so far: int32 [B, count]. */
-  tokens(): Promise<Tensor>;
 }
 
 /** The state of a generation after a token or a group; pictures are decoded only when asked for. */
@@ -105,47 +95,13 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
   const given = checkPrefix(options, total);
   const noiseOf = noiseSource(options);
 
-  const guided = needsGuidance(guidance);
-  const rows = guided ? [...labels, ...labels.map(() => model.unconditionalLabel)] : labels;
-  const tokens = new Int32Array(labels.length * model.tokens);
-  const row = new Float32Array(model.vocabularySize);
-  const session = await model.begin(rows, { signal });
-  try {
-    let chosen: Int32Array | undefined;
-    for (let position = 0; position < total; ) {
-      signal?.throwIfAborted();
-      const count = position < model.causalTokens ? 1 : model.groupSize;
-      const logits = (await session.predict(chosen, { signal })).data as Float32Array;
-      const scale = guidanceScale(position, model, guidance);
-      chosen = new Int32Array(rows.length * count);
-      for (let image = 0; image < labels.length; image++) {
-        for (let k = 0; k < count; k++) {
-          const token = pick(image, position + k, image * count + k);
-          tokens[image * model.tokens + position + k] = token;
-          chosen[image * count + k] = token;
-          if (guided) chosen[(labels.length + image) * count + k] = token;
-        }
-      }
-      position += count;
-      if (position > given || position === total) yield snapshot(tokens, labels.length, position, total);
-
-      function pick(image: number, place: number, at: number): number {
-        if (place < given) return (options.prefix as Tensor).data[image * given + place] as number;
-        const size = model.vocabularySize;
-        const own = logits.subarray(at * size, (at + 1) * size);
-        if (guided) {
-          const other = (labels.length * count + at) * size;
-          guide(own, logits.subarray(other, other + size), scale, row);
-        } else row.set(own);
-        checkLogits(row, place);
-        return greedy
-          ? mostLikelyToken(row)
-          : drawToken(softmax(filterLogits(row, choice)), noiseOf(image, place));
-      }
-    }
-  } finally {
-    await session.dispose();
-  }
+  const plan: SamplePlan = {
+    ...{ model, labels, choice, guidance, greedy, total, given, noiseOf, signal },
+    prefix: options.prefix,
+  };
+  const begin = model.beginDrawing?.bind(model);
+  const onDevice = choice.topP === 1 && (options.onDevice ?? model.drawsOnDevice ?? false);
+  yield* begin && onDevice ? drawOnDevice(plan, begin) : chooseHere(plan);
 }
 
 /** The tokens of one image: int32 [1, count]. */
@@ -213,11 +169,4 @@ function noiseSource({
   }
   const out = new Float32Array(size);
   return (image, position) => exponentialNoise({ seed: seeds[image], position, count: size, out });
-}
-
-function snapshot(tokens: Int32Array, batch: number, count: number, total: number): SampleStep {
-  const width = tokens.length / batch;
-  const copy = new Int32Array(batch * count);
-  for (let b = 0; b < batch; b++) copy.set(tokens.subarray(b * width, b * width + count), b * count);
-  return { count, total, tokens: async () => new Tensor('int32', copy.slice(), [batch, count]) };
 }

@@ -10,8 +10,8 @@ export {
   type GenerationStep,
   generate,
   type SampleOptions,
-  type SampleStep,
   sampleTokens,
 } from './generate';
 export { type GuidanceOptions, guidanceScale, guide, needsGuidance } from './guidance';
+export type { SampleStep } from './sample-plan';
 export { type VaryOptions, vary } from './vary';
