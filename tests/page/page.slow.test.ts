@@ -43,10 +43,10 @@ describe.skipIf(!browserPath)('the page', () => {
     await server?.close();
   });
 
-  const status = () => page.getByRole('status').textContent();
+  const status = () => page.locator('#status').textContent();
   const until = (pattern: RegExp, timeout = 120_000) =>
     page.waitForFunction(
-      ([source]) => new RegExp(source).test(document.querySelector('[role=status]')?.textContent ?? ''),
+      ([source]) => new RegExp(source).test(document.querySelector('#status')?.textContent ?? ''),
       [pattern.source],
       { timeout },
     );
@@ -144,7 +144,7 @@ describe.skipIf(!browserPath)('the page', () => {
     );
     await without.addInitScript(() => delete (Navigator.prototype as { gpu?: unknown }).gpu);
     await without.goto(server.resolvedUrls?.local[0] as string);
-    await expect.poll(() => without.getByRole('status').textContent()).toMatch(/no WebGPU/);
+    await expect.poll(() => without.locator('#status').textContent()).toMatch(/has no WebGPU/);
     await without.close();
     expect(await status()).toMatch(/Ready/);
   });

@@ -58,6 +58,17 @@ const maxPassed = 5_000_000;
  * @throws DetailFlowError `format` for anything else, `limit` for pickles with too many objects
  */
 export function unpickle<T>(bytes: Uint8Array, rules: PickleRules<T>): PickleValue<T> {
+  const { value, end } = unpickleFirst(bytes, rules);
+  if (end === bytes.length) return value;
+  const { file, entry } = rules;
+  throw new DetailFlowError('format', 'the pickle is refused: bytes follow its end', { file, entry });
+}
+
+/** As {@link unpickle}, for a pickle that others follow: `end` is where the next one begins. */
+export function unpickleFirst<T>(
+  bytes: Uint8Array,
+  rules: PickleRules<T>,
+): { value: PickleValue<T>; end: number } {
   return new Unpickler(bytes, rules).run();
 }
 
@@ -78,7 +89,7 @@ class Unpickler<T> {
     this.input = new PickleBytes(bytes, (reason, cause) => this.fail(reason, cause));
   }
 
-  run(): PickleValue<T> {
+  run(): { value: PickleValue<T>; end: number } {
     const protocol = this.input.byte() === 0x80 ? this.input.byte() : -1;
     if (protocol < 2 || protocol > 5) throw this.fail('it does not start with a pickle protocol of 2 to 5');
     for (let steps = 0; steps < maxSteps; steps++) {
@@ -87,8 +98,7 @@ class Unpickler<T> {
       if (opcode === 0x2e) {
         const value = this.pop();
         if (this.stack.length > 0) throw this.fail('values are left over at its end');
-        if (this.input.left > 0) throw this.fail('bytes follow its end');
-        return value;
+        return { value, end: this.input.at };
       }
       this.step(opcode, start);
       if (this.stack.length > maxStack) throw this.tooMuch('nested or pending values', maxStack);

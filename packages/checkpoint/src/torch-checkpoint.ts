@@ -1,6 +1,8 @@
 import { type ByteSource, DetailFlowError, storageBytes, type Weight, type Weights } from '@detailflow/core';
+import { isLegacyCheckpoint, readLegacyCheckpoint } from './legacy-checkpoint';
 import { PickleObject, unpickle } from './pickle';
-import { isForeignStorage, storageDType, type TorchValue, torchGlobals } from './torch-globals';
+import { parseStorageId } from './storage-id';
+import { type TorchValue, torchGlobals } from './torch-globals';
 import { mostTensorBytes, TorchStorage, TorchTensor } from './torch-tensor';
 import { withoutPrefixes } from './weight-names';
 import { readZip, type ZipEntry } from './zip';
@@ -19,8 +21,8 @@ export interface ReadTorchOptions {
 }
 
 /**
- * Opens what `torch.save` wrote (the zip format, torch 1.6 and later) without running any of it: the pickle is
- * interpreted as data, with a short list of names it may use. Tensors stay on disk until they are read; keep the
+ * Opens what `torch.save` wrote (zip files, and the older format before torch 1.6) without running any of it: the pickle
+ * is interpreted as data, with a short list of names it may use. Tensors stay on disk until they are read; keep the
  * source open for as long.
  * @throws DetailFlowError `format` for damaged, compressed, encrypted or hostile files and for names outside the
  * list; `dtype` for storages of unsupported types; `limit`; `io`
@@ -33,6 +35,7 @@ export async function readTorchCheckpoint(
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });
   await refuseOtherFormats(source, fail);
+  if (await isLegacyCheckpoint(source)) return readLegacyCheckpoint(source, { maxPickleBytes, signal });
   signal?.throwIfAborted();
   const members = await readZip(source);
   signal?.throwIfAborted();
@@ -139,12 +142,6 @@ type Fail = (reason: string, entry?: string) => DetailFlowError;
 
 async function refuseOtherFormats(source: ByteSource, fail: Fail): Promise<void> {
   const [a, b, c] = await source.read(0, Math.min(3, source.size));
-  if (a === 0x80 && b <= 5) {
-    throw fail(
-      'this is the format of torch before 1.6, which is not supported; ' +
-        'load it in Python with weights_only=True and save it again with a current torch',
-    );
-  }
   if (a === 0x1f && b === 0x8b && c === 8) throw fail('it is compressed with gzip; unpack it first');
 }
 
@@ -178,24 +175,7 @@ function findStorage(
 ): TorchStorage {
   const file = source.name;
   const entry = `${top}data.pkl`;
-  if (!Array.isArray(id) || id.length !== 5 || id[0] !== 'storage') {
-    throw new DetailFlowError('format', 'a persistent id is not that of a storage', { file, entry });
-  }
-  const [, type, key, , count] = id;
-  if (isForeignStorage(type)) {
-    throw new DetailFlowError(
-      'dtype',
-      `${type.name} is not supported; convert its tensors to float or integer ones before saving`,
-      { file, entry },
-    );
-  }
-  const dtype = storageDType(type);
-  if (dtype === undefined || typeof key !== 'string' || typeof count !== 'number') {
-    throw new DetailFlowError('format', 'the persistent id of a storage is damaged', { file, entry });
-  }
-  if (!Number.isSafeInteger(count) || count < 0) {
-    throw new DetailFlowError('format', `a storage claims ${count} elements`, { file, entry });
-  }
+  const { dtype, key, count } = parseStorageId(id, { file, entry });
   const member = members.get(`${top}data/${key}`);
   if (member === undefined) {
     throw new DetailFlowError('format', `the storage ${JSON.stringify(key.slice(0, 100))} is missing`, {

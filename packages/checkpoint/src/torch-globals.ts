@@ -55,6 +55,12 @@ export function torchGlobals(file: string, entry: string): ReadonlyMap<string, P
       entry,
     });
 
+  const rebuildTensor = (name: string, [storage, offset, shape, strides]: readonly TorchValue[]) => {
+    if (!(storage instanceof TorchStorage) || typeof offset !== 'number') throw fail(name);
+    if (!isNumbers(shape) || !isNumbers(strides)) throw fail(name);
+    return new TorchTensor(storage, { shape: [...shape], strides: [...strides], offset });
+  };
+
   const table: Record<string, ((args: readonly TorchValue[]) => TorchValue) | undefined> = {
     'collections.OrderedDict'(args) {
       const dict: PickleDict<Item> = new Map();
@@ -68,12 +74,9 @@ export function torchGlobals(file: string, entry: string): ReadonlyMap<string, P
       }
       return dict;
     },
-    'torch._utils._rebuild_tensor_v2'([storage, offset, shape, strides]) {
-      const name = '_rebuild_tensor_v2';
-      if (!(storage instanceof TorchStorage) || typeof offset !== 'number') throw fail(name);
-      if (!isNumbers(shape) || !isNumbers(strides)) throw fail(name);
-      return new TorchTensor(storage, { shape: [...shape], strides: [...strides], offset });
-    },
+    'torch._utils._rebuild_tensor_v2': (args) => rebuildTensor('_rebuild_tensor_v2', args),
+    // Of torch before 0.4.
+    'torch._utils._rebuild_tensor': (args) => rebuildTensor('_rebuild_tensor', args),
     'torch._utils._rebuild_parameter'([tensor]) {
       if (!(tensor instanceof TorchTensor)) throw fail('_rebuild_parameter');
       return tensor;

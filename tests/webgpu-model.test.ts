@@ -1,0 +1,104 @@
+import { createNodeBackend } from '@detailflow/backend-node';
+import { createWebGPUBackend, type WebGPUBackend } from '@detailflow/backend-webgpu';
+import { type Backend, RandomStream } from '@detailflow/core';
+import { modelUrl } from '@detailflow/model-fashion-32';
+import { parseTrainingConfig, TokenizerTrainer, TokenModelTrainer } from '@detailflow/train';
+import { load, type Model } from 'detailflow';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { webgpuMissing } from './devices';
+
+describe.skipIf(webgpuMissing !== undefined)('WebGPU beside the Node backend', () => {
+  let cpu: Backend;
+  let gpu: WebGPUBackend;
+  let models: { cpu: Model; gpu: Model };
+  beforeAll(async () => {
+    cpu = await createNodeBackend({ threads: 1 });
+    gpu = await createWebGPUBackend();
+    models = {
+      cpu: await load(modelUrl, { backend: cpu }),
+      gpu: await load(modelUrl, { backend: gpu }),
+    };
+  }, 120_000);
+  afterAll(async () => {
+    await models.cpu.dispose();
+    await models.gpu.dispose();
+    await cpu.close();
+    await gpu.close();
+  });
+
+  type Options = Parameters<Model['generate']>[0];
+  const draw = async (model: Model, options: Options) => {
+    for await (const step of model.generate(options)) {
+      if (step.count === step.total) {
+        return { tokens: [...((await step.tokens()).data as Int32Array)], pixels: await step.pixels() };
+      }
+    }
+    throw new Error('nothing was drawn');
+  };
+
+  test('the same seed gives the same tokens, for 20 pictures of the model in the box', async () => {
+    const labels = Array.from({ length: 10 }, (_, i) => i);
+    for (const options of [
+      { labels, greedy: true, cfg: 2 },
+      { labels, seed: 100, cfg: 2 },
+    ]) {
+      const [here, there] = [await draw(models.cpu, options), await draw(models.gpu, options)];
+      expect(there.tokens).toEqual(here.tokens);
+      const [a, b] = [here.pixels.data as Float32Array, there.pixels.data as Float32Array];
+      expect(Math.max(...a.map((x, i) => Math.abs(x - b[i])))).toBeLessThan(1e-3);
+    }
+  }, 600_000);
+
+  test('a generation reads nothing back before someone asks', async () => {
+    const before = gpu.counts.reads;
+    let steps = 0;
+    for await (const step of models.gpu.generate({ labels: [3], seed: 5, cfg: 2 })) {
+      expect(gpu.counts.reads).toBe(before);
+      steps++;
+      if (step.count === step.total) await step.pixels();
+    }
+    expect(steps).toBe(15);
+    // The tokens, the pixels, and the tokens that are kept for later.
+    expect(gpu.counts.reads - before).toBeLessThanOrEqual(3);
+  }, 120_000);
+
+  test('training goes the same way', async () => {
+    const tower = { width: 8, heads: 2, layers: 1, mlpWidth: 8, patchSize: 4, positionGrid: 2 };
+    const { tokenizer, tokenModel } = parseTrainingConfig({
+      preset: 'tiny-32',
+      tokenizer: {
+        model: {
+          ...{ imageSize: 8, tokens: 6, groupSize: 2, causalTokens: 2, codebookSize: 16, codebookDim: 4 },
+          encoder: tower,
+          decoder: tower,
+        },
+        ...{ steps: 8, batch: 4, microBatch: 4, warmup: 1, correction: 0.5, averageDecay: 0.9 },
+      },
+      tokenModel: { model: { dim: 8, heads: 2 }, steps: 8, batch: 4, microBatch: 4, warmup: 1, dropout: 0.1 },
+    });
+    const random = new RandomStream({ seed: 1, purpose: 999, position: 0 });
+    const images = Float32Array.from({ length: 4 * 192 }, () => 2 * random.uniform() - 1);
+    const codes = Int32Array.from({ length: 4 * 6 }, () => random.integer(16));
+    const losses = async (backend: Backend) => {
+      const shared = { backends: [backend], seed: 3 };
+      const first = await TokenizerTrainer.create({
+        ...{ ...shared, config: tokenizer.model, recipe: tokenizer.recipe },
+      });
+      const second = await TokenModelTrainer.create({
+        ...{ ...shared, config: { ...tokenModel.model, classes: 3 }, recipe: tokenModel.recipe },
+      });
+      const found: number[] = [];
+      for (let step = 0; step < 6; step++) {
+        found.push((await first.train(images)).loss);
+        const batch = { labels: Int32Array.of(0, 1, 2, 0), clean: codes, input: codes, target: codes };
+        found.push((await second.train(batch)).loss);
+      }
+      await first.dispose();
+      await second.dispose();
+      return found;
+    };
+    const [here, there] = [await losses(cpu), await losses(gpu)];
+    for (const [i, loss] of here.entries()) expect(Math.abs(there[i] - loss), `loss ${i}`).toBeLessThan(1e-3);
+    expect(here.at(-1)).toBeLessThan(here[1]);
+  }, 300_000);
+});
