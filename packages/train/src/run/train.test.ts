@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
@@ -103,16 +103,22 @@ test('a whole run: curves fall, and a run that is stopped and resumed is the sam
   await expectSameRun('whole', 'stopped');
 });
 
-test('a run that is killed at any moment goes on from its last checkpoint, to the same end', async () => {
+/** A program that trains into a folder, with --resume, and ends with 0. */
+async function runProgram(out: string): Promise<string> {
   const dist = new URL('../../dist/', import.meta.url);
-  const script = path.join(home, 'run.mjs');
-  const { createBackend: _, signal: __, ...plain } = options('killed', { resume: true });
+  const script = path.join(home, `${out}.mjs`);
+  const { createBackend: _, signal: __, ...plain } = options(out, { resume: true });
   await writeFile(
     script,
     `import { train } from ${JSON.stringify(new URL('node.js', dist).href)};
      import { createNodeBackend } from ${JSON.stringify(new URL('../../../backend-node/dist/index.js', import.meta.url).href)};
      await train({ ...${JSON.stringify(plain)}, createBackend: ({ threads }) => createNodeBackend({ threads }) });`,
   );
+  return script;
+}
+
+test('a run that is killed at any moment goes on from its last checkpoint, to the same end', async () => {
+  const script = await runProgram('killed');
   const run = (killAfter?: number) =>
     new Promise<number | null>((resolve) => {
       const child = spawn(process.execPath, [script], { stdio: 'ignore' });
@@ -125,6 +131,43 @@ test('a run that is killed at any moment goes on from its last checkpoint, to th
   for (let i = 0; i < 5; i++) await run(400 + 900 * Math.random());
   expect(await run()).toBe(0);
   await expectSameRun('whole', 'killed');
+});
+
+test.skipIf(process.platform === 'win32')('a disk that takes no more bytes loses no checkpoint', async () => {
+  const controller = new AbortController();
+  const begun = train(
+    options('full', {
+      part: 'all',
+      signal: controller.signal,
+      onProgress: (progress) => {
+        if (progress.stage === 'tokenizer' && progress.step >= 7) controller.abort(new Error('stop'));
+      },
+    }),
+  );
+  await expect(begun).rejects.toThrow('stop');
+  const checkpoints = path.join(home, 'full', 'tokenizer', 'checkpoints');
+  const before = await readdir(checkpoints);
+  expect(before.length).toBeGreaterThan(0);
+
+  // Files may not grow beyond 8 kB: the next checkpoint cannot be written.
+  const script = await runProgram('full');
+  const run = (limit: string) =>
+    new Promise<{ code: number | null; stderr: string }>((resolve) => {
+      const command = `trap '' XFSZ; ulimit -f ${limit}; exec "$0" "$1"`;
+      const child = spawn('sh', ['-c', command, process.execPath, script], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let stderr = '';
+      child.stderr.on('data', (data) => (stderr += data));
+      child.on('exit', (code) => resolve({ code, stderr }));
+    });
+  const failed = await run('16');
+  expect(failed.code).not.toBe(0);
+  expect(failed.stderr).toMatch(/cannot be written: EFBIG/);
+  expect(await readdir(checkpoints)).toEqual(before);
+
+  expect((await run('unlimited')).code).toBe(0);
+  await expectSameRun('whole', 'full');
 });
 
 test('two runs in one folder, an earlier run, other settings, other sizes', async () => {
