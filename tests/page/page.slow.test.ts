@@ -2,18 +2,17 @@ import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { build, type PreviewServer, preview } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { browserPath } from '../../tools/webgpu/driver.mjs';
+import { openBrowser } from './browser';
 
 const root = fileURLToPath(new URL('../../examples/browser/', import.meta.url));
 const out = fileURLToPath(new URL('../../out/page/', import.meta.url));
 /** The most that the page's JavaScript may weigh after gzip, tfjs included. */
 const SIZE_LIMIT = 400_000;
-
-if (!browserPath) console.warn('THE PAGE IS NOT TESTED: there is no Chromium; run npm run setup:webgpu');
 
 describe.skipIf(!browserPath)('the page', () => {
   let server: PreviewServer;
@@ -25,14 +24,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await mkdir(out, { recursive: true });
     await build({ root, logLevel: 'error' });
     server = await preview({ root, preview: { port: 0, host: '127.0.0.1' }, logLevel: 'error' });
-    browser = await chromium.launch({
-      executablePath: browserPath,
-      headless: true,
-      args: [
-        ...['--enable-unsafe-webgpu', '--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run'],
-        ...['--disable-background-networking', '--disable-component-update', '--disable-sync'],
-      ],
-    });
+    browser = await openBrowser();
     page = await browser.newPage({ viewport: { width: 1100, height: 760 } });
     page.on('pageerror', (error) => problems.push(error.message));
     page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));

@@ -1,0 +1,98 @@
+// Times the model in the box on WebGPU, beside the CPU: milliseconds by step, kernels by step, read-backs by picture.
+//   node tools/bench-webgpu.mjs [--batch 1,8] [--rounds 3] [--json FILE]
+// Prints the adapter first: figures of a software adapter say nothing about graphics cards.
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { drawGraph, parseTokenModelConfig, stepGraph } from '@detailflow/ar-model';
+import { createNodeBackend } from '@detailflow/backend-node';
+import { createWebGPUBackend } from '@detailflow/backend-webgpu';
+import { expandComposites } from '@detailflow/core';
+import { modelUrl } from '@detailflow/model-fashion-32';
+import { load } from 'detailflow';
+import { matmulPeak } from './matmul-peak.mjs';
+import { provideDriver } from './webgpu/driver.mjs';
+
+const { values } = parseArgs({
+  options: {
+    batch: { type: 'string', default: '1,8' },
+    rounds: { type: 'string', default: '3' },
+    json: { type: 'string' },
+  },
+});
+const missing = provideDriver();
+if (missing) {
+  console.error(missing);
+  process.exit(1);
+}
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+const rounds = Number(values.rounds);
+const results = [];
+
+const gpu = await createWebGPUBackend();
+const { vendor, architecture, description } = gpu.device.adapterInfo ?? {};
+const adapter = [vendor, architecture, description].filter(Boolean).join(' ') || 'unknown';
+console.log(`adapter: ${adapter}; matrix product peak ${(await matmulPeak(gpu)).toFixed(2)} GFLOP/s`);
+await measure('webgpu', gpu, { onDevice: true });
+await measure('webgpu', gpu, { onDevice: false });
+await gpu.close();
+const cpu = await createNodeBackend();
+await measure('cpu', cpu, { onDevice: false });
+await cpu.close();
+if (values.json) writeFileSync(values.json, `${JSON.stringify({ adapter, results }, null, 2)}\n`);
+
+async function measure(name, backend, { onDevice }) {
+  const model = await load(modelUrl, { backend });
+  if (onDevice) {
+    const config = parseTokenModelConfig(model.card.ar.config);
+    const kernels = (graph) =>
+      expandComposites(graph).nodes.filter(
+        ({ op }) => !['input', 'weight', 'state', 'constant', 'reshape'].includes(op),
+      ).length;
+    const draw = drawGraph(config, { isGuided: true, topK: 0, isGreedy: false });
+    console.log(`operations of a step: ${kernels(stepGraph(config))}, with the draw ${kernels(draw)}`);
+  }
+  for (const batch of values.batch.split(',').map(Number)) {
+    const labels = Array.from({ length: batch }, (_, i) => i % 10);
+    for await (const step of model.generate({ labels, cfg: 2, onDevice })) await step.tokens(); // makes the kernels
+    const times = [];
+    let [counts, steps] = [undefined, 0];
+    for (let round = 0; round < rounds; round++) {
+      const before = backend.counts;
+      const started = performance.now();
+      let dispatches = before?.dispatches;
+      const perStep = [];
+      steps = 0;
+      for await (const step of model.generate({ labels, cfg: 2, seed: round, onDevice })) {
+        if (before) {
+          perStep.push(backend.counts.dispatches - dispatches);
+          dispatches = backend.counts.dispatches;
+        }
+        steps++;
+        if (step.count === step.total) await step.tokens();
+      }
+      times.push(performance.now() - started);
+      if (before) {
+        const reads = backend.counts.reads - before.reads;
+        counts = { dispatchesPerStep: median(perStep), readsPerPicture: reads / batch };
+      }
+    }
+    const seconds = median(times) / 1000;
+    const found = {
+      name,
+      onDevice,
+      batch,
+      secondsPerPicture: seconds / batch,
+      msPerStep: (1000 * seconds) / steps,
+      ...counts,
+    };
+    results.push(found);
+    console.log(
+      `${name}${onDevice ? ', tokens chosen on the device' : ''}, batch ${batch}: ${found.secondsPerPicture.toFixed(3)} s/picture, ` +
+        `${found.msPerStep.toFixed(1)} ms/step` +
+        (counts
+          ? `, ${counts.dispatchesPerStep} kernels/step, ${counts.readsPerPicture.toFixed(2)} read-backs/picture`
+          : ''),
+    );
+  }
+  await model.dispose();
+}

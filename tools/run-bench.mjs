@@ -1,0 +1,7 @@
+// What `npm run bench -- [full|train|webgpu] [OPTIONS]` runs; full is the default.
+const benches = { full: './bench.mjs', train: './bench-training.mjs', webgpu: './bench-webgpu.mjs' };
+
+const [name] = process.argv.slice(2);
+const isNamed = Object.hasOwn(benches, name ?? '');
+if (isNamed) process.argv.splice(2, 1);
+await import(benches[isNamed ? name : 'full']);
