@@ -12,7 +12,7 @@ export { type ImageDataset, MemoryDataset } from './dataset';
 export { EpochOrder } from './epoch-order';
 export { type IdxArray, parseIdx } from './idx';
 export { type NpyArray, type NpyDType, readNpy, writeNpy } from './npy';
-export { readNpz } from './npz';
+export { readNpz, writeNpz } from './npz';
 export { npzDataset } from './npz-dataset';
 export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';

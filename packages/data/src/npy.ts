@@ -59,14 +59,16 @@ export function readNpy(bytes: Uint8Array, details: { file?: string } = {}): Npy
  * @throws DetailFlowError 'shape' when shape and data disagree
  */
 export function writeNpy(array: {
-  readonly data: Float32Array | Int32Array | Uint8Array;
+  readonly data: Float32Array | Float64Array | Int32Array | Uint8Array;
   readonly shape: readonly number[];
 }): Uint8Array {
   const { data, shape } = array;
   if (!shape.every(isExtent) || shape.reduce((product, extent) => product * extent, 1) !== data.length) {
     throw new DetailFlowError('shape', `${data.length} values do not make an array [${shape.join(', ')}]`);
   }
-  const dtype = data instanceof Float32Array ? 'float32' : data instanceof Int32Array ? 'int32' : 'uint8';
+  const dtype = (['float32', 'float64', 'int32', 'uint8'] as const).find(
+    (name) => data instanceof dtypes[name].array,
+  ) as NpyDType;
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`;
   const dict = `{'descr': '${dtypes[dtype].descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
   const start = Math.ceil((10 + dict.length + 1) / 64) * 64; // data aligned to 64 bytes, as NumPy does

@@ -1,6 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
-import { unzipSync } from 'fflate';
-import { type NpyArray, readNpy } from './npy';
+import { unzipSync, zipSync } from 'fflate';
+import { type NpyArray, readNpy, writeNpy } from './npy';
 
 const MOST_BYTES = 2 ** 31;
 
@@ -44,4 +44,10 @@ export function readNpz(
   if (missing !== undefined)
     throw new DetailFlowError('format', 'there is no such array', { file, entry: missing });
   return arrays;
+}
+
+/** A .npz file of arrays by name, stored as NumPy's `savez` stores them. @throws DetailFlowError as {@link writeNpy} */
+export function writeNpz(arrays: Readonly<Record<string, Parameters<typeof writeNpy>[0]>>): Uint8Array {
+  const members = Object.entries(arrays).map(([name, array]) => [`${name}.npy`, writeNpy(array)] as const);
+  return zipSync(Object.fromEntries(members), { level: 0 });
 }

@@ -26,6 +26,7 @@ export { type KernelDistanceOptions, kernelDistance } from './kernel-distance';
 export { type PrecisionRecallOptions, precisionRecall } from './precision-recall';
 export { psnr } from './psnr';
 export { ssim } from './ssim';
+export { formatStatistics, parseStatistics, type ReferenceStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';
 export {
   previewCounts,
