@@ -5,10 +5,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devices, openDevice } from './devices';
 import { goldenTokenModel } from './models';
 
+/** The tokens in the end, of which every step must have shown the first ones. */
 async function tokensOf(options: SampleOptions): Promise<number[]> {
-  let found: number[] = [];
-  for await (const step of sampleTokens(options)) {
-    if (step.count === step.total) found = [...((await step.tokens()).data as Int32Array)];
+  const shown: number[][] = [];
+  for await (const step of sampleTokens(options)) shown.push([...((await step.tokens()).data as Int32Array)]);
+  const found = shown[shown.length - 1];
+  const rows = options.labels.length;
+  const width = found.length / rows;
+  for (const tokens of shown) {
+    const count = tokens.length / rows;
+    expect(tokens).toEqual(found.filter((_, i) => i % width < count));
   }
   return found;
 }

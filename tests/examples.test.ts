@@ -38,23 +38,23 @@ test('generate: a preview and the finished picture', async () => {
   expect(files).toEqual(['final.png', 'preview.png']);
   const [final, preview] = [await look(`${out}/final.png`), await look(`${out}/preview.png`)];
   expect(final).toMatchObject({ width: 256, height: 256 });
-  expect(preview).toMatchObject({ width: 96, height: 96 });
+  expect(preview).toMatchObject({ width: 64, height: 64 });
   // A bright bag on black; the preview is the same picture, only coarser.
   expect(final.deviation).toBeGreaterThan(60);
   expect(Math.abs(final.mean - preview.mean)).toBeLessThan(25);
-  expect(stdout).toMatch(/preview\.png: 8 of 32 tokens, 12 x 12 pixels\n.*final\.png: 32 of 32 tokens/);
+  expect(stdout).toMatch(/preview\.png: 8 of 64 tokens, 8 x 8 pixels\n.*final\.png: 64 of 64 tokens/);
 });
 
 test('reconstruct: a strip that comes closer to the original', async () => {
   const { out, stdout, files } = await example('reconstruct');
   expect(files).toEqual(['strip.png']);
   const strip = `${out}/strip.png`;
-  expect(await look(strip)).toMatchObject({ width: 6 + 7 * 134, height: 140 });
+  expect(await look(strip)).toMatchObject({ width: 6 + 8 * 134, height: 140 });
   const decibels = [...stdout.matchAll(/([\d.]+) dB/g)].map((match) => Number(match[1]));
-  expect(decibels).toHaveLength(6);
-  expect(decibels[5]).toBeGreaterThan(decibels[0] + 6);
+  expect(decibels).toHaveLength(7);
+  expect(decibels[6]).toBeGreaterThan(decibels[0] + 6);
   const cell = (i: number) => look(strip, { left: 6 + i * 134, top: 6, width: 128, height: 128 });
-  const [first, last, original] = [await cell(0), await cell(5), await cell(6)];
+  const [first, last, original] = [await cell(0), await cell(6), await cell(7)];
   expect(first.deviation).toBeLessThan(original.deviation / 2);
   expect(Math.abs(last.mean - original.mean)).toBeLessThan(15);
 });
@@ -78,27 +78,27 @@ test('custom-pipeline: four pictures of four classes', async () => {
 test('cancel: stops at once, keeps the model usable, gives the memory back', async () => {
   const { out, stdout, files } = await example('cancel');
   expect(files).toEqual(['preview.png']);
-  expect((await look(`${out}/preview.png`)).width).toBe(128);
-  const [, used] = /12 of 32 tokens, (\d+) MB in use: cancelling/.exec(stdout) ?? [];
+  expect((await look(`${out}/preview.png`)).width).toBe(96);
+  const [, used] = /16 of 64 tokens, (\d+) MB in use: cancelling/.exec(stdout) ?? [];
   const [, stopped] = /stopped after: ([\d.]+)ms/.exec(stdout) ?? [];
   const [, left] = /(-?\d+) MB in use after closing it/.exec(stdout) ?? [];
   expect(Number(stopped)).toBeLessThan(500);
   expect(Number(left)).toBeLessThan(Number(used) / 2);
-  expect(stdout).toMatch(/the model still works: 32 tokens/);
+  expect(stdout).toMatch(/the model still works: 64 tokens/);
 });
 
 test('demo: every class, and how some of them grow', async () => {
   const { out, stdout, files } = await example('demo');
   expect(files).toEqual(['classes.png', 'coarse-to-fine.png']);
-  expect(await look(`${out}/classes.png`)).toMatchObject({ width: 4 + 8 * 132, height: 4 + 10 * 132 });
+  expect(await look(`${out}/classes.png`)).toMatchObject({ width: 4 + 10 * 132, height: 4 + 10 * 132 });
   for (let row = 0; row < 10; row++) {
-    for (let column = 0; column < 8; column++) {
+    for (let column = 0; column < 10; column++) {
       const cell = { left: 4 + column * 132, top: 4 + row * 132, width: 128, height: 128 };
       const { deviation } = await look(`${out}/classes.png`, cell);
       expect(deviation, `row ${row}, column ${column} shows something`).toBeGreaterThan(15);
     }
   }
-  expect(await look(`${out}/coarse-to-fine.png`)).toMatchObject({ width: 4 + 11 * 132, height: 5 * 136 });
-  expect(stdout).toMatch(/T-shirt, trouser, .*, ankle boot\n/);
-  expect(stdout).toMatch(/drawn in \d+\.\d s/);
+  expect(await look(`${out}/coarse-to-fine.png`)).toMatchObject({ width: 4 + 7 * 132, height: 5 * 136 });
+  expect(stdout).toMatch(/T-shirt\/top, trouser, .*, ankle boot\n/);
+  expect(stdout).toMatch(/the 100 pictures took \d+\.\d s/);
 });

@@ -10,19 +10,19 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
-  '@detailflow/ar-model': 6_500,
+  '@detailflow/ar-model': 7_500,
   '@detailflow/backend-node': 7_500,
-  '@detailflow/backend-webgpu': 12_000,
-  '@detailflow/checkpoint': 20_000,
+  '@detailflow/backend-webgpu': 15_500,
+  '@detailflow/checkpoint': 22_000,
   '@detailflow/core': 33_000,
   '@detailflow/data': 20_000,
   '@detailflow/eval': 20_000,
   '@detailflow/features': 8_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 8_500,
-  '@detailflow/sampler': 4_000,
+  '@detailflow/sampler': 4_600,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 30_000,
+  '@detailflow/train': 36_000,
   detailflow: 30_000,
 };
 
@@ -124,7 +124,10 @@ describe.each(packages)('$manifest.name', (one) => {
     expect(text('LICENSE')).toBe(readFileSync(path.join(root, 'LICENSE'), 'utf8'));
     const known =
       /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/[\w-]+\.(js|d\.ts)|bin\/[\w-]+\.mjs)$/;
-    expect(files.filter((file) => !known.test(file))).toEqual([]);
+    // A model brings its weights, and the notice of the data that it was trained on.
+    const model = /^(LICENSE-[\w-]+|model\/[\w-]+\.(json|safetensors)|classifier\.safetensors)$/;
+    const isModel = manifest.name.includes('/model-');
+    expect(files.filter((file) => !(known.test(file) || (isModel && model.test(file))))).toEqual([]);
     expect(files.filter((file) => /\btest\b/.test(file))).toEqual([]);
     if (manifest.version !== '0.0.0') expect(files).toContain('CHANGELOG.md');
   });
@@ -132,6 +135,11 @@ describe.each(packages)('$manifest.name', (one) => {
   test('exports files that are shipped, types first', () => {
     expect(Object.keys(manifest.exports)).toContain('.');
     for (const conditions of Object.values(manifest.exports)) {
+      if (typeof conditions === 'string') {
+        const pattern = (conditions as string).replace('./', '').replace('*', '');
+        expect(files.filter((file) => file.startsWith(pattern))).not.toEqual([]);
+        continue;
+      }
       expect(Object.keys(conditions)).toEqual(['types', 'import']);
       expect(conditions.types).toBe(conditions.import.replace(/\.js$/, '.d.ts'));
       for (const file of Object.values(conditions)) expect(files).toContain(file.replace('./', ''));

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -13,13 +14,17 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
+import { provideDriver } from '../tools/webgpu/driver.mjs';
+
+const webgpuMissing = provideDriver();
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const packages = readdirSync(path.join(root, 'packages')).map((name) => `packages/${name}`);
 
-// Programs run in a folder of their own that has the models, so that what they write stays out of the repository.
+// Programs run in a folder of their own that has the fixtures, so that what they write stays out of the repository.
 const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-readme-'));
-symlinkSync(path.join(root, 'models'), path.join(folder, 'models'), 'junction');
+mkdirSync(path.join(folder, 'tests'));
+symlinkSync(path.join(root, 'tests/fixtures'), path.join(folder, 'tests/fixtures'), 'junction');
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const programs = ['.', ...packages].flatMap((place) => {
@@ -39,6 +44,7 @@ test.each(packages)('%s has a README with a program, an install line and a table
 });
 
 test.each(programs)('$readme, program $number runs', async ({ readme, number, code }) => {
+  if (code.includes('createWebGPUBackend') && webgpuMissing) return console.warn(webgpuMissing);
   // It lies inside the repository so that its imports are found.
   const program = path.join(root, 'examples', `.readme-${readme.replace(/\W+/g, '-')}-${number}.mjs`);
   writeFileSync(program, code);

@@ -1,18 +1,23 @@
 // The ablations of the model card: what self-correction and groups of tokens change, at an equal, small budget.
-//   node tools/model-card/ablations.mjs DATA OUT [--count 2000]
-// DATA is a folder of IDX files. Each variant is trained from nothing and then draws pictures, which the classifier of
+//   node tools/model-card/ablations.mjs DATA OUT [--images 16000] [--count 2000]
+// DATA is a folder of IDX files (.gz), of whose training images the first are used. Each variant is trained from nothing and then draws pictures, which the classifier of
 // @detailflow/model-fashion-32 judges. Runs that are interrupted go on where they were.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { gunzipSync } from 'node:zlib';
 import { classifierUrl } from '@detailflow/model-fashion-32';
 import { load } from 'detailflow';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { count: { type: 'string', default: '2000' }, cfg: { type: 'string', default: '1,2' } },
+  options: {
+    images: { type: 'string', default: '16000' },
+    count: { type: 'string', default: '2000' },
+    cfg: { type: 'string', default: '1,2' },
+  },
 });
 const [data, out] = positionals;
 if (!data || !out) {
@@ -21,12 +26,12 @@ if (!data || !out) {
 }
 const cli = fileURLToPath(new URL('../../packages/detailflow/dist/cli.js', import.meta.url));
 
-/** A fifth of the tokenizer's training, and a seventh of the AR model's. */
+/** A tenth of the training of the model in the box. */
 const budget = {
   preset: 'tiny-32',
-  tokenizer: { steps: 1100, warmup: 100 },
-  tokenModel: { steps: 1500, warmup: 100, averageDecay: 0.995 },
-  validation: { every: 1100, images: 256 },
+  tokenizer: { steps: 500, warmup: 50 },
+  tokenModel: { steps: 800, warmup: 80, averageDecay: 0.99 },
+  validation: { every: 500, images: 256 },
 };
 const variants = {
   'groups of 8, self-correction': {},
@@ -34,6 +39,7 @@ const variants = {
   'groups of 1, self-correction': { tokenizer: { model: { groupSize: 1, causalTokens: 1 } } },
 };
 
+const images = firstImages(Number(values.images));
 for (const [name, over] of Object.entries(variants)) {
   const folder = path.join(out, name.replaceAll(/[ ,]+/g, '-'));
   mkdirSync(folder, { recursive: true });
@@ -45,11 +51,11 @@ for (const [name, over] of Object.entries(variants)) {
   };
   writeFileSync(config, JSON.stringify(merged, null, 2));
   const run = path.join(folder, 'run');
-  detailflow('train', 'all', '--config', config, '--data', data, '--out', run, '--resume');
+  detailflow('train', 'all', '--config', config, '--data', images, '--out', run, '--resume');
   const bundle = path.join(run, 'bundle');
   const figures = path.join(folder, 'eval');
   detailflow(
-    ...['eval', 'generation', '--model', bundle, '--data', data, '--fit', 'pad', '--out', figures],
+    ...['eval', 'generation', '--model', bundle, '--data', images, '--fit', 'pad', '--out', figures],
     ...['--features', fileURLToPath(classifierUrl), '--count', values.count, '--cfg', values.cfg],
   );
   const { rows } = JSON.parse(readFileSync(path.join(figures, 'generation.json'), 'utf8'));
@@ -59,6 +65,24 @@ for (const [name, over] of Object.entries(variants)) {
   const psnr = log.map((line) => JSON.parse(line).psnr).findLast((found) => found !== undefined);
   const generated = rows.map(({ cfg, frechet, agreement }) => ({ cfg, frechet, agreement: agreement.all }));
   console.log(JSON.stringify({ name, psnr, generated, secondsPerImage: await seconds(bundle) }));
+}
+
+/** The data set with fewer training images. */
+function firstImages(count) {
+  const folder = path.join(out, 'data');
+  mkdirSync(folder, { recursive: true });
+  for (const name of readdirSync(data).filter((file) => /-ubyte(\.gz)?$/.test(file))) {
+    const bytes = name.endsWith('.gz')
+      ? gunzipSync(readFileSync(path.join(data, name)))
+      : readFileSync(path.join(data, name));
+    const header = 4 + 4 * bytes[3]; // the last byte of the magic number says how many extents follow
+    const all = bytes.readUInt32BE(4);
+    const kept = name.startsWith('train') ? Math.min(count, all) : all;
+    const cut = bytes.subarray(0, header + ((bytes.length - header) / all) * kept);
+    cut.writeUInt32BE(kept, 4);
+    writeFileSync(path.join(folder, name.replace(/\.gz$/, '')), cut);
+  }
+  return folder;
 }
 
 function detailflow(...args) {

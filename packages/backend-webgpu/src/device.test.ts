@@ -99,6 +99,7 @@ describe.skipIf(missing !== undefined)('a WebGPU device', () => {
       bias: new Tensor('float32', new Float32Array(places).fill(-1e30), [places]),
     });
     await executable.run(feeds(0), { state });
+    expect(values(await state.read('k')).slice(0, 3)).toEqual([0, 1, 2]); // reading keeps nothing back
     const { used } = backend.memory();
     await executable.run(feeds(2), { state });
     expect(backend.memory().used).toBe(used);

@@ -108,6 +108,8 @@ export class Gpu {
     this.counts.reads++;
     if (array.size === 0) return array.type === 'float32' ? new Float32Array(0) : new Int32Array(0);
     const values = await this.#backend.read(array.info.dataId);
+    // tfjs would give these again, whatever is written in place later.
+    this.#backend.tensorMap.get(array.info.dataId).values = null;
     return (values as Float32Array | Int32Array).slice();
   }
 

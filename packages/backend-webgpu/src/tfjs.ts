@@ -32,6 +32,8 @@ export interface TfjsBackend {
     attrs: { transposeA: boolean; transposeB: boolean },
   ): TensorInfo;
   read(dataId: DataId): Promise<unknown>;
+  /** What it knows of an array; `values` are kept when they are read, as if nobody wrote again. */
+  readonly tensorMap: { get(dataId: DataId): { values: unknown } };
   disposeData(dataId: DataId): boolean;
   memory(): { numBytesInGPU: number; numBytesAllocatedInGPU: number };
   dispose(): void;
