@@ -24,7 +24,10 @@ module.exports = {
       name: 'no-undeclared-package',
       severity: 'error',
       from: { path: '^packages/[^/]+/src', pathNot: '\\.test\\.ts$' },
-      to: { dependencyTypes: ['npm-no-pkg', 'npm-unknown', 'unknown'], pathNot: '^node:|^node_modules/webgpu/' },
+      to: {
+        dependencyTypes: ['npm-no-pkg', 'npm-unknown', 'unknown'],
+        pathNot: '^node:|^node_modules/webgpu/',
+      },
     },
     only('core-imports-nothing', 'core', []),
     only('onnx-imports-core', 'onnx', ['core']),

@@ -22,7 +22,7 @@ import { broadcastView, type View, wholeView } from './kernels/coordinates';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { sizeOf, stridesOf } from './kernels/strides';
 import { runOperation, shapeIn } from './operations';
-import { type Leaf, type Plan, planGraph, type Step } from './plan';
+import { type Leaf, type Plan, planGraph, type Step, sourcesOf } from './plan';
 import { type StateBuffer, toTensor, WebGPUState } from './state';
 
 /** What an executable needs of its backend. */
@@ -200,13 +200,7 @@ class Run {
 
   /** Lets go of what no later step and no output needs. */
   drop({ lastUses, steps }: Plan, at: number): void {
-    const step = steps[at];
-    const sources =
-      step.kind === 'pointwise'
-        ? step.leaves.map(({ source }) => source)
-        : step.kind === 'alias'
-          ? [step.source]
-          : step.value.inputs;
+    const sources = sourcesOf(steps[at]);
     for (const source of new Set(sources)) {
       const array = this.#arrays.get(source);
       if (!array || lastUses.get(source) !== at || this.#kept.has(source)) continue;
