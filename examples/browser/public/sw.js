@@ -6,9 +6,21 @@ self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim(
 
 self.addEventListener('fetch', (event) => {
   const { request } = event;
-  if (request.method !== 'GET' || new URL(request.url).origin !== self.location.origin) return;
-  event.respondWith(answer(request));
+  if (new URL(request.url).origin !== self.location.origin) return;
+  if (request.method === 'GET') event.respondWith(answer(request));
+  if (request.method === 'HEAD') event.respondWith(headOf(request));
 });
+
+/** Whether a file is there, and how large. */
+async function headOf(request) {
+  try {
+    return await fetch(request);
+  } catch (error) {
+    const kept = await (await caches.open(CACHE)).match(new Request(request.url));
+    if (kept) return new Response(null, { status: kept.status, headers: kept.headers });
+    throw error;
+  }
+}
 
 /** Files that were taken from the network since this worker started: what is kept of them is current. */
 const current = new Set();

@@ -117,7 +117,7 @@ async function load(): Promise<{ model: Model; facts: ModelFacts }> {
   reply({ kind: 'progress', text: 'Opening the graphics card ...' });
   const backend = await createWebGPUBackend();
   reply({ kind: 'progress', text: 'Loading the model ...' });
-  const bundle: Bundle = await readBundle(urlTree(address));
+  const bundle: Bundle = await readBundle(urlTree(address, { wholeBelow: 32 * 2 ** 20 }));
   try {
     const { card } = bundle;
     if (!card.ar || !bundle.ar) throw new Error('the model has no AR part');

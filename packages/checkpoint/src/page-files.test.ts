@@ -60,6 +60,7 @@ test('a bundle is read by ranges, as a whole where there are none, and from drop
   const size = (await readFile(`${model}tokenizer.safetensors`)).length;
   expect(sent).toBeLessThan(size / 10);
   expect(await firstWeight(urlTree(`${base}/whole/`))).toEqual(ranged);
+  expect(await firstWeight(urlTree(`${base}/ranges/`, { wholeBelow: 2 ** 25 }))).toEqual(ranged);
 
   const names = ['config.json', 'tokenizer.safetensors', 'ar.safetensors'];
   const files = await Promise.all(

@@ -35,6 +35,8 @@ export function droppedTree(files: Iterable<File>): FileTree {
 export interface UrlTreeOptions {
   /** Largest file that is taken as a whole when the server knows no ranges, in bytes; default 2 GiB. */
   readonly maxBytes?: number;
+  /** Files up to this size are taken as a whole when they are opened, in one request; default 0: none. */
+  readonly wholeBelow?: number;
   readonly signal?: AbortSignal;
   /** Default: the global `fetch`. */
   readonly fetch?: typeof fetch;
@@ -46,7 +48,7 @@ export interface UrlTreeOptions {
  * @param base ends with a slash
  */
 export function urlTree(base: string | URL, options: UrlTreeOptions = {}): FileTree {
-  const { maxBytes = 2 ** 31, signal, fetch: get = fetch } = options;
+  const { maxBytes = 2 ** 31, wholeBelow = 0, signal, fetch: get = fetch } = options;
   const root = new URL(base, globalThis.location?.href);
   const addressOf = (path: string) => {
     checkTreePath(root.href, path);
@@ -76,6 +78,7 @@ export function urlTree(base: string | URL, options: UrlTreeOptions = {}): FileT
       const size = rangeTotal(response);
       if (size === undefined) return wholeSource(response, { url, maxBytes });
       await response.arrayBuffer();
+      if (size <= wholeBelow) return wholeSource(await request(url), { url, maxBytes });
       return {
         name: url,
         size,
