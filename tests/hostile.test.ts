@@ -154,7 +154,6 @@ describe('pickles', () => {
     ['torch', 'load', [op.text('other.pt')]],
     ['torch.serialization', 'load', [op.text('other.pt')]],
     ['torch._utils', '_rebuild_sparse_tensor', [op.none]],
-    ['torch._utils', '_rebuild_tensor', [op.none]],
     ['torch.utils._config_module', 'load_config', [op.none]],
     ['torch.jit', 'load', [op.text('x')]],
     ['numpy.core.multiarray', 'scalar', [op.none]],

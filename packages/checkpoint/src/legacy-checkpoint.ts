@@ -63,7 +63,7 @@ export async function readLegacyCheckpoint(
   const objectAt = at;
   const ids = new Map<string, StorageId>();
   next('object', (id) => {
-    const parsed = parseStorageId(id, { file, entry: 'object' });
+    const parsed = parseStorageId(id, { file, entry: 'object' }, 6);
     const [view] = parsed.rest;
     if (view !== undefined && view !== null)
       throw fail('a storage is a part of another one; save it again', 'object');
@@ -83,7 +83,7 @@ export async function readLegacyCheckpoint(
 
   at = objectAt;
   const root = next('object', (id) => {
-    const { key } = parseStorageId(id, { file, entry: 'object' });
+    const { key } = parseStorageId(id, { file, entry: 'object' }, 6);
     const storage = storages.get(key);
     if (!storage) throw fail(`the storage ${JSON.stringify(key.slice(0, 100))} is missing`, 'object');
     return storage;

@@ -11,9 +11,16 @@ export interface StorageId {
   readonly rest: readonly TorchValue[];
 }
 
-/** @throws DetailFlowError `format` for anything else, `dtype` for storages of unsupported types */
-export function parseStorageId(id: TorchValue, where: { file: string; entry?: string }): StorageId {
-  if (!Array.isArray(id) || id.length < 5 || id.length > 6 || id[0] !== 'storage') {
+/**
+ * @param mostParts the older format says of views in a sixth part
+ * @throws DetailFlowError `format` for anything else, `dtype` for storages of unsupported types
+ */
+export function parseStorageId(
+  id: TorchValue,
+  where: { file: string; entry?: string },
+  mostParts = 5,
+): StorageId {
+  if (!Array.isArray(id) || id.length < 5 || id.length > mostParts || id[0] !== 'storage') {
     throw new DetailFlowError('format', 'a persistent id is not that of a storage', where);
   }
   const [, type, key, , count, ...rest] = id;
