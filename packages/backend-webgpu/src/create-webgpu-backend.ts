@@ -7,9 +7,9 @@ import {
 } from '@detailflow/core';
 import { compileGraph } from './executable';
 import { Gpu, type GpuCounts } from './gpu';
-import { sizeOf } from './kernels/strides';
 import { openGpu } from './open-gpu';
 import { fusedOperations } from './operations';
+import { sizeOf } from './size';
 import { type StateBuffer, WebGPUState } from './state';
 import { createTfjsBackend, type TfjsBackend } from './tfjs';
 

@@ -17,6 +17,7 @@ import { provideDriver } from '../../../tools/webgpu/driver.mjs';
 import { createWebGPUBackend, type WebGPUBackend } from './create-webgpu-backend';
 
 const missing = provideDriver();
+if (missing) console.warn(`WebGPU IS NOT TESTED: ${missing}`);
 
 const vector = (...values: number[]) => new Tensor('float32', Float32Array.from(values), [values.length]);
 const values = (tensor: Tensor) => [...(tensor.data as Float32Array)];

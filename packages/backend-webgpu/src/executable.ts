@@ -10,6 +10,7 @@ import {
   readFloat32,
   requireBuffer,
   type State,
+  stridesOf,
   type Tensor,
   type Tensors,
   type TypedData,
@@ -20,9 +21,9 @@ import type { Gpu, GpuArray } from './gpu';
 import type { Kernel } from './kernel';
 import { broadcastView, type View, wholeView } from './kernels/coordinates';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
-import { sizeOf, stridesOf } from './kernels/strides';
 import { runOperation, shapeIn } from './operations';
 import { type Leaf, type Plan, planGraph, type Step, sourcesOf } from './plan';
+import { sizeOf } from './size';
 import { type StateBuffer, toTensor, WebGPUState } from './state';
 
 /** What an executable needs of its backend. */

@@ -1,4 +1,4 @@
-import { type Bindings, DetailFlowError, evaluateShape, type Value } from '@detailflow/core';
+import { type Bindings, DetailFlowError, evaluateShape, stridesOf, type Value } from '@detailflow/core';
 import type { Gpu, GpuArray } from './gpu';
 import type { Kernel } from './kernel';
 import { attentionKernel, cachedAttentionKernel, ropeKernel } from './kernels/attention';
@@ -15,7 +15,7 @@ import {
 import { pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { planReduction } from './kernels/reduce';
 import { rowKernels, topKKernel } from './kernels/rows';
-import { sizeOf, stridesOf } from './kernels/strides';
+import { sizeOf } from './size';
 
 /** An array and its shape in this run. */
 export interface Shaped {

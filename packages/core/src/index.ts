@@ -44,7 +44,7 @@ export type {
   TokenModel,
   TokenSession,
 } from './models';
-export type { Attributes, DType, OpDefinition, TypedData } from './op';
+export { type Attributes, type DType, type OpDefinition, stridesOf, type TypedData } from './op';
 export { gelu, silu } from './ops/activation';
 export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';
 export {

@@ -11,6 +11,7 @@ import {
   weightFromArray,
 } from '@detailflow/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { numbers } from '../../../tests/numbers-by-formula';
 import { inception, inceptionParameters, resizeForInception, tensorflowBilinear } from './inception';
 import { networkWeights } from './parameters';
 import { lpips, lpipsParameters, vggFeatures, vggLevels, vggParameters } from './vgg';
@@ -26,18 +27,6 @@ interface Summary {
 const reference = JSON.parse(
   readFileSync(new URL('../../../tests/fixtures/feature-networks.json', import.meta.url), 'utf8'),
 );
-
-/** The formula of the reference script. */
-function numbers(name: string, count: number): Float32Array {
-  let seed = 2166136261;
-  for (const char of name) seed = Math.imul(seed ^ char.charCodeAt(0), 16777619) >>> 0;
-  return Float32Array.from({ length: count }, (_, i) => {
-    let x = (Math.imul(i, 2654435761) + seed) >>> 0;
-    x = Math.imul(x ^ (x >>> 16), 0x7feb352d) >>> 0;
-    x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
-    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
-  });
-}
 
 function weightsFor(specs: readonly ParameterSpec[]): Map<string, Weight> {
   const value = ({ name, shape }: ParameterSpec) => {

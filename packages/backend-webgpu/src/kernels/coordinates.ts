@@ -1,4 +1,4 @@
-import { stridesOf } from './strides';
+import { stridesOf } from '@detailflow/core';
 
 /** How an array is read: from where on, and how far apart the elements of each axis lie. */
 export interface View {

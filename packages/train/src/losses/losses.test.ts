@@ -20,6 +20,7 @@ import {
 import { imageValues, shapesDataset } from '@detailflow/data';
 import { lpips, lpipsParameters, networkWeights, vggParameters } from '@detailflow/features';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { numbers } from '../../../../tests/numbers-by-formula';
 import { Learner } from '../learner';
 import { Buffer } from '../optimiser';
 import { TokenizerTrainer, type TokenizerTrainerOptions } from '../tokenizer-trainer';
@@ -61,18 +62,6 @@ beforeAll(async () => {
   backend = await createNodeBackend({ threads: 1 });
 });
 afterAll(() => backend.close());
-
-/** The formula of the reference scripts. */
-function numbers(name: string, count: number): Float32Array {
-  let seed = 2166136261;
-  for (const char of name) seed = Math.imul(seed ^ char.charCodeAt(0), 16777619) >>> 0;
-  return Float32Array.from({ length: count }, (_, i) => {
-    let x = (Math.imul(i, 2654435761) + seed) >>> 0;
-    x = Math.imul(x ^ (x >>> 16), 0x7feb352d) >>> 0;
-    x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
-    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
-  });
-}
 
 /** The changes of the reference script, as they are fed. */
 function changes(name: string, images: number, side: number, first = 0): Tensors {
