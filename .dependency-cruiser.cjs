@@ -38,7 +38,7 @@ module.exports = {
     only('ar-model-imports-core', 'ar-model', models),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
-    only('data-imports-core', 'data', models),
+    only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),
     only('features-import-core', 'features', models),
     only('eval-imports-models-and-features', 'eval', [
       'core',

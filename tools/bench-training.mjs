@@ -1,11 +1,11 @@
 // Times training steps on the CPU, and the same steps of plain PyTorch after them where python3 has torch.
-//   node tools/bench-training.mjs [--seconds 20] [--rounds 3] [--threads N] [--python PROGRAM] [--json FILE]
+//   node tools/bench-training.mjs [--seconds 20] [--rounds 3] [--threads N] [--python PROGRAM] [--json FILE] [--profile]
 // Tokenizers: the preset tiny-32, and the one PyTorch trained as reference (32 tokens, batch 64, correction in 35 % of
 // the steps). Prints images per second (median of the rounds), the share of the matrix product's peak that was measured
-// in the same run, and the time to compile.
+// in the same run, and the time to compile. With --profile says instead where the time of a step goes, by operation.
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -27,6 +27,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     python: { type: 'string', default: 'python3' },
     json: { type: 'string' },
+    profile: { type: 'boolean', default: false },
   },
 });
 const [seconds, rounds, threads] = [values.seconds, values.rounds, values.threads].map(Number);
@@ -41,8 +42,11 @@ const reference = parseTrainingConfig({
   },
 });
 
+const profiles = values.profile ? mkdtempSync(path.join(tmpdir(), 'profile-')) : undefined;
 const backends = [];
-for (let i = 0; i < threads; i++) backends.push(await createNodeBackend({ threads: 1 }));
+for (let i = 0; i < threads; i++) {
+  backends.push(await createNodeBackend({ threads: 1, profile: profiles && path.join(profiles, 'graph') }));
+}
 const whole = await createNodeBackend({ threads });
 const peak = await matmulPeak(whole);
 console.log(`${cpus()[0].model}, ${threads} threads; matrix product peak ${peak.toFixed(0)} GFLOP/s`);
@@ -55,6 +59,10 @@ for (const [name, run] of [
 ]) {
   const found = { name, ...(await run()) };
   results.steps.push(found);
+  if (profiles) {
+    printProfile(name);
+    continue;
+  }
   console.log(
     `${name}: ${found.imagesPerSecond.toFixed(0)} images/s (rounds ${found.rounds.map((r) => r.toFixed(0)).join(', ')}), ` +
       `${found.gflops.toFixed(0)} GFLOP/s in matrix products, ${(100 * found.shareOfPeak).toFixed(0)} % of the peak; ` +
@@ -63,6 +71,10 @@ for (const [name, run] of [
 }
 for (const backend of [...backends, whole]) await backend.close();
 
+if (profiles) {
+  rmSync(profiles, { recursive: true });
+  process.exit();
+}
 const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'pytorch-training-baseline.py');
 const args = [script, '--seconds', values.seconds, '--rounds', values.rounds, '--threads', values.threads];
 const torch = spawnSync(values.python, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -130,6 +142,26 @@ async function timed(trainer, step, { batch, flops, warm }) {
   await trainer.dispose();
   const gflops = operations / elapsed / 1e9;
   return { imagesPerSecond: median(rates), rounds: rates, gflops, shareOfPeak: gflops / peak, compileMs };
+}
+
+/** Shares of the time of all operations that the graphs of a step spent, by kind; the profiles are removed. */
+function printProfile(name) {
+  const times = new Map();
+  for (const file of readdirSync(profiles).map((one) => path.join(profiles, one))) {
+    for (const { cat, dur, args } of JSON.parse(readFileSync(file, 'utf8'))) {
+      const kind = args?.op_name;
+      if (cat === 'Node' && kind) times.set(kind, (times.get(kind) ?? 0) + dur);
+    }
+    rmSync(file);
+  }
+  const total = [...times.values()].reduce((a, b) => a + b, 0);
+  const sorted = [...times].sort((a, b) => b[1] - a[1]);
+  const shown = sorted.slice(0, 14);
+  const rest = sorted.slice(14).reduce((sum, [, time]) => sum + time, 0);
+  console.log(`${name}, shares of the time in operations`);
+  for (const [kind, time] of [...shown, ['others', rest]]) {
+    console.log(`  ${((100 * time) / total).toFixed(1).padStart(5)} %  ${kind}`);
+  }
 }
 
 /** Operations of all matrix products of a graph, forward and backward. */

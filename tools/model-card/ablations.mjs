@@ -1,4 +1,5 @@
-// The ablations of the model card: what self-correction and groups of tokens change, at an equal, small budget.
+// The ablations of the model card: what self-correction, groups, the number of tokens and the codebook change, at an
+// equal, small budget.
 //   node tools/model-card/ablations.mjs DATA OUT [--images 16000] [--count 2000]
 // DATA is a folder of IDX files (.gz), of whose training images the first are used. Each variant is trained from nothing and then draws pictures, which the classifier of
 // @detailflow/model-fashion-32 judges. Runs that are interrupted go on where they were.
@@ -37,9 +38,12 @@ const variants = {
   'groups of 8, self-correction': {},
   'groups of 8, no self-correction': { tokenizer: { correction: 0 }, tokenModel: { correction: 0 } },
   'groups of 1, self-correction': { tokenizer: { model: { groupSize: 1, causalTokens: 1 } } },
+  '32 tokens in groups of 4': { tokenizer: { model: { tokens: 32, groupSize: 4, causalTokens: 4 } } },
+  'codebook of 4096': { tokenizer: { model: { codebookSize: 4096 } } },
 };
 
 const images = firstImages(Number(values.images));
+const rows = [];
 for (const [name, over] of Object.entries(variants)) {
   const folder = path.join(out, name.replaceAll(/[ ,]+/g, '-'));
   mkdirSync(folder, { recursive: true });
@@ -58,13 +62,18 @@ for (const [name, over] of Object.entries(variants)) {
     ...['eval', 'generation', '--model', bundle, '--data', images, '--fit', 'pad', '--out', figures],
     ...['--features', fileURLToPath(classifierUrl), '--count', values.count, '--cfg', values.cfg],
   );
-  const { rows } = JSON.parse(readFileSync(path.join(figures, 'generation.json'), 'utf8'));
+  const { rows: judged } = JSON.parse(readFileSync(path.join(figures, 'generation.json'), 'utf8'));
   const log = readFileSync(path.join(run, 'tokenizer', 'log.jsonl'), 'utf8')
     .trim()
     .split('\n');
   const psnr = log.map((line) => JSON.parse(line).psnr).findLast((found) => found !== undefined);
-  const generated = rows.map(({ cfg, frechet, agreement }) => ({ cfg, frechet, agreement: agreement.all }));
-  console.log(JSON.stringify({ name, psnr, generated, secondsPerImage: await seconds(bundle) }));
+  const last = log.map((line) => JSON.parse(line)).findLast((found) => found.usage !== undefined);
+  const generated = judged.map(({ cfg, frechet, agreement }) => ({ cfg, frechet, agreement: agreement.all }));
+  rows.push({ name, bundle, psnr, usage: last?.usage, generated });
+}
+const times = await seconds(rows.map(({ bundle }) => bundle));
+for (const [i, { bundle, ...row }] of rows.entries()) {
+  console.log(JSON.stringify({ ...row, secondsPerImage: times[i] }));
 }
 
 /** The data set with fewer training images. */
@@ -90,17 +99,19 @@ function detailflow(...args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-/** Median seconds for a picture alone, CFG 2. */
-async function seconds(bundle) {
-  const model = await load(bundle);
-  const times = [];
-  for (let seed = 0; seed < 6; seed++) {
-    const started = performance.now();
-    for await (const step of model.generate({ labels: [seed], seed, cfg: 2 })) {
-      if (step.count === step.total) await step.pixels();
+/** Of each model the median seconds for a picture alone, CFG 2: the models take turns. */
+async function seconds(bundles) {
+  const models = await Promise.all(bundles.map((bundle) => load(bundle)));
+  const times = models.map(() => []);
+  for (let seed = 0; seed < 12; seed++) {
+    for (const [i, model] of models.entries()) {
+      const started = performance.now();
+      for await (const step of model.generate({ labels: [seed % 10], seed, cfg: 2 })) {
+        if (step.count === step.total) await step.pixels();
+      }
+      times[i].push((performance.now() - started) / 1000);
     }
-    times.push((performance.now() - started) / 1000);
   }
-  await model.dispose();
-  return times.slice(1).sort((a, b) => a - b)[2];
+  for (const model of models) await model.dispose();
+  return times.map((found) => found.slice(1).sort((a, b) => a - b)[5]);
 }

@@ -1,3 +1,6 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import {
   add,
@@ -317,4 +320,23 @@ describe('devices', () => {
       });
     },
   );
+});
+
+test('a profile says how long each operation took', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'profile-'));
+  const profiled = await createNodeBackend({ threads: 1, profile: path.join(folder, 'graph') });
+  try {
+    const executable = await profiled.compile(plain, weights);
+    await executable.run({ x: f32(1, 2, 3) });
+    await executable.dispose();
+    const [file] = await readdir(folder);
+    const events = JSON.parse(await readFile(path.join(folder, file), 'utf8')) as {
+      args?: { op_name?: string };
+      dur: number;
+    }[];
+    expect(events.filter(({ args, dur }) => args?.op_name === 'Mul' && dur >= 0)).not.toHaveLength(0);
+  } finally {
+    await profiled.close();
+    await rm(folder, { recursive: true });
+  }
 });

@@ -32,6 +32,11 @@ export interface NodeBackendOptions {
   readonly device?: NodeDevice | 'auto';
   /** Threads of the CPU device. Default: the cores of this machine. */
   readonly threads?: number;
+  /**
+   * Writes where the time of each graph goes: the beginning of the paths of files in the format of Chrome's trace viewer,
+   * one a graph, complete when its executable is disposed of. Slows small operations down. Default: none.
+   */
+  readonly profile?: string;
   /** Takes the one-line notice when 'auto' settles for the CPU. Default: written to standard error. */
   readonly onNotice?: (message: string) => void;
 }
@@ -49,7 +54,7 @@ export async function createNodeBackend(options: NodeBackendOptions = {}): Promi
     );
   }
   const device = await chooseDevice(options);
-  return new NodeBackend(device, new WorkerClient({ device, threads }));
+  return new NodeBackend(device, new WorkerClient({ device, threads, profile: options.profile }));
 }
 
 const remedies: Readonly<Record<'cuda' | 'webgpu', string>> = {

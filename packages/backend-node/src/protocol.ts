@@ -13,6 +13,8 @@ export interface WireTensor {
 export interface WorkerSettings {
   readonly device: NodeDevice;
   readonly threads: number;
+  /** Where profiles of the sessions are written: the beginning of their paths. */
+  readonly profile?: string;
   /** Shared memory, see {@link Flag}. */
   readonly flags: Int32Array;
 }

@@ -86,6 +86,7 @@ async function answer(request: Request): Promise<Record<string, WireTensor>> {
     case 'release': {
       const session = sessions.get(request.session);
       sessions.delete(request.session);
+      if (settings.profile) session?.runtime.endProfiling();
       await session?.runtime.release();
       return {};
     }
@@ -99,6 +100,7 @@ async function load(request: Extract<Request, { kind: 'load' }>): Promise<void> 
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
+    ...(settings.profile && { enableProfiling: true, profileFilePrefix: settings.profile }),
     // Without it, sums of 8-bit products overflow 16 bits on processors without VNNI.
     extra: { session: { x64quantprecision: '1' } },
     ...(request.memory && { externalData: [{ path: request.memory.name, data: request.memory.data }] }),

@@ -19,3 +19,4 @@ export {
 } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
+export { readZip, type ZipEntry } from './zip';

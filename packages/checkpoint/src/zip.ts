@@ -1,13 +1,18 @@
 import { type ByteSource, DetailFlowError } from '@detailflow/core';
 import { unsafePath } from './paths';
 
-/** A stored (uncompressed) member of a zip file: its bytes are [offset, offset + size) of the file. */
+/** A member of a zip file: its bytes are [offset, offset + packedSize) of the file. */
 export interface ZipEntry {
   readonly name: string;
   readonly offset: number;
+  /** Bytes in the file; as many as `size` when the member is stored as it is. */
+  readonly packedSize: number;
+  /** Bytes once unpacked, as the file states it. */
   readonly size: number;
+  readonly isDeflated: boolean;
 }
 
+const [STORED, DEFLATED] = [0, 8]; // methods of compression
 const maxEntries = 100_000;
 const maxDirectoryBytes = 64 * 2 ** 20;
 const endBytes = 22;
@@ -17,15 +22,19 @@ const localBytes = 30;
 const localHeadersAtOnce = 32;
 
 /**
- * Finds the members of a zip file that stores them as they are, as torch.save writes it (zip64 included).
+ * Finds the members of a zip file as torch.save and NumPy write it (zip64 included).
  * It trusts the end record and the central directory, and checks every local header against them.
  *
- * Refused are compression, encryption, several disks, a comment or other bytes at the end, duplicate or unsafe
+ * Refused are compression (but for Deflate, when asked for), encryption, several disks, a comment or other bytes at the end, duplicate or unsafe
  * names, members that overlap or leave the file, and more than 100 000 members. Checksums are not verified.
+ * @param options.deflated also finds members that are compressed with Deflate
  * @throws DetailFlowError `format`, `limit`, `io`
  */
-export async function readZip(source: ByteSource): Promise<ReadonlyMap<string, ZipEntry>> {
-  const zip = new ZipReader(source);
+export async function readZip(
+  source: ByteSource,
+  options: { readonly deflated?: boolean } = {},
+): Promise<ReadonlyMap<string, ZipEntry>> {
+  const zip = new ZipReader(source, options.deflated === true);
   const directory = await zip.findDirectory();
   const members = await zip.readDirectory(directory);
   return zip.locate(members, directory.offset);
@@ -41,12 +50,17 @@ interface Member {
   readonly name: string;
   readonly nameBytes: Uint8Array;
   readonly flags: number;
+  readonly method: number;
+  readonly packed: number;
   readonly size: number;
   readonly headerOffset: number;
 }
 
 class ZipReader {
-  constructor(private readonly source: ByteSource) {}
+  constructor(
+    private readonly source: ByteSource,
+    private readonly takesDeflated: boolean,
+  ) {}
 
   async findDirectory(): Promise<Directory> {
     const { source } = this;
@@ -136,9 +150,12 @@ class ZipReader {
 
       const flags = view.getUint16(at + 8, true);
       if (flags & 0x2041) throw this.fail('it is encrypted; save it without encryption', name);
-      if (view.getUint16(at + 10, true) !== 0) {
+      const method = view.getUint16(at + 10, true);
+      if (method !== STORED && !(this.takesDeflated && method === DEFLATED)) {
         throw this.fail(
-          'it is compressed; torch.save stores members as they are, so save the file again',
+          this.takesDeflated
+            ? `it is compressed by method ${method}; stored and deflated members can be read`
+            : 'it is compressed; torch.save stores members as they are, so save the file again',
           name,
         );
       }
@@ -150,8 +167,10 @@ class ZipReader {
         extra,
         name,
       );
-      if (size !== packed) throw this.fail('it is stored, but its two sizes differ', name);
-      members.push({ name, nameBytes, flags, size, headerOffset });
+      if (method === STORED && size !== packed) {
+        throw this.fail('it is stored, but its two sizes differ', name);
+      }
+      members.push({ name, nameBytes, flags, method, packed, size, headerOffset });
       at = next;
     }
     if (at !== directory.size) throw this.fail(`its directory holds more than ${directory.entries} members`);
@@ -176,7 +195,7 @@ class ZipReader {
   }
 
   private async locateOne(member: Member, limit: number): Promise<ZipEntry> {
-    const { name, nameBytes, headerOffset, size } = member;
+    const { name, nameBytes, headerOffset, size, packed, method } = member;
     const headerEnd = headerOffset + localBytes + nameBytes.length;
     if (headerEnd > limit) throw this.fail('it overlaps its neighbour or leaves the file', name);
     const view = await this.view(headerOffset, localBytes + nameBytes.length);
@@ -188,9 +207,9 @@ class ZipReader {
     }
     const extraLength = view.getUint16(28, true);
     const offset = headerEnd + extraLength;
-    if (offset + size > limit) throw this.fail('it overlaps its neighbour or leaves the file', name);
+    if (offset + packed > limit) throw this.fail('it overlaps its neighbour or leaves the file', name);
     const flags = view.getUint16(6, true);
-    if (flags !== member.flags || view.getUint16(8, true) !== 0) {
+    if (flags !== member.flags || view.getUint16(8, true) !== method) {
       throw this.fail('its local header contradicts the directory (compression or flags)', name);
     }
     const sizes = [view.getUint32(22, true), view.getUint32(18, true)];
@@ -198,12 +217,13 @@ class ZipReader {
       ? { view: await this.view(headerEnd, extraLength), at: 0, length: extraLength }
       : { view, at: 0, length: 0 };
     const deferred = (flags & 8) !== 0;
-    for (const local of this.widen(sizes, extra, name)) {
-      if (local !== size && !(deferred && local === 0)) {
-        throw this.fail(`its local header says ${local} bytes, the directory ${size}`, name);
+    for (const [i, local] of this.widen(sizes, extra, name).entries()) {
+      const stated = i === 0 ? size : packed;
+      if (local !== stated && !(deferred && local === 0)) {
+        throw this.fail(`its local header says ${local} bytes, the directory ${stated}`, name);
       }
     }
-    return { name, offset, size };
+    return { name, offset, size, packedSize: packed, isDeflated: method === DEFLATED };
   }
 
   /** Replaces each 0xFFFFFFFF by the next number of the zip64 extra field. */

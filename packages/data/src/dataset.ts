@@ -1,5 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
-import type { RgbImage } from './rgb-image';
+import { greyToRgb, type RgbImage } from './rgb-image';
 
 /** Images with classes that can be read in any order. */
 export interface ImageDataset {
@@ -70,8 +70,6 @@ export class MemoryDataset implements ImageDataset {
     const size = height * width * channels;
     const source = this.#pixels.subarray(index * size, (index + 1) * size);
     if (channels === 3) return { data: source, width, height };
-    const data = new Uint8Array(3 * source.length);
-    for (const [i, grey] of source.entries()) data.fill(grey, 3 * i, 3 * i + 3);
-    return { data, width, height };
+    return { data: greyToRgb(source), width, height };
   }
 }

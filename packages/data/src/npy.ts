@@ -8,6 +8,11 @@ const dtypes = {
   uint8: { descr: '|u1', array: Uint8Array },
 } as const;
 
+/** Bytes of a value. */
+export const itemBytes = Object.fromEntries(
+  Object.entries(dtypes).map(([name, { array }]) => [name, array.BYTES_PER_ELEMENT]),
+) as Readonly<Record<keyof typeof dtypes, number>>;
+
 /** The data types of .npy files that are read. */
 export type NpyDType = keyof typeof dtypes;
 
@@ -29,7 +34,30 @@ export type NpyArray = {
  *   'dtype' for other data types, 'limit' for a header beyond 64 KiB or more than 32 axes
  */
 export function readNpy(bytes: Uint8Array, details: { file?: string } = {}): NpyArray {
-  const { text, end } = headerText(bytes, details.file);
+  const header = readNpyHeader(bytes, bytes.length, details);
+  return npyArray(header, header.shape, bytes.subarray(header.end));
+}
+
+/** What a .npy file says of itself, and where its data begin. */
+export interface NpyHeader {
+  readonly dtype: NpyDType;
+  readonly fortranOrder: boolean;
+  readonly shape: readonly number[];
+  /** Bytes of the header. */
+  readonly end: number;
+  /** Bytes of a value. */
+  readonly width: number;
+}
+
+/** Bytes that hold every header that is read. */
+export const MOST_HEADER_BYTES = 65536 + 12;
+
+/**
+ * The header of a .npy file of `size` bytes, of which the first are given.
+ * @throws DetailFlowError as {@link readNpy}
+ */
+export function readNpyHeader(first: Uint8Array, size: number, details: { file?: string } = {}): NpyHeader {
+  const { text, end } = headerText(first, details.file);
   const { descr, fortranOrder, shape } = new HeaderParser(text, details.file).parse();
   const dtype = (Object.keys(dtypes) as NpyDType[]).find((name) => dtypes[name].descr === descr);
   if (dtype === undefined) {
@@ -40,28 +68,34 @@ export function readNpy(bytes: Uint8Array, details: { file?: string } = {}): Npy
       details,
     );
   }
-  const ArrayType = dtypes[dtype].array;
-  const expected = shape.reduce((product, extent) => product * extent, ArrayType.BYTES_PER_ELEMENT);
-  if (expected !== bytes.length - end) {
+  const width = itemBytes[dtype];
+  const expected = shape.reduce((product, extent) => product * extent, width);
+  if (expected !== size - end) {
     throw new DetailFlowError(
       'format',
-      `${dtype} of shape [${shape.join(', ')}] takes ${expected} bytes, the file holds ${bytes.length - end} after its header`,
+      `${dtype} of shape [${shape.join(', ')}] takes ${expected} bytes, the file holds ${size - end} after its header`,
       details,
     );
   }
-  const stored = new ArrayType(new Uint8Array(bytes.subarray(end)).buffer);
-  const data = fortranOrder && shape.length > 1 ? toCOrder(stored, shape) : stored;
-  return { dtype, shape, data } as NpyArray;
+  return { dtype, fortranOrder: fortranOrder && shape.length > 1, shape, end, width };
+}
+
+/** The array of some bytes, which are copied. */
+export function npyArray(
+  { dtype, fortranOrder }: Pick<NpyHeader, 'dtype' | 'fortranOrder'>,
+  shape: readonly number[],
+  bytes: Uint8Array,
+): NpyArray {
+  const stored = new dtypes[dtype].array(new Uint8Array(bytes).buffer);
+  const data = fortranOrder ? toCOrder(stored, shape) : stored;
+  return { dtype, shape: [...shape], data } as NpyArray;
 }
 
 /**
  * A .npy file, format version 1.0, C order, its dtype chosen by the kind of `data`.
  * @throws DetailFlowError 'shape' when shape and data disagree
  */
-export function writeNpy(array: {
-  readonly data: Float32Array | Float64Array | Int32Array | Uint8Array;
-  readonly shape: readonly number[];
-}): Uint8Array {
+export function writeNpy(array: NpyContents): Uint8Array {
   const { data, shape } = array;
   if (!shape.every(isExtent) || shape.reduce((product, extent) => product * extent, 1) !== data.length) {
     throw new DetailFlowError('shape', `${data.length} values do not make an array [${shape.join(', ')}]`);
@@ -69,15 +103,29 @@ export function writeNpy(array: {
   const dtype = (['float32', 'float64', 'int32', 'uint8'] as const).find(
     (name) => data instanceof dtypes[name].array,
   ) as NpyDType;
+  const header = npyHeader(dtype, shape);
+  const bytes = new Uint8Array(header.length + data.byteLength);
+  bytes.set(header);
+  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), header.length);
+  return bytes;
+}
+
+/** What {@link writeNpy} takes. */
+export interface NpyContents {
+  readonly data: Float32Array | Float64Array | Int32Array | Uint8Array;
+  readonly shape: readonly number[];
+}
+
+/** The header of a .npy file in C order; its data follow. */
+export function npyHeader(dtype: NpyDType, shape: readonly number[]): Uint8Array {
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`;
   const dict = `{'descr': '${dtypes[dtype].descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
   const start = Math.ceil((10 + dict.length + 1) / 64) * 64; // data aligned to 64 bytes, as NumPy does
-  const bytes = new Uint8Array(start + data.byteLength);
+  const bytes = new Uint8Array(start);
   bytes.set(magic);
   bytes.set([1, 0], 6);
   new DataView(bytes.buffer).setUint16(8, start - 10, true);
   bytes.set(new TextEncoder().encode(`${dict.padEnd(start - 11)}\n`), 10);
-  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), start);
   return bytes;
 }
 

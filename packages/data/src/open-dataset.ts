@@ -1,10 +1,11 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { openFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import { cifarDataset } from './cifar';
-import type { ImageDataset } from './dataset';
+import { type ImageDataset, MemoryDataset } from './dataset';
 import { openImageFolder } from './image-folder';
-import { readNpz } from './npz';
+import { openNpz } from './npz';
 import { npzDataset } from './npz-dataset';
 import { hasIdx, openIdx } from './open-idx';
 import { readFileCapped } from './read-file';
@@ -16,6 +17,8 @@ export interface OpenedDataset {
   readonly train: ImageDataset;
   /** Never trained on. */
   readonly heldOut: ImageDataset;
+  /** All images, where the data set has no test part of its own. */
+  readonly whole?: ImageDataset;
 }
 
 export interface OpenDatasetOptions {
@@ -39,10 +42,7 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
   const shapes = /^shapes:(\d{1,8})(?:x(\d{1,4}))?$/.exec(source);
   if (shapes) {
     const images = Math.min(Number(shapes[1]), MOST_SHAPES);
-    return holdOut(
-      shapesDataset({ images, size: Number(shapes[2] ?? 32), seed: options.seed }),
-      split(options),
-    );
+    return divided(shapesDataset({ images, size: Number(shapes[2] ?? 32), seed: options.seed }), options);
   }
   const stats = await stat(source).catch((cause) => {
     throw new DetailFlowError(
@@ -52,13 +52,12 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
     );
   });
   if (!stats.isDirectory()) {
-    const arrays = readNpz(await readFileCapped(source, MOST_BYTES), { file: source });
-    return holdOut(npzDataset(arrays, source), split(options));
+    return divided(await openNpzDataset(source), options);
   }
   const { classNames } = options;
   if (await hasIdx(source, 'train')) {
     const train = await openIdx(source, { split: 'train', classNames });
-    if (!(await hasIdx(source, 'test'))) return holdOut(train, split(options));
+    if (!(await hasIdx(source, 'test'))) return divided(train, options);
     const heldOut = await openIdx(source, { split: 'test', classNames: train.classNames });
     return { train, heldOut };
   }
@@ -74,10 +73,26 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
     }
     return { train, heldOut };
   }
-  return holdOut(await openImageFolder(source), split(options));
+  return divided(await openImageFolder(source), options);
 }
 
-const split = ({ heldOut: share, seed }: OpenDatasetOptions) => ({ share, seed });
+function divided(whole: ImageDataset, { heldOut: share, seed }: OpenDatasetOptions): OpenedDataset {
+  return { ...holdOut(whole, { share, seed }), whole };
+}
+
+/** The images of a .npz file, which stays open until the data set is closed. */
+async function openNpzDataset(file: string): Promise<ImageDataset> {
+  const source = await openFile(file);
+  try {
+    const dataset = await npzDataset(await openNpz(source), file);
+    if (dataset instanceof MemoryDataset) await source.close();
+    else dataset.close = () => source.close();
+    return dataset;
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
 
 async function openCifar(
   folder: string,
@@ -102,7 +117,7 @@ async function openCifar(
       })),
     );
   const train = cifarDataset(await read(batches), { name: `${folder} (train)`, classNames });
-  if (!hasTest) return holdOut(train, split(options));
+  if (!hasTest) return divided(train, options);
   return {
     train,
     heldOut: cifarDataset(await read(['test_batch.bin']), { name: `${folder} (test)`, classNames }),

@@ -8,6 +8,13 @@ export interface RgbImage {
   readonly height: number;
 }
 
+/** Shades of grey as RGB: every byte three times. */
+export function greyToRgb(grey: Uint8Array): Uint8Array {
+  const data = new Uint8Array(3 * grey.length);
+  for (let i = 0; i < grey.length; i++) data.fill(grey[i], 3 * i, 3 * i + 3);
+  return data;
+}
+
 /** Bytes as values in [-1, 1]: byte / 127.5 - 1. */
 const byteValues = Float32Array.from({ length: 256 }, (_, byte) => byte / 127.5 - 1);
 

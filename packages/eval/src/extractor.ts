@@ -40,6 +40,8 @@ export interface Extractor {
   readonly width: number;
   readonly spatialWidth?: number;
   readonly classes: number;
+  /** The side in pixels that images must have; any size where it is missing. */
+  readonly imageSize?: number;
   extract(images: ByteImages, options?: { signal?: AbortSignal }): Promise<Features>;
   dispose(): Promise<void>;
 }
@@ -126,6 +128,7 @@ export function classifierExtractor(
     name: 'classifier',
     width: config.features,
     classes: config.classes,
+    imageSize: size,
     async extract(images, run = {}) {
       if (images.height !== size || images.width !== size) {
         throw new DetailFlowError(

@@ -1,166 +1,161 @@
-import { type Backend, DetailFlowError } from '@detailflow/core';
-import type { Extractor } from './extractor';
-import { frechetDistance } from './frechet-distance';
+import type { Extractor, Features } from './extractor';
 import { type Gaussian, GaussianStatistics } from './gaussian-statistics';
 import type { ImageSource } from './image-source';
-import { inceptionScore } from './inception-score';
-import { kernelDistance } from './kernel-distance';
-import { precisionRecall } from './precision-recall';
+import { InceptionScore } from './inception-score';
+import { type Column, eachShard, noStore, type Shard, type ShardStore } from './shard-store';
 
-/** Features of all images of a source. */
+/** Mean and covariance of the features of images: of the pooled ones, and where there are any the spatial ones. */
+export interface FeatureStatistics {
+  readonly pool: Gaussian;
+  readonly spatial?: Gaussian;
+}
+
+/** What the features of the images of a source say. */
 export interface FeatureSet {
   readonly count: number;
   readonly width: number;
-  readonly spatialWidth?: number;
   readonly classes: number;
   /** [count, width] */
   readonly pool: Float32Array;
-  /** [count, spatialWidth] */
-  readonly spatial?: Float32Array;
-  /** [count, classes] */
-  readonly logits: Float32Array;
+  readonly statistics: FeatureStatistics;
+  readonly inceptionScore: { readonly mean: number; readonly deviation: number };
+  /** The most likely class of every image. */
+  readonly predicted: Int32Array;
+  /** The class that every image is of. */
   readonly labels: Int32Array;
 }
 
 export interface CollectOptions {
   readonly extractor: Extractor;
+  /** Default: nothing is kept. */
+  readonly store?: ShardStore;
   /** Images at a time; default 64. */
   readonly batch?: number;
+  /** Images of a split of the inception score; default 5000. */
+  readonly splitSize?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** Features of images first .. first + count - 1 of a source. */
-export async function collectFeatures(
-  source: ImageSource,
-  options: CollectOptions & { readonly first?: number; readonly count?: number },
-): Promise<FeatureSet> {
-  const { extractor, batch = 64, signal, onProgress, first = 0 } = options;
-  const { width, spatialWidth, classes } = extractor;
-  const count = options.count ?? source.labels.length - first;
-  const pool = new Float32Array(count * width);
-  const spatial = spatialWidth === undefined ? undefined : new Float32Array(count * spatialWidth);
-  const logits = new Float32Array(count * classes);
-  for (let at = 0; at < count; at += batch) {
-    signal?.throwIfAborted();
-    const size = Math.min(batch, count - at);
-    const found = await extractor.extract(await source.read(first + at, size, { signal }), { signal });
-    pool.set(found.pool, at * width);
-    logits.set(found.logits, at * classes);
-    if (spatial && found.spatial && spatialWidth) spatial.set(found.spatial, at * spatialWidth);
-    onProgress?.(at + size, count);
-  }
-  const labels = source.labels.slice(first, first + count);
-  return { count, width, spatialWidth, classes, pool, spatial, logits, labels };
-}
-
-/** Mean and covariance of the features. */
-export function featureGaussian(features: Float32Array, width: number): Gaussian {
-  const statistics = new GaussianStatistics(width);
-  statistics.add(features);
-  return statistics.finish();
-}
-
-/** How generated images compare with real ones. */
-export interface Comparison {
-  /** FID where the features are Inception's. */
-  readonly frechet: number;
-  readonly spatialFrechet?: number;
-  readonly inceptionScore: number;
-  readonly inceptionScoreDeviation: number;
-  readonly precision: number;
-  readonly recall: number;
-  readonly kernelDistance: number;
-  readonly kernelDistanceDeviation: number;
-  /** What a reader should know: too few images, for example. */
-  readonly warnings: readonly string[];
-}
-
-export interface CompareOptions {
-  /** Multiplies matrices for precision and recall. */
-  readonly backend: Backend;
-  /** Images of a split of the inception score; default 5000. */
-  readonly splitSize?: number;
-  readonly seed?: number;
-  readonly signal?: AbortSignal;
-}
-
 /**
- * All figures of generated images against real ones.
- * @throws DetailFlowError `shape` when the features are of different networks
+ * Features of all images of a source.
+ * @throws DetailFlowError `invalid-argument` with fewer than two images, or when a feature is no finite number; what
+ *   source and network throw
  */
-export async function compareFeatures(
-  generated: FeatureSet,
-  real: FeatureSet,
-  options: CompareOptions,
-): Promise<Comparison> {
-  const { backend, splitSize, seed, signal } = options;
-  const { width, spatialWidth } = generated;
-  if (real.width !== width || real.spatialWidth !== spatialWidth) {
-    throw new DetailFlowError(
-      'shape',
-      `features of ${width} and ${real.width} values are of different networks`,
-    );
-  }
-  const score = inceptionScore(generated.logits, { classes: generated.classes, splitSize });
-  const kernel = kernelDistance(generated.pool, real.pool, { width, seed });
-  const { precision, recall } = await precisionRecall(real.pool, generated.pool, { width, backend, signal });
-  const spatial =
-    generated.spatial && real.spatial && spatialWidth
-      ? frechetDistance(
-          featureGaussian(generated.spatial, spatialWidth),
-          featureGaussian(real.spatial, spatialWidth),
-        )
-      : undefined;
-  return {
-    frechet: frechetDistance(featureGaussian(generated.pool, width), featureGaussian(real.pool, width)),
-    ...(spatial !== undefined && { spatialFrechet: spatial }),
-    inceptionScore: score.mean,
-    inceptionScoreDeviation: score.deviation,
-    precision,
-    recall,
-    kernelDistance: kernel.mean,
-    kernelDistanceDeviation: kernel.deviation,
-    warnings: [generated, real].flatMap(({ count }, i) =>
-      count <= width
-        ? [
-            `${count} ${i === 0 ? 'generated' : 'real'} images are too few for a covariance of ${width} features: ` +
-              'the Frechet distance is biased upwards',
-          ]
-        : [],
-    ),
-  };
-}
-
-/** Share of the images whose most likely class is the one that they should be of; and by class. */
-export function classAgreement({ logits, labels, classes }: FeatureSet): { all: number; byClass: number[] } {
-  const hits = new Float64Array(classes);
-  const counts = new Float64Array(classes);
-  for (const [i, label] of labels.entries()) {
-    const row = logits.subarray(i * classes, (i + 1) * classes);
-    let best = 0;
-    for (let c = 1; c < classes; c++) if (row[c] > row[best]) best = c;
-    counts[label]++;
-    if (best === label) hits[label]++;
-  }
-  const total = hits.reduce((a, b) => a + b, 0);
-  return { all: total / labels.length, byClass: Array.from(hits, (hit, c) => hit / counts[c]) };
-}
-
-/**
- * The nearest of `among` to each of some images, by squared distance of the features.
- * @param of features [n, width]
- * @returns indices into `among`
- */
-export function nearestNeighbours(of: Float32Array, among: Float32Array, width: number): Uint32Array {
-  const [n, m] = [of.length / width, among.length / width];
-  return Uint32Array.from({ length: n }, (_, i) => {
-    let [best, least] = [0, Number.POSITIVE_INFINITY];
-    for (let j = 0; j < m; j++) {
-      let sum = 0;
-      for (let k = 0; k < width && sum < least; k++) sum += (of[i * width + k] - among[j * width + k]) ** 2;
-      if (sum < least) [best, least] = [j, sum];
-    }
-    return best;
+export async function collectFeatures(source: ImageSource, options: CollectOptions): Promise<FeatureSet> {
+  const { extractor, store = noStore, batch = 64, signal, onProgress } = options;
+  const { labels } = source;
+  const total = labels.length;
+  const collector = new FeatureCollector(extractor, { total, splitSize: options.splitSize });
+  const shards = eachShard(store, {
+    name: `${extractor.name} ${source.name}`,
+    total,
+    columns: featureColumns(extractor),
+    async make(first, count) {
+      const columns = emptyColumns(featureColumns(extractor), count);
+      for (let at = 0; at < count; at += batch) {
+        signal?.throwIfAborted();
+        const images = await source.read(first + at, Math.min(batch, count - at), { signal });
+        fillFeatures(columns, at, images.count, await extractor.extract(images, { signal }));
+        onProgress?.(first + at + images.count, total);
+      }
+      return columns;
+    },
   });
+  for await (const { first, count, columns } of shards) {
+    collector.add(featuresOf(columns));
+    onProgress?.(first + count, total);
+  }
+  return collector.finish(labels);
+}
+
+/** Columns that hold the features of a network; `suffix` tells several of them apart. */
+export function featureColumns(
+  { width, spatialWidth, classes }: Pick<Extractor, 'width' | 'spatialWidth' | 'classes'>,
+  suffix = '',
+): Column[] {
+  return [
+    { name: `pool${suffix}`, width },
+    { name: `logits${suffix}`, width: classes },
+    ...(spatialWidth === undefined ? [] : [{ name: `spatial${suffix}`, width: spatialWidth }]),
+  ];
+}
+
+/** Room for the values of `count` images. */
+export function emptyColumns(columns: readonly Column[], count: number): Record<string, Float32Array> {
+  return Object.fromEntries(columns.map(({ name, width }) => [name, new Float32Array(count * width)]));
+}
+
+/** Lays the features of `count` images into columns, from image `at` on. */
+export function fillFeatures(
+  columns: Record<string, Float32Array>,
+  at: number,
+  count: number,
+  { pool, logits, spatial }: Features,
+  suffix = '',
+): void {
+  for (const [name, values] of Object.entries({ pool, logits, spatial })) {
+    if (values) columns[`${name}${suffix}`].set(values, (at * values.length) / count);
+  }
+}
+
+/** Features that lie in columns. */
+export function featuresOf(columns: Shard['columns'], suffix = ''): Features {
+  const [pool, logits, spatial] = ['pool', 'logits', 'spatial'].map((name) => columns[`${name}${suffix}`]);
+  return { pool, logits, spatial } as Features;
+}
+
+/** Takes in the features of the images of a source, in order. */
+class FeatureCollector {
+  readonly #shape: Pick<Extractor, 'width' | 'classes'>;
+  readonly #rows: Float32Array;
+  readonly #predicted: Int32Array;
+  readonly #pool: GaussianStatistics;
+  readonly #spatial?: GaussianStatistics;
+  readonly #score: InceptionScore;
+  #count = 0;
+
+  constructor(
+    shape: Pick<Extractor, 'width' | 'spatialWidth' | 'classes'>,
+    { total, splitSize }: { readonly total: number; readonly splitSize?: number },
+  ) {
+    const { width, spatialWidth, classes } = shape;
+    this.#shape = shape;
+    this.#rows = new Float32Array(total * width);
+    this.#predicted = new Int32Array(total);
+    this.#pool = new GaussianStatistics(width);
+    if (spatialWidth !== undefined) this.#spatial = new GaussianStatistics(spatialWidth);
+    this.#score = new InceptionScore({ classes, splitSize });
+  }
+
+  add({ pool, logits, spatial }: Features): void {
+    const { width, classes } = this.#shape;
+    this.#pool.add(pool);
+    if (spatial) this.#spatial?.add(spatial);
+    this.#score.add(logits);
+    this.#rows.set(pool, this.#count * width);
+    for (let at = 0; at < logits.length; at += classes) {
+      this.#predicted[this.#count++] = largest(logits.subarray(at, at + classes));
+    }
+  }
+
+  finish(labels: Int32Array): FeatureSet {
+    const { width, classes } = this.#shape;
+    return {
+      ...{ count: this.#count, width, classes, labels },
+      pool: this.#rows,
+      statistics: {
+        pool: this.#pool.finish(),
+        ...(this.#spatial && { spatial: this.#spatial.finish() }),
+      },
+      inceptionScore: this.#score.finish(),
+      predicted: this.#predicted,
+    };
+  }
+}
+
+function largest(values: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  return best;
 }

@@ -33,7 +33,7 @@ export function frechetDistance(a: Gaussian, b: Gaussian): number {
   for (let i = 0; i < width; i++) {
     distance += (a.mean[i] - b.mean[i]) ** 2 + a.covariance[i * width + i] + b.covariance[i * width + i];
   }
-  return distance - 2 * traceOfRoot(a.covariance, b.covariance, width);
+  return Math.max(0, distance - 2 * traceOfRoot(a.covariance, b.covariance, width)); // rounding may end below 0
 }
 
 /** tr((S1 S2)^(1/2)) of covariances [n, n]. */

@@ -2,6 +2,7 @@ import { DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailfl
 import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
+import { SHARD, type ShardJob, type ShardStore } from './shard-store';
 
 /** Images of 8 bits a channel. */
 export interface ByteImages {
@@ -24,21 +25,101 @@ export interface ImageSource {
 
 type View = Pick<ViewOptions, 'size' | 'fit'>;
 
-/** The images of a data set, squared. */
-export function datasetSource(dataset: ImageDataset, view: View): ImageSource {
-  const { size } = view;
+/**
+ * The images of a data set.
+ * @param view makes them square; default: they are taken as they are, and must all have the size of the first
+ * @throws DetailFlowError `shape` when an image has another size
+ */
+export function datasetSource(dataset: ImageDataset, view?: View): ImageSource {
+  let expected: string | undefined;
   return {
-    name: `${dataset.name} ${JSON.stringify(view)}`,
+    name: view ? `${dataset.name} ${JSON.stringify(view)}` : dataset.name,
     labels: dataset.labels,
     async read(first, count) {
-      const data = new Uint8Array(count * size * size * 3);
+      let [height, width] = [0, 0];
+      let data = new Uint8Array(0);
       for (let i = 0; i < count; i++) {
-        data.set(centerView(await dataset.image(first + i), view).data, i * size * size * 3);
+        const found = await dataset.image(first + i);
+        const image = view ? centerView(found, view) : found;
+        const size = `${image.width} x ${image.height}`;
+        expected ??= size;
+        if (size !== expected) {
+          throw new DetailFlowError(
+            'shape',
+            `image ${first + i} has ${size} pixels, another ${expected}; say to which size they should be cut`,
+            { file: dataset.name },
+          );
+        }
+        if (i === 0) data = new Uint8Array(count * image.data.length);
+        ({ height, width } = image);
+        data.set(image.data, i * image.data.length);
       }
-      return { data, count, height: size, width: size };
+      return { data, count, height, width };
     },
   };
 }
+
+/** The first images of a source. */
+export const firstImages = (source: ImageSource, count: number): ImageSource => ({
+  ...source,
+  labels: source.labels.slice(0, count),
+});
+
+/**
+ * The images of a source, kept shard by shard once they are made.
+ * @param size of every image, in pixels
+ */
+export function keptSource(
+  source: ImageSource,
+  store: ShardStore,
+  size: { readonly height: number; readonly width: number },
+): ImageSource {
+  const { height, width } = size;
+  const bytes = height * width * 3;
+  const total = source.labels.length;
+  let known: { first: number; pixels: Promise<Uint8Array> } | undefined;
+  const shardAt = (first: number, signal?: AbortSignal): Promise<Uint8Array> => {
+    if (known?.first === first) return known.pixels;
+    const job: ShardJob = {
+      name: `${source.name}, pixels`,
+      total,
+      columns: [{ name: 'pixels', width: bytes, dtype: 'u8' }],
+      async make(start, count) {
+        const pixels = new Uint8Array(count * bytes);
+        for (let at = 0; at < count; at += BATCH) {
+          const { data } = await source.read(start + at, Math.min(BATCH, count - at), { signal });
+          pixels.set(data, at * bytes);
+        }
+        return { pixels };
+      },
+    };
+    const pixels = store
+      .shard(job, first, Math.min(SHARD, total - first))
+      .then((columns) => columns.pixels as Uint8Array);
+    known = { first, pixels };
+    pixels.catch(() => {
+      known = undefined;
+    });
+    return pixels;
+  };
+  return {
+    ...source,
+    async read(first, count, { signal } = {}) {
+      const data = new Uint8Array(count * bytes);
+      for (let at = first; at < first + count; ) {
+        const start = Math.floor(at / SHARD) * SHARD;
+        const end = Math.min(first + count, start + SHARD);
+        const pixels = await shardAt(start, signal);
+        data.set(pixels.subarray((at - start) * bytes, (end - start) * bytes), (at - first) * bytes);
+        at = end;
+      }
+      return { data, count, height, width };
+    },
+  };
+}
+
+/** Images that are drawn at a time. */
+const BATCH = 64;
 
 /** The images of a data set, encoded and restored from the first tokens, as bytes. */
 export function reconstructionSource(

@@ -1,35 +1,64 @@
-export { classifierExtractor, type Extractor, type Features, inceptionExtractor } from './extractor';
 export {
-  type CollectOptions,
   type CompareOptions,
   type Comparison,
   classAgreement,
-  collectFeatures,
   compareFeatures,
-  type FeatureSet,
-  featureGaussian,
   nearestNeighbours,
-} from './feature-set';
+  type Reference,
+} from './comparison';
+export {
+  type DrawnPictures,
+  evaluateGeneration,
+  type GenerationOptions,
+  type GenerationRow,
+  type SamplingOptions,
+  type ScaleSummary,
+  type Spread,
+  summariseScales,
+} from './evaluate-generation';
+export { classifierExtractor, type Extractor, type Features, inceptionExtractor } from './extractor';
+export { type CollectOptions, collectFeatures, type FeatureSet, type FeatureStatistics } from './feature-set';
 export { frechetDistance, traceOfRoot } from './frechet-distance';
 export { type Gaussian, GaussianStatistics } from './gaussian-statistics';
+export { writeImageArchive } from './image-archive';
 export {
   type ByteImages,
   bytesOf,
   datasetSource,
+  firstImages,
   type GeneratedOptions,
   generatedSource,
   type ImageSource,
+  keptSource,
   reconstructionSource,
 } from './image-source';
-export { inceptionScore } from './inception-score';
+export { InceptionScore, type InceptionScoreOptions, inceptionScore } from './inception-score';
 export { type KernelDistanceOptions, kernelDistance } from './kernel-distance';
-export { type PrecisionRecallOptions, precisionRecall } from './precision-recall';
+export { type PerceptualDistance, perceptualDistance } from './perceptual-distance';
+export { type PrecisionRecall, type PrecisionRecallOptions, precisionRecall } from './precision-recall';
+export { type EvaluationPreset, evaluationPresets } from './presets';
 export { psnr } from './psnr';
+export {
+  comparisonRows,
+  type GenerationReport,
+  generationReport,
+  type ImagesReport,
+  imagesReport,
+  type ReportPicture,
+  type TokenizerReport,
+  tokenizerReport,
+} from './report/evaluation-report';
+export { escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
+export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
+export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
 export { ssim } from './ssim';
-export { formatStatistics, parseStatistics, type ReferenceStatistics } from './statistics-arrays';
+export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';
 export {
+  noisyIndices,
   previewCounts,
+  type Restoration,
+  type RestorationFigures,
   type TokenizerFigureOptions,
   type TokenizerFigures,
   tokenizerFigures,

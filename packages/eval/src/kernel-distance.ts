@@ -1,14 +1,18 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { type Backend, DetailFlowError, RandomStream } from '@detailflow/core';
+import { exactProducts, RowProducts } from './row-products';
 
 export interface KernelDistanceOptions {
   /** Features of a row, D. */
   readonly width: number;
+  /** Multiplies matrices, in float32; without one that is done here, in float64 and slowly. */
+  readonly backend?: Backend;
   /** Subsets that are compared; default 100. */
   readonly subsets?: number;
   /** Rows of a subset; default 1000, at most those there are. */
   readonly subsetSize?: number;
   /** Default 0. */
   readonly seed?: number;
+  readonly signal?: AbortSignal;
 }
 
 /** Random numbers that choose the rows of subsets. */
@@ -21,30 +25,42 @@ const PURPOSE = 401;
  * @throws DetailFlowError `shape`, or `invalid-argument` with fewer than two rows
  * Source: Binkowski et al., "Demystifying MMD GANs", 2018; defaults of torch-fidelity.
  */
-export function kernelDistance(
+export async function kernelDistance(
   a: Float32Array,
   b: Float32Array,
   options: KernelDistanceOptions,
-): { mean: number; deviation: number } {
-  const { width, subsets = 100, seed = 0 } = options;
+): Promise<{ mean: number; deviation: number }> {
+  const { width, backend, subsets = 100, seed = 0, signal } = options;
   const counts = [a, b].map(({ length }) => length / width);
   const size = Math.min(options.subsetSize ?? 1000, ...counts);
   if (!counts.every(Number.isInteger)) {
     throw new DetailFlowError('shape', `${a.length} and ${b.length} features do not make rows of ${width}`);
   }
   if (size < 2) throw new DetailFlowError('invalid-argument', 'at least two rows on each side are needed');
-  const distances = Array.from({ length: subsets }, (_, position) => {
-    const random = new RandomStream({ seed, purpose: PURPOSE, position });
-    const [x, y] = [
-      rowsOf(a, width, chooseRows(random, counts[0], size)),
-      rowsOf(b, width, chooseRows(random, counts[1], size)),
-    ];
-    const within = (kernelSum(x, x, width, true) + kernelSum(y, y, width, true)) / (size * (size - 1));
-    return within - (2 * kernelSum(x, y, width, false)) / size ** 2;
-  });
-  const mean = distances.reduce((sum, x) => sum + x, 0) / subsets;
-  const deviation = Math.sqrt(distances.reduce((sum, x) => sum + (x - mean) ** 2, 0) / subsets);
-  return { mean, deviation };
+  const products = backend ? await RowProducts.create(backend, width) : exactProducts(width);
+  try {
+    const distances: number[] = [];
+    for (let position = 0; position < subsets; position++) {
+      const random = new RandomStream({ seed, purpose: PURPOSE, position });
+      const x = rowsOf(a, width, chooseRows(random, counts[0], size));
+      const y = rowsOf(b, width, chooseRows(random, counts[1], size));
+      const [xx, yy, xy] = [
+        await products.of(x, x, { signal }),
+        await products.of(y, y, { signal }),
+        await products.of(x, y, { signal }),
+      ];
+      const within = [xx, yy].reduce(
+        (sum, own) => sum + kernelSum(own, width) - diagonal(own, size, width),
+        0,
+      );
+      distances.push(within / (size * (size - 1)) - (2 * kernelSum(xy, width)) / size ** 2);
+    }
+    const mean = distances.reduce((sum, x) => sum + x, 0) / subsets;
+    const deviation = Math.sqrt(distances.reduce((sum, x) => sum + (x - mean) ** 2, 0) / subsets);
+    return { mean, deviation };
+  } finally {
+    await products.dispose();
+  }
 }
 
 /** Without repetition. */
@@ -57,23 +73,25 @@ function chooseRows(random: RandomStream, count: number, size: number): Uint32Ar
   return order.subarray(0, size);
 }
 
-function rowsOf(features: Float32Array, width: number, rows: Uint32Array): Float64Array {
-  const out = new Float64Array(rows.length * width);
+function rowsOf(features: Float32Array, width: number, rows: Uint32Array): Float32Array {
+  const out = new Float32Array(rows.length * width);
   for (const [i, row] of rows.entries())
     out.set(features.subarray(row * width, (row + 1) * width), i * width);
   return out;
 }
 
-/** Sum of the kernel over all pairs; over pairs of different rows when x and y are the same set. */
-function kernelSum(x: Float64Array, y: Float64Array, width: number, isSame: boolean): number {
-  const [n, m] = [x.length / width, y.length / width];
+const kernel = (product: number, width: number) => (product / width + 1) ** 3;
+
+/** Sum of the kernel over all pairs. */
+function kernelSum(products: Float32Array | Float64Array, width: number): number {
   let total = 0;
-  for (let i = 0; i < n; i++) {
-    for (let j = isSame ? i + 1 : 0; j < m; j++) {
-      let dot = 0;
-      for (let k = 0; k < width; k++) dot += x[i * width + k] * y[j * width + k];
-      total += (isSame ? 2 : 1) * (dot / width + 1) ** 3;
-    }
-  }
+  for (let i = 0; i < products.length; i++) total += kernel(products[i], width);
+  return total;
+}
+
+/** Sum of the kernel of rows with themselves. */
+function diagonal(products: Float32Array | Float64Array, size: number, width: number): number {
+  let total = 0;
+  for (let i = 0; i < size; i++) total += kernel(products[i * (size + 1)], width);
   return total;
 }

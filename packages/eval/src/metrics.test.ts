@@ -150,9 +150,13 @@ test('precision and recall', async () => {
   expect(recall).toBeCloseTo(expectedRecall, 10);
 });
 
-test('kernel distance: one subset of all rows', () => {
-  const found = kernelDistance(features('a', 60, 16), features('b', 60, 16), { width: 16, subsets: 1 });
+test('kernel distance: one subset of all rows; on a backend, in float32', async () => {
+  const [a, b] = [features('a', 60, 16), features('b', 60, 16)];
+  const found = await kernelDistance(a, b, { width: 16, subsets: 1 });
   expect(relative(found.mean, reference.kernelDistance['60 16'])).toBeLessThan(1e-9);
+  const backend = createReferenceBackend();
+  const rounded = await kernelDistance(a, b, { width: 16, subsets: 1, backend });
+  expect(relative(rounded.mean, found.mean)).toBeLessThan(1e-5);
 });
 
 test('inception score in splits', () => {

@@ -1,3 +1,5 @@
-export { keptFeatures } from './run/feature-shards';
 export { fileStamp } from './run/file-stamp';
+export { folderStore } from './run/folder-store';
 export { openExtractor } from './run/open-extractor';
+export { openPerceptualDistance } from './run/open-perceptual-distance';
+export { readNetwork } from './run/read-network';

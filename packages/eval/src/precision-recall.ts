@@ -1,12 +1,5 @@
-import {
-  type Backend,
-  DetailFlowError,
-  type Executable,
-  matmul,
-  symbol,
-  Tensor,
-  trace,
-} from '@detailflow/core';
+import { type Backend, DetailFlowError } from '@detailflow/core';
+import { RowProducts } from './row-products';
 
 export interface PrecisionRecallOptions {
   /** Features of a row, D. */
@@ -16,6 +9,14 @@ export interface PrecisionRecallOptions {
   /** Neighbours that span the neighbourhood of a row; default 3. */
   readonly neighbours?: number;
   readonly signal?: AbortSignal;
+}
+
+export interface PrecisionRecall {
+  readonly precision: number;
+  readonly recall: number;
+  /** Of every row of b whether it lies in a neighbourhood of a; and the other way round. */
+  readonly isPrecise: Uint8Array;
+  readonly isRecalled: Uint8Array;
 }
 
 /** Rows of both sides that are compared at once: bounds the memory. */
@@ -32,7 +33,7 @@ export async function precisionRecall(
   a: Float32Array,
   b: Float32Array,
   options: PrecisionRecallOptions,
-): Promise<{ precision: number; recall: number }> {
+): Promise<PrecisionRecall> {
   const { width, neighbours = 3, backend, signal } = options;
   for (const features of [a, b]) {
     const count = features.length / width;
@@ -43,94 +44,127 @@ export async function precisionRecall(
       throw new DetailFlowError('invalid-argument', `${count} rows are too few for ${neighbours} neighbours`);
     }
   }
-  const executable = await backend.compile(productGraph(width), new Map());
+  const products = await RowProducts.create(backend, width);
   try {
-    const [left, right] = [centred(a, a, width), centred(b, a, width)];
-    const [radiiA, radiiB] = [
-      await radii(executable, left, neighbours, signal),
-      await radii(executable, right, neighbours, signal),
-    ];
-    const inA = new Uint8Array(right.count);
-    const inB = new Uint8Array(left.count);
-    await forEachTile(executable, left, right, signal, (i, j, squared) => {
-      if (squared <= radiiA[i]) inA[j] = 1;
-      if (squared <= radiiB[j]) inB[i] = 1;
-    });
+    const mean = meanRow(a, width);
+    const [left, right] = [new CentredRows(a, mean), new CentredRows(b, mean)];
+    const radiiA = await radii(products, left, neighbours, signal);
+    const radiiB = await radii(products, right, neighbours, signal);
+    const isPrecise = new Uint8Array(right.count);
+    const isRecalled = new Uint8Array(left.count);
+    for (let i0 = 0; i0 < left.count; i0 += TILE) {
+      const rows = left.tile(i0);
+      for (let j0 = 0; j0 < right.count; j0 += TILE) {
+        const distances = await squaredDistances(products, rows, right.tile(j0), signal);
+        const columns = Math.min(TILE, right.count - j0);
+        for (let at = 0, i = i0; at < distances.length; i++) {
+          const radius = radiiA[i];
+          for (let j = j0; j < j0 + columns; j++, at++) {
+            if (distances[at] <= radius) isPrecise[j] = 1;
+            if (distances[at] <= radiiB[j]) isRecalled[i] = 1;
+          }
+        }
+      }
+    }
     const share = (hits: Uint8Array) => hits.reduce((sum, hit) => sum + hit, 0) / hits.length;
-    return { precision: share(inA), recall: share(inB) };
+    return { precision: share(isPrecise), recall: share(isRecalled), isPrecise, isRecalled };
   } finally {
-    await executable.dispose();
+    await products.dispose();
   }
 }
 
-interface Rows {
+interface Tile {
+  /** [rows, width] */
   readonly data: Float32Array;
-  readonly count: number;
-  readonly width: number;
+  /** Of every row the product with itself. */
   readonly squares: Float64Array;
 }
 
-/** Rows without the mean of `reference`: distances stay, and lose fewer digits. */
-function centred(features: Float32Array, reference: Float32Array, width: number): Rows {
+/** Rows without a mean, tile by tile: distances stay, and lose fewer digits. */
+class CentredRows {
+  readonly count: number;
+  readonly #data: Float32Array;
+  readonly #mean: Float64Array;
+
+  constructor(data: Float32Array, mean: Float64Array) {
+    this.#data = data;
+    this.#mean = mean;
+    this.count = data.length / mean.length;
+  }
+
+  tile(first: number): Tile {
+    const mean = this.#mean;
+    const width = mean.length;
+    const rows = Math.min(TILE, this.count - first);
+    const data = this.#data.slice(first * width, (first + rows) * width);
+    const squares = new Float64Array(rows);
+    for (let row = 0, at = 0; row < rows; row++) {
+      for (let k = 0; k < width; k++, at++) {
+        data[at] -= mean[k];
+        squares[row] += data[at] * data[at];
+      }
+    }
+    return { data, squares };
+  }
+}
+
+function meanRow(features: Float32Array, width: number): Float64Array {
   const mean = new Float64Array(width);
-  for (let i = 0; i < reference.length; i++) mean[i % width] += (reference[i] * width) / reference.length;
-  const data = Float32Array.from(features, (x, i) => x - mean[i % width]);
-  const count = data.length / width;
-  const squares = new Float64Array(count);
-  for (let i = 0; i < data.length; i++) squares[Math.floor(i / width)] += data[i] * data[i];
-  return { data, count, width, squares };
+  const rows = features.length / width;
+  for (let at = 0; at < features.length; ) {
+    for (let k = 0; k < width; k++, at++) mean[k] += features[at] / rows;
+  }
+  return mean;
+}
+
+/** [rows of x, rows of y] */
+async function squaredDistances(
+  products: RowProducts,
+  x: Tile,
+  y: Tile,
+  signal?: AbortSignal,
+): Promise<Float64Array> {
+  signal?.throwIfAborted();
+  const found = await products.of(x.data, y.data, { signal });
+  const out = new Float64Array(found.length);
+  for (let i = 0, at = 0; i < x.squares.length; i++) {
+    for (let j = 0; j < y.squares.length; j++, at++) {
+      out[at] = Math.max(0, x.squares[i] + y.squares[j] - 2 * found[at]);
+    }
+  }
+  return out;
 }
 
 /** Squared distance of every row to its k-th nearest neighbour among the others. */
 async function radii(
-  executable: Executable,
-  rows: Rows,
+  products: RowProducts,
+  rows: CentredRows,
   neighbours: number,
   signal?: AbortSignal,
 ): Promise<Float64Array> {
   // Of every row the k smallest so far, ascending.
   const nearest = new Float64Array(rows.count * neighbours).fill(Number.POSITIVE_INFINITY);
-  await forEachTile(executable, rows, rows, signal, (i, j, squared) => {
-    if (i === j) return;
-    let at = (i + 1) * neighbours - 1;
+  const consider = (row: number, squared: number) => {
+    const first = row * neighbours;
+    let at = first + neighbours - 1;
     if (squared >= nearest[at]) return;
-    for (; at > i * neighbours && nearest[at - 1] > squared; at--) nearest[at] = nearest[at - 1];
+    for (; at > first && nearest[at - 1] > squared; at--) nearest[at] = nearest[at - 1];
     nearest[at] = squared;
-  });
-  return Float64Array.from({ length: rows.count }, (_, i) => nearest[(i + 1) * neighbours - 1]);
-}
-
-async function forEachTile(
-  executable: Executable,
-  left: Rows,
-  right: Rows,
-  signal: AbortSignal | undefined,
-  visit: (i: number, j: number, squared: number) => void,
-): Promise<void> {
-  const tile = ({ data, count, width }: Rows, first: number) => {
-    const rows = Math.min(TILE, count - first);
-    return new Tensor('float32', data.subarray(first * width, (first + rows) * width), [rows, width]);
   };
-  for (let i0 = 0; i0 < left.count; i0 += TILE) {
-    for (let j0 = 0; j0 < right.count; j0 += TILE) {
-      signal?.throwIfAborted();
-      const { products } = await executable.run({ x: tile(left, i0), y: tile(right, j0) }, { signal });
-      const [rows, columns] = products.dims;
-      const data = products.data as Float32Array;
-      for (let i = 0; i < rows; i++) {
-        for (let j = 0; j < columns; j++) {
-          const squared = left.squares[i0 + i] + right.squares[j0 + j] - 2 * data[i * columns + j];
-          visit(i0 + i, j0 + j, Math.max(0, squared));
+  for (let i0 = 0; i0 < rows.count; i0 += TILE) {
+    const left = rows.tile(i0);
+    for (let j0 = i0; j0 < rows.count; j0 += TILE) {
+      const right = j0 === i0 ? left : rows.tile(j0);
+      const distances = await squaredDistances(products, left, right, signal);
+      const columns = right.squares.length;
+      for (let at = 0, i = i0; at < distances.length; i++) {
+        for (let j = j0; j < j0 + columns; j++, at++) {
+          if (i === j) continue;
+          consider(i, distances[at]);
+          if (j0 > i0) consider(j, distances[at]); // the tile that mirrors this one is left out
         }
       }
     }
   }
-}
-
-function productGraph(width: number) {
-  return trace((g) => ({
-    products: matmul(g.input('x', 'f32', [symbol('n'), width]), g.input('y', 'f32', [symbol('m'), width]), {
-      transposeB: true,
-    }),
-  }));
+  return Float64Array.from({ length: rows.count }, (_, i) => nearest[(i + 1) * neighbours - 1]);
 }

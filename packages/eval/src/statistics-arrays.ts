@@ -1,12 +1,7 @@
-import { DetailFlowError } from '@detailflow/core';
-import { type NpyArray, readNpz, writeNpz } from '@detailflow/data';
+import { type ByteSource, DetailFlowError } from '@detailflow/core';
+import { type NpzArray, openNpz, writeNpz } from '@detailflow/data';
+import type { FeatureStatistics } from './feature-set';
 import type { Gaussian } from './gaussian-statistics';
-
-/** Statistics of reference images: of the pooled features, and where the file has them of the spatial ones. */
-export interface ReferenceStatistics {
-  readonly pool: Gaussian;
-  readonly spatial?: Gaussian;
-}
 
 const MOST_FEATURES = 16384;
 const names = { pool: ['mu', 'sigma'], spatial: ['mu_s', 'sigma_s'] } as const;
@@ -16,18 +11,25 @@ const names = { pool: ['mu', 'sigma'], spatial: ['mu_s', 'sigma_s'] } as const;
  * for sFID `mu_s` and `sigma_s`, float32 or float64.
  * @throws DetailFlowError `format`, `dtype`, `shape` or `invalid-argument` naming the array; `limit`
  */
-export function parseStatistics(bytes: Uint8Array, file?: string): ReferenceStatistics {
-  const arrays = readNpz(bytes, { file });
-  const pool = gaussianOf(arrays, names.pool, file);
-  if (!pool) {
-    throw new DetailFlowError('format', 'has no statistics: the arrays mu and sigma', { file });
-  }
-  const spatial = gaussianOf(arrays, names.spatial, file);
+export async function readStatistics(source: ByteSource): Promise<FeatureStatistics> {
+  const found = await findStatistics(await openNpz(source), source.name);
+  if (found) return found;
+  throw new DetailFlowError('format', 'has no statistics: the arrays mu and sigma', { file: source.name });
+}
+
+/** As {@link readStatistics}, of arrays that are open; undefined where there are none. */
+export async function findStatistics(
+  arrays: ReadonlyMap<string, NpzArray>,
+  file?: string,
+): Promise<FeatureStatistics | undefined> {
+  const pool = await gaussianOf(arrays, names.pool, file);
+  if (!pool) return undefined;
+  const spatial = await gaussianOf(arrays, names.spatial, file);
   return { pool, ...(spatial && { spatial }) };
 }
 
 /** The same as a .npz file of float64 arrays. */
-export function formatStatistics({ pool, spatial }: ReferenceStatistics): Uint8Array {
+export function formatStatistics({ pool, spatial }: FeatureStatistics): Uint8Array {
   const arrays = ({ mean, covariance }: Gaussian, [mu, sigma]: readonly [string, string]) => ({
     [mu]: { data: mean, shape: [mean.length] },
     [sigma]: { data: covariance, shape: [mean.length, mean.length] },
@@ -35,11 +37,11 @@ export function formatStatistics({ pool, spatial }: ReferenceStatistics): Uint8A
   return writeNpz({ ...arrays(pool, names.pool), ...(spatial && arrays(spatial, names.spatial)) });
 }
 
-function gaussianOf(
-  arrays: ReadonlyMap<string, NpyArray>,
+async function gaussianOf(
+  arrays: ReadonlyMap<string, NpzArray>,
   [mu, sigma]: readonly [string, string],
   file?: string,
-): Gaussian | undefined {
+): Promise<Gaussian | undefined> {
   const [mean, covariance] = [arrays.get(mu), arrays.get(sigma)];
   if (!mean && !covariance) return undefined;
   const width = mean?.shape[0] ?? 0;
@@ -53,14 +55,14 @@ function gaussianOf(
   if (width > MOST_FEATURES) {
     throw new DetailFlowError('limit', `${width} features are too many; at most ${MOST_FEATURES}`, { file });
   }
-  return { mean: floats(mean, mu, file), covariance: floats(covariance, sigma, file) };
+  return { mean: await floats(mean, mu, file), covariance: await floats(covariance, sigma, file) };
 }
 
-function floats({ dtype, data }: NpyArray, entry: string, file?: string): Float64Array {
-  if (dtype !== 'float32' && dtype !== 'float64') {
-    throw new DetailFlowError('dtype', `is ${dtype}; must be float32 or float64`, { file, entry });
+async function floats(array: NpzArray, entry: string, file?: string): Promise<Float64Array> {
+  if (array.dtype !== 'float32' && array.dtype !== 'float64') {
+    throw new DetailFlowError('dtype', `is ${array.dtype}; must be float32 or float64`, { file, entry });
   }
-  const values = Float64Array.from(data as Float64Array);
+  const values = Float64Array.from((await array.read()).data as Float64Array);
   if (values.every(Number.isFinite)) return values;
   throw new DetailFlowError('invalid-argument', 'holds numbers that are not finite', { file, entry });
 }

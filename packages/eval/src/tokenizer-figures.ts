@@ -1,8 +1,14 @@
-import { Tensor } from '@detailflow/core';
+import { DetailFlowError, Tensor } from '@detailflow/core';
 import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
-import { bytesOf } from './image-source';
+import type { Extractor } from './extractor';
+import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
+import { frechetDistance } from './frechet-distance';
+import { GaussianStatistics } from './gaussian-statistics';
+import { bytesOf, datasetSource, firstImages } from './image-source';
+import type { PerceptualDistance } from './perceptual-distance';
 import { psnr } from './psnr';
+import { type Column, eachShard, noStore, type ShardStore } from './shard-store';
 import { ssim } from './ssim';
 
 /** Numbers of tokens at which reconstructions are looked at: 1, 2, 4, ... as far as they exist, and all. */
@@ -15,14 +21,41 @@ export function previewCounts(
   return [...counts, tokens];
 }
 
+/**
+ * The noise indices of the official noisy evaluation: the first tokens of the groups 0, M/4, M/2, 3M/4 and M-1.
+ * Source: docs/method.md section 6.
+ */
+export function noisyIndices({ tokens, groupSize }: Pick<TokenizerConfig, 'tokens' | 'groupSize'>): number[] {
+  const groups = Math.floor(tokens / groupSize);
+  const quarter = Math.floor(groups / 4);
+  const chosen = [0, quarter, Math.floor(groups / 2), 3 * quarter, groups - 1];
+  return [...new Set(chosen)].map((group) => group * groupSize);
+}
+
+/** A way to restore images. */
+export interface Restoration {
+  /** Tokens that are decoded. */
+  readonly tokens: number;
+  /** The token from which on codes are disturbed and corrected, as in training; null for none. */
+  readonly noiseIndex: number | null;
+}
+
+/** How well images are restored: means over images of PSNR in dB, SSIM and LPIPS of the 8-bit images. */
+export interface RestorationFigures extends Restoration {
+  readonly psnr: number;
+  readonly ssim: number;
+  readonly lpips?: number;
+  /** rFID where the features are Inception's. */
+  readonly frechet?: number;
+}
+
 /** How well a tokenizer restores images. */
 export interface TokenizerFigures {
   readonly images: number;
-  /** By number of tokens, decoded at full size: means over images of PSNR in dB and SSIM of the 8-bit images. */
-  readonly byTokens: readonly { readonly tokens: number; readonly psnr: number; readonly ssim: number }[];
+  readonly restorations: readonly RestorationFigures[];
   /** Share of the codebook that the images use. */
   readonly usage: number;
-  /** 2 to the entropy of the codes: as many equally likely codes would be as hard to guess. */
+  /** e to the entropy of the codes: as many equally likely codes would be as hard to guess. */
   readonly perplexity: number;
 }
 
@@ -30,57 +63,160 @@ export interface TokenizerFigureOptions {
   readonly tokenizer: Tokenizer;
   readonly dataset: ImageDataset;
   readonly view: Pick<ViewOptions, 'size' | 'fit'>;
-  /** Numbers of tokens to restore from. */
-  readonly counts: readonly number[];
+  readonly restorations: readonly Restoration[];
   /** Images, from the first; default all. */
   readonly images?: number;
   readonly batch?: number;
+  /** For the Frechet distance. */
+  readonly extractor?: Extractor;
+  /** For LPIPS. */
+  readonly perceptual?: PerceptualDistance;
+  /** Default: nothing is kept. */
+  readonly store?: ShardStore;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** Restores images of a data set from some numbers of tokens. Source of the figures: docs/method.md section 6. */
+/**
+ * Restores images of a data set in some ways. Source of the figures: docs/method.md section 6.
+ * @throws DetailFlowError `invalid-argument` without images, and as tokenizer and networks throw
+ */
 export async function tokenizerFigures(options: TokenizerFigureOptions): Promise<TokenizerFigures> {
-  const { tokenizer, dataset, view, counts, batch = 64, signal, onProgress } = options;
+  const { tokenizer, dataset, view, restorations, extractor, perceptual, store = noStore } = options;
+  const { batch = 64, signal, onProgress } = options;
   const total = Math.min(options.images ?? dataset.labels.length, dataset.labels.length);
-  const { size } = view;
-  const length = 3 * size * size;
-  const sums = counts.map(() => ({ psnr: 0, ssim: 0 }));
-  const uses = new Float64Array(tokenizer.codebookSize);
-  for (let first = 0; first < total; first += batch) {
-    const count = Math.min(batch, total - first);
-    const values = new Float32Array(count * length);
-    for (let i = 0; i < count; i++) {
-      const image = centerView(await dataset.image(first + i), view);
-      imageValues(image, size, values.subarray(i * length, (i + 1) * length));
-    }
-    const codes = await tokenizer.encode(new Tensor('float32', values, [count, 3, size, size]), { signal });
-    for (const code of codes.data as Int32Array) uses[code]++;
-    for (const [c, tokens] of counts.entries()) {
-      const { data } = bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
-      for (let i = 0; i < count; i++) {
-        const restored = byteValues(data.subarray(i * length, (i + 1) * length), size * size);
-        const original = values.subarray(i * length, (i + 1) * length);
-        sums[c].psnr += psnr(restored, original);
-        sums[c].ssim += ssim(restored, original, { channels: 3, height: size, width: size });
+  if (total === 0) throw new DetailFlowError('invalid-argument', 'there are no images to restore');
+  const judge = { extractor, perceptual, size: view.size, signal };
+  const columns: Column[] = [
+    { name: 'codes', width: tokenizer.tokens },
+    ...restorations.flatMap((one) => columnsOf(one, judge)),
+  ];
+  const shards = eachShard(store, {
+    name: `${dataset.name} ${JSON.stringify(view)} restored, ${columns.map(({ name }) => name)}, ${extractor?.name}`,
+    total,
+    columns,
+    async make(first, count) {
+      const values = emptyColumns(columns, count);
+      for (let at = 0; at < count; at += batch) {
+        signal?.throwIfAborted();
+        const size = Math.min(batch, count - at);
+        const images = await readImages(dataset, view, first + at, size);
+        const codes = await tokenizer.encode(images, { signal });
+        values.codes.set(codes.data as Int32Array, at * tokenizer.tokens);
+        for (const restoration of restorations) {
+          const { tokens, noiseIndex } = restoration;
+          const restored =
+            noiseIndex === null
+              ? codes
+              : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first + at, signal })).input;
+          const pixels = await tokenizer.decode(restored, { tokens, size: view.size, signal });
+          await judgeImages(values, at, { restoration, pixels, images, ...judge });
+        }
+        onProgress?.(first + at + size, total);
       }
+      return values;
+    },
+  });
+  const sums = restorations.map(() => ({ psnr: 0, ssim: 0, lpips: 0 }));
+  const features = restorations.map(() => extractor && new GaussianStatistics(extractor.width));
+  const uses = new Float64Array(tokenizer.codebookSize);
+  for await (const { first, count, columns: values } of shards) {
+    for (const code of values.codes) uses[code]++;
+    for (const [i, restoration] of restorations.entries()) {
+      const suffix = suffixOf(restoration);
+      for (const figure of ['psnr', 'ssim', 'lpips'] as const) {
+        for (const value of values[`${figure}${suffix}`] ?? []) sums[i][figure] += value;
+      }
+      features[i]?.add(featuresOf(values, suffix).pool);
     }
     onProgress?.(first + count, total);
   }
-  const codes = uses.reduce((a, b) => a + b, 0);
-  const entropy = uses.reduce((sum, use) => (use > 0 ? sum - (use / codes) * Math.log(use / codes) : sum), 0);
+  const real =
+    extractor &&
+    (await collectFeatures(firstImages(datasetSource(dataset, view), total), {
+      ...{ extractor, store, batch, signal, onProgress },
+    }));
   return {
     images: total,
-    byTokens: counts.map((tokens, c) => ({ tokens, psnr: sums[c].psnr / total, ssim: sums[c].ssim / total })),
-    usage: uses.filter((use) => use > 0).length / uses.length,
-    perplexity: Math.exp(entropy),
+    restorations: restorations.map((restoration, i) => ({
+      ...restoration,
+      psnr: sums[i].psnr / total,
+      ssim: sums[i].ssim / total,
+      ...(perceptual && { lpips: sums[i].lpips / total }),
+      ...(real && {
+        frechet: frechetDistance((features[i] as GaussianStatistics).finish(), real.statistics.pool),
+      }),
+    })),
+    ...codebookUse(uses),
   };
 }
 
-/** Bytes [H, W, 3] as values [3, H, W] in [-1, 1]. */
-function byteValues(bytes: Uint8Array, plane: number): Float32Array {
-  const out = new Float32Array(bytes.length);
-  for (let i = 0; i < plane; i++)
-    for (let c = 0; c < 3; c++) out[c * plane + i] = bytes[3 * i + c] / 127.5 - 1;
-  return out;
+interface Judge {
+  readonly extractor?: Extractor;
+  readonly perceptual?: PerceptualDistance;
+  readonly size: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Tells the columns of a restoration from those of others. */
+const suffixOf = ({ tokens, noiseIndex }: Restoration) =>
+  ` of ${tokens}${noiseIndex === null ? '' : `, noise from ${noiseIndex}`}`;
+
+function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): Column[] {
+  const suffix = suffixOf(restoration);
+  return [
+    { name: `psnr${suffix}`, width: 1 },
+    { name: `ssim${suffix}`, width: 1 },
+    ...(perceptual ? [{ name: `lpips${suffix}`, width: 1 }] : []),
+    ...(extractor ? featureColumns(extractor, suffix) : []),
+  ];
+}
+
+/** Fills the columns of some images, from image `at` of the shard on. */
+async function judgeImages(
+  columns: Record<string, Float32Array>,
+  at: number,
+  work: Judge & { readonly restoration: Restoration; readonly pixels: Tensor; readonly images: Tensor },
+): Promise<void> {
+  const { restoration, pixels, images, extractor, perceptual, size, signal } = work;
+  const suffix = suffixOf(restoration);
+  const bytes = bytesOf(pixels);
+  const { count } = bytes;
+  const length = 3 * size * size;
+  const restored = new Float32Array(count * length);
+  for (let i = 0; i < count; i++) {
+    const one = restored.subarray(i * length, (i + 1) * length);
+    const data = bytes.data.subarray(i * length, (i + 1) * length);
+    imageValues({ data, width: size, height: size }, size, one);
+    const original = (images.data as Float32Array).subarray(i * length, (i + 1) * length);
+    columns[`psnr${suffix}`][at + i] = psnr(one, original);
+    columns[`ssim${suffix}`][at + i] = ssim(one, original, { channels: 3, height: size, width: size });
+  }
+  if (perceptual) {
+    const rounded = new Tensor('float32', restored, [count, 3, size, size]);
+    columns[`lpips${suffix}`].set(await perceptual.between(rounded, images, { signal }), at);
+  }
+  if (extractor) fillFeatures(columns, at, count, await extractor.extract(bytes, { signal }), suffix);
+}
+
+async function readImages(
+  dataset: ImageDataset,
+  view: Pick<ViewOptions, 'size' | 'fit'>,
+  first: number,
+  count: number,
+): Promise<Tensor> {
+  const { size } = view;
+  const length = 3 * size * size;
+  const values = new Float32Array(count * length);
+  for (let i = 0; i < count; i++) {
+    const image = centerView(await dataset.image(first + i), view);
+    imageValues(image, size, values.subarray(i * length, (i + 1) * length));
+  }
+  return new Tensor('float32', values, [count, 3, size, size]);
+}
+
+function codebookUse(uses: Float64Array): { usage: number; perplexity: number } {
+  const codes = uses.reduce((a, b) => a + b, 0);
+  const entropy = uses.reduce((sum, use) => (use > 0 ? sum - (use / codes) * Math.log(use / codes) : sum), 0);
+  return { usage: uses.filter((use) => use > 0).length / uses.length, perplexity: Math.exp(entropy) };
 }

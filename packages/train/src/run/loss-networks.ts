@@ -1,18 +1,6 @@
-import { readTorchCheckpoint, stateDict } from '@detailflow/checkpoint';
-import { type OpenFile, openFile } from '@detailflow/checkpoint/node';
-import {
-  type Backend,
-  DetailFlowError,
-  openSafetensors,
-  type ParameterSpec,
-  pixelToByte,
-  readFloat32,
-  Tensor,
-  type Weight,
-  type Weights,
-  weightFromArray,
-} from '@detailflow/core';
-import { openExtractor } from '@detailflow/eval/node';
+import { type Backend, DetailFlowError, Tensor } from '@detailflow/core';
+import { bytesOf } from '@detailflow/eval';
+import { openExtractor, readNetwork } from '@detailflow/eval/node';
 import { lpipsParameters, vggParameters } from '@detailflow/features';
 import type { AlignmentTarget } from '../losses/alignment';
 import { patchGan } from '../losses/discriminator';
@@ -58,7 +46,7 @@ export async function openLossNetworks(
   const target: AlignmentTarget | undefined = extractor && {
     width: extractor.width,
     features: async (images) => {
-      const { pool } = await extractor.extract(asBytes(images));
+      const { pool } = await extractor.extract(bytesOf(images));
       return new Tensor('float32', pool, [images.dims[0], extractor.width]);
     },
   };
@@ -70,44 +58,4 @@ export async function openLossNetworks(
     },
     close: async () => extractor?.dispose(),
   };
-}
-
-/** Weights of a file, held in memory; entries that are not asked for are left out. */
-async function readNetwork(path: string, specs: readonly ParameterSpec[]): Promise<Weights> {
-  const file = await openFile(path);
-  try {
-    const found = await readWeights(file, path);
-    const weights = new Map<string, Weight>();
-    for (const { name, shape } of specs) {
-      const weight = found.get(name);
-      if (!weight || weight.shape.join() !== shape.join()) {
-        const is = weight ? `is [${weight.shape}]` : 'is missing';
-        throw new DetailFlowError('weights', `${is}, must be [${shape}]`, { file: path, entry: name });
-      }
-      weights.set(name, weightFromArray(name, shape, await readFloat32(weight)));
-    }
-    return weights;
-  } finally {
-    await file.close();
-  }
-}
-
-const readWeights = async (file: OpenFile, path: string): Promise<Weights> =>
-  path.endsWith('.safetensors')
-    ? (await openSafetensors(file)).weights
-    : stateDict(await readTorchCheckpoint(file));
-
-/** Images [n, 3, H, W] in [-1, 1] as bytes [n, H, W, 3]. */
-function asBytes({ dims: [count, , height, width], data }: Tensor) {
-  const plane = height * width;
-  const bytes = new Uint8Array(count * plane * 3);
-  for (let image = 0; image < count; image++) {
-    for (let at = 0; at < plane; at++) {
-      for (let channel = 0; channel < 3; channel++) {
-        const value = (data as Float32Array)[(image * 3 + channel) * plane + at];
-        bytes[(image * plane + at) * 3 + channel] = pixelToByte(value);
-      }
-    }
-  }
-  return { data: bytes, count, height, width };
 }

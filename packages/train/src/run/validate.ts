@@ -45,7 +45,8 @@ export async function validateTokenizer(
   const view = { size: config.imageSize, fit };
   const counts = previewCounts(config);
   try {
-    const figures = await tokenizerFigures({ tokenizer, dataset, view, counts, images });
+    const restorations = counts.map((tokens) => ({ tokens, noiseIndex: null }));
+    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, images });
     const shown = Math.min(SHOWN, figures.images);
     const columns = [await datasetSource(dataset, view).read(0, shown)];
     for (const tokens of counts) {
@@ -55,7 +56,7 @@ export async function validateTokenizer(
       columns.map((column) => pictureFromBytes(column, i)),
     );
     return {
-      psnr: Object.fromEntries(figures.byTokens.map(({ tokens, psnr }) => [`${tokens}`, round(psnr)])),
+      psnr: Object.fromEntries(figures.restorations.map(({ tokens, psnr }) => [`${tokens}`, round(psnr)])),
       picture: enlarged(gridPicture(rows.flat(), { columns: columns.length })),
     };
   } finally {

@@ -1,0 +1,144 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { bytesSource } from '@detailflow/core';
+import { openNpz } from '@detailflow/data';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { cliFailure, cliJson, fashion, inRepository, pixels, testFolder } from '../../../../tests/cli';
+
+const at = testFolder();
+const network = ['--features', inRepository('packages/model-fashion-32/classifier.safetensors')];
+const data = ['--data', 'shapes:60x32', '--all-images'];
+
+interface Row {
+  cfg: number;
+  seed: number;
+  frechet: number;
+  precision: number;
+  recall: number;
+  kernelDistance: number;
+  agreement: { all: number; byClass: number[] };
+  warnings: string[];
+}
+
+describe('generated pictures', () => {
+  let found: { rows: Row[]; summary: { cfg: number; frechet: { mean: number; spread: number } }[] };
+  beforeAll(async () => {
+    const args = ['--count', '40', '--cfg', '1,2', '--seed', '0,1000', '--save-images', '--train'];
+    found = (await cliJson(
+      'eval',
+      'generation',
+      ...fashion,
+      ...data,
+      ...network,
+      ...args,
+      '--out',
+      at('gen'),
+    )) as never;
+  });
+
+  test('are compared at every scale with every seed', () => {
+    expect(found.rows.map(({ cfg, seed }) => [cfg, seed])).toEqual([
+      [1, 0],
+      [1, 1000],
+      [2, 0],
+      [2, 1000],
+    ]);
+    for (const row of found.rows) {
+      expect(row.frechet).toBeGreaterThan(0);
+      expect(row.agreement.byClass).toHaveLength(10);
+      expect(row.warnings.join()).toMatch(/40 images are too few/);
+    }
+    const [{ frechet }] = found.summary;
+    expect(frechet.mean).toBeCloseTo((found.rows[0].frechet + found.rows[1].frechet) / 2, 9);
+    expect(frechet.spread).toBeCloseTo(Math.abs(found.rows[0].frechet - found.rows[1].frechet) / 2, 9);
+  });
+
+  test('are written as arrays, image by image those that generate draws', async () => {
+    const arrays = await openNpz(bytesSource(readFileSync(at('gen/images-cfg2-seed0.npz'))));
+    expect(arrays.get('arr_0')?.shape).toEqual([40, 32, 32, 3]);
+    expect([...(await arrays.get('arr_1')!.read()).data].slice(0, 12)).toEqual([
+      ...[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1],
+    ]);
+    await cliJson(
+      'generate',
+      ...fashion,
+      '--class',
+      '3',
+      '--seed',
+      '13',
+      '--cfg',
+      '2',
+      '--out',
+      at('one.png'),
+    );
+    const row = await arrays.get('arr_0')!.read(13, 1);
+    expect([...row.data]).toEqual([...(await pixels(at('one.png'))).data]);
+  });
+
+  test('read from the file give the same figures; against themselves no distance', async () => {
+    const images = ['--images', at('gen/images-cfg2-seed0.npz'), ...network];
+    const other = (await cliJson(
+      ...['eval', 'images', ...images, '--data', 'shapes:60x32', '--out', at('images')],
+      ...['--save-statistics', at('statistics.npz')],
+    )) as unknown as Row;
+    const row = found.rows[2];
+    for (const figure of ['frechet', 'precision', 'recall', 'kernelDistance'] as const) {
+      expect(other[figure], figure).toBeCloseTo(row[figure], 9);
+    }
+    const itself = (await cliJson(
+      ...['eval', 'images', ...images, '--data', at('gen/images-cfg2-seed0.npz'), '--out', at('itself')],
+    )) as unknown as Row;
+    expect([itself.precision, itself.recall]).toEqual([1, 1]);
+    expect(itself.frechet).toBeLessThan(1e-6);
+    const statistics = (await cliJson(
+      ...['eval', 'images', ...images, '--data', at('statistics.npz'), '--out', at('statistics')],
+    )) as unknown as Row;
+    expect(statistics.frechet).toBeLessThan(1e-6);
+    expect(statistics.precision).toBeUndefined();
+  });
+
+  test('are restored by the tokenizer: figures by tokens and by noise', async () => {
+    const data = ['--data', at('gen/images-cfg2-seed0.npz'), '--all-images'];
+    const args = ['--tokens', '1,8,32', '--noise', '0,16', '--count', '20', '--out', at('tok')];
+    const { restorations, images } = (await cliJson(
+      ...['eval', 'tokenizer', ...fashion, ...data, ...network, ...args],
+    )) as unknown as {
+      images: number;
+      restorations: { tokens: number; noiseIndex: number | null; psnr: number; frechet: number }[];
+    };
+    expect(images).toBe(20);
+    expect(restorations.map(({ tokens, noiseIndex }) => [tokens, noiseIndex])).toEqual([
+      [1, null],
+      [8, null],
+      [32, null],
+      [32, 0],
+      [32, 16],
+    ]);
+    expect(restorations[2].psnr).toBeGreaterThan(restorations[0].psnr);
+    expect(readFileSync(at('tok/tokenizer.html'), 'utf8')).toContain('PSNR in dB by number of tokens');
+  });
+
+  test('are shown on a page that needs nothing else', () => {
+    const page = readFileSync(at('gen/generation.html'), 'utf8');
+    for (const part of [
+      'Fréchet distance by CFG',
+      'Samples, CFG 2',
+      'nearest training',
+      '<h2>Classes</h2>',
+    ]) {
+      expect(page).toContain(part);
+    }
+    expect(page).not.toMatch(/(src|href)="(?!data:)/);
+    expect(existsSync(at('gen/samples-cfg1.png'))).toBe(true);
+  });
+});
+
+test.each([
+  [['generation', ...fashion, '--data', 'shapes:60x32'], /--features is missing/],
+  [['tokenizer', ...fashion, ...data, '--cfg', '2'], /--cfg is for eval generation/],
+  [['images', '--images', 'shapes:9x32', ...network], /give --data to compare with/],
+  [['tokenizer', ...fashion, ...data, '--preset', 'imagenet256-gfid'], /measures a generation/],
+  [['tokenizer', ...fashion, ...data, '--vgg', 'vgg.pth'], /--vgg and --lpips together/],
+  [['everything'], /tokenizer, generation, images/],
+])('%j is refused', async (args, message) => {
+  expect(await cliFailure(2, 'eval', ...args, '--out', at('refused'))).toMatch(message);
+});

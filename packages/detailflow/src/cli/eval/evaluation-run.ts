@@ -1,0 +1,161 @@
+import { mkdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
+import type { Picture } from '@detailflow/core';
+import {
+  type ImageDataset,
+  openNpz,
+  pictureFromBytes,
+  upscaleNearest,
+  type ViewOptions,
+} from '@detailflow/data';
+import { type OpenedDataset, openDataset } from '@detailflow/data/node';
+import {
+  type ByteImages,
+  collectFeatures,
+  datasetSource,
+  type Extractor,
+  type FeatureSet,
+  type FeatureStatistics,
+  findStatistics,
+  type ImageSource,
+  type Reference,
+  type ReportPicture,
+  type ShardStore,
+} from '@detailflow/eval';
+import { fileStamp, folderStore } from '@detailflow/eval/node';
+import type { Invocation, Report } from '../command';
+
+type View = Pick<ViewOptions, 'size' | 'fit'>;
+
+/** Real images as an evaluation uses them. */
+export interface RealImages {
+  readonly reference: Reference;
+  /** Where the images themselves are at hand. */
+  readonly features?: FeatureSet;
+  readonly classNames: readonly string[];
+}
+
+/** The folder, the progress and the files of an evaluation. */
+export class EvaluationRun {
+  readonly pictures: ReportPicture[] = [];
+
+  private constructor(
+    readonly invocation: Invocation,
+    readonly out: string,
+    readonly store: ShardStore,
+  ) {}
+
+  /** @param files what the figures depend on: folders and files of models, networks and images */
+  static async open(
+    invocation: Invocation,
+    out: string,
+    files: readonly (string | undefined)[],
+  ): Promise<EvaluationRun> {
+    await mkdir(out, { recursive: true });
+    const origin = await fileStamp(files.filter((file) => file !== undefined));
+    return new EvaluationRun(invocation, out, folderStore(path.join(out, 'kept'), { origin }));
+  }
+
+  get signal(): AbortSignal {
+    return this.invocation.signal;
+  }
+
+  /** Shows how far `work` has come. */
+  async counting<T>(
+    unit: string,
+    work: (onProgress: (done: number, total: number) => void) => Promise<T>,
+  ): Promise<T> {
+    const { progress } = this.invocation;
+    let [known, expected] = [0, -1];
+    try {
+      return await work((done, total) => {
+        if (total !== expected || done < known) {
+          progress.stop();
+          progress.start(total, unit);
+          [known, expected] = [0, total];
+        }
+        progress.advance(done - known);
+        known = done;
+      });
+    } finally {
+      progress.stop();
+    }
+  }
+
+  features(source: ImageSource, extractor: Extractor): Promise<FeatureSet> {
+    const { store, signal } = this;
+    return this.counting('images', (onProgress) =>
+      collectFeatures(source, { extractor, store, signal, onProgress }),
+    );
+  }
+
+  /** Real images: a data set, or a .npz file of statistics, with images or without. */
+  async real(
+    data: string,
+    options: { readonly extractor: Extractor; readonly view?: View; readonly part: 'held-out' | 'all' },
+  ): Promise<RealImages> {
+    const { extractor, view, part } = options;
+    const archive = await inspectArchive(data);
+    if (archive?.statistics && !archive.hasImages) {
+      return { reference: { statistics: archive.statistics }, classNames: [] };
+    }
+    const dataset = chosenPart(await openImages(data), part);
+    try {
+      const features = await this.features(datasetSource(dataset, view), extractor);
+      const statistics = archive?.statistics ?? features.statistics;
+      return {
+        reference: { statistics, pool: features.pool, labels: features.labels },
+        features,
+        classNames: dataset.classNames,
+      };
+    } finally {
+      await dataset.close?.();
+    }
+  }
+
+  /** Writes a picture into the folder and keeps it for the report. */
+  async picture(name: string, caption: string, picture: Picture): Promise<void> {
+    const scale = Math.max(1, Math.floor(700 / picture.width));
+    const png = await upscaleNearest(picture, scale).toPng();
+    await writeFileAtomically(path.join(this.out, name), (write) => write(png));
+    this.pictures.push({ caption, png });
+  }
+
+  /** Writes the figures and the page, and says where they are. */
+  async finish(what: string, results: Report, page: string): Promise<Report> {
+    const encoder = new TextEncoder();
+    const [figures, report] = [path.join(this.out, `${what}.json`), path.join(this.out, `${what}.html`)];
+    const text = `${JSON.stringify(results.json, undefined, 2)}\n`;
+    await writeFileAtomically(figures, (write) => write(encoder.encode(text)));
+    await writeFileAtomically(report, (write) => write(encoder.encode(page)));
+    return { ...results, lines: [...results.lines, `figures: ${figures}`, `report: ${report}`] };
+  }
+}
+
+/** 5 % of the images are held out where the data set has no test part, as in training. */
+export const openImages = (data: string): Promise<OpenedDataset> =>
+  openDataset(data, { heldOut: 0.05, seed: 0 });
+
+/** All images means the test part where there is one. */
+export const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
+  part === 'all' ? (whole ?? heldOut) : heldOut;
+
+/** Images as pictures. */
+export function picturesOf(images: ByteImages): Picture[] {
+  return Array.from({ length: images.count }, (_, i) => pictureFromBytes(images, i));
+}
+
+async function inspectArchive(
+  file: string,
+): Promise<{ statistics?: FeatureStatistics; hasImages: boolean } | undefined> {
+  if (!file.endsWith('.npz') || !(await stat(file).catch(() => undefined))?.isFile()) return undefined;
+  const source = await openFile(file);
+  try {
+    const arrays = await openNpz(source);
+    const hasImages = [...arrays.values()].some(({ dtype, shape }) => dtype === 'uint8' && shape.length >= 3);
+    return { statistics: await findStatistics(arrays, file), hasImages };
+  } finally {
+    await source.close();
+  }
+}

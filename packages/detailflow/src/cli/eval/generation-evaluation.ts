@@ -1,0 +1,212 @@
+import path from 'node:path';
+import { writeFileAtomically } from '@detailflow/checkpoint/node';
+import { type Backend, DetailFlowError } from '@detailflow/core';
+import { gridPicture } from '@detailflow/data';
+import {
+  type Comparison,
+  classAgreement,
+  compareFeatures,
+  type DrawnPictures,
+  datasetSource,
+  type Extractor,
+  evaluateGeneration,
+  firstImages,
+  generatedSource,
+  generationReport,
+  nearestNeighbours,
+  type Reference,
+  summariseScales,
+  writeImageArchive,
+} from '@detailflow/eval';
+import { openExtractor } from '@detailflow/eval/node';
+import { type Invocation, type Report, UsageError } from '../command';
+import { withModel } from '../model-options';
+import { parseList, type Values } from '../values';
+import { EvaluationRun, openImages, picturesOf } from './evaluation-run';
+import { presetOf } from './tokenizer-evaluation';
+
+/** Classes and pictures of each that the sheets show. */
+const [MOST_CLASSES, COLUMNS] = [10, 10];
+
+/** Every figure of generated pictures at every guidance scale, the floor, and the nearest neighbours. */
+export async function evaluateGenerated(invocation: Invocation, values: Values): Promise<Report> {
+  const [out, data] = [values.required('out'), values.required('data')];
+  const file = values.text('features');
+  if (file === undefined) {
+    throw new UsageError('--features is missing: generated pictures are compared by a network');
+  }
+  const preset = presetOf(values, 'generation');
+  const count = values.whole('count', { least: 2, most: 1_000_000 }) ?? preset?.count ?? 10_000;
+  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  const sampling = {
+    gradualCfg: values.flag('gradual-cfg'),
+    temperature: values.number('temperature'),
+    topK: values.whole('top-k'),
+    topP: values.number('top-p', { least: 0, most: 1 }),
+  };
+  return withModel(invocation, 'both', async (opened, start) => {
+    const { imageSize: size, tokens } = opened.tokenizer.config;
+    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
+    const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
+    const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
+    const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
+    const { tokenModel: model, tokenizer, backend } = await start();
+    if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
+    const { classes } = model.config;
+    const extractor = await openExtractor(file, backend);
+    try {
+      const part = values.flag('all-images') || preset ? 'all' : 'held-out';
+      const real = await run.real(data, { extractor, view, part });
+      const training = values.flag('train')
+        ? await trainingImages(run, data, { extractor, view, backend })
+        : undefined;
+      const rows = await run.counting('images', (onProgress) =>
+        evaluateGeneration({
+          ...{ model, tokenizer, classes, count, scales, seeds, sampling, extractor, backend },
+          real: real.reference,
+          store: run.store,
+          keepPictures: values.flag('save-images'),
+          signal: run.signal,
+          onProgress,
+          async onRow({ cfg, seed }, drawn) {
+            run.invocation.progress.stop();
+            if (values.flag('save-images')) {
+              const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
+              await writeFileAtomically(name, (write) => writeImageArchive(drawn.source, write, run));
+            }
+            if (seed !== seeds[0]) return;
+            const shown = Math.min(MOST_CLASSES, classes);
+            const few = { ...sampling, model, tokenizer, classes: shown, seed, cfg };
+            const sheet = generatedSource({ ...few, count: shown * COLUMNS });
+            const images = await sheet.read(0, shown * COLUMNS, run);
+            const inOrder = picturesOf(images); // image i is of class i mod classes: one row a class
+            const byClass = inOrder.map((_, i) => inOrder[(i % COLUMNS) * shown + Math.floor(i / COLUMNS)]);
+            const caption = `Samples, CFG ${cfg}, one row a class`;
+            await run.picture(`samples-cfg${cfg}.png`, caption, gridPicture(byClass, { columns: COLUMNS }));
+            if (cfg === scales[0]) await training?.showNearest(drawn);
+          },
+        }),
+      );
+      const floor = await training?.floor(real.reference, real.features?.count);
+      const accuracy =
+        real.features && extractor.classes === classes ? classAgreement(real.features).all : undefined;
+      const summary = summariseScales(rows);
+      const title = `Pictures of ${values.text('model') ?? values.text('ar')} against ${data}`;
+      const { classNames } = real;
+      const network = extractor.name;
+      const page = generationReport({
+        ...{ title, count, network, rows, classNames, floor, accuracy },
+        pictures: run.pictures,
+      });
+      const lines = generationLines({ count, network, summary, floor, accuracy, seeds: seeds.length });
+      const warnings = [...new Set(rows.flatMap((row) => row.warnings))];
+      return await run.finish(
+        'generation',
+        {
+          lines: [...lines, ...warnings],
+          json: { count, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
+        },
+        page,
+      );
+    } finally {
+      await extractor.dispose();
+    }
+  });
+}
+
+function scalesOf(values: Values, preset = 1.5): number[] {
+  const text = values.text('cfg');
+  const scales = text === undefined ? [preset] : text.split(',').map(Number);
+  if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
+    throw new UsageError('--cfg: give numbers such as 1,1.5,2');
+  }
+  return scales;
+}
+
+/** What the training images tell: how far apart two real sets are, and whether pictures are copies. */
+async function trainingImages(
+  run: EvaluationRun,
+  data: string,
+  options: {
+    readonly extractor: Extractor;
+    readonly view: { readonly size: number; readonly fit: 'crop' | 'pad' };
+    readonly backend: Backend;
+  },
+) {
+  const { extractor, view, backend } = options;
+  const { train } = await openImages(data);
+  const source = datasetSource(train, view);
+  const all = await run.features(source, extractor);
+  return {
+    /** As many training images as there are real ones to compare with. */
+    async floor(real: Reference, count = all.count): Promise<Comparison> {
+      const some = await run.features(firstImages(source, count), extractor);
+      return compareFeatures(some, real, { backend, signal: run.signal });
+    },
+    /** 20 pictures over their nearest training images. */
+    async showNearest({ source: drawn, features }: DrawnPictures): Promise<void> {
+      const shown = Math.min(20, features.count);
+      const { width } = features;
+      const nearest = nearestNeighbours(features.pool.subarray(0, shown * width), all.pool, width);
+      const top = picturesOf(await drawn.read(0, shown, run));
+      const bottom = [];
+      for (const index of nearest) bottom.push(...picturesOf(await source.read(index, 1, run)));
+      const half = Math.ceil(shown / 2);
+      const rows = [top.slice(0, half), bottom.slice(0, half), top.slice(half), bottom.slice(half)];
+      const caption = 'Pictures over their nearest training images';
+      await run.picture('nearest-neighbours.png', caption, gridPicture(rows.flat(), { columns: half }));
+    },
+  };
+}
+
+function generationLines(results: {
+  readonly count: number;
+  readonly network: string;
+  readonly summary: ReturnType<typeof summariseScales>;
+  readonly floor?: Comparison;
+  readonly accuracy?: number;
+  readonly seeds: number;
+}): string[] {
+  const { count, network, summary, floor, accuracy, seeds } = results;
+  const columns = [
+    { head: 'Frechet', figure: 'frechet', digits: 3, factor: 1 },
+    { head: 'precision', figure: 'precision', digits: 3, factor: 1 },
+    { head: 'recall', figure: 'recall', digits: 3, factor: 1 },
+    { head: 'IS', figure: 'inceptionScore', digits: 2, factor: 1 },
+    { head: 'KID', figure: 'kernelDistance', digits: 5, factor: 1 },
+    { head: 'class, %', figure: 'agreement', digits: 2, factor: 100 },
+  ] as const;
+  const width = seeds > 1 ? 21 : 11;
+  const cell = (text: string) => text.padStart(width);
+  const dash = cell('-');
+  return [
+    `${count} pictures${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
+    `CFG    ${columns.map(({ head }) => cell(head)).join('')}`,
+    ...summary.map(
+      (one) =>
+        `${one.cfg}`.padEnd(7) +
+        columns
+          .map(({ figure, digits, factor }) => {
+            const found = one[figure];
+            if (!found) return dash;
+            const spread = seeds > 1 ? ` ± ${(factor * found.spread).toFixed(digits)}` : '';
+            return cell((factor * found.mean).toFixed(digits) + spread);
+          })
+          .join(''),
+    ),
+    ...(floor
+      ? [
+          'train  '.padEnd(7) +
+            columns
+              .map(({ figure, digits }) => {
+                const found = figure === 'agreement' ? undefined : floor[figure];
+                return found === undefined ? dash : cell(found.toFixed(digits));
+              })
+              .join(''),
+        ]
+      : []),
+    ...(accuracy === undefined
+      ? []
+      : [`accuracy of the network on real images: ${(100 * accuracy).toFixed(2)} %`]),
+  ];
+}

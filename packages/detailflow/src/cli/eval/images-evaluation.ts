@@ -1,0 +1,76 @@
+import path from 'node:path';
+import { createNodeBackend } from '@detailflow/backend-node';
+import { writeFileAtomically } from '@detailflow/checkpoint/node';
+import { gridPicture } from '@detailflow/data';
+import {
+  compareFeatures,
+  comparisonRows,
+  datasetSource,
+  firstImages,
+  formatStatistics,
+  imagesReport,
+} from '@detailflow/eval';
+import { openExtractor } from '@detailflow/eval/node';
+import { type Invocation, type Report, UsageError } from '../command';
+import type { Values } from '../values';
+import { chosenPart, EvaluationRun, openImages, picturesOf } from './evaluation-run';
+
+/** Images of the sheet. */
+const SHOWN = 100;
+
+/** Compares images of any origin with others, or with statistics of others; or makes such statistics. */
+export async function evaluateImages(invocation: Invocation, values: Values): Promise<Report> {
+  const [out, images, features] = ['out', 'images', 'features'].map((name) => values.required(name));
+  const [data, saved] = [values.text('data'), values.text('save-statistics')];
+  if (data === undefined && saved === undefined) {
+    throw new UsageError('give --data to compare with, or --save-statistics FILE.npz, or both');
+  }
+  if (saved !== undefined && !saved.endsWith('.npz')) {
+    throw new UsageError(`--save-statistics "${saved}" must end in .npz`);
+  }
+  const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
+  const threads = values.whole('threads', { least: 1, most: 1024 });
+  const run = await EvaluationRun.open(invocation, out, [images, data, features]);
+  const backend = await createNodeBackend({ device, threads });
+  try {
+    const extractor = await openExtractor(features, backend);
+    const dataset = chosenPart(await openImages(images), 'all');
+    try {
+      const size = values.whole('size', { least: 1, most: 4096 }) ?? extractor.imageSize;
+      const fit = values.choice('fit', ['crop', 'pad'] as const) ?? 'crop';
+      const view = size === undefined ? undefined : { size, fit };
+      const everything = datasetSource(dataset, view);
+      const count = Math.min(values.whole('count', { least: 2 }) ?? Infinity, everything.labels.length);
+      const source = firstImages(everything, count);
+      const found = await run.features(source, extractor);
+      if (saved !== undefined) {
+        const bytes = formatStatistics(found.statistics);
+        await writeFileAtomically(path.resolve(saved), (write) => write(bytes));
+      }
+      const kept = saved === undefined ? [] : [`statistics: ${saved}`];
+      if (data === undefined) {
+        const { mean, deviation } = found.inceptionScore;
+        return {
+          lines: [`${count} images, inception score ${mean.toFixed(3)} ± ${deviation.toFixed(3)}`, ...kept],
+          json: { count, network: extractor.name, inceptionScore: found.inceptionScore, statistics: saved },
+        };
+      }
+      const real = await run.real(data, { extractor, view, part: 'all' });
+      const figures = await compareFeatures(found, real.reference, { backend, signal: run.signal });
+      const shown = picturesOf(await source.read(0, Math.min(SHOWN, count), run));
+      const columns = Math.ceil(Math.sqrt(shown.length));
+      await run.picture('images.png', `The first images of ${images}`, gridPicture(shown, { columns }));
+      const title = `${images} against ${data}`;
+      const network = extractor.name;
+      const page = imagesReport({ title, count, network, figures, pictures: run.pictures });
+      const rows = comparisonRows(figures).map(({ name, text }) => `${name.padEnd(26)}${text}`);
+      const lines = [`${count} images, features of ${network}`, ...rows, ...figures.warnings, ...kept];
+      return await run.finish('images', { lines, json: { count, network, ...figures } }, page);
+    } finally {
+      await dataset.close?.();
+      await extractor.dispose();
+    }
+  } finally {
+    await backend.close?.();
+  }
+}

@@ -1,0 +1,132 @@
+import type { Picture } from '@detailflow/core';
+import { gridPicture } from '@detailflow/data';
+import {
+  datasetSource,
+  evaluationPresets,
+  noisyIndices,
+  previewCounts,
+  type Restoration,
+  reconstructionSource,
+  tokenizerFigures,
+  tokenizerReport,
+} from '@detailflow/eval';
+import { openExtractor, openPerceptualDistance } from '@detailflow/eval/node';
+import type { Tokenizer } from '@detailflow/tokenizer';
+import { type Invocation, type Report, UsageError } from '../command';
+import { withModel } from '../model-options';
+import { parseList, type Values } from '../values';
+import { chosenPart, EvaluationRun, openImages, picturesOf } from './evaluation-run';
+
+/** Images of the sheet. */
+const SHOWN = 8;
+
+/** PSNR, SSIM, LPIPS and Frechet distance of restored images, by number of tokens and by noise. */
+export async function evaluateTokenizer(invocation: Invocation, values: Values): Promise<Report> {
+  const [out, data] = [values.required('out'), values.required('data')];
+  const [features, vgg, heads] = ['features', 'vgg', 'lpips'].map((name) => values.text(name));
+  if ((vgg === undefined) !== (heads === undefined)) throw new UsageError('give --vgg and --lpips together');
+  const preset = presetOf(values, 'tokenizer');
+  return withModel(invocation, 'tokenizer', async (opened, start) => {
+    const { config } = opened.tokenizer;
+    const restorations = restorationsOf(values, config, preset?.restorations);
+    const view = { size: config.imageSize, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
+    const part = values.flag('all-images') || preset ? 'all' : 'held-out';
+    const dataset = chosenPart(await openImages(data), part);
+    const paths = ['model', 'tokenizer'].map((name) => values.text(name));
+    const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads]);
+    const { tokenizer, backend } = await start();
+    const extractor = features === undefined ? undefined : await openExtractor(features, backend);
+    const perceptual =
+      vgg === undefined || heads === undefined
+        ? undefined
+        : await openPerceptualDistance({ vgg, heads }, backend);
+    try {
+      const figures = await run.counting('images', (onProgress) =>
+        tokenizerFigures({
+          ...{ tokenizer, dataset, view, restorations, extractor, perceptual, store: run.store, onProgress },
+          images: values.whole('count', { least: 1 }) ?? preset?.count,
+          signal: run.signal,
+        }),
+      );
+      await sheet(run, tokenizer, { dataset, view, restorations, images: figures.images });
+      const title = `How well the tokenizer restores ${dataset.name}`;
+      const lines = [
+        `${figures.images} images`,
+        'tokens   noise   PSNR dB    SSIM    LPIPS    Frechet',
+        ...figures.restorations.map(({ tokens, noiseIndex, psnr, ssim, lpips, frechet }) =>
+          [
+            `${tokens}`.padStart(6),
+            `${noiseIndex ?? '-'}`.padStart(7),
+            psnr.toFixed(2).padStart(9),
+            ssim.toFixed(4).padStart(7),
+            (lpips?.toFixed(4) ?? '-').padStart(8),
+            (frechet?.toFixed(3) ?? '-').padStart(10),
+          ].join(' '),
+        ),
+        `codebook in use: ${(100 * figures.usage).toFixed(1)} %, perplexity ${figures.perplexity.toFixed(0)}`,
+      ];
+      const page = tokenizerReport({ title, figures, pictures: run.pictures });
+      return await run.finish('tokenizer', { lines, json: { ...figures } }, page);
+    } finally {
+      await dataset.close?.();
+      await perceptual?.dispose();
+      await extractor?.dispose();
+    }
+  });
+}
+
+/** The preset of --preset, when it is for this kind of evaluation. */
+export function presetOf(values: Values, what: 'tokenizer' | 'generation') {
+  const name = values.choice('preset', Object.keys(evaluationPresets));
+  const preset = name === undefined ? undefined : evaluationPresets[name];
+  if (preset && preset.what !== what) {
+    throw new UsageError(`--preset ${name} measures a ${preset.what}: say eval ${preset.what}`);
+  }
+  return preset;
+}
+
+function restorationsOf(
+  values: Values,
+  config: Parameters<typeof previewCounts>[0],
+  preset?: 'all' | 'noisy',
+): Restoration[] {
+  const { tokens: all } = config;
+  const clean = (tokens: number): Restoration => ({ tokens, noiseIndex: null });
+  const noisy = (noiseIndex: number): Restoration => ({ tokens: all, noiseIndex });
+  const [counts, noise] = [values.text('tokens'), values.text('noise')];
+  const cleanOnes =
+    counts !== undefined
+      ? parseList(counts, '--tokens').map(clean)
+      : preset
+        ? [clean(all)]
+        : previewCounts(config).map(clean);
+  if (noise !== undefined) return [...cleanOnes, ...parseList(noise, '--noise').map(noisy)];
+  return preset === 'noisy' ? [...cleanOnes, ...noisyIndices(config).map(noisy)] : cleanOnes;
+}
+
+/** Some images, each in a row: the original, then restored from few tokens to all. */
+async function sheet(
+  run: EvaluationRun,
+  tokenizer: Tokenizer,
+  options: {
+    readonly dataset: Parameters<typeof datasetSource>[0];
+    readonly view: NonNullable<Parameters<typeof datasetSource>[1]>;
+    readonly restorations: readonly Restoration[];
+    readonly images: number;
+  },
+): Promise<void> {
+  const { dataset, view, restorations } = options;
+  const shown = Math.min(SHOWN, options.images);
+  const sources = [
+    datasetSource(dataset, view),
+    ...restorations.map((one) => reconstructionSource(dataset, view, { tokenizer, ...one })),
+  ];
+  const columns: Picture[][] = [];
+  for (const source of sources) columns.push(picturesOf(await source.read(0, shown, run)));
+  const rows = Array.from({ length: shown }, (_, i) => columns.map((column) => column[i]));
+  const ways = restorations.map(({ tokens, noiseIndex }) =>
+    noiseIndex === null ? `${tokens}` : `${tokens} with noise from ${noiseIndex}`,
+  );
+  const caption = `Originals, and restored from ${ways.join(', ')} tokens`;
+  await run.picture('reconstructions.png', caption, gridPicture(rows.flat(), { columns: columns.length }));
+}

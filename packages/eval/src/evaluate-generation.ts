@@ -1,0 +1,122 @@
+import type { Backend, TokenModel } from '@detailflow/core';
+import type { Tokenizer } from '@detailflow/tokenizer';
+import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
+import type { Extractor } from './extractor';
+import { collectFeatures, type FeatureSet } from './feature-set';
+import { type GeneratedOptions, generatedSource, type ImageSource, keptSource } from './image-source';
+import { noStore, type ShardStore } from './shard-store';
+
+/** Settings of the sampler other than the guidance scale. */
+export type SamplingOptions = Pick<GeneratedOptions, 'gradualCfg' | 'temperature' | 'topK' | 'topP'>;
+
+export interface GenerationOptions {
+  readonly model: TokenModel;
+  readonly tokenizer: Tokenizer;
+  readonly classes: number;
+  /** Pictures for each guidance scale and seed: image i is of class i mod classes, and drawn with seed + i. */
+  readonly count: number;
+  readonly scales: readonly number[];
+  /** Default [0]. Two or more show how far figures spread by chance. */
+  readonly seeds?: readonly number[];
+  readonly sampling?: SamplingOptions;
+  readonly extractor: Extractor;
+  readonly real: Reference;
+  readonly backend: Backend;
+  /** Default: nothing is kept. */
+  readonly store?: ShardStore;
+  /** Keeps the pictures in the store, too. */
+  readonly keepPictures?: boolean;
+  /** Told when a guidance scale and seed is done. */
+  readonly onRow?: (row: GenerationRow, drawn: DrawnPictures) => void | Promise<void>;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** The pictures of a row. */
+export interface DrawnPictures {
+  readonly source: ImageSource;
+  readonly features: FeatureSet;
+}
+
+/** The figures of one guidance scale and seed. */
+export interface GenerationRow extends Comparison {
+  readonly cfg: number;
+  readonly seed: number;
+  /** Where the network knows the classes: the share of pictures that it takes for the class that was asked for. */
+  readonly agreement?: { readonly all: number; readonly byClass: readonly number[] };
+  /** Of drawing and looking, 0 where the features were kept. */
+  readonly seconds: number;
+}
+
+/**
+ * Draws pictures at every guidance scale with every seed, and compares them with real images.
+ * @throws DetailFlowError as sampler, networks and {@link compareFeatures}
+ */
+export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
+  const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
+  const { real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
+  const { imageSize: size } = tokenizer.config;
+  const rows: GenerationRow[] = [];
+  for (const cfg of scales) {
+    for (const seed of seeds) {
+      const drawn = generatedSource({ ...sampling, model, tokenizer, count, classes, seed, cfg });
+      const source = keepPictures ? keptSource(drawn, store, { height: size, width: size }) : drawn;
+      const started = performance.now();
+      const features = await collectFeatures(source, { extractor, store, signal, onProgress });
+      const seconds = (performance.now() - started) / 1000;
+      const row = {
+        ...{ cfg, seed },
+        ...(await compareFeatures(features, real, { backend, signal })),
+        ...(extractor.classes === classes && { agreement: classAgreement(features) }),
+        seconds,
+      };
+      rows.push(row);
+      await onRow?.(row, { source, features });
+    }
+  }
+  return rows;
+}
+
+/** A figure over seeds: its mean, and half the distance between the least and the most. */
+export interface Spread {
+  readonly mean: number;
+  readonly spread: number;
+}
+
+/** Of every guidance scale mean and spread over the seeds. */
+export interface ScaleSummary {
+  readonly cfg: number;
+  readonly frechet: Spread;
+  readonly inceptionScore: Spread;
+  readonly precision?: Spread;
+  readonly recall?: Spread;
+  readonly kernelDistance?: Spread;
+  readonly spatialFrechet?: Spread;
+  readonly agreement?: Spread;
+}
+
+/** Sums up the rows of {@link evaluateGeneration} over their seeds. */
+export function summariseScales(rows: readonly GenerationRow[]): ScaleSummary[] {
+  return [...new Set(rows.map(({ cfg }) => cfg))].map((cfg) => {
+    const some = rows.filter((row) => row.cfg === cfg);
+    const over = (figure: (row: GenerationRow) => number | undefined): Spread | undefined => {
+      const values = some.map(figure);
+      if (!values.every((value) => value !== undefined)) return undefined;
+      const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+      return { mean, spread: (Math.max(...values) - Math.min(...values)) / 2 };
+    };
+    const optional = Object.entries({
+      spatialFrechet: over((row) => row.spatialFrechet),
+      precision: over((row) => row.precision),
+      recall: over((row) => row.recall),
+      kernelDistance: over((row) => row.kernelDistance),
+      agreement: over((row) => row.agreement?.all),
+    }).filter(([, spread]) => spread !== undefined);
+    return {
+      cfg,
+      frechet: over((row) => row.frechet) as Spread,
+      inceptionScore: over((row) => row.inceptionScore) as Spread,
+      ...Object.fromEntries(optional),
+    };
+  });
+}

@@ -1,0 +1,86 @@
+import { mkdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
+import {
+  DetailFlowError,
+  encodeSafetensors,
+  openSafetensors,
+  readFloat32,
+  type SafetensorsEntry,
+  type Weight,
+} from '@detailflow/core';
+import type { Column, Shard, ShardStore } from '../shard-store';
+
+/**
+ * Keeps shards as .safetensors files: one folder a job inside `folder`, one file a shard. Any file may be removed to be
+ * made anew.
+ * @param options.origin what the values depend on besides the job: the files of model and network, see `fileStamp`
+ * @throws DetailFlowError when shards are read: `format` when one is broken, `io`
+ */
+export function folderStore(folder: string, options: { readonly origin: string }): ShardStore {
+  return {
+    async shard({ name, total, columns, make }, first, count) {
+      const place = path.join(folder, await shortHash(`${name} ${total} ${options.origin}`));
+      const file = path.join(place, `images-${String(first).padStart(8, '0')}-${count}.safetensors`);
+      if (await exists(file)) return readShard(file, columns, count);
+      const made = await make(first, count);
+      await mkdir(place, { recursive: true });
+      await writeShard(file, columns, count, made);
+      return made;
+    },
+  };
+}
+
+const exists = (file: string) =>
+  stat(file).then(
+    () => true,
+    () => false,
+  );
+
+async function writeShard(
+  file: string,
+  columns: readonly Column[],
+  count: number,
+  values: Shard['columns'],
+): Promise<void> {
+  const entries = columns.map(
+    ({ name, width, dtype = 'f32' }): SafetensorsEntry => ({ name, dtype, shape: [count, width] }),
+  );
+  const plan = encodeSafetensors(entries);
+  await writeFileAtomically(file, async (write) => {
+    await write(plan.header);
+    for (const { entry } of plan.tensors) {
+      const { buffer, byteOffset, byteLength } = values[entry.name];
+      await write(new Uint8Array(buffer, byteOffset, byteLength));
+    }
+  });
+}
+
+async function readShard(path: string, columns: readonly Column[], count: number): Promise<Shard['columns']> {
+  const file = await openFile(path);
+  try {
+    const { weights } = await openSafetensors(file);
+    const found: Record<string, Float32Array | Uint8Array> = {};
+    for (const { name, width, dtype = 'f32' } of columns) {
+      const weight = weights.get(name);
+      if (weight?.dtype !== dtype || weight.shape.join() !== `${count},${width}`) {
+        throw new DetailFlowError(
+          'format',
+          `does not hold [${count}, ${width}] values; remove the file to have it made anew`,
+          { file: path, entry: name },
+        );
+      }
+      found[name] = await valuesOf(weight);
+    }
+    return found;
+  } finally {
+    await file.close();
+  }
+}
+
+const valuesOf = (weight: Weight) => (weight.dtype === 'u8' ? weight.read() : readFloat32(weight));
+
+async function shortHash(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest, 0, 8), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
