@@ -1,3 +1,5 @@
+import { type ParameterSpec, type Weight, weightFromArray } from '@detailflow/core';
+
 /** Numbers in [-1, 1) from a name and an index, as tools/reference/numbers_by_formula.py makes them. */
 export function numbers(name: string, count: number): Float32Array {
   let seed = 2166136261;
@@ -8,4 +10,19 @@ export function numbers(name: string, count: number): Float32Array {
     x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
     return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
   });
+}
+
+/** Weights of a feature network, as tools/reference/fid_inception.py fills it. */
+export function weightsByFormula(specs: readonly ParameterSpec[]): Map<string, Weight> {
+  const value = ({ name, shape }: ParameterSpec) => {
+    const x = numbers(
+      name,
+      shape.reduce((a, b) => a * b, 1),
+    );
+    if (/running_var$|bn\.weight$/.test(name)) return x.map((v) => 1 + 0.2 * v);
+    if (shape.length === 1) return x.map((v) => 0.1 * v);
+    const scale = Math.sqrt(6 / shape.slice(1).reduce((a, b) => a * b, 1));
+    return x.map((v) => (name.startsWith('lin') ? Math.abs(v * scale) : v * scale));
+  };
+  return new Map(specs.map((spec) => [spec.name, weightFromArray(spec.name, spec.shape, value(spec))]));
 }

@@ -1,5 +1,10 @@
-// What `npm run bench -- [full|train|webgpu] [OPTIONS]` runs; full is the default.
-const benches = { full: './bench.mjs', train: './bench-training.mjs', webgpu: './bench-webgpu.mjs' };
+// What `npm run bench -- [full|train|webgpu|eval] [OPTIONS]` runs; full is the default.
+const benches = {
+  full: './bench.mjs',
+  train: './bench-training.mjs',
+  webgpu: './bench-webgpu.mjs',
+  eval: './bench-eval.mjs',
+};
 
 const [name] = process.argv.slice(2);
 const isNamed = Object.hasOwn(benches, name ?? '');

@@ -5,73 +5,14 @@
 Weights and inputs are made by a formula of name and index (`numbers`), which the tests repeat; only outputs are stored.
 """
 import json
+
 import numpy as np
-from numbers_by_formula import numbers as formula
 import torch
 import torch.nn.functional as F
+from fid_inception import features, fill, network, numbers, synthetic_images, value
 from torchvision.models import vgg16
-from torchvision.models.inception import Inception3
 
 torch.set_num_threads(2)
-
-
-def numbers(name, *shape):
-    return torch.from_numpy(formula(name, *shape).astype(np.float32))
-
-
-def value(name, shape):
-    x = numbers(name, *shape)
-    if name.endswith("running_var") or name.endswith("bn.weight"):
-        return 1 + 0.2 * x
-    if len(shape) == 1:
-        return 0.1 * x
-    return x * float(np.sqrt(6 / np.prod(shape[1:])))
-
-
-def fill(module):
-    state = {k: value(k, tuple(v.shape)) for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
-    module.load_state_dict(state, strict=False)
-    return module.eval()
-
-
-def pool_as_fid(x, **_):
-    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
-
-
-def branches(block, x, largest=False):
-    """The blocks of torchvision with the pooling of the FID network."""
-    kind = type(block).__name__
-    pooled = F.max_pool2d(x, 3, 1, 1) if largest else pool_as_fid(x)
-    if kind == "InceptionA":
-        b5 = block.branch5x5_2(block.branch5x5_1(x))
-        b3 = block.branch3x3dbl_3(block.branch3x3dbl_2(block.branch3x3dbl_1(x)))
-        return torch.cat([block.branch1x1(x), b5, b3, block.branch_pool(pooled)], 1)
-    if kind == "InceptionC":
-        b7 = block.branch7x7_3(block.branch7x7_2(block.branch7x7_1(x)))
-        b77 = block.branch7x7dbl_1(x)
-        for layer in (block.branch7x7dbl_2, block.branch7x7dbl_3, block.branch7x7dbl_4, block.branch7x7dbl_5):
-            b77 = layer(b77)
-        return torch.cat([block.branch1x1(x), b7, b77, block.branch_pool(pooled)], 1)
-    if kind == "InceptionE":
-        b3 = block.branch3x3_1(x)
-        b3 = torch.cat([block.branch3x3_2a(b3), block.branch3x3_2b(b3)], 1)
-        d = block.branch3x3dbl_2(block.branch3x3dbl_1(x))
-        d = torch.cat([block.branch3x3dbl_3a(d), block.branch3x3dbl_3b(d)], 1)
-        return torch.cat([block.branch1x1(x), b3, d, block.branch_pool(pooled)], 1)
-    return block(x)
-
-
-def tensorflow_resize(x, size):
-    """tf.image.resize_bilinear of TensorFlow 1: corners not aligned, centres not shifted."""
-    def axis(n):
-        place = (np.arange(size, dtype=np.float32) * np.float32(n / size)).astype(np.float32)
-        low = np.floor(place).astype(np.int64)
-        return torch.from_numpy(low), torch.from_numpy(np.minimum(low + 1, n - 1)), torch.from_numpy((place - low).astype(np.float32))
-
-    (y0, y1, dy), (x0, x1, dx) = axis(x.shape[2]), axis(x.shape[3])
-    top = x[:, :, y0][:, :, :, x0] * (1 - dx) + x[:, :, y0][:, :, :, x1] * dx
-    low = x[:, :, y1][:, :, :, x0] * (1 - dx) + x[:, :, y1][:, :, :, x1] * dx
-    return top * (1 - dy)[:, None] + low * dy[:, None]
 
 
 def summary(x):
@@ -80,30 +21,45 @@ def summary(x):
     return {"shape": x.numel(), "mean": float(x.mean()), "norm": float(x.norm()), "some": x[::step][:24].tolist()}
 
 
+def frechet(a, b):
+    """Of fewer rows than columns: tr (S1 S2)^(1/2) is the nuclear norm of X1 X2^T."""
+    x, y = ((f - f.mean(0)) / np.sqrt(len(f) - 1) for f in (a, b))
+    root = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + (x**2).sum() + (y**2).sum() - 2 * root)
+
+
+def inception_score(logits):
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return float(np.exp((p * (np.log(p) - np.log(p.mean(0)))).sum(1).mean()))
+
+
 out = {}
 with torch.no_grad():
-    net = fill(Inception3(num_classes=1008, aux_logits=False, transform_input=False, init_weights=False))
+    net = network()
     images = torch.round(127.5 + 127.5 * numbers("inception/images", 2, 3, 40, 52))
-    y = ((tensorflow_resize(images, 299) - 128) / 128).float()
-    out["resized"] = summary(y)
-    for layer in (net.Conv2d_1a_3x3, net.Conv2d_2a_3x3, net.Conv2d_2b_3x3):
-        y = layer(y)
-    y = F.max_pool2d(y, 3, 2)
-    y = F.max_pool2d(net.Conv2d_4a_3x3(net.Conv2d_3b_1x1(y)), 3, 2)
-    for name in ("5b", "5c", "5d", "6a", "6b", "6c"):
-        y = branches(getattr(net, f"Mixed_{name}"), y)
-    out["spatial"] = summary(net.Mixed_6d.branch1x1(y)[:, :7].permute(0, 2, 3, 1))
-    for name in ("6d", "6e", "7a", "7b"):
-        y = branches(getattr(net, f"Mixed_{name}"), y)
-    pool = branches(net.Mixed_7c, y, largest=True).mean((2, 3))
+    resized, spatial, pool, logits = features(net, images)
+    out["resized"] = summary(resized)
+    out["spatial"] = summary(spatial.permute(0, 2, 3, 1))
     out["pool"] = summary(pool)
-    out["logits"] = summary(pool @ net.fc.weight.T)
+    out["logits"] = summary(logits)
+
+    # FID, sFID and IS of three sets of synthetic images.
+    found = {}
+    for name, coarse in (("a", 3), ("b", 3), ("c", 1)):
+        x = torch.from_numpy(synthetic_images(f"fid/{name}", 24, 48, coarse)).float()
+        _, spatial, pool, logits = features(net, x)
+        found[name] = [f.double().numpy() for f in (pool, spatial.permute(0, 2, 3, 1).reshape(24, -1), logits)]
+    out["fid"] = {
+        f"{x} {y}": [frechet(found[x][i], found[y][i]) for i in (0, 1)] for x, y in (("a", "b"), ("a", "c"), ("b", "c"))
+    }
+    out["inceptionScore"] = {name: inception_score(logits) for name, (_, _, logits) in found.items()}
 
     vgg = fill(vgg16())
     a, b = numbers("lpips/a", 2, 3, 32, 48), numbers("lpips/b", 2, 3, 32, 48)
     shift, scale = torch.tensor([-0.03, -0.088, -0.188])[:, None, None], torch.tensor([0.458, 0.448, 0.45])[:, None, None]
 
-    def features(x):
+    def vgg_features(x):
         found, y = [], (x - shift) / scale
         for i, layer in enumerate(vgg.features[:30]):
             y = layer(y)
@@ -111,7 +67,7 @@ with torch.no_grad():
                 found.append(y)
         return found
 
-    fa, fb = features(a), features(b)
+    fa, fb = vgg_features(a), vgg_features(b)
     out["vgg"] = [summary(f) for f in fa]
     unit = lambda f: f / (f.pow(2).sum(1, keepdim=True).sqrt() + 1e-10)
     total = 0

@@ -1,5 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { Gaussian } from './gaussian-statistics';
+import { addRowSums } from './row-sums';
 import { symmetricEigenvalues } from './symmetric-eigenvalues';
 
 /**
@@ -83,7 +84,7 @@ function swap(values: Float64Array | Uint32Array, i: number, j: number): void {
   [values[i], values[j]] = [values[j], values[i]];
 }
 
-/** F^T S F [rank, rank], the lower triangle. */
+/** F^T S F [rank, rank], of which the lower triangle is right. */
 function congruence(
   factor: Float64Array,
   rank: number,
@@ -91,57 +92,17 @@ function congruence(
   matrix: Float64Array,
   n: number,
 ): Float64Array {
-  // Columns of F as rows, in the order of the features of S; column c is zero before its pivot.
+  // Columns of F as rows, and S in the same order of features: row c of F^T is zero before column c.
   const columns = new Float64Array(rank * n);
+  const ordered = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
-    for (let c = 0; c <= Math.min(i, rank - 1); c++) columns[c * n + order[i]] = factor[i * n + c];
+    for (let c = 0; c <= Math.min(i, rank - 1); c++) columns[c * n + i] = factor[i * n + c];
+    const from = order[i] * n;
+    for (let j = 0; j < n; j++) ordered[i * n + j] = matrix[from + order[j]];
   }
-  const products = multiplyTransposed(columns, matrix, rank, n, n); // F^T S
+  const products = new Float64Array(rank * n); // F^T S
+  addRowSums(products, columns, ordered, { rows: rank, columns: n, depth: n, isUpper: true });
   const out = new Float64Array(rank * rank);
-  const whole = multiplyTransposed(products, columns, rank, rank, n);
-  out.set(whole);
-  return out;
-}
-
-/** Columns of both factors that are summed over before moving on: they stay in the cache. */
-const DEPTH = 256;
-const ROWS = 64;
-
-/** X Y^T: X [rows, depth], Y [columns, depth], result [rows, columns]. */
-function multiplyTransposed(
-  x: Float64Array,
-  y: Float64Array,
-  rows: number,
-  columns: number,
-  depth: number,
-): Float64Array {
-  const out = new Float64Array(rows * columns);
-  for (let k0 = 0; k0 < depth; k0 += DEPTH) {
-    const k1 = Math.min(depth, k0 + DEPTH);
-    for (let j0 = 0; j0 < columns; j0 += ROWS) {
-      const j1 = Math.min(columns, j0 + ROWS);
-      for (let i = 0; i < rows; i += 2) {
-        const next = Math.min(i + 1, rows - 1);
-        for (let j = j0; j < j1; j += 2) {
-          const right = Math.min(j + 1, j1 - 1);
-          const [a, b, c, d] = [i * depth, next * depth, j * depth, right * depth];
-          let [s00, s01, s10, s11] = [0, 0, 0, 0];
-          for (let k = k0; k < k1; k++) {
-            const [p, q, u, v] = [x[a + k], x[b + k], y[c + k], y[d + k]];
-            s00 += p * u;
-            s01 += p * v;
-            s10 += q * u;
-            s11 += q * v;
-          }
-          out[i * columns + j] += s00;
-          if (right > j) out[i * columns + right] += s01;
-          if (next > i) {
-            out[next * columns + j] += s10;
-            if (right > j) out[next * columns + right] += s11;
-          }
-        }
-      }
-    }
-  }
+  addRowSums(out, products, columns, { rows: rank, columns: rank, depth: n, lowerOnly: true });
   return out;
 }

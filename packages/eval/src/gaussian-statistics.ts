@@ -1,4 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
+import { addRowSums } from './row-sums';
 
 /** Mean and covariance of features, as the Frechet distance compares them. */
 export interface Gaussian {
@@ -109,7 +110,9 @@ export class GaussianStatistics {
       for (let i = 0; i < width; i++) deviations[i * count + r] = features[(first + r) * width + i] - mean[i];
     }
     this.#shift(count, mean);
-    addProducts(this.#scatter, deviations, width, count);
+    addRowSums(this.#scatter, deviations, deviations, {
+      ...{ rows: width, columns: width, depth: count, lowerOnly: true },
+    });
   }
 
   #combine(count: number, mean: Float64Array, scatter: Float64Array): void {
@@ -132,31 +135,5 @@ export class GaussianStatistics {
     }
     for (let i = 0; i < width; i++) this.#mean[i] += (between[i] * count) / total;
     this.#count = total;
-  }
-}
-
-/** Adds X X^T to the lower triangle: X [width, count]. Two by two sums at a time stay in registers. */
-function addProducts(into: Float64Array, x: Float64Array, width: number, count: number): void {
-  for (let i = 0; i < width; i += 2) {
-    const last = Math.min(i + 1, width - 1);
-    for (let j = 0; j <= last; j += 2) {
-      const [a, b] = [i * count, last * count];
-      const right = Math.min(j + 1, width - 1);
-      const [c, d] = [j * count, right * count];
-      let [s00, s01, s10, s11] = [0, 0, 0, 0];
-      for (let r = 0; r < count; r++) {
-        const [p, q, u, v] = [x[a + r], x[b + r], x[c + r], x[d + r]];
-        s00 += p * u;
-        s01 += p * v;
-        s10 += q * u;
-        s11 += q * v;
-      }
-      if (j <= i) into[i * width + j] += s00;
-      if (right > j && right <= i) into[i * width + right] += s01;
-      if (last > i) {
-        into[last * width + j] += s10;
-        if (right > j && right <= last) into[last * width + right] += s11;
-      }
-    }
   }
 }

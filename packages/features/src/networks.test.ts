@@ -3,15 +3,12 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import {
   type Backend,
   div,
-  type ParameterSpec,
   sub,
   Tensor,
   trace,
-  type Weight,
-  weightFromArray,
 } from '@detailflow/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { numbers } from '../../../tests/numbers-by-formula';
+import { numbers, weightsByFormula } from '../../../tests/numbers-by-formula';
 import { inception, inceptionParameters, resizeForInception, tensorflowBilinear } from './inception';
 import { networkWeights } from './parameters';
 import { lpips, lpipsParameters, vggFeatures, vggLevels, vggParameters } from './vgg';
@@ -27,20 +24,6 @@ interface Summary {
 const reference = JSON.parse(
   readFileSync(new URL('../../../tests/fixtures/feature-networks.json', import.meta.url), 'utf8'),
 );
-
-function weightsFor(specs: readonly ParameterSpec[]): Map<string, Weight> {
-  const value = ({ name, shape }: ParameterSpec) => {
-    const x = numbers(
-      name,
-      shape.reduce((a, b) => a * b, 1),
-    );
-    if (/running_var$|bn\.weight$/.test(name)) return x.map((v) => 1 + 0.2 * v);
-    if (shape.length === 1) return x.map((v) => 0.1 * v);
-    const scale = Math.sqrt(6 / shape.slice(1).reduce((a, b) => a * b, 1));
-    return x.map((v) => (name.startsWith('lin') ? Math.abs(v * scale) : v * scale));
-  };
-  return new Map(specs.map((spec) => [spec.name, weightFromArray(spec.name, spec.shape, value(spec))]));
-}
 
 function expectSummary(found: Tensor, { shape, mean, norm, some }: Summary): void {
   const data = found.data as Float32Array;
@@ -66,7 +49,7 @@ test('Inception of FID: resized images, pooled and spatial features, logits', as
     const resized = div(sub(resizeForInception(g.input('images', 'f32', [2, 3, 40, 52])), 128), 128);
     return { resized, ...inception(networkWeights(g, specs), resized) };
   });
-  const executable = await backend.compile(graph, weightsFor(specs));
+  const executable = await backend.compile(graph, weightsByFormula(specs));
   const images = numbers('inception/images', 2 * 3 * 40 * 52).map((x) => roundHalfEven(127.5 + 127.5 * x));
   const found = await executable.run({ images: new Tensor('float32', images, [2, 3, 40, 52]) });
   for (const name of ['resized', 'pool', 'spatial', 'logits']) expectSummary(found[name], reference[name]);
@@ -84,7 +67,7 @@ test('VGG16 and LPIPS', async () => {
     const features = vggFeatures(p, normal);
     return { lpips: lpips(p, a, b), ...Object.fromEntries(features.map((f, i) => [`${i}`, f])) };
   });
-  const executable = await backend.compile(graph, weightsFor(specs));
+  const executable = await backend.compile(graph, weightsByFormula(specs));
   const feed = (name: string) => new Tensor('float32', numbers(`lpips/${name}`, 2 * 3 * 32 * 48), shape);
   const found = await executable.run({ a: feed('a'), b: feed('b') });
   for (const [i, summary] of reference.vgg.entries()) expectSummary(found[`${i}`], summary);
@@ -96,7 +79,7 @@ test('VGG16 and LPIPS', async () => {
 
 test('LPIPS of an image on a larger canvas is that of the image alone', async () => {
   const specs = [...vggParameters(), ...lpipsParameters()];
-  const weights = weightsFor(specs);
+  const weights = weightsByFormula(specs);
   const [size, canvas] = [20, 32];
   const small = ['a', 'b'].map((name) => numbers(`canvas/${name}`, 3 * size * size));
   const laid = small.map((values) => {
