@@ -62,6 +62,57 @@ describe.skipIf(webgpuMissing !== undefined)('WebGPU beside the Node backend', (
     expect(gpu.counts.reads - before).toBeLessThanOrEqual(3);
   }, 120_000);
 
+  test('a device that is lost on the way: a typed error, and another one draws the same from the seed', async () => {
+    const options = { labels: [7], seed: 11, cfg: 2, tokens: 16 };
+    const finish = async (model: Model, onStep?: () => void) => {
+      let last: number[] = [];
+      for await (const step of model.generate(options)) {
+        last = [...((await step.tokens()).data as Int32Array)];
+        onStep?.();
+      }
+      return last;
+    };
+    const expected = await finish(models.cpu);
+    const first = await createWebGPUBackend();
+    const model = await load(modelUrl, { backend: first });
+    let steps = 0;
+    const run = finish(model, () => ++steps === 3 && first.device.destroy());
+    await expect(run).rejects.toMatchObject({ code: 'device-lost' });
+    expect(steps).toBe(3);
+    await model.dispose(); // ends, though the device is gone
+    await first.close();
+
+    const second = await createWebGPUBackend();
+    const again = await load(modelUrl, { backend: second });
+    expect(await finish(again)).toEqual(expected);
+    await again.dispose();
+    await second.close();
+  }, 300_000);
+
+  test('two generations at once, one cancelled and started again: each draws what it would alone', async () => {
+    const tokensOf = async (model: Model, seed: number, signal?: AbortSignal, onStep?: () => void) => {
+      let last: number[] = [];
+      for await (const step of model.generate({ labels: [seed % 10], seed, cfg: 2, tokens: 16, signal })) {
+        last = [...((await step.tokens()).data as Int32Array)];
+        onStep?.();
+      }
+      return last;
+    };
+    const expected = [await tokensOf(models.cpu, 21), await tokensOf(models.cpu, 22)];
+    const controller = new AbortController();
+    let steps = 0;
+    const cancelled = tokensOf(
+      models.gpu,
+      22,
+      controller.signal,
+      () => ++steps === 2 && controller.abort(new Error('enough')),
+    );
+    const [whole, cut] = await Promise.allSettled([tokensOf(models.gpu, 21), cancelled]);
+    expect(whole).toMatchObject({ status: 'fulfilled', value: expected[0] });
+    expect(cut).toMatchObject({ status: 'rejected', reason: { message: 'enough' } });
+    expect(await Promise.all([21, 22].map((seed) => tokensOf(models.gpu, seed)))).toEqual(expected);
+  }, 300_000);
+
   test('training goes the same way', async () => {
     const tower = { width: 8, heads: 2, layers: 1, mlpWidth: 8, patchSize: 4, positionGrid: 2 };
     const { tokenizer, tokenModel } = parseTrainingConfig({
