@@ -1,10 +1,11 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import type { Browser, Page } from 'playwright-core';
 import sharp from 'sharp';
-import { build, type PreviewServer, preview } from 'vite';
+import { type PreviewServer, preview } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { browserPath } from '../../tools/webgpu/driver.mjs';
 import { openBrowser } from './browser';
@@ -22,7 +23,12 @@ describe.skipIf(!browserPath)('the page', () => {
 
   beforeAll(async () => {
     await mkdir(out, { recursive: true });
-    await build({ root, logLevel: 'error' });
+    // As a user builds it: inside this process it would be built for development, without its service worker.
+    execFileSync('npm', ['run', 'bundle'], {
+      cwd: root,
+      env: { ...process.env, NODE_ENV: undefined },
+      stdio: 'pipe',
+    });
     server = await preview({ root, preview: { port: 0, host: '127.0.0.1' }, logLevel: 'error' });
     browser = await openBrowser();
     page = await browser.newPage({ viewport: { width: 1100, height: 760 } });
