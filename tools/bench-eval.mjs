@@ -2,7 +2,7 @@
 //   node tools/bench-eval.mjs [--images 48] [--rounds 3] [--rows 10000] [--threads N] [--python PROGRAM]
 // Inception features of 256-pixel images per second (weights by formula, the same on both sides); the Frechet distance
 // of full-rank statistics of 2048 features; statistics, KID, precision and recall of --rows features; and the memory of
-// 50,000 images' features in a process of its own.
+// 50,000 images' features, and of a run over 2,000 images, in processes of their own.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -11,8 +11,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { encodeSafetensors, RandomStream, weightFromArray } from '@detailflow/core';
+import { shapesDataset } from '@detailflow/data';
 import {
   collectFeatures,
+  datasetSource,
   formatStatistics,
   frechetDistance,
   GaussianStatistics,
@@ -20,6 +22,7 @@ import {
   kernelDistance,
   precisionRecall,
 } from '@detailflow/eval';
+import { folderStore, openExtractor } from '@detailflow/eval/node';
 import { inceptionParameters } from '@detailflow/features';
 
 const { values } = parseArgs({
@@ -30,6 +33,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     python: { type: 'string', default: 'python3' },
     memory: { type: 'boolean', default: false },
+    run: { type: 'string' },
   },
 });
 const [images, rounds, rows, threads] = [values.images, values.rounds, values.rows, values.threads].map(
@@ -42,6 +46,10 @@ if (values.memory) {
   await measureMemory();
   process.exit();
 }
+if (values.run) {
+  await measureRun(values.run);
+  process.exit();
+}
 
 const folder = mkdtempSync(path.join(tmpdir(), 'bench-eval-'));
 const backend = await createNodeBackend({ threads });
@@ -50,8 +58,9 @@ try {
   await features();
   statistics();
   await distances();
-  const self = [fileURLToPath(import.meta.url), '--memory'];
-  spawnSync(process.execPath, self, { stdio: 'inherit' });
+  for (const args of [['--memory'], ['--run', path.join(folder, 'inception.safetensors')]]) {
+    spawnSync(process.execPath, [fileURLToPath(import.meta.url), ...args], { stdio: 'inherit' });
+  }
   const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'pytorch-eval-baseline.py');
   const args = [
     script,
@@ -193,6 +202,22 @@ async function measureMemory() {
   console.log(
     `${found.count} images, features ${width} + 2023 + 1008: ${seconds(started)} s, at most ${peak.toFixed(0)} MiB`,
   );
+}
+
+/** 2,000 images through the network and into all statistics, with shards kept on disk. */
+async function measureRun(network) {
+  const kept = mkdtempSync(path.join(tmpdir(), 'bench-run-'));
+  const backend = await createNodeBackend({ threads });
+  const extractor = await openExtractor(network, backend);
+  const source = datasetSource(shapesDataset({ images: 2000, size: 64 }));
+  const started = performance.now();
+  const store = folderStore(kept, { origin: '' });
+  const { count } = await collectFeatures(source, { extractor, store, batch: 16 });
+  const peak = process.resourceUsage().maxRSS / 2 ** 10;
+  console.log(`${count} images of 64 pixels: ${seconds(started)} s, at most ${peak.toFixed(0)} MiB`);
+  await extractor.dispose();
+  await backend.close();
+  rmSync(kept, { recursive: true });
 }
 
 async function writeWeights(file, weights) {

@@ -117,6 +117,34 @@ function tailOfHugeFile(writer: NpzWriter, size: number): Uint8Array {
   return writer.finish();
 }
 
+test.each([
+  ['no images', { mu: { data: new Float64Array(3), shape: [3] } }, 'format'],
+  ['images of another type', { arr_0: { data: new Float32Array(12), shape: [1, 2, 2, 3] } }, 'dtype'],
+  ['four channels', { arr_0: { data: new Uint8Array(16), shape: [1, 2, 2, 4] } }, 'shape'],
+  ['one axis', { arr_0: { data: new Uint8Array(16), shape: [16] } }, 'shape'],
+  ['no image at all', { arr_0: { data: new Uint8Array(0), shape: [0, 2, 2, 3] } }, 'shape'],
+  [
+    'classes of other images',
+    {
+      arr_0: { data: new Uint8Array(12), shape: [1, 2, 2, 3] },
+      arr_1: { data: new Int32Array(2), shape: [2] },
+    },
+    'shape',
+  ],
+  [
+    'a class below 0',
+    {
+      arr_0: { data: new Uint8Array(12), shape: [1, 2, 2, 3] },
+      arr_1: { data: Int32Array.of(-1), shape: [1] },
+    },
+    'format',
+  ],
+] as const)('a data set with %s is refused', async (_name, arrays, code) => {
+  const bytes = writeNpz(arrays as Parameters<typeof writeNpz>[0]);
+  const opened = openNpz(bytesSource(bytes, 'set.npz')).then((found) => npzDataset(found, 'set.npz'));
+  await expect(opened).rejects.toMatchObject({ code });
+});
+
 describe('written files', () => {
   let home: string;
   beforeAll(async () => {
@@ -160,7 +188,7 @@ describe('written files', () => {
   })();
   test.runIf(hasUnzip)("pass the check of Python's zipfile", async () => {
     const file = path.join(home, 'b.npz');
-    await writeFile(file, writeNpz({ a: { data: numbers, shape: [count * 12] } }));
+    await writeFile(file, writeNpz({ a: { data: numbers.subarray(1), shape: [count * 12 - 1] } }));
     const program = `import zipfile,sys; z=zipfile.ZipFile(sys.argv[1]); print(z.testzip(), z.namelist())`;
     expect(execFileSync('python3', ['-c', program, file], { encoding: 'utf8' }).trim()).toBe(
       "None ['a.npy']",

@@ -1,12 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { createNodeBackend } from '@detailflow/backend-node';
-import {
-  type Backend,
-  div,
-  sub,
-  Tensor,
-  trace,
-} from '@detailflow/core';
+import { type Backend, div, sub, Tensor, trace } from '@detailflow/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { numbers, weightsByFormula } from '../../../tests/numbers-by-formula';
 import { inception, inceptionParameters, resizeForInception, tensorflowBilinear } from './inception';

@@ -132,6 +132,26 @@ describe('generated pictures', () => {
   });
 });
 
+test('the evaluations of the paper', async () => {
+  const args = ['--data', 'shapes:60x32', ...network, '--count', '12'];
+  const noisy = (await cliJson(
+    ...['eval', 'tokenizer', ...fashion, ...args, '--preset', 'noisy-rfid', '--out', at('noisy')],
+  )) as unknown as { restorations: { tokens: number; noiseIndex: number | null }[] };
+  // 32 tokens in 8 groups of 4: the first tokens of the groups 0, 2, 4, 6 and 7.
+  expect(noisy.restorations.map(({ tokens, noiseIndex }) => [tokens, noiseIndex])).toEqual([
+    [32, null],
+    [32, 0],
+    [32, 8],
+    [32, 16],
+    [32, 24],
+    [32, 28],
+  ]);
+  const generated = (await cliJson(
+    ...['eval', 'generation', ...fashion, ...args, '--preset', 'imagenet256-gfid', '--out', at('preset')],
+  )) as unknown as { rows: Row[]; count: number; real: number };
+  expect([generated.rows.map(({ cfg }) => cfg), generated.count, generated.real]).toEqual([[1.5], 12, 60]);
+});
+
 test.each([
   [['generation', ...fashion, '--data', 'shapes:60x32'], /--features is missing/],
   [['tokenizer', ...fashion, ...data, '--cfg', '2'], /--cfg is for eval generation/],
