@@ -35,6 +35,7 @@ export class Gpu {
   readonly counts: GpuCounts = { dispatches: 0, uploads: 0, reads: 0 };
   readonly #backend: TfjsBackend;
   readonly #limits: GpuLimits;
+  readonly #kernels = new Map<string, Kernel>();
 
   constructor(backend: TfjsBackend, limits: GpuLimits) {
     this.#backend = backend;
@@ -45,6 +46,13 @@ export class Gpu {
   memory(): { used: number; allocated: number } {
     const { numBytesInGPU, numBytesAllocatedInGPU } = this.#backend.memory();
     return { used: numBytesInGPU, allocated: numBytesAllocatedInGPU };
+  }
+
+  /** The kernel of this name, made when it is first asked for. */
+  kernel(key: string, make: () => Kernel): Kernel {
+    const known = this.#kernels.get(key) ?? make();
+    this.#kernels.set(key, known);
+    return known;
   }
 
   /** Copies values to the device. */

@@ -60,14 +60,6 @@ const typeOf = ({ dtype }: Value) => (dtype === 'f32' ? 'float32' : 'int32');
 const arrays = (inputs: readonly Shaped[]) => inputs.map(({ array }) => array);
 const last = (shape: readonly number[]) => shape[shape.length - 1];
 
-/** Kernels that are made once for each structure. */
-const made = new Map<string, Kernel>();
-function once(key: string, make: () => Kernel): Kernel {
-  const known = made.get(key) ?? make();
-  made.set(key, known);
-  return known;
-}
-
 function runRows({ gpu, value, inputs, shape }: Invocation): GpuArray {
   const width = last(inputs[0].shape);
   const rows = inputs[0].array.size / Math.max(1, width);
@@ -100,7 +92,7 @@ const reduction: Run = ({ gpu, value, inputs: [x] }) => {
 /** An array made whole under a larger shape. */
 function broadcast(gpu: Gpu, { array, shape }: Shaped, target: readonly number[]): GpuArray {
   const rank = target.length;
-  const kernel = once(`broadcast ${rank} ${array.type}`, () => pointwiseKernel('v0', ['view'], rank));
+  const kernel = gpu.kernel(`broadcast ${rank} ${array.type}`, () => pointwiseKernel('v0', ['view'], rank));
   const numbers = pointwiseNumbers(target, [broadcastView(wholeView(shape), target)]);
   return gpu.dispatch(kernel, [array], { size: sizeOf(target), type: array.type, numbers });
 }
@@ -137,7 +129,7 @@ const attention: Run = ({ gpu, value, inputs, shape }) => {
   const [batch, heads, rows, width] = q.shape;
   const keys = k.shape[2];
   const strides = bias ? broadcastView(wholeView(bias.shape), [batch, heads, rows, keys]).strides : [];
-  const kernel = once(`attention ${Math.ceil(width / 64)} ${bias !== undefined}`, () =>
+  const kernel = gpu.kernel(`attention ${Math.ceil(width / 64)} ${bias !== undefined}`, () =>
     attentionKernel(width, bias !== undefined),
   );
   const queries = batch * heads * rows;
@@ -151,7 +143,7 @@ const cachedAttention: Run = ({ gpu, value, inputs, shape }) => {
   const [q, k, , pastK, , , freshBias] = inputs;
   const [batch, heads, rows, width] = q.shape;
   const past = pastK.shape[2];
-  const kernel = once(`cachedAttention ${Math.ceil(width / 64)} ${freshBias !== undefined}`, () =>
+  const kernel = gpu.kernel(`cachedAttention ${Math.ceil(width / 64)} ${freshBias !== undefined}`, () =>
     cachedAttentionKernel(width, freshBias !== undefined),
   );
   const queries = batch * heads * rows;
@@ -170,7 +162,7 @@ const rope: Run = ({ gpu, inputs, shape }) => {
 
 const gather: Run = ({ gpu, value, inputs: [x, rows], shape }) => {
   const isFloat = value.dtype === 'f32';
-  const kernel = once(`gather ${isFloat}`, () => gatherKernel(isFloat));
+  const kernel = gpu.kernel(`gather ${isFloat}`, () => gatherKernel(isFloat));
   return gpu.dispatch(kernel, [x.array, rows.array], {
     ...{ size: sizeOf(shape), type: typeOf(value), numbers: [sizeOf(x.shape.slice(1)), x.shape[0]] },
   });
@@ -183,7 +175,7 @@ const scatterRows: Run = ({ gpu, inputs: [places, rows], shape }) =>
 
 const takeAlong: Run = ({ gpu, value, inputs: [x, columns], shape }) => {
   const isFloat = value.dtype === 'f32';
-  const kernel = once(`takeAlong ${isFloat}`, () => takeAlongKernel(isFloat));
+  const kernel = gpu.kernel(`takeAlong ${isFloat}`, () => takeAlongKernel(isFloat));
   return gpu.dispatch(kernel, [x.array, columns.array], {
     ...{ size: sizeOf(shape), type: typeOf(value), numbers: [last(x.shape), last(shape)] },
   });
@@ -214,7 +206,7 @@ const concat: Run = ({ gpu, value, inputs, shape }) => {
   const inner = stridesOf(shape)[axis];
   const type = typeOf(value);
   const join = (parts: readonly Shaped[], size: number, total: number): GpuArray => {
-    const kernel = once(`concat ${parts.length}`, () => concatKernel(parts.length));
+    const kernel = gpu.kernel(`concat ${parts.length}`, () => concatKernel(parts.length));
     let end = 0;
     const ends = parts.map((part) => {
       end += part.shape[axis] * inner;

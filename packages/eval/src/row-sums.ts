@@ -36,8 +36,12 @@ export function addRowSums(
           const [d, e, f] = [j * depth, j1st * depth, j2nd * depth];
           let [s00, s01, s02, s10, s11, s12, s20, s21, s22] = [0, 0, 0, 0, 0, 0, 0, 0, 0];
           for (let k = k0; k < k1; k++) {
-            const [p, q, r] = [x[a + k], x[b + k], x[c + k]];
-            const [u, v, w] = [y[d + k], y[e + k], y[f + k]];
+            const p = x[a + k];
+            const q = x[b + k];
+            const r = x[c + k];
+            const u = y[d + k];
+            const v = y[e + k];
+            const w = y[f + k];
             s00 += p * u;
             s01 += p * v;
             s02 += p * w;

@@ -11,7 +11,7 @@ import {
   skipUnreadable,
   trainingView,
 } from '@detailflow/data';
-import { openDataset } from '@detailflow/data/node';
+import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
@@ -89,6 +89,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     resume: options.resume === true || isLater,
   });
   const backends: (Backend & { close?(): Promise<void> })[] = [];
+  let opened: OpenedDataset | undefined;
   try {
     const skipped: SkippedImage[] = [];
     const onSkip = (image: SkippedImage) => {
@@ -96,7 +97,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       options.onSkip?.(image);
     };
     const { heldOut: share, classNames } = config.data;
-    const opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
     const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
     for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new Run(options, folder, backends, {
@@ -109,6 +110,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
   } finally {
     for (const backend of backends) await backend.close?.();
+    for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
     await folder.close();
   }
 }

@@ -88,6 +88,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         }),
       );
       const floor = await training?.floor(real.reference, real.features?.count);
+      await training?.close();
       const accuracy =
         real.features && extractor.classes === classes ? classAgreement(real.features).all : undefined;
       const summary = summariseScales(rows);
@@ -138,6 +139,7 @@ async function trainingImages(
   const source = datasetSource(train, view);
   const all = await run.features(source, extractor);
   return {
+    close: () => train.close?.(),
     /** As many training images as there are real ones to compare with. */
     async floor(real: Reference, count = all.count): Promise<Comparison> {
       const some = await run.features(firstImages(source, count), extractor);
