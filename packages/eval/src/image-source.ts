@@ -133,12 +133,7 @@ export function reconstructionSource(
     name: `${dataset.name} ${JSON.stringify(view)} from ${tokens} tokens, noise ${noiseIndex}`,
     labels: dataset.labels,
     async read(first, count, { signal } = {}) {
-      const values = new Float32Array(count * 3 * size * size);
-      for (let i = 0; i < count; i++) {
-        const image = centerView(await dataset.image(first + i), view);
-        imageValues(image, size, values.subarray(i * 3 * size * size, (i + 1) * 3 * size * size));
-      }
-      const images = new Tensor('float32', values, [count, 3, size, size]);
+      const images = await imageTensor(dataset, view, first, count);
       const codes =
         noiseIndex === null
           ? await tokenizer.encode(images, { signal })
@@ -146,6 +141,23 @@ export function reconstructionSource(
       return bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
     },
   };
+}
+
+/** Images first .. first + count - 1 of a data set, squared: [count, 3, size, size] in [-1, 1]. */
+export async function imageTensor(
+  dataset: ImageDataset,
+  view: View,
+  first: number,
+  count: number,
+): Promise<Tensor> {
+  const { size } = view;
+  const length = 3 * size * size;
+  const values = new Float32Array(count * length);
+  for (let i = 0; i < count; i++) {
+    const image = centerView(await dataset.image(first + i), view);
+    imageValues(image, size, values.subarray(i * length, (i + 1) * length));
+  }
+  return new Tensor('float32', values, [count, 3, size, size]);
 }
 
 /** How pictures are drawn for an evaluation. */

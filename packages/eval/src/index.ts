@@ -29,6 +29,7 @@ export {
   type GeneratedOptions,
   generatedSource,
   type ImageSource,
+  imageTensor,
   keptSource,
   reconstructionSource,
 } from './image-source';

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createReferenceBackend } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
+import { exactNumbers as numbers } from '../../../tests/numbers-by-formula';
 import { frechetDistance } from './frechet-distance';
 import { GaussianStatistics } from './gaussian-statistics';
 import { inceptionScore } from './inception-score';
@@ -14,18 +15,6 @@ import { symmetricEigenvalues } from './symmetric-eigenvalues';
 const reference = JSON.parse(
   readFileSync(new URL('../../../tests/fixtures/eval-metrics.json', import.meta.url), 'utf8'),
 );
-
-/** The formula of the reference script. */
-function numbers(name: string, count: number): Float64Array {
-  let seed = 2166136261;
-  for (const char of name) seed = Math.imul(seed ^ char.charCodeAt(0), 16777619) >>> 0;
-  return Float64Array.from({ length: count }, (_, i) => {
-    let x = (Math.imul(i, 2654435761) + seed) >>> 0;
-    x = Math.imul(x ^ (x >>> 16), 0x7feb352d) >>> 0;
-    x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
-    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
-  });
-}
 
 function features(name: string, rows: number, width: number): Float32Array {
   const mix = numbers(`${name}/mix`, width * width).map((x) => x / Math.sqrt(width));

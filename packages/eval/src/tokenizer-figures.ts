@@ -1,11 +1,11 @@
 import { DetailFlowError, Tensor } from '@detailflow/core';
-import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
+import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
 import { GaussianStatistics } from './gaussian-statistics';
-import { bytesOf, datasetSource, firstImages } from './image-source';
+import { bytesOf, datasetSource, firstImages, imageTensor } from './image-source';
 import type { PerceptualDistance } from './perceptual-distance';
 import { psnr } from './psnr';
 import { type Column, eachShard, noStore, type ShardStore } from './shard-store';
@@ -100,7 +100,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
       for (let at = 0; at < count; at += batch) {
         signal?.throwIfAborted();
         const size = Math.min(batch, count - at);
-        const images = await readImages(dataset, view, first + at, size);
+        const images = await imageTensor(dataset, view, first + at, size);
         const codes = await tokenizer.encode(images, { signal });
         values.codes.set(codes.data as Int32Array, at * tokenizer.tokens);
         for (const restoration of restorations) {
@@ -197,22 +197,6 @@ async function judgeImages(
     columns[`lpips${suffix}`].set(await perceptual.between(rounded, images, { signal }), at);
   }
   if (extractor) fillFeatures(columns, at, count, await extractor.extract(bytes, { signal }), suffix);
-}
-
-async function readImages(
-  dataset: ImageDataset,
-  view: Pick<ViewOptions, 'size' | 'fit'>,
-  first: number,
-  count: number,
-): Promise<Tensor> {
-  const { size } = view;
-  const length = 3 * size * size;
-  const values = new Float32Array(count * length);
-  for (let i = 0; i < count; i++) {
-    const image = centerView(await dataset.image(first + i), view);
-    imageValues(image, size, values.subarray(i * length, (i + 1) * length));
-  }
-  return new Tensor('float32', values, [count, 3, size, size]);
 }
 
 function codebookUse(uses: Float64Array): { usage: number; perplexity: number } {

@@ -1,9 +1,8 @@
 import { availableParallelism } from 'node:os';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Picture, Tensor, type Weights } from '@detailflow/core';
+import { type Backend, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
-  centerView,
   EpochOrder,
   type ImageDataset,
   imageValues,
@@ -20,11 +19,12 @@ import type { TrainingConfig } from '../training-config';
 import { fingerprint, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { extractCodes } from './extract-codes';
+import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { runStage, type StageProgress } from './run-stage';
-import { sampleGrid, sliceImages, validateTokenizer } from './validate';
+import { sampleGrid, validateTokenizer } from './validate';
 import { readArrays, weightsOf } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
 
@@ -113,12 +113,6 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
     await folder.close();
   }
-}
-
-/** Codes of held-out images, for the loss of the AR model. */
-interface HeldOutCodes {
-  readonly labels: Int32Array;
-  readonly clean: Int32Array;
 }
 
 class Run {
@@ -242,11 +236,14 @@ class Run {
         file: await this.#codesFolder(),
       });
     }
-    const heldOut = await this.#heldOutCodes(parameters);
     const order = new EpochOrder({ length: labels.length, seed: seed + 1 });
     const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
     try {
+      const heldOut = await heldOutCodes(tokenizer, {
+        ...{ dataset: this.#data.heldOut, fit: data.fit, images: validation.images },
+        microBatch: recipe.microBatch,
+      });
       await runStage<CodeBatch>({
         ...this.#common(),
         stage: 'ar',
@@ -340,43 +337,6 @@ class Run {
         return [name, tensor.data as Float32Array];
       }),
     );
-  }
-
-  async #heldOutImages(): Promise<Tensor> {
-    const { validation, data, tokenizer } = this.#config;
-    const { imageSize: size } = tokenizer.model;
-    const count = Math.min(validation.images, this.#data.heldOut.labels.length);
-    const values = new Float32Array(count * 3 * size * size);
-    for (let i = 0; i < count; i++) {
-      const image = centerView(await this.#data.heldOut.image(i), { size, fit: data.fit });
-      imageValues(image, size, values.subarray(i * 3 * size * size, (i + 1) * 3 * size * size));
-    }
-    return new Tensor('float32', values, [count, 3, size, size]);
-  }
-
-  /** A whole number of micro-batches. */
-  async #heldOutCodes(parameters: Arrays): Promise<HeldOutCodes> {
-    const { microBatch } = this.#config.tokenModel.recipe;
-    const images = await this.#heldOutImages();
-    const [available] = images.dims;
-    const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
-    const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
-    try {
-      const { tokens } = tokenizer;
-      const clean = new Int32Array(count * tokens);
-      for (let first = 0; first < Math.min(count, available); first += 64) {
-        const part = sliceImages(images, first, Math.min(64, available - first, count - first));
-        clean.set((await tokenizer.encode(part)).data as Int32Array, first * tokens);
-      }
-      // Fewer images than a micro-batch are repeated.
-      for (let i = available; i < count; i++) {
-        clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);
-      }
-      const labels = Int32Array.from({ length: count }, (_, i) => this.#data.heldOut.labels[i % available]);
-      return { labels, clean };
-    } finally {
-      await tokenizer.dispose();
-    }
   }
 
   async #savePicture(stage: 'tokenizer' | 'ar', step: number, picture: Picture): Promise<void> {

@@ -1,5 +1,5 @@
 import { createTokenModel, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
-import { type Backend, type Picture, pictureFromPixels, Tensor } from '@detailflow/core';
+import { type Backend, type Picture, pictureFromPixels } from '@detailflow/core';
 import {
   gridPicture,
   type ImageDataset,
@@ -100,12 +100,4 @@ export async function sampleGrid(
   } finally {
     await model.dispose();
   }
-}
-
-/** Images first .. first + count - 1 of [n, 3, S, S]. */
-export function sliceImages(images: Tensor, first: number, count: number): Tensor {
-  const [, ...dims] = images.dims;
-  const size = dims.reduce((a, b) => a * b, 1);
-  const data = (images.data as Float32Array).subarray(first * size, (first + count) * size);
-  return new Tensor('float32', data, [count, ...dims]);
 }

@@ -1,0 +1,39 @@
+import type { ImageDataset, ViewOptions } from '@detailflow/data';
+import { imageTensor } from '@detailflow/eval';
+import type { Tokenizer } from '@detailflow/tokenizer';
+
+/** Codes of held-out images, for the loss of the AR model. */
+export interface HeldOutCodes {
+  readonly labels: Int32Array;
+  /** [images, tokens] */
+  readonly clean: Int32Array;
+}
+
+/** Images that are encoded at a time. */
+const BATCH = 64;
+
+/** Encodes the first images: a whole number of micro-batches, repeated where there are fewer images than one holds. */
+export async function heldOutCodes(
+  tokenizer: Tokenizer,
+  options: {
+    readonly dataset: ImageDataset;
+    readonly fit: ViewOptions['fit'];
+    readonly images: number;
+    readonly microBatch: number;
+  },
+): Promise<HeldOutCodes> {
+  const { dataset, fit, microBatch } = options;
+  const { tokens, imageSize: size } = tokenizer;
+  const available = Math.min(options.images, dataset.labels.length);
+  const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
+  const clean = new Int32Array(count * tokens);
+  for (let first = 0; first < Math.min(count, available); first += BATCH) {
+    const part = Math.min(BATCH, available - first, count - first);
+    const images = await imageTensor(dataset, { size, fit }, first, part);
+    clean.set((await tokenizer.encode(images)).data as Int32Array, first * tokens);
+  }
+  for (let i = available; i < count; i++) {
+    clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);
+  }
+  return { labels: Int32Array.from({ length: count }, (_, i) => dataset.labels[i % available]), clean };
+}
