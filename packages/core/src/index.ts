@@ -31,6 +31,7 @@ export {
 export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
+export { fileLimits } from './file-limits';
 export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
@@ -110,6 +111,7 @@ export {
   type SafetensorsFile,
   type SafetensorsPlan,
 } from './safetensors';
+export { float16Value } from './small-floats';
 export {
   type ParameterSpec,
   readFloat32,
