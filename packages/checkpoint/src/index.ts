@@ -1,6 +1,7 @@
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard } from './bundle-card';
 export type { ConfigObject } from './config-files';
+export { crc32 } from './crc32';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
 export {
   type OfficialCheckpoint,
@@ -20,3 +21,4 @@ export {
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
 export { readZip, type ZipEntry } from './zip';
+export { openMember, ZipMember } from './zip-member';
