@@ -8,7 +8,7 @@ const names = { pool: ['mu', 'sigma'], spatial: ['mu_s', 'sigma_s'] } as const;
 
 /**
  * Reads statistics as pytorch-fid and the ADM evaluator store them: a .npz file with `mu` [D] and `sigma` [D, D], and
- * for sFID `mu_s` and `sigma_s`, float32 or float64.
+ * for sFID `mu_s` and `sigma_s`, of floats.
  * @throws DetailFlowError `format`, `dtype`, `shape` or `invalid-argument` naming the array; `limit`
  */
 export async function readStatistics(source: ByteSource): Promise<FeatureStatistics> {
@@ -59,8 +59,11 @@ async function gaussianOf(
 }
 
 async function floats(array: NpzArray, entry: string, file?: string): Promise<Float64Array> {
-  if (array.dtype !== 'float32' && array.dtype !== 'float64') {
-    throw new DetailFlowError('dtype', `is ${array.dtype}; must be float32 or float64`, { file, entry });
+  if (!array.dtype.startsWith('float')) {
+    throw new DetailFlowError('dtype', `is ${array.dtype}; must be float16, float32 or float64`, {
+      file,
+      entry,
+    });
   }
   const values = Float64Array.from((await array.read()).data as Float64Array);
   if (values.every(Number.isFinite)) return values;
