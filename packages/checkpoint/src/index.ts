@@ -21,5 +21,6 @@ export {
 } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
+export { isWeightsPath, openWeightFiles, type WeightFiles } from './weight-files';
 export { readZip, type ZipEntry } from './zip';
 export { openMember, ZipMember } from './zip-member';
