@@ -452,25 +452,47 @@ describe('zip files', () => {
       'a comment that is an end record',
       [data, version],
       { comment: 'PK\x05\x06'.padEnd(22, '\0') },
-      /comment|directory/,
+      /no data\.pkl/,
     ],
-    ['a comment', [data, version], { comment: 'x' }, /end record/],
+    ['a second end record behind', [data, version], { tail: [...buildZip([])] }, /no data\.pkl/],
     [
-      'a second end record behind',
+      'another archive behind',
       [data, version],
-      { tail: [...buildZip([])] },
-      /does not end at the end record/,
+      { tail: [...buildZip([{ ...data, name: 'other/x' }])] },
+      /no data\.pkl/,
     ],
+    ['a checksum that is another', [{ ...data, crc: 1 }, version], {}, /CRC-32/],
     ['local and central names differ', [{ ...data, localName: 'top/other.p' }, version], {}, /another name/],
     ['local and central sizes differ', [{ ...data, localSize: 1 }, version], {}, /local header says/],
     ['local and central flags differ', [{ ...data, localFlags: 8 }, version], {}, /contradicts/],
     ['overlapping entries', [data, { ...version, offset: 4 }], {}, /overlaps|no member|another name/],
     ['an entry that spans the next', [{ ...data, size: 90, localSize: 90 }, version], {}, /overlaps/],
     [
-      'a bomb: a compressed entry',
+      'a bomb: a compressed entry whose packed size lies',
       [{ ...data, data: deflateRawSync(big), method: 8, size: big.length, packed: 1000 }, version],
       {},
-      /compressed/,
+      /local header says|overlaps/,
+    ],
+    [
+      'a bomb: a compressed entry that unpacks to more than it says',
+      [{ ...data, data: deflateRawSync(big), method: 8, size: 1000, localSize: 1000 }, version],
+      {},
+      /more than the 1000 bytes/,
+    ],
+    [
+      'a bomb: a compressed entry that does not end',
+      [
+        {
+          ...data,
+          data: deflateRawSync(big).subarray(0, -9),
+          method: 8,
+          size: big.length,
+          localSize: big.length,
+        },
+        version,
+      ],
+      {},
+      /cannot be unpacked|fewer than/,
     ],
     [
       'a bomb: a stored entry of 4 GB',
@@ -492,8 +514,9 @@ describe('zip files', () => {
       {},
       /field is missing/,
     ],
-    ['a directory size that lies', [data, version], { directorySize: 30 }, /does not end/],
-    ['a directory offset that lies', [data, version], { directoryOffset: 1 }, /does not end/],
+    ['a directory size that lies', [data, version], { directorySize: 30 }, /damaged at member 0/],
+    ['a directory offset that lies', [data, version], { directoryOffset: 1 }, /overlaps|no member/],
+    ['a directory beyond the file', [data, version], { directoryOffset: 1e6 }, /does not end/],
     ['fewer entries than claimed', [data, version], { count: 3 }, /damaged/],
     ['more entries than claimed', [data, version], { count: 1 }, /more than 1/],
     ['an encrypted entry', [{ ...data, flags: 1 }, version], {}, /encrypted/],
@@ -514,6 +537,23 @@ describe('zip files', () => {
 
   test('a directory of a terabyte claimed', () =>
     refused(() => openTorch(buildZip([data, version], { wide: true, directorySize: 2 ** 40 })), 'limit'));
+
+  test('a bomb: a compressed entry of a terabyte, one beyond the cap, and one that is not asked for', async () => {
+    const bomb = (size: number) => ({ data: deflateRawSync(big), method: 8, size, localSize: size });
+    const wide = { ...bomb(2 ** 40), wide: true };
+    await refused(() => openTorch(buildZip([{ ...data, ...wide }, version])), 'limit', /at most 1032/);
+    const cap = 65 * 2 ** 20;
+    const zeros = { data: deflateRawSync(new Uint8Array(cap)), method: 8, size: cap, localSize: cap };
+    await refused(() => openTorch(buildZip([{ ...data, ...zeros }, version])), 'limit', /maxPickleBytes/);
+    const unneeded = buildZip([data, version, { ...wide, name: 'top/data/0' }]);
+    expect((await openTorch(unneeded)).root).toBeNull();
+  });
+
+  test('a comment, or something before or behind, is passed over', async () => {
+    for (const overrides of [{ comment: 'x' }, { tail: [1, 2] }, { before: [1, 2] }]) {
+      expect((await openTorch(buildZip([data, version], overrides))).root).toBeNull();
+    }
+  });
 
   test('an entry named __proto__ is an entry', async () => {
     const file = buildZip([

@@ -55,6 +55,7 @@ export async function readTorchCheckpoint(
     throw fail('this is a TorchScript program, not a checkpoint; save the state with torch.save');
   }
   await checkVersion(source, members, top, fail);
+  const member = openMember(source, withChecksum(pickle));
   if (pickle.size > maxPickleBytes) {
     throw new DetailFlowError(
       'limit',
@@ -62,7 +63,7 @@ export async function readTorchCheckpoint(
       { file, entry: pickle.name },
     );
   }
-  const bytes = await openMember(source, withChecksum(pickle)).readAll();
+  const bytes = await member.readAll();
   signal?.throwIfAborted();
   const root = unpickle(bytes, {
     file,

@@ -29,9 +29,10 @@ const localHeadersAtOnce = 32;
  * Finds the members of a zip file, stored or deflated, zip64 included. As with Python's zipfile, bytes may lie before the
  * archive, and a comment or something else (up to 64 kB) behind it; folders are left out.
  *
- * The end record and the central directory must be sound. A member that is not (encrypted or compressed otherwise,
- * overlapping, outside the file, with an unsafe name or one that occurs twice, with a local header that says something
- * else) has a `fault`, which is thrown when it is opened, so that the others can be read. Use {@link openMember}.
+ * The end record and the central directory must be sound, and no name may lead out of a folder. A member that is not
+ * sound (encrypted or compressed otherwise, overlapping, outside the file, with a name that occurs twice, with a local
+ * header that says something else) has a `fault`, which is thrown when it is opened, so that the others can be read. Use
+ * {@link openMember}.
  * @throws DetailFlowError `format`, `limit` (`fileLimits.zip`), `io`
  */
 export async function readZip(source: ByteSource): Promise<ReadonlyMap<string, ZipEntry>> {
@@ -171,7 +172,9 @@ class ZipReader {
   private member(view: DataView, at: number, before: number): Member {
     const nameLength = view.getUint16(at + 28, true);
     const nameBytes = new Uint8Array(view.buffer, view.byteOffset + at + 46, nameLength);
-    const { name, reason } = readName(nameBytes);
+    const { name, isUtf8 } = readName(nameBytes);
+    const unsafe = name.endsWith('/') ? undefined : unsafePath(name);
+    if (unsafe) throw this.fail(`the name of a member is unsafe: ${unsafe}`, JSON.stringify(name));
     const flags = view.getUint16(at + 8, true);
     const method = view.getUint16(at + 10, true);
     const found = { name, nameBytes, flags, method, crc32: view.getUint32(at + 16, true) };
@@ -182,6 +185,7 @@ class ZipReader {
         extra,
         name,
       );
+      const reason = isUtf8 ? undefined : 'the name of a member is not UTF-8';
       const fault = reason ?? memberFault(flags, method, view.getUint16(at + 34, true), size !== packed);
       return {
         ...found,
@@ -333,14 +337,12 @@ function lastEndRecord(tail: DataView): number | undefined {
   return undefined;
 }
 
-/** The name of a member, and why it is unsafe if it is. */
-function readName(bytes: Uint8Array): { name: string; reason?: string } {
+function readName(bytes: Uint8Array): { name: string; isUtf8: boolean } {
   try {
     const name = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-    const reason = unsafePath(name);
-    return { name, reason: reason && `the name of a member is unsafe: ${reason}` };
+    return { name, isUtf8: true };
   } catch {
-    return { name: new TextDecoder('latin1').decode(bytes), reason: 'the name of a member is not UTF-8' };
+    return { name: new TextDecoder('latin1').decode(bytes), isUtf8: false };
   }
 }
 
