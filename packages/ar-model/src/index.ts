@@ -21,4 +21,5 @@ export {
 } from './model';
 export { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
 export { PlaceKind, placeMask, ropeTables } from './positions';
+export { gradualGuidance, groupSchedule } from './schedule';
 export { createTokenModel, GroupTokenModel, type TokenModelOptions } from './token-model';
