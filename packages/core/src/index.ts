@@ -38,10 +38,17 @@ export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } f
 export { LazyExecutable } from './lazy-executable';
 export type {
   CallOptions,
+  Condition,
   DrawingOptions,
   DrawingSession,
   DrawingStep,
+  Guidance,
   ImageTokenizer,
+  PreviewKind,
+  SamplingDefaults,
+  ScheduleStep,
+  TextCondition,
+  TokenChoice,
   TokenModel,
   TokenSession,
 } from './models';
@@ -112,6 +119,7 @@ export {
   type SafetensorsPlan,
 } from './safetensors';
 export { float16Value } from './small-floats';
+export { scheduleSteps, stepAt } from './schedule';
 export {
   type ParameterSpec,
   readFloat32,
