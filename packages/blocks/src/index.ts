@@ -2,6 +2,7 @@ export {
   type ConvTowerConfig,
   convDecoder,
   convEncoder,
+  convTowerConfig,
   convTowerParameters,
   strideOf,
 } from './conv-autoencoder';
@@ -28,3 +29,4 @@ export {
   ropeTransformer,
   ropeTransformerParameters,
 } from './rope-transformer';
+export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
