@@ -87,7 +87,7 @@ test('an official folder has no configuration that is not read again, and nothin
     await openFolder(join(folder, 'official')),
     'tokenizer',
   );
-  expect((args?.text as string).length).toBe(yamlBytes - 100);
+  expect(args).toEqual({ text: 'x'.repeat(yamlBytes - 100) });
   expect([...weights.keys()]).toEqual(['w']);
   await close();
 });

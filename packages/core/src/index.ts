@@ -118,8 +118,8 @@ export {
   type SafetensorsFile,
   type SafetensorsPlan,
 } from './safetensors';
-export { float16Value } from './small-floats';
 export { scheduleSteps, stepAt } from './schedule';
+export { float16Value } from './small-floats';
 export {
   type ParameterSpec,
   readFloat32,
