@@ -10,10 +10,11 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
-  '@detailflow/ar-model': 7_500,
+  '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 7_500,
   '@detailflow/backend-webgpu': 15_500,
-  '@detailflow/blocks': 4_000,
+  '@detailflow/blocks': 11_000,
+  '@detailflow/llamagen': 6_000,
   '@detailflow/checkpoint': 22_000,
   '@detailflow/core': 33_000,
   '@detailflow/data': 20_000,
