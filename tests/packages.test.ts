@@ -25,6 +25,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/sampler': 4_600,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 36_000,
+  '@detailflow/var': 9_000,
   detailflow: 30_000,
 };
 
