@@ -23,7 +23,7 @@ import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
-import { runStage, type StageProgress } from './run-stage';
+import { runStage, type SavedCheckpoint, type StageProgress } from './run-stage';
 import { sampleGrid, validateTokenizer } from './validate';
 import { readArrays, weightsOf } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
@@ -46,8 +46,13 @@ export interface TrainOptions {
   readonly resume?: boolean;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
   readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told of every checkpoint, and of the one that a stage goes on from. */
+  readonly onSaved?: (saved: SavedCheckpoint) => void;
+  /** Takes one-line notices. */
+  readonly onNotice?: (message: string) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
 }
@@ -87,7 +92,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
+    lock: { onNotice: options.onNotice },
   });
+  const signal = options.signal ? AbortSignal.any([options.signal, folder.lost]) : folder.lost;
   const backends: (Backend & { close?(): Promise<void> })[] = [];
   let opened: OpenedDataset | undefined;
   try {
@@ -98,9 +105,14 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     };
     const { heldOut: share, classNames } = config.data;
     opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
-    const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
-    for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new Run(options, folder, backends, {
+    const cores = availableParallelism();
+    const replicas = Math.min(config.replicas, cores);
+    if (replicas < config.replicas) {
+      options.onNotice?.(`${replicas} of ${config.replicas} replicas are made: there are no more cores`);
+    }
+    const threads = Math.floor(cores / replicas);
+    for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
+    const run = new Run({ ...options, signal }, folder, backends, {
       train: skipUnreadable(opened.train, onSkip),
       heldOut: skipUnreadable(opened.heldOut, onSkip),
     });
@@ -178,11 +190,11 @@ class Run {
         },
         validation: {
           every: validation.every,
-          run: async (step) => {
+          run: async (step, signal) => {
             const parameters = await trainer.parameters(kept(recipe));
             const found = await validateTokenizer(this.#backends[0], {
               ...{ config, parameters, fit: data.fit, images: validation.images },
-              dataset: this.#data.heldOut,
+              ...{ dataset: this.#data.heldOut, signal },
             });
             await this.#savePicture('tokenizer', step, found.picture);
             return { psnr: found.psnr };
@@ -242,7 +254,7 @@ class Run {
     try {
       const heldOut = await heldOutCodes(tokenizer, {
         ...{ dataset: this.#data.heldOut, fit: data.fit, images: validation.images },
-        microBatch: recipe.microBatch,
+        ...{ microBatch: recipe.microBatch, signal: this.#options.signal },
       });
       await runStage<CodeBatch>({
         ...this.#common(),
@@ -268,11 +280,11 @@ class Run {
         batch: async (step) => readBatch(store, { labels, order, step, batch, seed, views: data.views }),
         validation: {
           every: validation.every,
-          run: async (step) => {
-            const { loss, positionLoss } = await trainer.evaluate(heldOut);
+          run: async (step, signal) => {
+            const { loss, positionLoss } = await trainer.evaluate(heldOut, { signal });
             const found = await trainer.parameters(kept(recipe));
             const cfg = 1.5;
-            const options = { tokenizer, config, parameters: found, cfg };
+            const options = { tokenizer, config, parameters: found, cfg, signal };
             await this.#savePicture('ar', step, await sampleGrid(this.#backends[0], options));
             return {
               heldOutLoss: loss,
@@ -299,8 +311,8 @@ class Run {
   }
 
   #common() {
-    const { signal, onProgress } = this.#options;
-    return { folder: this.#folder, signal, onStep: onProgress };
+    const { signal, onProgress, onSaved } = this.#options;
+    return { folder: this.#folder, signal, onStep: onProgress, onSaved };
   }
 
   #codesFolder(): Promise<string> {
