@@ -85,6 +85,7 @@ export const trainCommand: Command = {
           interruption.onProgress(state);
           if (!signal.aborted) progress.show(state);
         },
+        onCompared: (done, total) => progress.show({ stage: 'images', done, total }),
         onSaved: (saved) => interruption.onSaved(saved),
         onNotice: (message) => process.stderr.write(`${message}\n`),
       });

@@ -97,6 +97,32 @@ export class RunFolder {
     };
   }
 
+  /** Whether anything in the folder depends on the images: checkpoints or codes. */
+  async holdsWork(): Promise<boolean> {
+    const codes = await readdir(path.join(this.path, 'codes')).catch(() => []);
+    return codes.length > 0 || (await this.#holdsRun());
+  }
+
+  /**
+   * Notes what a stage is trained on, and that it is the same when the stage goes on.
+   * @param origin what the stage is trained on, in a few characters
+   * @throws DetailFlowError `config` when its checkpoints are of another origin
+   */
+  async bind(stage: Stage, origin: string): Promise<void> {
+    const file = await this.place(stage, 'origin.json');
+    const text = `${JSON.stringify({ origin })}\n`;
+    if ((await this.#checkpoints(stage)).length === 0) {
+      await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
+      return;
+    }
+    if ((await readFile(file, 'utf8').catch(() => undefined)) === text) return;
+    throw new DetailFlowError(
+      'config',
+      `the checkpoints were trained on other codes; remove the folder ${stage}/ to train it anew, or choose another folder for the run`,
+      { file },
+    );
+  }
+
   /** All lines of a log. */
   readLog(stage: Stage): Promise<LogLine[]> {
     return readLog(path.join(this.path, stage, 'log.jsonl'));

@@ -16,13 +16,15 @@ import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
-import { fingerprint, readBatch } from './code-batch';
+import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
+import { codesOrigin } from './codes-origin';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
+import { requireSameImages } from './run-images';
 import { runStage, type SavedCheckpoint, type StageProgress } from './run-stage';
 import { sampleGrid, validateTokenizer } from './validate';
 import { readArrays, weightsOf } from './weights';
@@ -51,6 +53,8 @@ export interface TrainOptions {
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
   /** Told of every checkpoint, and of the one that a stage goes on from. */
   readonly onSaved?: (saved: SavedCheckpoint) => void;
+  /** Told how many images have been compared with those that the run was begun with. */
+  readonly onCompared?: (done: number, total: number) => void;
   /** Takes one-line notices. */
   readonly onNotice?: (message: string) => void;
   /** Told of every image that cannot be read. */
@@ -105,6 +109,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     };
     const { heldOut: share, classNames } = config.data;
     opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    const { onCompared: onProgress } = options;
+    const images = await requireSameImages(folder, opened, { signal, onProgress });
     const cores = availableParallelism();
     const replicas = Math.min(config.replicas, cores);
     if (replicas < config.replicas) {
@@ -115,6 +121,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const run = new Run({ ...options, signal }, folder, backends, {
       train: skipUnreadable(opened.train, onSkip),
       heldOut: skipUnreadable(opened.heldOut, onSkip),
+      images,
     });
     if (trainsTokenizer) await run.trainTokenizer();
     if (part === 'codes' || part === 'all') await run.makeCodes();
@@ -127,19 +134,21 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   }
 }
 
+interface RunData {
+  readonly train: ImageDataset;
+  readonly heldOut: ImageDataset;
+  /** Digest of the training images. */
+  readonly images: string;
+}
+
 class Run {
   readonly #config: TrainingConfig;
   readonly #options: TrainOptions;
   readonly #folder: RunFolder;
   readonly #backends: readonly Backend[];
-  readonly #data: { readonly train: ImageDataset; readonly heldOut: ImageDataset };
+  readonly #data: RunData;
 
-  constructor(
-    options: TrainOptions,
-    folder: RunFolder,
-    backends: readonly Backend[],
-    data: { train: ImageDataset; heldOut: ImageDataset },
-  ) {
+  constructor(options: TrainOptions, folder: RunFolder, backends: readonly Backend[], data: RunData) {
     this.#config = options.config;
     this.#options = options;
     this.#folder = folder;
@@ -220,7 +229,7 @@ class Run {
       tokens,
       codebookSize,
       shard: 4096,
-      origin: await fingerprint(parameters, dataset),
+      origin: this.#codesOrigin(parameters),
     });
     const tokenizers = this.#backends.map((backend) => this.#createTokenizer(backend, parameters));
     try {
@@ -243,11 +252,15 @@ class Run {
     const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
     const parameters = await this.#tokenizer();
     const store = await CodeStore.open(await this.#codesFolder());
-    if (store.header.origin !== (await fingerprint(parameters, this.#data.train))) {
-      throw new DetailFlowError('config', 'the codes are of another tokenizer or data set; make them again', {
-        file: await this.#codesFolder(),
-      });
+    const { origin } = store.header;
+    if (origin !== this.#codesOrigin(parameters)) {
+      throw new DetailFlowError(
+        'config',
+        'the codes are of another tokenizer, of other images, or made with other settings; remove them and make them again',
+        { file: await this.#codesFolder() },
+      );
     }
+    await this.#folder.bind('ar', origin);
     const order = new EpochOrder({ length: labels.length, seed: seed + 1 });
     const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
@@ -317,6 +330,12 @@ class Run {
 
   #codesFolder(): Promise<string> {
     return this.#folder.place('codes', 'codes.json').then((file) => file.replace(/[/\\]codes\.json$/, ''));
+  }
+
+  #codesOrigin(parameters: Arrays): string {
+    const { seed, data, tokenizer } = this.#config;
+    const settings = { seed, fit: data.fit, views: data.views, model: tokenizer.model };
+    return codesOrigin({ parameters, images: this.#data.images, settings });
   }
 
   #createTokenizer(backend: Backend, parameters: Arrays) {
