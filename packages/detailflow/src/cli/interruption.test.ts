@@ -66,9 +66,9 @@ const lines = (out: string, stage: string) => log(out, stage).split('\n').length
 describe('a training run that is interrupted', () => {
   beforeAll(async () => {
     writeFileSync(at('small.json'), JSON.stringify(settings()));
-    writeFileSync(at('large.json'), JSON.stringify(settings({ batch: 800, steps: 30 })));
+    writeFileSync(at('large.json'), JSON.stringify(settings({ batch: 400, steps: 30 })));
     expect(await cli(train('whole', 'small.json', 60))).toMatchObject({ code: 0 });
-  });
+  }, 120_000);
 
   test('says so at once, saves the step, ends with 130, and goes on by the command it names', async () => {
     let args = train('stopped', 'small.json', 60);
@@ -92,7 +92,7 @@ describe('a training run that is interrupted', () => {
     }
     expect(await cli(args)).toMatchObject({ code: 0 });
     for (const stage of ['tokenizer', 'ar']) expect(log('stopped', stage)).toBe(log('whole', stage));
-  });
+  }, 300_000);
 
   test('a second time ends at once, by the signal, and leaves files that the next goes on from', async () => {
     const run = new Program(train('twice', 'large.json', 60));
@@ -101,7 +101,7 @@ describe('a training run that is interrupted', () => {
     run.child.kill('SIGINT'); // package runners hand on what the terminal has sent already: this is the same one
     await run.until(() => run.stderr.includes('stopping'));
     await delay(400);
-    if (run.child.exitCode === null) run.child.kill('SIGINT'); // in the middle of a step of 100 micro-batches
+    if (run.child.exitCode === null) run.child.kill('SIGINT'); // in the middle of a step of 50 micro-batches
     const [code, signal] = await run.end();
     expect(signal ?? code).toBe(signal === null ? 130 : 'SIGINT');
     expect(signal === null || !run.stderr.includes('saved in')).toBe(true);
@@ -112,7 +112,7 @@ describe('a training run that is interrupted', () => {
     expect(next.stderr).toMatch(/saved in .*twice: tokenizer at step \d+ of 30/);
     expect(readdirSync(at('twice/tokenizer/checkpoints')).join()).toMatch(/^step-\d+\.safetensors$/);
     expect(existsSync(at('twice/lock.json'))).toBe(false);
-  });
+  }, 300_000);
 
   test('while it makes codes keeps whole shards and says how far they go', async () => {
     const source = ['--data', 'shapes:12000x16', '--out', at('codes'), '--tokenizer', at('whole/bundle')];

@@ -132,16 +132,16 @@ describe('a run that was killed', () => {
   );
 
   test('is followed by one of many that begin at the same moment', async () => {
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 2; round++) {
       await killed();
-      const runs = Array.from({ length: 5 }, () => new Holder());
+      const runs = Array.from({ length: 4 }, () => new Holder());
       const lines = await Promise.all(runs.map((run) => run.line()));
       expect(lines.filter((line) => line === 'has it')).toHaveLength(1);
       for (const line of lines)
         if (line !== 'has it') expect(line).toMatch(/another run is at work|same time/);
       for (const run of runs) await run.kill();
     }
-  });
+  }, 120_000);
 });
 
 describe('a live run', () => {

@@ -15,6 +15,8 @@ export interface LockOptions {
   readonly patience?: number;
   /** Told before the heartbeat of another process is waited for. */
   readonly onNotice?: (message: string) => void;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal;
 }
 
 /** What lock.json holds. */
@@ -45,6 +47,7 @@ export class RunLock {
   readonly #timer: NodeJS.Timeout;
   readonly #lost = new AbortController();
   #beats = 0;
+  #released = false;
 
   private constructor(
     file: string,
@@ -60,7 +63,7 @@ export class RunLock {
 
   /** @throws DetailFlowError `io` when another run has the folder, or it cannot be written to */
   static async take(folder: string, options: LockOptions = {}): Promise<RunLock> {
-    const { interval = 2000, patience = 10_000, onNotice } = options;
+    const { interval = 2000, patience = 10_000, onNotice, signal } = options;
     const file = path.join(folder, LOCK);
     const token = randomBytes(16).toString('hex');
     const self = await thisProcess();
@@ -78,7 +81,7 @@ export class RunLock {
         }
         const found = await readLock(file);
         if (found === undefined) continue;
-        if (await isAlive(file, found, self, { patience, interval, onNotice })) {
+        if (await isAlive(file, found, self, { patience, interval, onNotice, signal })) {
           const { host = 'unknown', process: id = 'unknown' } = found.lock ?? {};
           throw new DetailFlowError(
             'io',
@@ -89,7 +92,7 @@ export class RunLock {
         await remove(file, found.text, path.join(folder, `.${LOCK}.gone-${token}`));
       }
     } catch (cause) {
-      if (DetailFlowError.isInstance(cause)) throw cause;
+      if (DetailFlowError.isInstance(cause) || signal?.aborted) throw cause;
       throw ioError('cannot be written', file, cause);
     }
     throw new DetailFlowError('io', 'other runs begin in this folder at the same time; choose another one', {
@@ -104,7 +107,8 @@ export class RunLock {
 
   /** @throws DetailFlowError `io` when another run has taken the folder meanwhile */
   async require(): Promise<void> {
-    for (let look = 0; !this.#lost.signal.aborted && !(await this.#isMine()); look++) {
+    for (let look = 0; !this.#isSettled() && !(await this.#isMine()); look++) {
+      if (this.#isSettled()) break;
       if (look === LOOKS) this.#lost.abort(this.#taken());
       await delay(20); // somebody who took it for the lock of another puts it back at once
     }
@@ -117,9 +121,15 @@ export class RunLock {
 
   /** Gives the folder back, unless another run has it. */
   async release(): Promise<void> {
+    this.#released = true;
     clearInterval(this.#timer);
-    if (await this.#isMine()) await rm(this.#file, { force: true });
+    const isMine = await this.#isMine().catch(() => false);
     await this.#handle.close();
+    if (isMine) await rm(this.#file, { force: true });
+  }
+
+  #isSettled(): boolean {
+    return this.#released || this.#lost.signal.aborted;
   }
 
   #beat(): void {
@@ -199,7 +209,12 @@ async function isAlive(
   file: string,
   found: Found,
   self: ProcessIdentity,
-  { patience, interval, onNotice }: Required<Pick<LockOptions, 'patience' | 'interval'>> & LockOptions,
+  {
+    patience,
+    interval,
+    onNotice,
+    signal,
+  }: Required<Pick<LockOptions, 'patience' | 'interval'>> & LockOptions,
 ): Promise<boolean> {
   const state = found.lock ? await stateOf(found.lock, self) : 'unknown';
   if (state !== 'unknown') return state === 'runs';
@@ -207,6 +222,7 @@ async function isAlive(
   onNotice?.(`${file} is left of a run that cannot be seen from here (${whose}): waiting for a sign of life`);
   for (const until = performance.now() + patience; performance.now() < until; ) {
     await delay(interval / 4);
+    signal?.throwIfAborted();
     const now = await readLock(file);
     if (now === undefined) return false;
     if (now.text !== found.text) return true;

@@ -101,7 +101,7 @@ test('a whole run: curves fall, and a run that is stopped and resumed is the sam
   }
   await train(options('stopped', { resume: true }));
   await expectSameRun('whole', 'stopped');
-});
+}, 240_000);
 
 /** A program that trains into a folder, with --resume, and ends with 0. */
 async function runProgram(out: string): Promise<string> {

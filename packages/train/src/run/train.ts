@@ -96,7 +96,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
-    lock: { onNotice: options.onNotice },
+    lock: { onNotice: options.onNotice, signal: options.signal },
   });
   const signal = options.signal ? AbortSignal.any([options.signal, folder.lost]) : folder.lost;
   const backends: (Backend & { close?(): Promise<void> })[] = [];
