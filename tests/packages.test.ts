@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 7_500,
-  '@detailflow/backend-node': 7_500,
+  '@detailflow/backend-node': 7_700, // two hosts of the runtime: a thread, and a process for worker threads
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 4_000,
   '@detailflow/checkpoint': 22_000,
