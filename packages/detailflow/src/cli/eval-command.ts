@@ -1,8 +1,9 @@
 import { evaluationPresets } from '@detailflow/eval';
-import { type Command, deviceOptions, UsageError } from './command';
+import { type Command, deviceOptions, InterruptedError, UsageError } from './command';
 import { evaluateGenerated } from './eval/generation-evaluation';
 import { evaluateImages } from './eval/images-evaluation';
 import { evaluateTokenizer } from './eval/tokenizer-evaluation';
+import { wasInterrupted } from './interruption';
 import { modelOptions } from './model-options';
 import { Values } from './values';
 
@@ -126,6 +127,13 @@ export const evalCommand: Command = {
         throw new UsageError(`--${given} is for eval ${other}, not for eval ${kind}`);
       }
     }
-    return kinds[kind](invocation, new Values(invocation));
+    const values = new Values(invocation);
+    try {
+      return await kinds[kind](invocation, values);
+    } catch (error) {
+      if (!wasInterrupted(error, invocation.signal)) throw error;
+      const kept = `what was measured is kept in ${values.required('out')}: the same command goes on from there`;
+      throw new InterruptedError([kept], { cause: error });
+    }
   },
 };

@@ -22,7 +22,7 @@ import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { EvaluationRun, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, openImages, picturesOf } from './evaluation-run';
 import { presetOf } from './tokenizer-evaluation';
 
 /** Classes and pictures of each that the sheets show. */
@@ -48,7 +48,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const { imageSize: size, tokens } = opened.tokenizer.config;
     const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
-    const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
+    const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
     const { tokenModel: model, tokenizer, backend } = await start();
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
