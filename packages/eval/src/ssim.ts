@@ -2,19 +2,30 @@ import { DetailFlowError } from '@detailflow/core';
 
 const WINDOW = 7;
 
+export interface SsimOptions {
+  /** Of both images [C, H, W]. */
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+  /**
+   * What the constants are scaled by. Default 2, as the official script passes it although its images span 1: figures
+   * of the paper and its kind. 1 gives the customary SSIM, that of 8-bit images with a range of 255.
+   */
+  readonly dataRange?: number;
+}
+
 /**
- * Structural similarity of two images: uniform windows of 7 x 7 pixels that lie wholly inside, sample covariances,
- * data range 2, mean over windows and channels.
- * @param options.channels, height, width of both images [C, H, W], in [-1, 1]
- * @throws DetailFlowError `shape` when the sizes differ, or a side is below 7
- * Source: docs/method.md section 6; scikit-image's structural_similarity.
+ * Structural similarity of two images as the official script measures it: the images are taken to [0, 1]; uniform
+ * windows of 7 x 7 pixels that lie wholly inside, sample covariances, mean over windows and channels.
+ * @param restored, original [C, H, W] in [-1, 1]; for the official figure the restored one has been through 8 bits
+ * @throws DetailFlowError `shape` when the sizes differ, or a side is below 7; `invalid-argument` for a range of 0 or less
+ * Source: docs/method.md section 6; docs/metrics.md; scikit-image's structural_similarity.
  */
-export function ssim(
-  restored: ArrayLike<number>,
-  original: ArrayLike<number>,
-  options: { readonly channels: number; readonly height: number; readonly width: number },
-): number {
-  const { channels, height, width } = options;
+export function ssim(restored: ArrayLike<number>, original: ArrayLike<number>, options: SsimOptions): number {
+  const { channels, height, width, dataRange = 2 } = options;
+  if (!(dataRange > 0)) {
+    throw new DetailFlowError('invalid-argument', `dataRange is ${dataRange}; give a number above 0`);
+  }
   const size = channels * height * width;
   if (restored.length !== size || original.length !== size || Math.min(height, width) < WINDOW) {
     throw new DetailFlowError(
@@ -23,13 +34,13 @@ export function ssim(
     );
   }
   const count = WINDOW ** 2;
-  const [c1, c2] = [(0.01 * 2) ** 2, (0.03 * 2) ** 2];
+  const [c1, c2] = [(0.01 * dataRange) ** 2, (0.03 * dataRange) ** 2];
   const correction = count / (count - 1);
   let total = 0;
   for (let channel = 0; channel < channels; channel++) {
     const at = channel * height * width;
     const mean = (f: (x: number, y: number) => number) =>
-      windowMeans(height, width, (i) => f(restored[at + i], original[at + i]));
+      windowMeans(height, width, (i) => f((restored[at + i] + 1) / 2, (original[at + i] + 1) / 2));
     const [x, y] = [mean((a) => a), mean((_, b) => b)];
     const [xx, yy, xy] = [mean((a) => a * a), mean((_, b) => b * b), mean((a, b) => a * b)];
     let sum = 0;

@@ -40,7 +40,10 @@ export interface Restoration {
   readonly noiseIndex: number | null;
 }
 
-/** How well images are restored: means over images of PSNR in dB, SSIM and LPIPS of the 8-bit images. */
+/**
+ * How well images are restored: means over images of PSNR in dB, SSIM and LPIPS of the 8-bit images. PSNR is Infinity
+ * when an image is restored to the bit. Agreement with the tools that define them: docs/metrics.md.
+ */
 export interface RestorationFigures extends Restoration {
   readonly psnr: number;
   readonly ssim: number;
@@ -121,11 +124,15 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   const features = restorations.map(() => extractor && new GaussianStatistics(extractor.width));
   const uses = new Float64Array(tokenizer.codebookSize);
   for await (const { first, count, columns: values } of shards) {
-    for (const code of values.codes) uses[code]++;
+    countCodes(uses, values.codes);
     for (const [i, restoration] of restorations.entries()) {
       const suffix = suffixOf(restoration);
-      for (const figure of ['psnr', 'ssim', 'lpips'] as const) {
-        for (const value of values[`${figure}${suffix}`] ?? []) sums[i][figure] += value;
+      for (const [figure, name] of [
+        ['psnr', 'psnr'],
+        ['ssim', SSIM],
+        ['lpips', 'lpips'],
+      ] as const) {
+        for (const value of values[`${name}${suffix}`] ?? []) sums[i][figure] += value;
       }
       features[i]?.add(featuresOf(values, suffix).pool);
     }
@@ -158,6 +165,9 @@ interface Judge {
   readonly signal?: AbortSignal;
 }
 
+/** The column of SSIM; its definition is part of the name, so that values of another one are not taken for it. */
+const SSIM = 'ssim of [0, 1], range 2';
+
 /** Tells the columns of a restoration from those of others. */
 const suffixOf = ({ tokens, noiseIndex }: Restoration) =>
   ` of ${tokens}${noiseIndex === null ? '' : `, noise from ${noiseIndex}`}`;
@@ -166,7 +176,7 @@ function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): 
   const suffix = suffixOf(restoration);
   return [
     { name: `psnr${suffix}`, width: 1 },
-    { name: `ssim${suffix}`, width: 1 },
+    { name: `${SSIM}${suffix}`, width: 1 },
     ...(perceptual ? [{ name: `lpips${suffix}`, width: 1 }] : []),
     ...(extractor ? featureColumns(extractor, suffix) : []),
   ];
@@ -190,13 +200,23 @@ async function judgeImages(
     imageValues({ data, width: size, height: size }, size, one);
     const original = (images.data as Float32Array).subarray(i * length, (i + 1) * length);
     columns[`psnr${suffix}`][at + i] = psnr(one, original);
-    columns[`ssim${suffix}`][at + i] = ssim(one, original, { channels: 3, height: size, width: size });
+    columns[`${SSIM}${suffix}`][at + i] = ssim(one, original, { channels: 3, height: size, width: size });
   }
   if (perceptual) {
     const rounded = new Tensor('float32', restored, [count, 3, size, size]);
     columns[`lpips${suffix}`].set(await perceptual.between(rounded, images, { signal }), at);
   }
   if (extractor) fillFeatures(columns, at, count, await extractor.extract(bytes, { signal }), suffix);
+}
+
+/** @throws DetailFlowError `invalid-argument` for a code that the codebook does not have */
+function countCodes(uses: Float64Array, codes: ArrayLike<number>): void {
+  for (let i = 0; i < codes.length; i++) {
+    if (!(codes[i] in uses)) {
+      throw new DetailFlowError('invalid-argument', `code ${codes[i]} is none of 0..${uses.length - 1}`);
+    }
+    uses[codes[i]]++;
+  }
 }
 
 function codebookUse(uses: Float64Array): { usage: number; perplexity: number } {
