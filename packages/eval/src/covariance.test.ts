@@ -110,7 +110,9 @@ describe('what rounding alone makes is taken', () => {
     'two rows': covariance(2),
     'fewer rows, in float32': Float64Array.from(covariance(5), Math.fround),
     'entries that differ by rounding': covariance().map((x, at) => x * (1 + 1e-7 * ((at % 3) - 1))),
-    'features that do not vary': covariance().map(at % n === 3 || Math.floor(at / n) === 3 ? 0 : x),
+    'features that do not vary': covariance().map((x, at) =>
+      at % n === 3 || Math.floor(at / n) === 3 ? 0 : x,
+    ),
     'no variance at all': new Float64Array(n * n),
     'features of very different size': covariance().map(
       (x, at) => x * 10 ** (-(at % n) / 2) * 10 ** (-Math.floor(at / n) / 2),

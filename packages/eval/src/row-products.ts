@@ -25,7 +25,7 @@ export class RowProducts {
   /** Every row of x [n, width] with every row of y [m, width]: [n, m]. */
   async of(x: FloatArray, y: FloatArray, options: { signal?: AbortSignal } = {}): Promise<Float32Array> {
     const rows = (data: FloatArray) => {
-      const rounded = data instanceof Float32Array ? data : Float32Array.from(data);
+      const rounded = data instanceof Float32Array ? data : new Float32Array(data);
       return new Tensor('float32', rounded, [data.length / this.#width, this.#width]);
     };
     const { products } = await this.#executable.run({ x: rows(x), y: rows(y) }, options);
