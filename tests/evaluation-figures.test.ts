@@ -84,7 +84,8 @@ describe('drawn pictures', () => {
         count: 4,
         backend,
       },
-      ...({ extractor: undefined, real: undefined } as never),
+      extractor: undefined as never, // never reached
+      real: undefined as never,
     };
     await expect(evaluateGeneration({ ...options, scales: [1], seeds: [3, 3] })).rejects.toThrow(
       /seed 3.*twice/,

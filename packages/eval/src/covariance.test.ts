@@ -79,13 +79,15 @@ describe.each(Object.keys(damaged))('%s', (name) => {
       { mean, covariance: matrix },
       { mean, covariance: covariance() },
     ];
-    for (const pair of [
+    for (const [one, other] of [
       [broken, sound],
       [sound, broken],
       [broken, broken],
     ] as const) {
-      expect(() => frechetDistance(...pair)).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
-      expect(() => frechetDistance(...pair)).toThrow(message);
+      expect(() => frechetDistance(one, other)).toThrow(
+        expect.objectContaining({ code: 'invalid-argument' }),
+      );
+      expect(() => frechetDistance(one, other)).toThrow(message);
     }
   });
 

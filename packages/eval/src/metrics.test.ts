@@ -212,14 +212,14 @@ describe('precision and recall of scikit-learn', () => {
     const backend = createReferenceBackend();
     const broken = sets.wider[0].slice();
     broken[35] = Number.NaN;
-    for (const pair of [
+    for (const [one, other] of [
       [broken, sets.wider[1]],
       [sets.wider[1], broken],
     ] as const) {
       const place = /feature 3 of row 2 is NaN/;
-      await expect(precisionRecall(...pair, { width: 16, backend })).rejects.toThrow(place);
-      await expect(kernelDistance(...pair, { width: 16, backend })).rejects.toThrow(place);
-      expect(() => nearestNeighbours(...pair, 16)).toThrow(place);
+      await expect(precisionRecall(one, other, { width: 16, backend })).rejects.toThrow(place);
+      await expect(kernelDistance(one, other, { width: 16, backend })).rejects.toThrow(place);
+      expect(() => nearestNeighbours(one, other, 16)).toThrow(place);
     }
   });
 });

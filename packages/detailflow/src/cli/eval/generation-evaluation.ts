@@ -103,7 +103,15 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         ...{ title, count, labels, network, rows, classNames, floor, accuracy },
         pictures: run.pictures,
       });
-      const lines = generationLines({ count, labels, network, summary, floor, accuracy, seeds: seeds.length });
+      const lines = generationLines({
+        count,
+        labels,
+        network,
+        summary,
+        floor,
+        accuracy,
+        seeds: seeds.length,
+      });
       const warnings = [...new Set(rows.flatMap((row) => row.warnings))];
       return await run.finish(
         'generation',
