@@ -1,6 +1,7 @@
 import { DetailFlowError, Tensor } from '@detailflow/core';
 import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
+import { CodebookUse } from './codebook-use';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
@@ -122,9 +123,9 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   });
   const sums = restorations.map(() => ({ psnr: 0, ssim: 0, lpips: 0 }));
   const features = restorations.map(() => extractor && new GaussianStatistics(extractor.width));
-  const uses = new Float64Array(tokenizer.codebookSize);
+  const use = new CodebookUse(tokenizer.codebookSize);
   for await (const { first, count, columns: values } of shards) {
-    countCodes(uses, values.codes);
+    use.add(values.codes);
     for (const [i, restoration] of restorations.entries()) {
       const suffix = suffixOf(restoration);
       for (const [figure, name] of [
@@ -154,7 +155,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         frechet: frechetDistance((features[i] as GaussianStatistics).finish(), real.statistics.pool),
       }),
     })),
-    ...codebookUse(uses),
+    ...use.finish(),
   };
 }
 
@@ -207,20 +208,4 @@ async function judgeImages(
     columns[`lpips${suffix}`].set(await perceptual.between(rounded, images, { signal }), at);
   }
   if (extractor) fillFeatures(columns, at, count, await extractor.extract(bytes, { signal }), suffix);
-}
-
-/** @throws DetailFlowError `invalid-argument` for a code that the codebook does not have */
-function countCodes(uses: Float64Array, codes: ArrayLike<number>): void {
-  for (let i = 0; i < codes.length; i++) {
-    if (!(codes[i] in uses)) {
-      throw new DetailFlowError('invalid-argument', `code ${codes[i]} is none of 0..${uses.length - 1}`);
-    }
-    uses[codes[i]]++;
-  }
-}
-
-function codebookUse(uses: Float64Array): { usage: number; perplexity: number } {
-  const codes = uses.reduce((a, b) => a + b, 0);
-  const entropy = uses.reduce((sum, use) => (use > 0 ? sum - (use / codes) * Math.log(use / codes) : sum), 0);
-  return { usage: uses.filter((use) => use > 0).length / uses.length, perplexity: Math.exp(entropy) };
 }

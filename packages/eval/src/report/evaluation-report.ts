@@ -12,7 +12,7 @@ export interface ReportPicture {
 }
 
 const fixed = (value: number | undefined, digits: number) =>
-  value === undefined || Number.isNaN(value) ? '–' : value.toFixed(digits);
+  value === undefined || Number.isNaN(value) ? '–' : value.toFixed(digits).replace(/^-(0\.?0*)$/, '$1');
 const percent = (value: number | undefined) =>
   value === undefined || Number.isNaN(value) ? '–' : `${(100 * value).toFixed(1)} %`;
 const spread = (found: Spread | undefined, digits: number, many: boolean) =>
