@@ -43,7 +43,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   const seeds = seedsOf(values, count);
   const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
   const sampling = {
-    gradualCfg: values.flag('gradual-cfg'),
+    guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
     temperature: values.number('temperature'),
     topK: values.whole('top-k'),
     topP: values.number('top-p', { least: 0, most: 1 }),
