@@ -43,7 +43,7 @@ export function factorCovariance(
   return { ...rounded, matrix: symmetric, isRounded: true };
 }
 
-/** Finite, no variance below 0, symmetric; a copy that is so to the bit. */
+/** Finite, no variance below 0, symmetric; the matrix itself, or where rounding needs it a copy, that is so to the bit. */
 function checkedEntries(matrix: Float64Array, n: number, origin: CovarianceOrigin): Float64Array {
   if (matrix.length !== n * n) {
     throw new DetailFlowError(
@@ -70,7 +70,7 @@ function checkedEntries(matrix: Float64Array, n: number, origin: CovarianceOrigi
       throw fail(`the variance [${i}, ${i}] is ${variance}, below 0`);
     }
   }
-  const symmetric = matrix.slice();
+  let symmetric = matrix;
   for (let i = 0; i < n; i++) {
     for (let j = 0; j < i; j++) {
       const [below, above] = [matrix[i * n + j], matrix[j * n + i]];
@@ -78,6 +78,8 @@ function checkedEntries(matrix: Float64Array, n: number, origin: CovarianceOrigi
       if (Math.abs(below - above) > 1e-5 * size + n * Number.EPSILON * most) {
         throw fail(`entries [${i}, ${j}] and [${j}, ${i}] are ${below} and ${above}, which must be equal`);
       }
+      if (below === above) continue;
+      if (symmetric === matrix) symmetric = matrix.slice();
       symmetric[i * n + j] = symmetric[j * n + i] = (below + above) / 2;
     }
   }

@@ -1,4 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
+import { requireImageRange } from './image-range';
 
 const WINDOW = 7;
 
@@ -18,7 +19,8 @@ export interface SsimOptions {
  * Structural similarity of two images as the official script measures it: the images are taken to [0, 1]; uniform
  * windows of 7 x 7 pixels that lie wholly inside, sample covariances, mean over windows and channels.
  * @param restored, original [C, H, W] in [-1, 1]; for the official figure the restored one has been through 8 bits
- * @throws DetailFlowError `shape` when the sizes differ, or a side is below 7; `invalid-argument` for a range of 0 or less
+ * @throws DetailFlowError `shape` when the sizes differ, or a side is below 7; `invalid-argument` for a range of 0 or less,
+ *   a restored value that is not finite, or an original one not in [-1, 1]
  * Source: docs/method.md section 6; docs/metrics.md; scikit-image's structural_similarity.
  */
 export function ssim(restored: ArrayLike<number>, original: ArrayLike<number>, options: SsimOptions): number {
@@ -33,12 +35,16 @@ export function ssim(restored: ArrayLike<number>, original: ArrayLike<number>, o
       `${restored.length} and ${original.length} values, expected [${channels}, ${height}, ${width}] with sides of ${WINDOW} or more`,
     );
   }
+  requireImageRange(original);
   const plane = height * width;
   const toUnit = (values: ArrayLike<number>, channel: number) =>
     Float64Array.from({ length: plane }, (_, i) => (values[channel * plane + i] + 1) / 2);
   let total = 0;
   for (let channel = 0; channel < channels; channel++) {
     total += similarity(toUnit(restored, channel), toUnit(original, channel), { height, width, dataRange });
+  }
+  if (!Number.isFinite(total)) {
+    throw new DetailFlowError('invalid-argument', 'a restored value is not finite');
   }
   return total / channels;
 }
