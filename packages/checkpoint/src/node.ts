@@ -1,5 +1,6 @@
 export { writeFileAtomically } from './atomic-file';
 export type { FloatStorage } from './convert-floats';
+export { digestFile } from './digest-file';
 export { ioError, type OpenFile, openFile, openFolder } from './node-files';
 export { openWeightsPath } from './open-weights-path';
 export { readConfig } from './read-config';
