@@ -25,7 +25,7 @@ const maxObjects = 1_000_000;
 const maxMemo = 1_000_000;
 const maxStack = 200_000;
 /** Values that calls and states pass on: few bytes may hand over one long list again and again. */
-const maxPassed = 5_000_000;
+const maxPassed = 2_000_000;
 /** Different names; the longest is shorter than any message. */
 const maxGlobals = 10_000;
 const maxNameLength = 1000;
