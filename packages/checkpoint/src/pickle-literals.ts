@@ -92,7 +92,7 @@ const latin1 = (bytes: Uint8Array): string => {
 
 /** Python's raw-unicode-escape: Latin-1 with \uXXXX and \UXXXXXXXX. */
 const unescapeUnicode = (bytes: Uint8Array): string =>
-  latin1(bytes).replace(/\\(?:u([0-9a-f]{4})|U(00[01][0-9a-f]{5}))/gi, (whole, short, long) => {
+  latin1(bytes).replace(/\\(?:u([0-9a-fA-F]{4})|U(00[01][0-9a-fA-F]{5}))/g, (whole, short, long) => {
     const code = Number.parseInt(short ?? long, 16);
     return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
   });
@@ -119,7 +119,7 @@ function unquote(line: Uint8Array, input: PickleBytes): Uint8Array {
   }
   const plain = quoted
     .slice(1, -1)
-    .replace(/\\(?:x([0-9a-f]{2})|([0-7]{1,3})|([\s\S]))/gi, (whole, hex, octal, other) => {
+    .replace(/\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|([\s\S]))/g, (whole, hex, octal, other) => {
       if (hex !== undefined) return String.fromCharCode(Number.parseInt(hex, 16));
       if (octal !== undefined) return String.fromCharCode(Number.parseInt(octal, 8) & 255);
       return Object.hasOwn(escapes, other) ? String.fromCharCode(escapes[other]) : whole;

@@ -77,9 +77,10 @@ export function describePickle(value: unknown): string | undefined {
   if (value === undefined) return 'missing';
   if (value === null) return 'None';
   if (value instanceof PickleRecord) {
-    return value.fault
-      ? reasonOf(value.fault)
-      : `something that only ${short(value.type)} of Python could make`;
+    if (value.fault) return reasonOf(value.fault);
+    const first = Array.isArray(value.args) ? value.args[0] : undefined;
+    const from = first instanceof PickleGlobal ? `, from ${short(first.name)}` : '';
+    return `something that only ${short(value.type)} of Python could make${from}`;
   }
   if (value instanceof PickleGlobal) return `the name ${short(value.name)}`;
   if (value instanceof PickleObject) return `an object of ${short(value.type)}`;

@@ -208,6 +208,14 @@ async function expectHarmless(value: readonly number[]): Promise<void> {
   expect(await values(weights.get('w')!)).toEqual([1, 2]);
 }
 
+test('a tensor that is the negative of its data is not read as its data', async () => {
+  const negative = [...tensor().slice(0, -2), ...op.dict(op.text('neg'), [0x88]), 0x74, ...op.reduce];
+  const error = await refusal(() => use(buildTorch(model(op.text('w'), negative))));
+  expect(error).toMatchObject({ code: 'unsupported', entry: 'model.w' });
+  expect(error.message).toMatch(/negative or conjugate of its data; save its clone\(\)/);
+  await expectHarmless(negative);
+});
+
 test('takes views that are odd but sound', async () => {
   const cases: [TestTensor, number[]][] = [
     [{ shape: [1, 2], strides: [77, 1] }, [1, 2]],
