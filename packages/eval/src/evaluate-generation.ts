@@ -55,7 +55,7 @@ export interface GenerationRow extends Comparison {
 export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
-  const { imageSize: size } = tokenizer.config;
+  const size = tokenizer.resolution(model.tokens);
   const rows: GenerationRow[] = [];
   for (const cfg of scales) {
     for (const seed of seeds) {
