@@ -107,14 +107,14 @@ async function openWeights(
   return { weights, args: () => readArgs(checkpoint, args) };
 }
 
-/** The state dict that the official scripts take: of these keys the first that holds a dict, else the file itself. */
+/** The state dict that the official scripts take: the first of these keys that is there, else the file itself. */
 function chooseKey({ root }: TorchCheckpoint, kind: OfficialKind): string | undefined {
   const entries = dictEntries(root);
   const keys = [...(kind === 'ar' ? ['ema'] : []), 'model', 'module', 'state_dict'];
-  const found = keys.find((key) => dictEntries(entries?.get(key)) !== undefined);
+  const found = keys.find((key) => (entries?.get(key) ?? null) !== null);
   if (found !== undefined) return found;
   const isBare = [...(entries?.values() ?? [])].some((value) => value instanceof TorchTensor);
-  return isBare && !entries?.has('model') ? undefined : 'model';
+  return isBare ? undefined : 'model';
 }
 
 /** The arguments inside a .pt: what is no plain value among them is kept, and refused by whoever needs it. */
