@@ -72,6 +72,16 @@ export class PickleRecord<T> {
   }
 }
 
+/** What a pickle's names and persistent ids stand for. */
+export interface PickleRules<T> {
+  readonly file: string;
+  readonly entry: string;
+  /** The names that mean something, as 'module.name'. All others become inert records. */
+  readonly globals: ReadonlyMap<string, PickleGlobal<T>>;
+  /** What a persistent id stands for. A DetailFlowError that it throws is kept in a record, until that is used. */
+  readonly persistent: (id: PickleValue<T>) => PickleValue<T>;
+}
+
 /** What a value is, in a few words for messages. Undefined for values of the caller's own kinds. */
 export function describePickle(value: unknown): string | undefined {
   if (value === undefined) return 'missing';

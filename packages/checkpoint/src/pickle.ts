@@ -8,17 +8,9 @@ import {
   PickleGlobal,
   PickleObject,
   PickleRecord,
+  type PickleRules,
   type PickleValue,
 } from './pickle-value';
-
-export interface PickleRules<T> {
-  readonly file: string;
-  readonly entry: string;
-  /** The names that mean something, as 'module.name'. All others become inert records. */
-  readonly globals: ReadonlyMap<string, PickleGlobal<T>>;
-  /** What a persistent id stands for. A DetailFlowError that it throws is kept in a record, until that is used. */
-  readonly persistent: (id: PickleValue<T>) => PickleValue<T>;
-}
 
 const maxSteps = 5_000_000;
 const maxObjects = 1_000_000;
