@@ -35,8 +35,10 @@ import {
 import {
   attentionMask,
   codebookEntries,
+  createResolutionMap,
   decoderTower,
   positionEmbedding,
+  resolutionSettings,
   type TokenizerConfig,
   tokenizerWeights,
   toPixels,
@@ -116,7 +118,7 @@ export function generatorGraphs(
     g.update('codes', writeRows(codes, chosen, slice(positions, 0, 0, 1), 1));
     return {};
   });
-  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, length) };
+  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, ar.tokens, length) };
 }
 
 /**
@@ -171,9 +173,10 @@ function schedule({ tokens, groupSize, causalTokens }: TokenModelConfig): Run[] 
   return runs;
 }
 
-function pictureGraph(config: TokenizerConfig, length: number): Graph {
-  const { tokens, groupSize, causalTokens } = config;
-  const side = config.imageSize / config.decoder.patchSize;
+function pictureGraph(config: TokenizerConfig, tokens: number, length: number): Graph {
+  const { groupSize, causalTokens } = config;
+  const size = createResolutionMap(resolutionSettings(config)).tokenToDecOutRes(tokens);
+  const side = size / config.decoder.patchSize;
   const grid = config.decoder.positionGrid;
   const patches = side * side;
   return trace((g) => {

@@ -6,13 +6,21 @@ import {
   type TokenModelConfig,
   tokenModelParameters,
 } from '@detailflow/ar-model';
-import { type BundleCard, type FileTree, readBundle, readOfficialFolder } from '@detailflow/checkpoint';
-import { openFolder } from '@detailflow/checkpoint/node';
-import { DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
 import {
+  type BundleCard,
+  type FileTree,
+  type OfficialCheckpoint,
+  readBundle,
+  readOfficialFolder,
+} from '@detailflow/checkpoint';
+import { openFolder } from '@detailflow/checkpoint/node';
+import { ConfigFields, DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
+import {
+  createResolutionMap,
   ignoredTokenizerWeights,
   officialTokenizerConfig,
   parseTokenizerConfig,
+  resolutionSettings,
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
@@ -41,6 +49,8 @@ export interface OpenedModel {
   readonly card?: BundleCard;
   readonly tokenizer: ModelPart<TokenizerConfig>;
   readonly ar?: ModelPart<TokenModelConfig>;
+  /** Side in pixels of the pictures that it draws: less than the tokenizer's where the AR model has fewer tokens. */
+  readonly pictureSize: number;
   close(): Promise<void>;
 }
 
@@ -117,37 +127,57 @@ async function openOfficial(
           weights: second.weights,
           file: second.file,
         };
-        return checked({ kind: 'official', tokenizer, ar, close });
+        const model = checked({ kind: 'official', tokenizer, ar, close });
+        if (second && model.pictureSize < tokenizer.config.imageSize)
+          checkImageSize(second, model.pictureSize, `${arTree?.name}/config.yaml`);
+        return model;
       },
     );
   });
 }
 
-function checked(model: OpenedModel): OpenedModel {
+function checked(model: Omit<OpenedModel, 'pictureSize'>): OpenedModel {
   const { tokenizer, ar } = model;
   validateWeights(tokenizer.weights, tokenizerParameters(tokenizer.config), {
     file: tokenizer.file,
     ignore: ignoredTokenizerWeights,
   });
-  if (!ar) return model;
+  if (!ar) return { ...model, pictureSize: tokenizer.config.imageSize };
   validateWeights(ar.weights, tokenModelParameters(ar.config), {
     file: ar.file,
     ignore: ignoredTokenModelWeights,
   });
   const { tokens, groupSize, causalTokens, codebookSize } = tokenizer.config;
   const fits =
-    ar.config.tokens === tokens &&
     ar.config.groupSize === groupSize &&
     ar.config.causalTokens === causalTokens &&
     ar.config.vocabularySize === codebookSize;
-  if (fits) return model;
+  // An AR model for smaller images has as many tokens as the tokenizer gives images of that size.
+  const map = createResolutionMap(resolutionSettings(tokenizer.config));
+  const counts = [...new Set([...map.bestTokens, tokens])];
+  if (fits && counts.includes(ar.config.tokens))
+    return { ...model, pictureSize: map.tokenToDecOutRes(ar.config.tokens) };
   const describe = (config: readonly number[]) =>
     `${config[0]} tokens in groups of ${config[1]} after ${config[2]}, ${config[3]} codes`;
+  const possible = fits ? `; with this tokenizer an AR model has ${counts.join(', ')} tokens` : '';
   throw new DetailFlowError(
     'config',
     `tokenizer and AR model do not belong together: ${describe([tokens, groupSize, causalTokens, codebookSize])}; ` +
-      describe([ar.config.tokens, ar.config.groupSize, ar.config.causalTokens, ar.config.vocabularySize]),
+      describe([ar.config.tokens, ar.config.groupSize, ar.config.causalTokens, ar.config.vocabularySize]) +
+      possible,
     { file: ar.file },
+  );
+}
+
+/** An AR model of fewer tokens says for which images it was trained: others of as many tokens are of another tokenizer. */
+function checkImageSize({ args }: OfficialCheckpoint, pictureSize: number, file: string): void {
+  const trained = new ConfigFields(args ?? {}, { file }).count('image_size', pictureSize);
+  if (trained === pictureSize) return;
+  throw new DetailFlowError(
+    'config',
+    `tokenizer and AR model do not belong together: the AR model was trained for ${trained} pixels, and its tokens are ` +
+      `those of ${pictureSize} pixels with this tokenizer`,
+    { file, entry: 'image_size' },
   );
 }
 

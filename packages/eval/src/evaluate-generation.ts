@@ -69,7 +69,7 @@ export interface GenerationRow extends Comparison {
 export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { labels, real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
-  const { imageSize: size } = tokenizer.config;
+  const size = tokenizer.resolution(model.tokens);
   const firstSeeds = firstPictureSeeds(seeds, count);
   const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
   if (twice !== undefined) {

@@ -507,8 +507,19 @@ describe('generate', () => {
     expect(decoded).toEqual([]);
   });
 
+  test('a model of fewer tokens than the tokenizer draws pictures of that many', async () => {
+    const { tokenizer, decoded } = fakeTokenizer(16);
+    const sizes: number[] = [];
+    for await (const step of generate({ model: fakeModel().model, tokenizer, labels: [0] })) {
+      if (step.count === step.total) await step.pixels();
+      sizes.push(step.resolution);
+    }
+    expect(sizes.at(-1)).toBe(8);
+    expect(decoded).toEqual([[[1, 8], 8]]);
+  });
+
   test.each([
-    [16, 6],
+    [4, 6],
     [8, 7],
   ])('a tokenizer of %i tokens and %i codes does not belong to the model', async (tokens, codes) => {
     const { model, seen } = fakeModel();
@@ -525,15 +536,15 @@ describe('variations', () => {
   /** Codes of image i: i, i + 1, ... */
   const tokenizer: ImageTokenizer = {
     previews: 'rows',
-    tokens: 8,
+    tokens: 16,
     imageSize: 4,
     codebookSize: 6,
     resolution: () => 4,
-    encode: async ({ dims: [batch] }) =>
+    encode: async ({ dims: [batch] }, { tokens = 16 } = {}) =>
       new Tensor(
         'int32',
-        Int32Array.from({ length: batch * 8 }, (_, i) => (Math.floor(i / 8) + (i % 8)) % 6),
-        [batch, 8],
+        Int32Array.from({ length: batch * tokens }, (_, i) => (Math.floor(i / tokens) + (i % tokens)) % 6),
+        [batch, tokens],
       ),
     decode: async ({ dims: [batch] }) =>
       new Tensor('float32', new Float32Array(batch * 48), [batch, 3, 4, 4]),

@@ -58,13 +58,13 @@ export interface GenerationStep extends SampleStep {
 }
 
 /**
- * Draws pictures. Yields after every step of the model; leave the loop or abort `signal` to stop. The same seed gives
+ * Draws pictures: full ones, or smaller ones where the model has fewer tokens than the tokenizer. Yields after every step of the model; leave the loop or abort `signal` to stop. The same seed gives
  * the same picture whatever batch it is part of.
  * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
  */
 export async function* generate(options: GenerateOptions): AsyncGenerator<GenerationStep, void, void> {
   const { tokenizer, model, signal } = options;
-  if (tokenizer.tokens !== model.tokens || tokenizer.codebookSize !== model.vocabularySize) {
+  if (model.tokens > tokenizer.tokens || tokenizer.codebookSize !== model.vocabularySize) {
     throw new DetailFlowError(
       'invalid-argument',
       `the tokenizer has ${tokenizer.tokens} tokens of ${tokenizer.codebookSize} codes, the AR model ${model.tokens} of ${model.vocabularySize}: they do not belong together`,

@@ -13,7 +13,7 @@ export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' |
 /**
  * Draws variations of pictures: their first tokens, which say what is there, stay, and the rest is drawn anew. Variation
  * j of picture i is image i * count + j; it uses seed + i * count + j.
- * @param images float32 [B, 3, S, S] in [-1, 1]
+ * @param images float32 [B, 3, S, S] in [-1, 1], as large as the pictures that the model draws
  * @throws DetailFlowError `invalid-argument`; what `generate` throws
  */
 export async function* vary(
@@ -32,7 +32,7 @@ export async function* vary(
   if (labels && labels.length !== batch) {
     throw new DetailFlowError('invalid-argument', `${labels.length} labels for ${batch} pictures`);
   }
-  const codes = await tokenizer.encode(images, { signal });
+  const codes = await tokenizer.encode(images, { tokens: model.tokens, signal });
   const all = codes.dims[1];
   const prefix = new Int32Array(batch * count * keepTokens);
   for (let row = 0; row < batch * count; row++) {

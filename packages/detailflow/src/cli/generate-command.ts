@@ -89,7 +89,7 @@ export const generateCommand: Command = {
       throw new UsageError(`--temperature ${settings.temperature}: give a number above 0`);
     }
 
-    return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
+    return withModel(invocation, 'both', async ({ ar, card, pictureSize }, start) => {
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',
@@ -104,7 +104,7 @@ export const generateCommand: Command = {
       }
       const tokensPerImage = tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
       const cells = jobs.length * (progressive ? countSteps(tokensPerImage, ar.config) : 1);
-      if (grid && cells * (tokenizer.config.imageSize + 2) ** 2 > MAX_PIXELS) {
+      if (grid && cells * (pictureSize + 2) ** 2 > MAX_PIXELS) {
         throw new UsageError(`${jobs.length} pictures do not fit into one file: give a folder`);
       }
       const noiseFile = values.text('noise');

@@ -39,8 +39,8 @@ export const varyCommand: Command = {
     const cfg = values.number('cfg', { least: 0 });
     const text = values.text('class');
     values.required('keep');
-    return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
-      const { tokens, imageSize } = tokenizer.config;
+    return withModel(invocation, 'both', async ({ ar, tokenizer, card, pictureSize }, start) => {
+      const { tokens } = (ar ?? tokenizer).config;
       const keepTokens = values.whole('keep', { most: tokens }) as number;
       const [label] = text && ar ? classLabels(text, ar.config.classes, card?.classNames) : [];
       const model = await start();
@@ -48,7 +48,7 @@ export const varyCommand: Command = {
       const names = new Set<string>();
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], imageSize, { signal });
+        const { data, dims } = await readImages([file], pictureSize, { signal });
         const originals = new Tensor('float32', data, dims);
         const [batch] = originals.dims;
         const labels = label === undefined ? undefined : Array(batch).fill(label);

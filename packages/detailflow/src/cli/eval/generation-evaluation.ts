@@ -49,7 +49,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
-    const { imageSize: size, tokens } = opened.tokenizer.config;
+    const { tokens } = (opened.ar ?? opened.tokenizer).config;
+    const size = opened.pictureSize;
     const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
