@@ -32,14 +32,21 @@ export function decodeBmp(bytes: Uint8Array, file: string): Raster {
   const { width, height, isTopDown, bits, compression, colours, start } = header;
   const rows = (y: number) => (isTopDown ? y : height - 1 - y);
   if (compression === Compression.runs8 || compression === Compression.runs4) {
-    const indices = unpackRuns(bytes.subarray(start), { width, height, isHalf: compression === Compression.runs4, fail });
+    const indices = unpackRuns(bytes.subarray(start), {
+      width,
+      height,
+      isHalf: compression === Compression.runs4,
+      fail,
+    });
     const turned = new Uint8Array(width * height);
-    for (let y = 0; y < height; y++) turned.set(indices.subarray(y * width, (y + 1) * width), rows(y) * width);
+    for (let y = 0; y < height; y++)
+      turned.set(indices.subarray(y * width, (y + 1) * width), rows(y) * width);
     return coloured(turned, { width, height, colours });
   }
   const stride = 4 * Math.ceil((width * bits) / 32);
   // The padding of the last row may be missing.
-  if (bytes.length < start + stride * (height - 1) + Math.ceil((width * bits) / 8)) throw fail('it ends too early');
+  if (bytes.length < start + stride * (height - 1) + Math.ceil((width * bits) / 8))
+    throw fail('it ends too early');
   if (bits <= 8) {
     const indices = new Uint8Array(width * height);
     const [perByte, mask] = [8 / bits, (1 << bits) - 1];
@@ -90,14 +97,16 @@ function readHeader(bytes: Uint8Array, file: string, fail: (reason: string) => D
   const compression: number = isOs2 ? Compression.none : long(16);
   checkPixels(width, height, file);
   const refuse = (what: string) => new DetailFlowError('unsupported', `is a BMP file with ${what}`, { file });
-  if (![1, 4, 8, 16, 24, 32].includes(bits)) throw refuse(`${bits} bits a pixel; 1, 4, 8, 16, 24 and 32 are read`);
+  if (![1, 4, 8, 16, 24, 32].includes(bits))
+    throw refuse(`${bits} bits a pixel; 1, 4, 8, 16, 24 and 32 are read`);
   const hasFields = compression === Compression.fields || compression === Compression.fieldsWithAlpha;
   const fits =
     compression === Compression.none ||
     (compression === Compression.runs8 && bits === 8) ||
     (compression === Compression.runs4 && bits === 4) ||
     (hasFields && bits >= 16 && size !== 64);
-  if (!fits) throw refuse(`coding ${compression} of ${bits} bits; plain pixels, run lengths and bit masks are read`);
+  if (!fits)
+    throw refuse(`coding ${compression} of ${bits} bits; plain pixels, run lengths and bit masks are read`);
   let at = FILE_HEADER + size;
   let masks = bits === 16 ? [0x7c00, 0x3e0, 0x1f, 0] : [0xff0000, 0xff00, 0xff, 0];
   if (hasFields) {
@@ -105,7 +114,9 @@ function readHeader(bytes: Uint8Array, file: string, fail: (reason: string) => D
     const count = size >= 56 || compression === Compression.fieldsWithAlpha ? 4 : 3;
     if (bytes.length < FILE_HEADER + 40 + 4 * count) throw fail('it ends within its masks');
     const given = Array.from({ length: count }, (_, i) => long(40 + 4 * i));
-    masks = given.every((mask) => mask === 0) ? [0xff0000, 0xff00, 0xff, 0xff000000] : [...given, 0].slice(0, 4);
+    masks = given.every((mask) => mask === 0)
+      ? [0xff0000, 0xff00, 0xff, 0xff000000]
+      : [...given, 0].slice(0, 4);
     if (outside) at += 4 * count;
   }
   const entry = isOs2 ? 3 : 4;

@@ -143,7 +143,8 @@ function unpack(
     }
     if (code === end) throw fail(`${done} of ${count} pixels are there`);
     const isKnown = code < clear || (code > end && code < next);
-    if (!isKnown && (previous < 0 || code !== next || next >= MOST_CODES)) throw fail('a code that was never made');
+    if (!isKnown && (previous < 0 || code !== next || next >= MOST_CODES))
+      throw fail('a code that was never made');
     const opening = isKnown ? first[code] : first[previous];
     if (previous >= 0 && next < MOST_CODES) {
       last[next] = opening;

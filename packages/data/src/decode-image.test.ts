@@ -22,8 +22,14 @@ const background = [200, 100, 50] as const;
 
 /** Where the decoder differs from Pillow, and in how many values: broken or unclear files only. */
 const known: Record<string, { values: number; why: string }> = {
-  'beyond-palette.png': { values: 114, why: 'indices beyond the palette are black; Pillow has shades of grey' },
-  'unknown-extra.tif upright': { values: 224, why: 'a fourth channel of unstated meaning is taken for alpha' },
+  'beyond-palette.png': {
+    values: 114,
+    why: 'indices beyond the palette are black; Pillow has shades of grey',
+  },
+  'unknown-extra.tif upright': {
+    values: 224,
+    why: 'a fourth channel of unstated meaning is taken for alpha',
+  },
 };
 
 /** How many values of an image differ. */
@@ -35,7 +41,11 @@ function differences(image: RgbImage, { width, height, rgb }: Pixels): number {
 }
 
 test('every file has its values, and there are many kinds', () => {
-  expect(readdirSync(folder).filter((name) => name !== 'pillow.json').sort()).toEqual([...names].sort());
+  expect(
+    readdirSync(folder)
+      .filter((name) => name !== 'pillow.json')
+      .sort(),
+  ).toEqual([...names].sort());
   const modes = new Set(names.map((name) => pillow[name].mode));
   for (const mode of ['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'I', 'I;16', 'F']) {
     expect(modes, mode).toContain(mode);

@@ -56,7 +56,9 @@ function noImage(bytes: Uint8Array, file: string): DetailFlowError {
   const other = foreignKind(bytes);
   return other === undefined
     ? new DetailFlowError('format', `is no image: neither ${readableKinds}`, { file })
-    : new DetailFlowError('unsupported', `is ${other}, which is not read; save it as ${readableKinds}`, { file });
+    : new DetailFlowError('unsupported', `is ${other}, which is not read; save it as ${readableKinds}`, {
+        file,
+      });
 }
 
 async function decode(bytes: Uint8Array, kind: ImageKind, file: string): Promise<Decoded> {

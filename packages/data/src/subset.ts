@@ -4,8 +4,10 @@ import { Purpose } from './purpose';
 
 /** Some images of a data set, in the order given, under a name of their own. Closing it closes the data set. */
 export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name = dataset.name): ImageDataset {
+  const { files } = dataset;
   return {
     name,
+    ...(files && { files: Array.from(indices, (index) => files[index]) }),
     classNames: dataset.classNames,
     labels: Int32Array.from({ length: indices.length }, (_, i) => dataset.labels[indices[i]]),
     image: (index) => dataset.image(indices[index]),
