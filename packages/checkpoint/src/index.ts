@@ -9,14 +9,17 @@ export {
   readOfficialFolder,
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
-export { PickleGlobal, PickleObject, type PickleValue } from './pickle';
 export {
-  plainValue,
-  type ReadTorchOptions,
-  readTorchCheckpoint,
-  stateDict,
-  type TorchCheckpoint,
-} from './torch-checkpoint';
+  type PickleDict,
+  PickleGlobal,
+  PickleObject,
+  PickleRecord,
+  type PickleSet,
+  type PickleValue,
+} from './pickle-value';
+export { ForeignValue, plainValue } from './plain-value';
+export { stateDict } from './state-dict';
+export { type ReadTorchOptions, readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
 export { readZip, type ZipEntry } from './zip';
