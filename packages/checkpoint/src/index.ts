@@ -9,6 +9,7 @@ export {
   readOfficialFolder,
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
+export { type PickleRules, unpickle } from './pickle';
 export {
   type PickleDict,
   PickleGlobal,

@@ -12,7 +12,6 @@ import { writeNpy } from './npy';
 import { openDataset } from './open-dataset';
 import { flipImage, type RgbImage } from './rgb-image';
 import { shapesDataset } from './shapes';
-import { skipUnreadable } from './skip-unreadable';
 import { codeViews, trainingView } from './views';
 
 let home: string;
@@ -106,26 +105,6 @@ describe('formats', () => {
     await expect(openDataset(await folder('nothing'), options)).rejects.toThrow(/there are no images/);
     await expect(openDataset(path.join(home, 'missing'), options)).rejects.toThrow(/cannot be opened/);
   });
-});
-
-test('an unreadable image is replaced by the next of its class, and told of once', async () => {
-  const good: RgbImage = { data: new Uint8Array(3), width: 1, height: 1 };
-  const { DetailFlowError } = await import('@detailflow/core');
-  const broken = {
-    name: 'set',
-    classNames: ['a', 'b'],
-    labels: Int32Array.of(0, 1, 0),
-    image: async (index: number) => {
-      if (index !== 2) throw new DetailFlowError('format', `broken ${index}`);
-      return good;
-    },
-  };
-  const skipped: number[] = [];
-  const dataset = skipUnreadable(broken, ({ index }) => skipped.push(index));
-  expect(await dataset.image(0)).toBe(good);
-  expect(await dataset.image(0)).toBe(good);
-  expect(skipped).toEqual([0]);
-  await expect(dataset.image(1)).rejects.toThrow(/broken 1/);
 });
 
 test('an order visits every image once an epoch, differs by epoch and seed, and can be entered anywhere', () => {

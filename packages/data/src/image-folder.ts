@@ -6,7 +6,7 @@ import { type DecodeOptions, decodeImage } from './decode-image';
 import { readFileCapped } from './read-file';
 import type { RgbImage } from './rgb-image';
 import { UnusedCounter, type UnusedFiles, useLines } from './source-use';
-import { imagesWithin, listFolder, type Walk } from './walk-images';
+import { imagesWithin, listFolder, newWalk } from './walk-images';
 
 const MOST_BYTES = 2 ** 28;
 
@@ -30,7 +30,7 @@ export async function openImageFolder(
   options: Pick<DecodeOptions, 'background'> = {},
 ): Promise<ImageFolder> {
   const unused = new UnusedCounter();
-  const walk: Walk = { unused, root: folder, folders: 0 };
+  const walk = newWalk(folder, unused);
   const real = await realpath(folder).catch((cause) => {
     throw new DetailFlowError('io', `cannot be opened (${cause.code})`, { file: folder, cause });
   });

@@ -12,7 +12,7 @@ import { findIdx, openIdx } from './open-idx';
 import { shapesDataset } from './shapes';
 import { type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
 import { holdOut } from './subset';
-import { imagesWithin } from './walk-images';
+import { imagesWithin, newWalk } from './walk-images';
 
 /** A data set in two parts. */
 export interface OpenedDataset {
@@ -152,7 +152,7 @@ async function openPartFolders(source: string, options: OpenDatasetOptions): Pro
       continue;
     }
     const inside = path.join(source, name);
-    const walk = { unused, root: source, folders: 0 };
+    const walk = newWalk(source, unused);
     const images = await imagesWithin({ path: inside, real: await realpath(inside) }, walk);
     const parts = test === undefined ? 'train' : `train and ${test}`;
     for (const image of images)

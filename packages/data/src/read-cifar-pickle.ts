@@ -44,27 +44,25 @@ export function readCifarNames(bytes: Uint8Array, file: string): string[] {
   const dict = readDict(bytes, file);
   const names = dict.get('fine_label_names') ?? dict.get('label_names');
   if (!Array.isArray(names)) throw new DetailFlowError('format', 'has no label_names', { file });
-  return names.map((name) => (name instanceof Uint8Array ? Buffer.from(name).toString() : `${name}`));
+  return names.map(textOf);
 }
 
-function readDict(bytes: Uint8Array, file: string): ReadonlyMap<unknown, Value> {
+function readDict(bytes: Uint8Array, file: string): ReadonlyMap<string, Value> {
   const entry = 'pickle';
   const persistent = () => {
     throw new DetailFlowError('format', 'refers to something outside the file', { file, entry });
   };
   const root = unpickle<never>(bytes, { file, entry, globals: new Map(), persistent });
   if (!(root instanceof Map)) throw new DetailFlowError('format', 'holds no dict', { file });
-  // Python 3 may have written the keys as bytes.
-  return new Map(
-    [...root].map(([key, value]) => [key instanceof Uint8Array ? Buffer.from(key).toString() : key, value]),
-  );
+  return new Map([...root].map(([key, value]) => [textOf(key), value]));
 }
 
 /** The bytes of a numpy array uint8 [n, 3072]. */
 function pixelBytes(value: Value | undefined, file: string): Uint8Array {
   const entry = 'data';
-  const [, shape, dtype, isFortran, raw] = arrayState(value) ?? [];
-  if (shape === undefined) throw new DetailFlowError('format', 'is no numpy array', { file, entry });
+  const array = arrayOf(value);
+  if (array === undefined) throw new DetailFlowError('format', 'is no numpy array', { file, entry });
+  const { shape, dtype, isFortran, raw } = array;
   const kind = dtype instanceof PickleRecord && Array.isArray(dtype.args) ? dtype.args[0] : undefined;
   if (kind !== 'u1' && kind !== '|u1') {
     throw new DetailFlowError('dtype', `is an array of ${String(kind)}; pixels are u1, that is uint8`, {
@@ -74,12 +72,7 @@ function pixelBytes(value: Value | undefined, file: string): Uint8Array {
   }
   const bytes = rawBytes(raw);
   const [count, width] = Array.isArray(shape) ? shape : [];
-  if (
-    width !== PIXELS ||
-    typeof count !== 'number' ||
-    bytes?.length !== count * PIXELS ||
-    isFortran === true
-  ) {
+  if (width !== PIXELS || typeof count !== 'number' || bytes?.length !== count * PIXELS || isFortran) {
     throw new DetailFlowError(
       'shape',
       `is an array of shape [${String(shape)}] with ${bytes?.length ?? 'no'} bytes; give [n, ${PIXELS}] in C order`,
@@ -89,17 +82,31 @@ function pixelBytes(value: Value | undefined, file: string): Uint8Array {
   return bytes;
 }
 
-/** What numpy sets of an array that it makes anew: version, shape, dtype, whether in Fortran order, bytes. */
-function arrayState(value: Value | undefined): readonly Value[] | undefined {
-  if (!(value instanceof PickleRecord) || !/^numpy\.(?:_?core)\.multiarray\._reconstruct$/.test(value.type)) {
-    return undefined;
-  }
-  const [type] = Array.isArray(value.args) ? value.args : [];
-  const isArray = type instanceof PickleGlobal && type.name === 'numpy.ndarray';
-  return isArray && Array.isArray(value.state) ? value.state : undefined;
+/** What makes up a numpy array, as it is written down. */
+interface WrittenArray {
+  readonly shape: Value;
+  readonly dtype: Value;
+  readonly isFortran: boolean;
+  readonly raw: Value;
 }
 
-/** Bytes of Python 3; a text of Python 2; or what Python 3 writes for its version 2 pickles, a text to be encoded. */
+/** An array as numpy pickles it: made empty and then set (protocols to 4), or from a buffer (protocol 5). */
+function arrayOf(value: Value | undefined): WrittenArray | undefined {
+  if (!(value instanceof PickleRecord) || !Array.isArray(value.args)) return undefined;
+  if (/^numpy\._?core\.numeric\._frombuffer$/.test(value.type)) {
+    const [raw, dtype, shape, order] = value.args;
+    return { shape, dtype, isFortran: order !== 'C', raw };
+  }
+  if (!/^numpy\._?core\.multiarray\._reconstruct$/.test(value.type) || !Array.isArray(value.state)) {
+    return undefined;
+  }
+  const [type] = value.args;
+  if (!(type instanceof PickleGlobal && type.name === 'numpy.ndarray')) return undefined;
+  const [, shape, dtype, isFortran, raw] = value.state;
+  return { shape, dtype, isFortran: isFortran !== false, raw };
+}
+
+/** Bytes of Python 3; a text of Python 2; or what Python 3 writes in old protocols, a text to be encoded. */
 function rawBytes(raw: Value | undefined): Uint8Array | undefined {
   if (raw instanceof Uint8Array) return raw;
   if (raw instanceof PickleRecord && raw.type === '_codecs.encode' && Array.isArray(raw.args)) {
@@ -115,3 +122,7 @@ function rawBytes(raw: Value | undefined): Uint8Array | undefined {
   }
   return bytes;
 }
+
+/** A text, which Python 3 may have written as bytes. */
+const textOf = (value: Value) =>
+  typeof value === 'string' ? value : Buffer.from(rawBytes(value) ?? []).toString();

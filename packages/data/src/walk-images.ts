@@ -7,6 +7,8 @@ import type { UnusedCounter } from './source-use';
 
 const MOST_IMAGES = 10_000_000;
 const MOST_FOLDERS = 1_000_000;
+/** Times that links may lead to one folder: where many lead to one another, there are more ways than can be gone. */
+const MOST_VISITS = 1000;
 
 /** A folder with everything that can be told of it without reading images. */
 export interface ListedFolder {
@@ -25,8 +27,11 @@ export interface Walk {
   readonly unused: UnusedCounter;
   /** Names in reports are given from here. */
   readonly root: string;
-  folders: number;
+  /** How often a folder was listed, by its real path. */
+  readonly visits: Map<string, number>;
 }
+
+export const newWalk = (root: string, unused: UnusedCounter): Walk => ({ root, unused, visits: new Map() });
 
 /** By code points, as Python sorts. */
 export function byCodePoint(a: string, b: string): number {
@@ -43,17 +48,19 @@ export function byCodePoint(a: string, b: string): number {
 /**
  * The images and folders in a folder. Links are followed; hidden files, links to nothing and files that are no images are
  * counted as unused.
- * @throws DetailFlowError `io` when it cannot be listed, `limit` beyond a million folders
+ * @throws DetailFlowError `io` when it cannot be listed, `limit` beyond a million folders, or when links lead to one folder
+ *   more than 1000 times
  */
 export async function listFolder(folder: string, real: string, walk: Walk): Promise<ListedFolder> {
-  if (++walk.folders > MOST_FOLDERS) {
-    throw new DetailFlowError(
-      'limit',
-      `leads to more than ${MOST_FOLDERS} folders; links may lead to and fro`,
-      {
-        file: walk.root,
-      },
-    );
+  const visits = (walk.visits.get(real) ?? 0) + 1;
+  walk.visits.set(real, visits);
+  if (visits > MOST_VISITS || walk.visits.size > MOST_FOLDERS) {
+    const what =
+      visits > MOST_VISITS ? `to one folder more than ${MOST_VISITS} times` : `to ${MOST_FOLDERS} folders`;
+    throw new DetailFlowError('limit', `leads ${what}; look at its links`, {
+      file: walk.root,
+      entry: folder,
+    });
   }
   const entries = await readdir(folder, { withFileTypes: true }).catch((cause) => {
     throw new DetailFlowError('io', `cannot be listed (${cause.message})`, { file: folder, cause });
