@@ -10,8 +10,8 @@ export interface ImageDataset {
   readonly classNames: readonly string[];
   /** The class of every image; its length is the number of images. */
   readonly labels: Int32Array;
-  /** The file of every image, where each has its own. Such images may turn out to be unreadable. */
-  readonly files?: readonly string[];
+  /** Of every image its path in the data set, with slashes, where it has one. */
+  readonly names?: readonly string[];
   /** What lies in the source and is not used. */
   readonly unused?: readonly UnusedFiles[];
   /** @throws DetailFlowError naming the file when the image cannot be read */

@@ -53,6 +53,7 @@ export async function openImageFolder(
     name: folder,
     classNames,
     files,
+    names: files.map((file) => path.relative(folder, file).replaceAll(path.sep, '/')),
     labels: Int32Array.from(labels),
     unused: unused.list(),
     image: async (index: number): Promise<RgbImage> =>

@@ -1,5 +1,6 @@
 export { centerCrop } from './center-crop';
 export { type CifarOptions, cifarDataset } from './cifar';
+export { black, parseColour, white } from './colour';
 export {
   type Colour,
   gridPicture,

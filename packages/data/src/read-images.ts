@@ -1,5 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
 import { centerCrop } from './center-crop';
+import { white } from './colour';
 import type { Colour } from './contact-sheet';
 import { decodeImage } from './decode-image';
 import { readNpy } from './npy';
@@ -20,8 +21,6 @@ export interface ReadImageOptions {
   readonly background?: Colour;
 }
 
-const WHITE: Colour = [255, 255, 255];
-
 /**
  * A picture that a person hands over, as {@link decodeImage} reads it, centre-cropped by {@link centerCrop}: [3, size, size],
  * value = byte / 127.5 - 1. It is turned as its EXIF orientation says and laid on the background where it is transparent.
@@ -31,7 +30,7 @@ const WHITE: Colour = [255, 255, 255];
 export async function readImage(
   path: string,
   size: number,
-  { background = WHITE }: ReadImageOptions = {},
+  { background = white }: ReadImageOptions = {},
 ): Promise<Float32Array> {
   checkSize(size);
   const bytes = await readFileCapped(path, MAX_BYTES);

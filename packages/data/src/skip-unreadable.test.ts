@@ -81,15 +81,15 @@ test('a class of which nothing can be read is left out; its name stays', async (
   const dataset = await skipUnreadable(await openImageFolder(root), (one) => skipped.push(one));
   expect(dataset.classNames).toEqual(['a', 'only', 'z']);
   expect([...dataset.labels]).toEqual([0, 2, 2]);
-  expect(skipped.map(({ file }) => path.relative(root, file!))).toEqual(['only/0.png']);
+  expect(skipped.map(({ file }) => file)).toEqual(['only/0.png']);
   expect((await dataset.image(2)).data[0]).toBe(30);
-  expect(dataset.files?.map((file) => path.relative(root, file))).toEqual(['a/0.png', 'z/0.png', 'z/1.png']);
+  expect(dataset.names).toEqual(['a/0.png', 'z/0.png', 'z/1.png']);
 });
 
 test('nothing to be read at all is an error that says why', async () => {
   const root = await folder('nothing', { 'a/0.png': 'broken', 'b/1.png': '' });
   await expect(skipUnreadable(await openImageFolder(root), () => {})).rejects.toThrow(
-    /none of the 2 images can be read: unreadable: is/,
+    /none of its images can be read \(2\): unreadable: is/,
   );
 });
 

@@ -18,14 +18,14 @@ export async function skipUnreadable(
   dataset: ImageDataset,
   onSkip: (skipped: SkippedImage) => void,
 ): Promise<ImageDataset> {
-  if (dataset.files === undefined) return dataset; // arrays are read whole or not at all
+  if (dataset.names === undefined) return dataset; // arrays are read whole or not at all
   const reader = new ClassReader(dataset, onSkip);
   const lost = await reader.unreadableClasses();
   const { labels } = dataset;
   if (lost.size === 0) return reader.dataset();
   const kept = Array.from(labels.keys()).filter((i) => !lost.has(labels[i]));
   if (kept.length > 0) return subset(reader.dataset(), kept, `${dataset.name} without ${lost.size} classes`);
-  throw new DetailFlowError('io', `none of the ${labels.length} images can be read: ${reader.lastReason}`, {
+  throw new DetailFlowError('io', `none of its images can be read (${labels.length}): ${reader.lastReason}`, {
     file: dataset.name,
   });
 }
@@ -107,6 +107,6 @@ class ClassReader {
     if (this.#known.has(index)) return; // two readers may have met it at the same time
     this.#known.add(index);
     this.lastReason = reason;
-    this.#onSkip({ index, file: this.#dataset.files?.[index], reason });
+    this.#onSkip({ index, file: this.#dataset.names?.[index], reason });
   }
 }

@@ -16,7 +16,7 @@ export interface SourceUse {
 /** An image that could not be read, and why. */
 export interface SkippedImage {
   readonly index: number;
-  /** Where it has one of its own. */
+  /** Its path in the data set, where it has one. */
   readonly file?: string;
   readonly reason: string;
 }

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
+import { useLines } from '@detailflow/data';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
 import { type TrainingPart, train } from '@detailflow/train/node';
 import { openModel } from '../model-source';
@@ -73,14 +74,13 @@ export const trainCommand: Command = {
         createBackend: ({ threads }) => createNodeBackend({ device, threads }),
         signal,
         onProgress: progress.show,
+        onData: progress.data,
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
-      const { skipped } = result;
       return {
         lines: [
-          ...skipped.slice(0, 20).map(({ reason }) => `skipped: ${reason}`),
-          ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
+          ...useLines(result.data),
           `trained in ${seconds.toFixed(0)} s: ${result.bundle}`,
           `how it went: ${result.report}`,
         ],

@@ -1,3 +1,4 @@
+import { type SourceUse, useLines } from '@detailflow/data';
 import type { CodesProgress, StageProgress } from '@detailflow/train/node';
 import { durationText } from './progress';
 
@@ -20,11 +21,15 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
       printed = now;
     }
   };
+  /** What is trained on, and what is not used: said before hours are spent. */
+  const data = (use: SourceUse) => {
+    if (!quiet) stream.write(`${useLines(use).join('\n')}\n`);
+  };
   const end = () => {
     if (isOpen) stream.write('\n');
     isOpen = false;
   };
-  return { show, end };
+  return { show, data, end };
 }
 
 function lineOf(progress: StageProgress | CodesProgress): string {

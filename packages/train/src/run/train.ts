@@ -7,8 +7,10 @@ import {
   type ImageDataset,
   imageValues,
   type SkippedImage,
+  type SourceUse,
   skipUnreadable,
   trainingView,
+  withSkipped,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
@@ -18,6 +20,7 @@ import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
 import { fingerprint, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
+import { writeDataUse } from './data-use';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
@@ -48,6 +51,8 @@ export interface TrainOptions {
   readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told what the data set holds and what in it is not used, before anything is trained. */
+  readonly onData?: (use: SourceUse) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
 }
@@ -71,6 +76,8 @@ export interface TrainResult {
   readonly bundle: string;
   readonly report: string;
   readonly skipped: readonly SkippedImage[];
+  /** What the data set gave, and what in it was not used, images that could not be read included. */
+  readonly data: SourceUse;
 }
 
 /**
@@ -98,16 +105,20 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     };
     const { heldOut: share, classNames } = config.data;
     opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    await writeDataUse(folder, opened.use);
+    options.onData?.(opened.use);
     const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
     for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new Run(options, folder, backends, {
-      train: skipUnreadable(opened.train, onSkip),
-      heldOut: skipUnreadable(opened.heldOut, onSkip),
+      train: await skipUnreadable(opened.train, onSkip),
+      heldOut: await skipUnreadable(opened.heldOut, onSkip),
     });
     if (trainsTokenizer) await run.trainTokenizer();
     if (part === 'codes' || part === 'all') await run.makeCodes();
     if (part === 'ar' || part === 'all') await run.trainTokenModel();
-    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
+    const data = withSkipped(opened.use, skipped);
+    await writeDataUse(folder, data);
+    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped, data };
   } finally {
     for (const backend of backends) await backend.close?.();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
