@@ -61,7 +61,10 @@ export function decodeGif(bytes: Uint8Array, file: string): Raster {
     packed.push(bytes.subarray(start, start + size));
     if (at === bytes.length) break;
   }
-  const indices = unpack(Buffer.concat(packed), { minimum, count: w * h, fail });
+  const data = Buffer.concat(packed);
+  const most = data.length * 8 * MOST_CODES; // no code stands for more pixels than there are codes
+  if (w * h > most) throw fail(`its ${data.length} bytes cannot hold ${w} x ${h} pixels`);
+  const indices = unpack(data, { minimum, count: w * h, fail });
   const screen = new Uint8Array(width * height).fill(transparent ?? 0);
   const rows = local & 0x40 ? interlacedRows(h) : undefined;
   for (let y = 0; y < h; y++) {

@@ -6,7 +6,7 @@ import { subset } from './subset';
 /** Images tried in place of one that cannot be read. */
 const MOST_TRIES = 100;
 /** Classes that are looked at side by side. */
-const AT_ONCE = 8;
+const AT_ONCE = 4;
 
 /**
  * A data set for training that gives the next readable image of the same class in place of one that cannot be read. Every

@@ -3,7 +3,7 @@ import { type ImageDataset, type SkippedImage, subset, unreadableReason } from '
 import { eachShard, noStore, type ShardStore } from './shard-store';
 
 /** Images that are decoded side by side. */
-const AT_ONCE = 8;
+const AT_ONCE = 4;
 
 export interface ReadableOptions {
   /** Keeps which images could be read. Default: nothing is kept. */
