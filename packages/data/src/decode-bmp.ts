@@ -1,9 +1,10 @@
 import { DetailFlowError } from '@detailflow/core';
-import { coloured } from './decode-gif';
+import { coloured, EMPTY } from './decode-gif';
 import { checkPixels, type Raster } from './raster';
 
 const FILE_HEADER = 14;
 const OS2_HEADER = 12;
+const LONGEST_RUN = 255;
 const Compression = { none: 0, runs8: 1, runs4: 2, fields: 3, fieldsWithAlpha: 6 } as const;
 
 interface Header {
@@ -143,6 +144,9 @@ function unpackRuns(
   },
 ): Uint8Array {
   const { width, height, isHalf, fail } = options;
+  if (width * height > Math.max(LONGEST_RUN * packed.length, EMPTY)) {
+    throw fail(`its ${packed.length} bytes hold few of ${width} x ${height} pixels`);
+  }
   const out = new Uint8Array(width * height);
   let [at, x, y] = [0, 0, 0];
   const byte = () => {

@@ -3,6 +3,8 @@ import { checkPixels, type Raster } from './raster';
 
 const [EXTENSION, IMAGE, GRAPHIC_CONTROL] = [0x21, 0x2c, 0xf9];
 const MOST_CODES = 4096;
+/** Pixels that a file may leave empty without showing cause. */
+export const EMPTY = 2 ** 22;
 
 /**
  * The first picture of a GIF file, on its screen. The colour under transparent pixels stays, and the rest of the screen has
@@ -64,6 +66,8 @@ export function decodeGif(bytes: Uint8Array, file: string): Raster {
   const data = Buffer.concat(packed);
   const most = data.length * 8 * MOST_CODES; // no code stands for more pixels than there are codes
   if (w * h > most) throw fail(`its ${data.length} bytes cannot hold ${w} x ${h} pixels`);
+  if (width * height > Math.max(most, EMPTY))
+    throw fail(`its screen of ${width} x ${height} pixels is empty`);
   const indices = unpack(data, { minimum, count: w * h, fail });
   const screen = new Uint8Array(width * height).fill(transparent ?? 0);
   const rows = local & 0x40 ? interlacedRows(h) : undefined;

@@ -88,6 +88,13 @@ describe('sizes that a file only claims', () => {
     ['a.gif', Buffer.concat([gif(1, 1), frame(65535, 65535)]), 'limit', /65535 x 65535 pixels/],
     ['b.gif', Buffer.concat([gif(65535, 65535), frame(1, 1)]), 'limit', /65535 x 65535 pixels/],
     ['c.gif', Buffer.concat([gif(1, 1), frame(9000, 9000)]), 'format', /cannot hold 9000 x 9000/],
+    [
+      'c2.gif',
+      Buffer.concat([gif(9000, 9000), frame(1, 1)]),
+      'format',
+      /screen of 9000 x 9000 pixels is empty/,
+    ],
+    ['d2.bmp', bmp(7, 8_388_610, 8, 1), 'format', /bytes hold few of 7 x 8388610/],
     ['d.bmp', bmp(100_000, 100_000, 8, 0), 'limit', /100000 x 100000/],
     ['e.bmp', bmp(9000, 9000, 24, 0), 'format', /ends too early/],
     ['f.bmp', bmp(-5, 5, 24, 0), 'limit', /4294967291 x 5/],

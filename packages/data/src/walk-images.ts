@@ -34,7 +34,7 @@ export interface Walk {
 export const newWalk = (root: string, unused: UnusedCounter): Walk => ({ root, unused, visits: new Map() });
 
 /** By code points, as Python sorts. */
-export function byCodePoint(a: string, b: string): number {
+function byCodePoint(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) {
     const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)];

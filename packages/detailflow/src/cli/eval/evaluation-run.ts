@@ -191,7 +191,7 @@ export const openImages = (data: string): Promise<OpenedDataset> =>
   openDataset(data, { heldOut: 0.05, seed: 0 });
 
 /** All images means the test part where there is one. */
-export const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
+const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
   part === 'all' ? (whole ?? heldOut) : heldOut;
 
 /** Images as pictures. */
