@@ -124,7 +124,8 @@ async function readLabels({ images, labels }: Found, file: string): Promise<Int3
     throw new DetailFlowError('shape', `has ${found.data.length} classes for ${count} images`, { file });
   }
   const values = Int32Array.from({ length: count }, (_, i) => Number(found.data[i]));
-  if (values.some((label) => label < 0 || label > MOST_CLASSES)) {
+  // Whole numbers of 64 bits may not fit.
+  if (values.some((label, i) => label < 0 || label > MOST_CLASSES || label !== Number(found.data[i]))) {
     throw new DetailFlowError('format', `an image has a class outside 0 .. ${MOST_CLASSES}`, { file });
   }
   return values;

@@ -289,6 +289,25 @@ describe('npz', () => {
     expect(reasons(unnamed.use)).toEqual({ 'an array that is not used': ['classes'] });
   });
 
+  test('classes that are no whole numbers, negative or too large are refused, whatever their type', async () => {
+    const images = writeNpy({ shape: [2, 1, 1], data: Uint8Array.of(1, 2) });
+    const longs = (...values: bigint[]) => {
+      const header = `{'descr': '<i8', 'fortran_order': False, 'shape': (${values.length},), }`.padEnd(117);
+      const start = Buffer.from(`\x93NUMPY\x01\x00\x76\x00${header}\n`, 'latin1');
+      return Buffer.concat([start, Buffer.from(BigInt64Array.from(values).buffer)]);
+    };
+    const wrong = async (name: string, data: Float32Array | Int32Array | Buffer) => {
+      const file = path.join(home, `wrong ${name}.npz`);
+      const labels = Buffer.isBuffer(data) ? data : writeNpy({ shape: [2], data });
+      const members = { 'x_train.npy': images, 'y_train.npy': labels };
+      await writeFile(file, zipSync(members));
+      return openDataset(file, options);
+    };
+    await expect(wrong('float', Float32Array.of(0, 1))).rejects.toMatchObject({ code: 'dtype' });
+    await expect(wrong('negative', Int32Array.of(0, -1))).rejects.toThrow(/class outside 0/);
+    await expect(wrong('large', longs(0n, 2n ** 32n))).rejects.toThrow(/class outside 0/);
+  });
+
   test('parts that do not fit are refused by name', async () => {
     const file = await npz('unfit', {
       x_train: one(1, 2),
