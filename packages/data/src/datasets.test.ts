@@ -5,12 +5,13 @@ import { gzipSync } from 'node:zlib';
 import { zipSync } from 'fflate';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { centerCrop } from './center-crop';
 import { MemoryDataset } from './dataset';
 import { EpochOrder } from './epoch-order';
 import { parseIdx } from './idx';
 import { writeNpy } from './npy';
 import { openDataset } from './open-dataset';
-import { flipImage, type RgbImage } from './rgb-image';
+import { flipImage, padImage, type RgbImage } from './rgb-image';
 import { shapesDataset } from './shapes';
 import { codeViews, trainingView } from './views';
 
@@ -169,4 +170,18 @@ test('a data set in memory refuses bytes that do not fit', () => {
   expect(() => new MemoryDataset({ ...base, pixels: new Uint8Array(3) })).toThrow(/not 1 images/);
   const labels = Int32Array.of(1);
   expect(() => new MemoryDataset({ ...base, labels, pixels: new Uint8Array(4) })).toThrow(/class 1/);
+});
+
+test('an image that is larger than the square it is laid on is shrunk as Pillow shrinks', () => {
+  const image: RgbImage = {
+    data: Uint8Array.from({ length: 3 * 30 * 30 }, (_, i) => (i * i) % 251),
+    width: 30,
+    height: 30,
+  };
+  expect(padImage(image, 20)).toEqual(centerCrop(image, 20)); // of a square nothing is cut off
+  const wide = padImage({ data: new Uint8Array(3 * 40 * 10).fill(90), width: 40, height: 10 }, 20);
+  const rows = Array.from({ length: 20 }, (_, y) => new Set(wide.data.subarray(60 * y, 60 * (y + 1))));
+  expect(rows.map((row) => [...row])).toEqual(
+    Array.from({ length: 20 }, (_, y) => [y >= 7 && y < 12 ? 90 : 0]),
+  );
 });

@@ -5,6 +5,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { centerCrop } from './center-crop';
 import { openImageFolder } from './image-folder';
+import { padImage } from './rgb-image';
 import { skipUnreadable } from './skip-unreadable';
 import { type SkippedImage, withSkipped } from './source-use';
 
@@ -106,5 +107,8 @@ test('pictures smaller than the model, of one pixel, and long ones become square
     const square = centerCrop(await dataset.image(i), 32);
     expect(square.data.length).toBe(3 * 32 * 32);
     expect(square.data.every((value) => value === shade)).toBe(true);
+    const padded = padImage(await dataset.image(i), 32);
+    expect([padded.width, padded.height]).toEqual([32, 32]);
+    expect(new Set(padded.data)).toContain(shade);
   }
 });
