@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -89,6 +90,16 @@ describe('links', () => {
 });
 
 describe('files that are not used are counted, by reason', () => {
+  test.skipIf(process.platform === 'win32')('pipes are not waited for', async () => {
+    const root = await tree('pipes', ['a/1.png']);
+    for (const name of ['2.png', 'control']) execFileSync('mkfifo', [path.join(root, 'a', name)]);
+    const { files, unused } = await openImageFolder(root);
+    expect(files).toHaveLength(1);
+    expect(unused).toEqual([
+      { reason: 'unreadable: not a regular file', count: 2, examples: ['a/2.png', 'a/control'] },
+    ]);
+  });
+
   test('other formats, other files, hidden ones, empty folders inside', async () => {
     const root = await tree(
       'mixed',

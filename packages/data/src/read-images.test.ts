@@ -70,7 +70,15 @@ describe('files', () => {
       3,
     );
     const jpeg = await noise.clone().jpeg().toBuffer();
+    const smooth = raw(
+      Array.from({ length: 32 * 32 * 3 }, (_, i) => (i % 3) * 40 + 3 * (Math.floor(i / 3) % 32)),
+      32,
+      32,
+      3,
+    );
     await Promise.all([
+      smooth.clone().png().toFile(at('smooth.png')),
+      smooth.clone().avif({ lossless: true, chromaSubsampling: '4:4:4' }).toFile(at('smooth.avif')),
       noise.clone().png().toFile(at('noise.png')),
       noise.clone().webp({ lossless: true }).toFile(at('noise.webp')),
       writeFile(at('cut.jpg'), jpeg.subarray(0, jpeg.length / 2)),
@@ -96,6 +104,9 @@ describe('files', () => {
       expect(pixels[(c * 32 + y) * 32 + x]).toBe(Math.fround(byte(x, y, c) / 127.5 - 1));
     }
     expect(await readImage(at('noise.webp'), 32)).toEqual(pixels);
+    const avif = await readImage(at('smooth.avif'), 32);
+    const smooth = await readImage(at('smooth.png'), 32);
+    expect(avif.every((value, i) => Math.abs(value - smooth[i]) < 3 / 127.5)).toBe(true); // YCbCr of 8 bits
     const jpeg = await readImage(at('noise.jpg'), 32);
     expect(jpeg.every((value) => value >= -1 && value <= 1)).toBe(true);
   });
