@@ -1,5 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
+import { digestFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { type DecodeOptions, decodeImage } from './decode-image';
@@ -58,6 +59,7 @@ export async function openImageFolder(
     unused: unused.list(),
     image: async (index: number): Promise<RgbImage> =>
       decodeImage(await readFileCapped(files[index], MOST_BYTES), files[index], options),
+    digest: (index: number) => digestFile(files[index]),
   });
   if (classes.every(({ files }) => files.length === 0)) {
     if (top.images.length === 0) throw noImages(folder, unused.list());
