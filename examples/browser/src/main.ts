@@ -16,6 +16,8 @@ let facts: ModelFacts | undefined;
 let current: { readonly id: number; readonly title: string; isRunning: boolean } | undefined;
 /** Everything the current job has drawn, coarse to fine. */
 let shown: Preview[] = [];
+/** The file of a picture of one's own. */
+let chosen: File | undefined;
 /** The picture of one's own, float32 [3, S, S]. */
 let own: Float32Array | undefined;
 let jobs = 0;
@@ -178,10 +180,14 @@ input('file').addEventListener('change', () => {
   const file = input('file').files?.[0];
   if (file) take(file);
 });
+find('background').addEventListener('change', () => {
+  if (chosen) take(chosen);
+});
 
-/** Shows a picture, fitted into the square of the model, and has it restored. */
+/** Shows a picture, fitted into the square of the model and laid on the background, and has it restored. */
 async function take(file: File) {
   if (!facts) return;
+  chosen = file;
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -193,10 +199,13 @@ async function take(file: File) {
   const context = original.getContext('2d', { willReadFrequently: true }) as CanvasRenderingContext2D;
   const scale = size / Math.max(bitmap.width, bitmap.height);
   const [width, height] = [Math.max(1, bitmap.width * scale), Math.max(1, bitmap.height * scale)];
+  const place = [(size - width) / 2, (size - height) / 2, width, height] as const;
   context.fillStyle = '#000';
   context.fillRect(0, 0, size, size);
+  context.fillStyle = find<HTMLSelectElement>('background').value;
+  context.fillRect(...place);
   context.imageSmoothingQuality = 'high';
-  context.drawImage(bitmap, (size - width) / 2, (size - height) / 2, width, height);
+  context.drawImage(bitmap, ...place);
   bitmap.close();
   const { data } = context.getImageData(0, 0, size, size);
   own = Float32Array.from(

@@ -12,6 +12,7 @@ export {
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
 export { unsafePath } from './paths';
+export { type PickleRules, unpickle } from './pickle';
 export {
   type PickleDict,
   PickleGlobal,

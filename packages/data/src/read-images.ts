@@ -1,5 +1,7 @@
 import { DetailFlowError } from '@detailflow/core';
 import { centerCrop } from './center-crop';
+import { white } from './colour';
+import type { Colour } from './contact-sheet';
 import { decodeImage } from './decode-image';
 import { readNpy } from './npy';
 import { checkSize } from './pillow-resize';
@@ -14,16 +16,26 @@ export interface ImageBatch {
   readonly dims: readonly [number, 3, number, number];
 }
 
+export interface ReadImageOptions {
+  /** What transparent pixels are laid on, 0 .. 255 a channel; default white. */
+  readonly background?: Colour;
+}
+
 /**
- * A PNG, JPEG or WebP file, centre-cropped by {@link centerCrop}: [3, size, size], value = byte / 127.5 - 1.
- * The EXIF orientation is applied, transparency is flattened on black, grey becomes RGB, colour profiles are
- * ignored; of animations the first frame counts.
+ * A picture that a person hands over, as {@link decodeImage} reads it, centre-cropped by {@link centerCrop}: [3, size, size],
+ * value = byte / 127.5 - 1. It is turned as its EXIF orientation says and laid on the background where it is transparent.
  * @throws DetailFlowError 'io' when the file cannot be read, 'format' when it is broken, 'unsupported' for
  *   other kinds of images, 'limit' beyond 256 MiB or 100 million pixels
  */
-export async function readImage(path: string, size: number): Promise<Float32Array> {
+export async function readImage(
+  path: string,
+  size: number,
+  { background = white }: ReadImageOptions = {},
+): Promise<Float32Array> {
   checkSize(size);
-  return imageValues(centerCrop(await decodeImage(await readFileCapped(path, MAX_BYTES), path), size), size);
+  const bytes = await readFileCapped(path, MAX_BYTES);
+  const image = await decodeImage(bytes, path, { upright: true, background });
+  return imageValues(centerCrop(image, size), size);
 }
 
 /**
@@ -36,7 +48,7 @@ export async function readImage(path: string, size: number): Promise<Float32Arra
 export async function readImages(
   paths: readonly string[],
   size: number,
-  options: { signal?: AbortSignal } = {},
+  options: ReadImageOptions & { signal?: AbortSignal } = {},
 ): Promise<ImageBatch> {
   checkSize(size);
   if (paths.length === 0) throw new DetailFlowError('invalid-argument', 'no image files given');
@@ -44,7 +56,7 @@ export async function readImages(
   for (const path of paths) {
     options.signal?.throwIfAborted();
     const isArray = path.toLowerCase().endsWith('.npy');
-    parts.push(isArray ? await readPixels(path) : { data: await readImage(path, size), side: size });
+    parts.push(isArray ? await readPixels(path) : { data: await readImage(path, size, options), side: size });
     const [{ side: first }, { side }] = [parts[0], parts[parts.length - 1]];
     if (side !== first) {
       throw new DetailFlowError(

@@ -8,7 +8,7 @@ import { cutImage, flipImage, padImage, type RgbImage } from './rgb-image';
 export interface ViewOptions {
   /** Side of the square in pixels. */
   readonly size: number;
-  /** `crop` resizes and cuts a square out; `pad` lays small images on a black square, as they are. */
+  /** `crop` resizes and cuts a square out; `pad` lays images on a black square, small ones as they are, larger ones shrunk. */
   readonly fit: 'crop' | 'pad';
   /**
    * For training, `crop` only: the shorter side is drawn from size .. ceil(size / zoom), and the square is anywhere;

@@ -6,6 +6,7 @@ import type { Model, Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
 import { BATCH, modelOptions, withModel } from './model-options';
+import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -21,13 +22,15 @@ export const reconstructCommand: Command = {
       help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)',
     },
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
+    ...pictureOptions,
     ...deviceOptions,
   },
   examples: ['reconstruct --model @detailflow/model-fashion-32 boot.png --tokens 1,8,32 --out strips/'],
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
-    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const background = backgroundOf(values);
+    if (files.length === 0) throw new UsageError(noPictures);
     const out = values.required('out');
     if ((await pictureTarget(out)) === 'file')
       throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
@@ -42,7 +45,7 @@ export const reconstructCommand: Command = {
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], imageSize, { signal });
+        const { data, dims } = await readImages([file], imageSize, { signal, background });
         model ??= await start();
         let index = 0;
         for (const originals of rowChunks(new Tensor('float32', data, dims), BATCH)) {

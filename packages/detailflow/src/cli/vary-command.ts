@@ -6,6 +6,7 @@ import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
 import { modelOptions, withModel } from './model-options';
+import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { Values } from './values';
 
 const MOST_VARIATIONS = 1000;
@@ -22,6 +23,7 @@ export const varyCommand: Command = {
     seed: { type: 'string', value: 'S', help: 'seed of the first variation (default 0)' },
     cfg: { type: 'string', value: 'X', help: 'guidance scale where a class is given (default 1.5)' },
     out: { type: 'string', value: 'OUT', help: 'strips with the original first: a .png file, or a folder' },
+    ...pictureOptions,
     ...deviceOptions,
   },
   examples: [
@@ -30,7 +32,8 @@ export const varyCommand: Command = {
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
-    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const background = backgroundOf(values);
+    if (files.length === 0) throw new UsageError(noPictures);
     const out = values.required('out');
     const isFile = (await pictureTarget(out)) === 'file';
     if (isFile && files.length > 1) throw new UsageError('one file takes one picture: give a folder');
@@ -48,7 +51,7 @@ export const varyCommand: Command = {
       const names = new Set<string>();
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], pictureSize, { signal });
+        const { data, dims } = await readImages([file], pictureSize, { signal, background });
         const originals = new Tensor('float32', data, dims);
         const [batch] = originals.dims;
         const labels = label === undefined ? undefined : Array(batch).fill(label);

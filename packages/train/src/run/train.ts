@@ -7,8 +7,10 @@ import {
   type ImageDataset,
   imageValues,
   type SkippedImage,
+  type SourceUse,
   skipUnreadable,
   trainingView,
+  withSkipped,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
@@ -19,6 +21,7 @@ import type { TrainingConfig } from '../training-config';
 import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { codesOrigin } from './codes-origin';
+import { writeDataUse } from './data-use';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
@@ -51,6 +54,8 @@ export interface TrainOptions {
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told what the data set holds and what in it is not used, before anything is trained. */
+  readonly onData?: (use: SourceUse) => void;
   /** Told of every checkpoint, and of the one that a stage goes on from. */
   readonly onSaved?: (saved: SavedCheckpoint) => void;
   /** Told how many images have been compared with those that the run was begun with. */
@@ -80,6 +85,8 @@ export interface TrainResult {
   readonly bundle: string;
   readonly report: string;
   readonly skipped: readonly SkippedImage[];
+  /** What the data set gave, and what in it was not used, images that could not be read included. */
+  readonly data: SourceUse;
 }
 
 /**
@@ -109,6 +116,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     };
     const { heldOut: share, classNames } = config.data;
     opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    await writeDataUse(folder, opened.use);
+    options.onData?.(opened.use);
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
     const cores = availableParallelism();
@@ -119,14 +128,16 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new Run({ ...options, signal }, folder, backends, {
-      train: skipUnreadable(opened.train, onSkip),
-      heldOut: skipUnreadable(opened.heldOut, onSkip),
+      train: await skipUnreadable(opened.train, onSkip),
+      heldOut: await skipUnreadable(opened.heldOut, onSkip),
       images,
     });
     if (trainsTokenizer) await run.trainTokenizer();
     if (part === 'codes' || part === 'all') await run.makeCodes();
     if (part === 'ar' || part === 'all') await run.trainTokenModel();
-    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
+    const data = withSkipped(opened.use, skipped);
+    await writeDataUse(folder, data);
+    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped, data };
   } finally {
     for (const backend of backends) await backend.close?.();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();

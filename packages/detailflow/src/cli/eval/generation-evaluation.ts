@@ -159,7 +159,7 @@ async function trainingImages(
   },
 ) {
   const { extractor, view, backend } = options;
-  const { train } = await openImages(data);
+  const train = await run.readable(data, await openImages(data), 'train');
   const source = datasetSource(train, view);
   const all = await run.features(source, extractor);
   return {
