@@ -18,6 +18,7 @@ import {
 } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
+import { recommendedCfg } from './recommended-cfg';
 
 export interface LoadOptions extends CallOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
@@ -74,11 +75,15 @@ export class Model {
     if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend, dtype: options.dtype });
   }
 
-  /** Draws pictures; see `generate` of `@detailflow/sampler` for the options. */
+  /**
+   * Draws pictures; see `generate` of `@detailflow/sampler` for the options. Without `cfg`, guidance is what the card
+   * recommends, as on the command line.
+   */
   generate(
     options: Omit<GenerateOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
-    return generate({ ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+    const model = this.#requireTokenModel();
+    return generate({ ...options, cfg: options.cfg ?? this.#cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Draws variations of pictures float32 [B, 3, S, S] in [-1, 1]; see `vary` of `@detailflow/sampler`. */
@@ -86,7 +91,8 @@ export class Model {
     images: Tensor,
     options: Omit<VaryOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
-    return vary(images, { ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+    const model = this.#requireTokenModel();
+    return vary(images, { ...options, cfg: options.cfg ?? this.#cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]. */
@@ -131,6 +137,10 @@ export class Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  get #cfg(): number | undefined {
+    return recommendedCfg(this.card);
   }
 
   #requireTokenModel(): GroupTokenModel {

@@ -1,5 +1,6 @@
 import type { Weights } from '@detailflow/core';
 import { type ModelSource, openModel } from '../model-source';
+import { recommendedCfg } from '../recommended-cfg';
 import { type Command, type Report, UsageError } from './command';
 import { modelFolder } from './model-folder';
 import { modelOptions, modelSource } from './model-options';
@@ -15,6 +16,7 @@ export const inspectCommand: Command = {
     const opened = await openModel(source(invocation), { signal: invocation.signal });
     try {
       const { kind, card, tokenizer, ar } = opened;
+      const cfg = recommendedCfg(card);
       const parts = { tokenizer: summary(tokenizer), ...(ar && { ar: summary(ar) }) };
       return {
         lines: [
@@ -25,6 +27,8 @@ export const inspectCommand: Command = {
               ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
             ),
           ]),
+          ...classLines(card?.classNames),
+          ...(cfg === undefined ? [] : [`recommended CFG: ${cfg} (what is used where --cfg is not given)`]),
         ],
         json: { kind, ...(card && { card }), ...parts },
       } satisfies Report;
@@ -33,6 +37,13 @@ export const inspectCommand: Command = {
     }
   },
 };
+
+/** "  9  ankle boot": what --class takes. */
+function classLines(names: readonly string[] = []): string[] {
+  if (names.length === 0) return [];
+  const width = String(names.length - 1).length;
+  return ['classes:', ...names.map((name, i) => `  ${String(i).padStart(width)}  ${name}`)];
+}
 
 function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   const { positionals } = invocation;

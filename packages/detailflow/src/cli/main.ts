@@ -1,15 +1,18 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { DetailFlowError } from '@detailflow/core';
-import { type Command, helpText, parseConfig, UsageError } from './command';
+import { suggestion } from './closest';
+import { type Command, helpText, UsageError } from './command';
 import { convertCommand } from './convert-command';
 import { decodeCommand } from './decode-command';
 import { encodeCommand } from './encode-command';
 import { evalCommand } from './eval-command';
 import { exportCommand } from './export-command';
+import { inFlags } from './flag-messages';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
+import { Interruption, isAbort } from './interrupt';
+import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
 import { trainCommand } from './train-command';
@@ -36,8 +39,8 @@ const overview = [
   'Commands:',
   ...commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
   '',
-  'detailflow COMMAND --help tells more; detailflow --version says which this is.',
-  'Exit code: 0 done, 1 failed, 2 wrong usage.',
+  'detailflow COMMAND --help (or -h, or help COMMAND) tells more; --version (-v) says which this is.',
+  'Exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.',
   '',
 ].join('\n');
 
@@ -47,47 +50,61 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {
-  const [name, ...rest] = argv;
-  if (name === undefined || name === '--help' || name === 'help') {
+  const [first, ...rest] = argv;
+  if (first === undefined) {
     process.stdout.write(overview);
-    return name === undefined ? 2 : 0;
+    return 2;
   }
-  if (name === '--version') {
+  if (first === '--version' || first === '-v') {
     const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
     process.stdout.write(`${version}\n`);
     return 0;
   }
+  const asksForHelp = ['help', '--help', '-h'].includes(first);
+  if (asksForHelp && (rest.length === 0 || rest[0].startsWith('-'))) {
+    process.stdout.write(overview);
+    return 0;
+  }
+  const name = asksForHelp ? rest[0] : first;
   const command = commands.find((one) => one.name === name);
   if (!command) {
-    process.stderr.write(`detailflow: there is no command "${name}"\n\n${overview}`);
+    const near = suggestion(name, [...commands.map((one) => one.name), ...(asksForHelp ? [] : ['help'])]);
+    process.stderr.write(printable(`detailflow: there is no command "${name}"${near}\n`));
+    process.stderr.write(near === '' ? `\n${overview}` : 'See: detailflow --help\n');
     return 2;
   }
-  const controller = new AbortController();
-  const interrupt = () => controller.abort();
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  if (asksForHelp) {
+    process.stdout.write(helpText(command));
+    return 0;
+  }
+  using interruption = new Interruption();
   try {
-    return await runCommand(command, rest, controller.signal);
-  } catch (error) {
+    return await runCommand(command, rest, interruption.signal);
+  } catch (thrown) {
+    const { exitCode } = interruption;
+    if (exitCode !== undefined && isAbort(thrown)) {
+      process.stderr.write(`detailflow ${name}: stopped\n`);
+      return exitCode;
+    }
+    const error = inFlags(thrown, command);
     if (error instanceof UsageError) {
-      process.stderr.write(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`);
+      process.stderr.write(
+        printable(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`),
+      );
       return 2;
     }
-    process.stderr.write(
-      `detailflow ${name}: ${controller.signal.aborted ? 'stopped' : printable(describe(error))}\n`,
-    );
+    process.stderr.write(`detailflow ${name}: ${printable(describe(error))}\n`);
     return 1;
-  } finally {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   }
 }
 
 async function runCommand(command: Command, args: string[], signal: AbortSignal): Promise<number> {
-  const { values, positionals } = parse(command, args);
+  const { values, positionals } = parseArguments(command, args);
   if (values.help) {
     process.stdout.write(helpText(command));
     return 0;
   }
-  const progress = createProgress(values.json === true);
+  const progress = createProgress({ quiet: values.json === true });
   const report = await command.run({ values, positionals, signal, progress });
   process.stdout.write(
     values.json
@@ -95,20 +112,6 @@ async function runCommand(command: Command, args: string[], signal: AbortSignal)
       : report.lines.map((line) => `${printable(line)}\n`).join(''),
   );
   return 0;
-}
-
-function parse(command: Command, args: string[]) {
-  try {
-    const { values, positionals } = parseArgs({
-      args,
-      options: parseConfig(command),
-      allowPositionals: true,
-      strict: true,
-    });
-    return { values: values as Readonly<Record<string, string | boolean | undefined>>, positionals };
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }
 
 /** What went wrong; the stack only where the fault is ours. */

@@ -6,6 +6,7 @@ import type { Model, Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
 import { BATCH, modelOptions, withModel } from './model-options';
+import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -20,10 +21,13 @@ export const reconstructCommand: Command = {
       value: 'LIST',
       help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)',
     },
+    ...scaleOption,
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
     ...deviceOptions,
   },
-  examples: ['reconstruct --model @detailflow/model-fashion-32 boot.png --tokens 1,8,32 --out strips/'],
+  examples: [
+    'reconstruct --model @detailflow/model-fashion-32 boot.png --tokens 1,8,32 --scale 4 --out strips/',
+  ],
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
@@ -32,10 +36,13 @@ export const reconstructCommand: Command = {
     if ((await pictureTarget(out)) === 'file')
       throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
     const tokens = values.list('tokens');
+    const scale = pictureScale(values);
     return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
       const { tokens: all, imageSize } = config;
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
+      const strips = 1 + (tokens?.length ?? Math.ceil(Math.log2(all)) + 1);
+      requireSheetFits(strips, imageSize, scale);
       const lines: string[] = [];
       const images: Readonly<Record<string, unknown>>[] = [];
       const names = new Set<string>();
@@ -52,7 +59,7 @@ export const reconstructCommand: Command = {
             const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${index}`, names);
             const strip = path.join(out, `${name}.png`);
             const previews = steps.map(({ pixels }) => pictureFromPixels(pixels, i));
-            await writePicture(strip, stripPicture([...previews, pictureFromPixels(originals, i)]));
+            await writePicture(strip, stripPicture([...previews, pictureFromPixels(originals, i)]), scale);
             const psnr = steps.map((step) => ({
               tokens: step.tokens,
               resolution: step.resolution,

@@ -19,6 +19,7 @@ import {
   writeImageArchive,
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
+import { DEFAULT_CFG, recommendedCfg } from '../../recommended-cfg';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
@@ -46,7 +47,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   };
   return withModel(invocation, 'both', async (opened, start) => {
     const { imageSize: size, tokens } = opened.tokenizer.config;
-    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
+    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens] ?? recommendedCfg(opened.card));
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
@@ -115,7 +116,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   });
 }
 
-function scalesOf(values: Values, preset = 1.5): number[] {
+function scalesOf(values: Values, preset = DEFAULT_CFG): number[] {
   const text = values.text('cfg');
   const scales = text === undefined ? [preset] : text.split(',').map(Number);
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
