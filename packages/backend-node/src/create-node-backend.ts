@@ -19,6 +19,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
+import { requireOwnFiles } from './own-files';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
 import type { NodeDevice, Request, WireTensor } from './protocol';
@@ -43,9 +44,11 @@ export interface NodeBackendOptions {
 
 /**
  * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free.
- * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it
+ * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it;
+ *   `unsupported` inside a bundle
  */
 export async function createNodeBackend(options: NodeBackendOptions = {}): Promise<Backend> {
+  requireOwnFiles();
   const threads = options.threads ?? availableParallelism();
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new DetailFlowError(
