@@ -35,7 +35,8 @@ module.exports = {
     only('backend-webgpu-imports-core', 'backend-webgpu', ['core']),
     only('model-fashion-32-imports-nothing', 'model-fashion-32', []),
     only('tokenizer-imports-core', 'tokenizer', models),
-    only('ar-model-imports-core', 'ar-model', models),
+    only('blocks-import-core', 'blocks', models),
+    only('ar-model-imports-blocks', 'ar-model', ['core', 'blocks']),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),
@@ -68,7 +69,7 @@ module.exports = {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
       from: {
-        path: '^packages/(core|onnx|tokenizer|ar-model|sampler|features|backend-webgpu|model-fashion-32)/src',
+        path: '^packages/(core|onnx|tokenizer|ar-model|blocks|sampler|features|backend-webgpu|model-fashion-32)/src',
         pathNot: '\\.test\\.ts$',
       },
       to: { dependencyTypes: ['core'] },

@@ -1,13 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { feedForwardWidth, gptSizes as presets } from '@detailflow/blocks';
 import { describe, expect, test } from 'vitest';
-import {
-  feedForwardWidth,
-  officialTokenModelConfig,
-  type PresetName,
-  parseTokenModelConfig,
-  presetConfig,
-  presets,
-} from './config';
+import { officialTokenModelConfig, type PresetName, parseTokenModelConfig, presetConfig } from './config';
 import { tokenModelParameters } from './parameters';
 
 const fixture = (name: string) =>

@@ -1,19 +1,16 @@
+export { type Dropout, feedForwardWidth, gptSizes as presets, type Parameters } from '@detailflow/blocks';
 export {
-  feedForwardWidth,
   officialTokenModelConfig,
   type PresetName,
   parseTokenModelConfig,
   presetConfig,
-  presets,
   type TokenModelConfig,
   toOfficialTokenModelConfig,
 } from './config';
 export { type DrawGraphOptions, drawGraph } from './draw-graph';
 export { forwardGraph, stepGraph } from './graphs';
 export {
-  type Dropout,
   forward,
-  type Parameters,
   type PlaceInputs,
   type StepOptions,
   step,
@@ -21,4 +18,5 @@ export {
 } from './model';
 export { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
 export { PlaceKind, placeMask, ropeTables } from './positions';
+export { gradualGuidance, groupSchedule } from './schedule';
 export { createTokenModel, GroupTokenModel, type TokenModelOptions } from './token-model';

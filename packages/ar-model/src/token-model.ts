@@ -1,10 +1,12 @@
 import {
   type Backend,
   type CallOptions,
+  type Condition,
   DetailFlowError,
   type DrawingOptions,
   type DrawingSession,
   type Executable,
+  type Guidance,
   LazyExecutable,
   type State,
   Tensor,
@@ -14,6 +16,7 @@ import {
   type WeightDType,
   type Weights,
 } from '@detailflow/core';
+import { classLabels } from './class-labels';
 import type { TokenModelConfig } from './config';
 import { type DrawGraphOptions, drawGraph } from './draw-graph';
 import { DeviceDrawingSession } from './drawing-session';
@@ -21,6 +24,7 @@ import { stepGraph } from './graphs';
 import { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
 import { type StepPlaces, stepPlaces } from './places';
 import { PlaceKind } from './positions';
+import { gradualGuidance, groupSchedule } from './schedule';
 
 export interface TokenModelOptions {
   readonly config: TokenModelConfig;
@@ -40,6 +44,9 @@ export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
 /** The group-parallel transformer with an exact KV cache. Source: docs/method.md section 4. */
 export class GroupTokenModel implements TokenModel {
   readonly config: TokenModelConfig;
+  /** The first c tokens one by one, then groups. */
+  readonly schedule: readonly number[];
+  readonly guidances: { readonly gradual: Guidance };
   readonly #backend: Backend;
   readonly #weights: Weights;
   readonly #dtype: WeightDType | undefined;
@@ -51,6 +58,8 @@ export class GroupTokenModel implements TokenModel {
   constructor({ config, weights, backend, dtype, file }: TokenModelOptions) {
     validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
     this.config = config;
+    this.schedule = groupSchedule(config);
+    this.guidances = { gradual: gradualGuidance(config) };
     this.#backend = backend;
     this.#weights = weights;
     this.#dtype = dtype;
@@ -61,14 +70,6 @@ export class GroupTokenModel implements TokenModel {
     return this.config.tokens;
   }
 
-  get groupSize(): number {
-    return this.config.groupSize;
-  }
-
-  get causalTokens(): number {
-    return this.config.causalTokens;
-  }
-
   get vocabularySize(): number {
     return this.config.vocabularySize;
   }
@@ -77,13 +78,14 @@ export class GroupTokenModel implements TokenModel {
     return this.config.classes;
   }
 
-  get unconditionalLabel(): number {
+  /** The label that stands for "no class". */
+  unconditional(): number {
     return this.config.classes;
   }
 
-  async begin(labels: readonly number[], { signal }: CallOptions = {}): Promise<TokenSession> {
+  async begin(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<TokenSession> {
     signal?.throwIfAborted();
-    this.#checkLabels(labels);
+    const labels = classLabels(conditions, this.classes);
     const executable = await this.#executable.get();
     const state = await executable.createState({ batch: labels.length });
     return new CachedSession(this.config, executable, state, Int32Array.from(labels));
@@ -95,17 +97,17 @@ export class GroupTokenModel implements TokenModel {
   }
 
   async beginDrawing(
-    labels: readonly number[],
+    conditions: readonly Condition[],
     { isGuided, topK = 0, isGreedy = false, signal }: DrawingOptions,
   ): Promise<DrawingSession> {
     signal?.throwIfAborted();
-    this.#checkLabels(labels);
+    const labels = classLabels(conditions, this.classes);
     const options = { isGuided, isGreedy, topK: topK < this.vocabularySize ? topK : 0 };
     const executable = await this.#drawing(options).get();
     const state = await executable.createState({ pictures: labels.length });
     return new DeviceDrawingSession({
       ...{ config: this.config, executable, state, labels, isGuided, isGreedy },
-      unconditionalLabel: this.unconditionalLabel,
+      unconditionalLabel: this.unconditional(),
     });
   }
 
@@ -123,16 +125,6 @@ export class GroupTokenModel implements TokenModel {
       );
     this.#drawings.set(key, made);
     return made;
-  }
-
-  #checkLabels(labels: readonly number[]): void {
-    const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label > this.classes);
-    if (labels.length === 0 || wrong !== undefined) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`,
-      );
-    }
   }
 }
 

@@ -18,7 +18,7 @@ import {
 } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
-import { recommendedCfg } from './recommended-cfg';
+import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
 export interface LoadOptions extends CallOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
@@ -75,15 +75,20 @@ export class Model {
     if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend, dtype: options.dtype });
   }
 
+  /** Guidance where no `cfg` is given: what the card recommends, or the model by its kind, or 1.5. */
+  get cfg(): number {
+    return recommendedCfg(this.card) ?? this.tokenModel?.sampling?.cfg ?? DEFAULT_CFG;
+  }
+
   /**
-   * Draws pictures; see `generate` of `@detailflow/sampler` for the options. Without `cfg`, guidance is what the card
-   * recommends, as on the command line.
+   * Draws pictures; see `generate` of `@detailflow/sampler` for the options. Without `cfg`, guidance is
+   * {@link Model.cfg}, as on the command line.
    */
   generate(
     options: Omit<GenerateOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
     const model = this.#requireTokenModel();
-    return generate({ ...options, cfg: options.cfg ?? this.#cfg, model, tokenizer: this.tokenizer });
+    return generate({ ...options, cfg: options.cfg ?? this.cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Draws variations of pictures float32 [B, 3, S, S] in [-1, 1]; see `vary` of `@detailflow/sampler`. */
@@ -92,7 +97,7 @@ export class Model {
     options: Omit<VaryOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
     const model = this.#requireTokenModel();
-    return vary(images, { ...options, cfg: options.cfg ?? this.#cfg, model, tokenizer: this.tokenizer });
+    return vary(images, { ...options, cfg: options.cfg ?? this.cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]. */
@@ -137,10 +142,6 @@ export class Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
-  }
-
-  get #cfg(): number | undefined {
-    return recommendedCfg(this.card);
   }
 
   #requireTokenModel(): GroupTokenModel {

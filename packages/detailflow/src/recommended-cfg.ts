@@ -1,7 +1,7 @@
 import type { BundleCard } from '@detailflow/checkpoint';
 import { DetailFlowError } from '@detailflow/core';
 
-/** Where no card recommends another. */
+/** Where neither a card nor a kind of model recommends another. */
 export const DEFAULT_CFG = 1.5;
 
 /**

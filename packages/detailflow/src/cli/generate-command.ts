@@ -2,7 +2,6 @@ import path from 'node:path';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { DetailFlowError, type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
 import { gridPicture, stripPicture } from '@detailflow/data';
-import { DEFAULT_CFG, recommendedCfg } from '../recommended-cfg';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
@@ -87,7 +86,7 @@ export const generateCommand: Command = {
     const scale = pictureScale(values);
     const progressive = values.flag('progressive');
     const settings = {
-      gradualCfg: values.flag('gradual-cfg'),
+      guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
       temperature: values.number('temperature'),
       topK: values.whole('top-k'),
       topP: values.number('top-p', { least: 0, most: 1 }),
@@ -100,7 +99,6 @@ export const generateCommand: Command = {
     const given = values.number('cfg', { least: 0 });
 
     return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
-      const cfg = given ?? recommendedCfg(card) ?? DEFAULT_CFG;
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',
@@ -125,6 +123,7 @@ export const generateCommand: Command = {
       }
 
       const model = await start();
+      const cfg = given ?? model.cfg;
       const started = performance.now();
       const sheet: Picture[] = [];
       const files: string[] = [];

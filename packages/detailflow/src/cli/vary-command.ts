@@ -2,7 +2,6 @@ import path from 'node:path';
 import { type Picture, pictureFromPixels, Tensor } from '@detailflow/core';
 import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
-import { DEFAULT_CFG, recommendedCfg } from '../recommended-cfg';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
@@ -50,11 +49,11 @@ export const varyCommand: Command = {
     return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
       const { tokens, imageSize } = tokenizer.config;
       const keepTokens = values.whole('keep', { most: tokens }) as number;
-      const cfg = given ?? recommendedCfg(card) ?? DEFAULT_CFG;
       const [label, ...others] = text && ar ? classLabels(text, ar.config.classes, card?.classNames) : [];
       if (others.length > 0) throw new UsageError(`--class "${text}": give one class`);
       requireSheetFits(count + 1, imageSize, scale);
       const model = await start();
+      const cfg = given ?? model.cfg;
       const lines: string[] = [];
       const names = new Set<string>();
       progress.start(files.length, 'files');

@@ -19,7 +19,6 @@ import {
   writeImageArchive,
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
-import { DEFAULT_CFG, recommendedCfg } from '../../recommended-cfg';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
@@ -40,18 +39,19 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   const count = values.whole('count', { least: 2, most: 1_000_000 }) ?? preset?.count ?? 10_000;
   const seeds = parseList(values.text('seed') ?? '0', '--seed');
   const sampling = {
-    gradualCfg: values.flag('gradual-cfg'),
+    guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
     temperature: values.number('temperature'),
     topK: values.whole('top-k'),
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
     const { imageSize: size, tokens } = opened.tokenizer.config;
-    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens] ?? recommendedCfg(opened.card));
+    const given = scalesOf(values);
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
-    const { tokenModel: model, tokenizer, backend } = await start();
+    const { tokenModel: model, tokenizer, backend, cfg } = await start();
+    const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
     const { classes } = model.config;
     const extractor = await openExtractor(file, backend);
@@ -116,9 +116,10 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   });
 }
 
-function scalesOf(values: Values, preset = DEFAULT_CFG): number[] {
+function scalesOf(values: Values): number[] | undefined {
   const text = values.text('cfg');
-  const scales = text === undefined ? [preset] : text.split(',').map(Number);
+  if (text === undefined) return undefined;
+  const scales = text.split(',').map(Number);
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
     throw new UsageError('--cfg: give numbers such as 1,1.5,2');
   }
