@@ -26,7 +26,7 @@ const lock = createHash('sha256')
 const stamp = path.join(modules, '.detailflow-setup');
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== lock) {
   console.error(
-    'The first time, some 800 MB of packages are installed and 14 packages built: minutes, once.',
+    'The first time, 800 MB of packages are installed and those of this repository built: some minutes.',
   );
   await step({
     title: 'installing',
