@@ -6,6 +6,7 @@ import {
   type CallOptions,
   DetailFlowError,
   type Tensor,
+  type TokenModel,
   type WeightDType,
 } from '@detailflow/core';
 import { psnr } from '@detailflow/eval';
@@ -77,7 +78,8 @@ export class Model {
 
   /** Guidance where no `cfg` is given: what the card recommends, or the model by its kind, or 1.5. */
   get cfg(): number {
-    return recommendedCfg(this.card) ?? this.tokenModel?.sampling?.cfg ?? DEFAULT_CFG;
+    const model: TokenModel | undefined = this.tokenModel;
+    return recommendedCfg(this.card) ?? model?.sampling?.cfg ?? DEFAULT_CFG;
   }
 
   /**
