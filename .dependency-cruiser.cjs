@@ -34,7 +34,7 @@ module.exports = {
     only('backend-node-imports-core-and-onnx', 'backend-node', ['core', 'onnx']),
     only('backend-webgpu-imports-core', 'backend-webgpu', ['core']),
     only('model-fashion-32-imports-nothing', 'model-fashion-32', []),
-    only('tokenizer-imports-core', 'tokenizer', models),
+    only('tokenizer-imports-blocks', 'tokenizer', ['core', 'blocks']),
     only('blocks-import-core', 'blocks', models),
     only('ar-model-imports-blocks', 'ar-model', ['core', 'blocks']),
     only('checkpoint-imports-core', 'checkpoint', models),

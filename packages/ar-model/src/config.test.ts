@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { feedForwardWidth, gptSizes as presets } from '@detailflow/blocks';
+import {
+  feedForwardWidth,
+  gptSizes as presets,
+  groupParameters as tokenModelParameters,
+} from '@detailflow/blocks';
 import { describe, expect, test } from 'vitest';
 import { officialTokenModelConfig, type PresetName, parseTokenModelConfig, presetConfig } from './config';
-import { tokenModelParameters } from './parameters';
 
 const fixture = (name: string) =>
   JSON.parse(readFileSync(new URL(`../../../tests/fixtures/golden/${name}`, import.meta.url), 'utf8'));

@@ -1,18 +1,13 @@
-import { feedForwardWidth, gptSizes, type RopeTransformerConfig } from '@detailflow/blocks';
+import {
+  feedForwardWidth,
+  type GroupTransformerConfig,
+  gptSizes,
+  parseGroupConfig,
+} from '@detailflow/blocks';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
 
 /** Everything that determines an AR model's graph. docs/method.md section 4 names the symbols. */
-export interface TokenModelConfig extends RopeTransformerConfig {
-  /** Places of the sequence, N. */
-  readonly tokens: number;
-  /** Tokens predicted at once, g. */
-  readonly groupSize: number;
-  /** First tokens, predicted one by one, c: a multiple of g. */
-  readonly causalTokens: number;
-  /** Classes without the unconditional one. */
-  readonly classes: number;
-  readonly ropeBase: number;
-}
+export type TokenModelConfig = GroupTransformerConfig;
 
 export type PresetName = keyof typeof gptSizes;
 
@@ -41,44 +36,9 @@ export function presetConfig(
   });
 }
 
-/** Far beyond any plausible model; they bound the lists and caches that a broken file can ask for. */
-const MOST_LAYERS = 1024;
-const MOST_TOKENS = 16384;
-
 /** @throws DetailFlowError `config` naming the field that no model can be built from */
-export function parseTokenModelConfig(value: unknown, file?: string): TokenModelConfig {
-  const fields = new ConfigFields(value, { file });
-  const config: TokenModelConfig = {
-    tokens: fields.count('tokens'),
-    groupSize: fields.count('groupSize'),
-    causalTokens: fields.count('causalTokens'),
-    vocabularySize: fields.count('vocabularySize'),
-    classes: fields.count('classes'),
-    dim: fields.count('dim'),
-    layers: fields.count('layers'),
-    heads: fields.count('heads'),
-    kvHeads: fields.count('kvHeads'),
-    hiddenDim: fields.count('hiddenDim'),
-    ropeBase: fields.positive('ropeBase'),
-    normEpsilon: fields.positive('normEpsilon'),
-  };
-  const { tokens, groupSize, causalTokens, dim, heads, kvHeads } = config;
-  const fail = (message: string) => {
-    throw new DetailFlowError('config', message, { file });
-  };
-  if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
-    fail(
-      `tokens (${tokens}) and causalTokens (${causalTokens}) must be multiples of groupSize (${groupSize}), and causalTokens at most tokens`,
-    );
-  }
-  if (config.layers > MOST_LAYERS) fail(`it has ${config.layers} layers; at most ${MOST_LAYERS} are read`);
-  if (tokens > MOST_TOKENS) fail(`it has ${tokens} tokens; at most ${MOST_TOKENS} are possible`);
-  if (dim % heads !== 0 || (dim / heads) % 4 !== 0) {
-    fail(`dim (${dim}) must be heads (${heads}) times a multiple of 4, for two-dimensional rotary positions`);
-  }
-  if (heads % kvHeads !== 0) fail(`heads (${heads}) must be a multiple of kvHeads (${kvHeads})`);
-  return config;
-}
+export const parseTokenModelConfig = (value: unknown, file?: string): TokenModelConfig =>
+  parseGroupConfig(value, { file });
 
 /**
  * Reads an official config.json of an AR model.

@@ -1,4 +1,28 @@
-export { type Dropout, feedForwardWidth, gptSizes as presets, type Parameters } from '@detailflow/blocks';
+export {
+  createGroupTokenModel as createTokenModel,
+  type DrawGraphOptions,
+  type Dropout,
+  drawGraph,
+  feedForwardWidth,
+  forward,
+  forwardGraph,
+  GroupTokenModel,
+  type GroupTokenModelOptions as TokenModelOptions,
+  gptSizes as presets,
+  gradualGuidance,
+  groupParameters as tokenModelParameters,
+  groupSchedule,
+  groupWeights as tokenModelWeights,
+  ignoredGroupWeights as ignoredTokenModelWeights,
+  type Parameters,
+  type PlaceInputs,
+  PlaceKind,
+  placeMask,
+  ropeTables,
+  type StepOptions,
+  step,
+  stepGraph,
+} from '@detailflow/blocks';
 export {
   officialTokenModelConfig,
   type PresetName,
@@ -7,16 +31,3 @@ export {
   type TokenModelConfig,
   toOfficialTokenModelConfig,
 } from './config';
-export { type DrawGraphOptions, drawGraph } from './draw-graph';
-export { forwardGraph, stepGraph } from './graphs';
-export {
-  forward,
-  type PlaceInputs,
-  type StepOptions,
-  step,
-  tokenModelWeights,
-} from './model';
-export { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
-export { PlaceKind, placeMask, ropeTables } from './positions';
-export { gradualGuidance, groupSchedule } from './schedule';
-export { createTokenModel, GroupTokenModel, type TokenModelOptions } from './token-model';

@@ -7,7 +7,7 @@ import {
   weightFromArray,
 } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
-import { convDecoder, convEncoder, convTowerParameters, strideOf } from './conv-autoencoder';
+import { convDecoder, convEncoder, convTowerConfig, convTowerParameters, strideOf } from './conv-autoencoder';
 import { gridRotation } from './grid-rotation';
 import { groupNorm, nearestTwice } from './image-layers';
 import { parameterAccess } from './parameters';
@@ -62,7 +62,7 @@ test('every place twice in both directions', async () => {
 });
 
 describe('the convolutional autoencoder', () => {
-  const config = { width: 32, multipliers: [1, 2], blocks: 1, latentChannels: 3 };
+  const config = { stem: 32, channels: [32, 64], blocks: 1, latentChannels: 3 };
   const random = (kind: 'encoder' | 'decoder', joint: boolean) => {
     const specs = convTowerParameters(kind, { ...config, jointAttention: joint });
     const weights = specs.map(({ name, shape }, i) => {
@@ -103,6 +103,14 @@ describe('the convolutional autoencoder', () => {
       expect([...images.data].every((value) => Number.isFinite(Number(value)))).toBe(true);
     },
   );
+
+  test.each(['encoder', 'decoder'] as const)('the sizes of an %s are read off its weights', (kind) => {
+    const sizes = { channels: [32, 96, 64], blocks: 2, latentChannels: 5, jointAttention: true };
+    const one = kind === 'encoder' ? { ...sizes, stem: 64 } : sizes;
+    const shapes = new Map(convTowerParameters(kind, one).map((spec) => [spec.name, spec]));
+    expect(convTowerConfig(kind, shapes)).toEqual(one);
+    expect(() => convTowerConfig(kind, new Map(), { file: 'a.pt' })).toThrow(/a\.pt.*conv_blocks/);
+  });
 
   test('a weight that is not listed is refused', () => {
     expect(() =>

@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  DetailFlowError,
   type ParameterSpec,
   reshape,
   silu,
@@ -13,10 +14,10 @@ import type { Parameters } from './parameters';
 
 /** Sizes of one half of the VQGAN-style autoencoder that LlamaGen, VAR and FlexVAR share. */
 export interface ConvTowerConfig {
-  /** Channels of a level are this times its multiplier. */
-  readonly width: number;
-  /** Finest level first; the image is halved from each level to the next. */
-  readonly multipliers: readonly number[];
+  /** Channels of each level, finest first; the image is halved from each level to the next. */
+  readonly channels: readonly number[];
+  /** Channels of the encoder's first convolution; those of the finest level unless said. */
+  readonly stem?: number;
   /** Residual blocks of a level of the encoder; the decoder has one more. */
   readonly blocks: number;
   /** Channels that the encoder ends with and the decoder begins with. */
@@ -29,19 +30,19 @@ export interface ConvTowerConfig {
 const NORM = { groups: 32, epsilon: 1e-6 } as const;
 
 /** How many pixels a latent place covers in each direction. */
-export const strideOf = ({ multipliers }: ConvTowerConfig): number => 2 ** (multipliers.length - 1);
+export const strideOf = ({ channels }: ConvTowerConfig): number => 2 ** (channels.length - 1);
 
 /**
  * Images [B, 3, H, W] -> [B, z, H / stride, W / stride]. Weights have the names of LlamaGen below `name`; a family with
  * other names translates them in `p`.
  */
 export function convEncoder(p: Parameters, config: ConvTowerConfig, images: Value, name = 'encoder'): Value {
-  const last = config.multipliers.length - 1;
+  const last = config.channels.length - 1;
   let x = convolution(p, `${name}.conv_in`, images, { padding: 1 });
   for (let level = 0; level <= last; level++) {
     const at = `${name}.conv_blocks.${level}`;
     for (let i = 0; i < config.blocks; i++) {
-      x = residualBlock(p, `${at}.res.${i}`, x, config.width * config.multipliers[level]);
+      x = residualBlock(p, `${at}.res.${i}`, x, config.channels[level]);
       if (level === last) x = attentionBlock(p, `${at}.attn.${i}`, x, config);
     }
     // One row of zeros below and one column at the right, then every second place.
@@ -52,12 +53,12 @@ export function convEncoder(p: Parameters, config: ConvTowerConfig, images: Valu
 
 /** Latents [B, z, h, w] -> images [B, 3, h stride, w stride], not clamped. */
 export function convDecoder(p: Parameters, config: ConvTowerConfig, latents: Value, name = 'decoder'): Value {
-  const last = config.multipliers.length - 1;
+  const last = config.channels.length - 1;
   let x = middle(p, name, convolution(p, `${name}.conv_in`, latents, { padding: 1 }), config);
   for (let level = last; level >= 0; level--) {
     const at = `${name}.conv_blocks.${last - level}`;
     for (let i = 0; i <= config.blocks; i++) {
-      x = residualBlock(p, `${at}.res.${i}`, x, config.width * config.multipliers[level]);
+      x = residualBlock(p, `${at}.res.${i}`, x, config.channels[level]);
       if (level === last) x = attentionBlock(p, `${at}.attn.${i}`, x, config);
     }
     if (level > 0) x = convolution(p, `${at}.upsample.conv`, nearestTwice(x), { padding: 1 });
@@ -71,9 +72,9 @@ export function convTowerParameters(
   config: ConvTowerConfig,
   name: string = kind,
 ): ParameterSpec[] {
-  const { width, multipliers, blocks, latentChannels, jointAttention = false } = config;
-  const last = multipliers.length - 1;
-  const levels = multipliers.map((multiplier) => width * multiplier);
+  const { channels: levels, blocks, latentChannels, jointAttention = false } = config;
+  const { stem = levels[0] } = config;
+  const last = levels.length - 1;
   const conv = (at: string, from: number, to: number, size: number): ParameterSpec[] => [
     { name: `${at}.weight`, shape: [to, from, size, size] },
     { name: `${at}.bias`, shape: [to] },
@@ -102,7 +103,7 @@ export function convTowerParameters(
     ...residual(`${name}.mid.2`, levels[last], levels[last]),
   ];
   if (kind === 'encoder') {
-    let channels = width;
+    let channels = stem;
     const body = levels.flatMap((to, level) => {
       const at = `${name}.conv_blocks.${level}`;
       const parts = Array.from({ length: blocks }, (_, i) => {
@@ -113,7 +114,7 @@ export function convTowerParameters(
       return [...parts.flat(), ...(level < last ? conv(`${at}.downsample.conv`, to, to, 3) : [])];
     });
     return [
-      ...conv(`${name}.conv_in`, 3, width, 3),
+      ...conv(`${name}.conv_in`, 3, stem, 3),
       ...body,
       ...mid,
       ...norm(`${name}.norm_out`, channels),
@@ -138,6 +139,51 @@ export function convTowerParameters(
     ...conv(`${name}.conv_out`, channels, 3, 3),
   ];
 }
+
+/** What {@link convTowerConfig} looks at. */
+type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
+
+/**
+ * The sizes of an encoder or decoder, read off the names and shapes of its weights. What does not fit shows when the
+ * weights are checked against the parameters.
+ * @throws DetailFlowError `weights` where the names are none of such a network
+ */
+export function convTowerConfig(
+  kind: 'encoder' | 'decoder',
+  weights: Shapes,
+  { name = kind, file }: { readonly name?: string; readonly file?: string } = {},
+): ConvTowerConfig {
+  const extentOf = (weight: string, axis: number): number => {
+    const extent = weights.get(`${name}.${weight}`)?.shape[axis];
+    if (extent !== undefined) return extent;
+    throw new DetailFlowError('weights', `there is no such weight, or it has no axis ${axis}`, {
+      file,
+      entry: `${name}.${weight}`,
+    });
+  };
+  const count = (prefix: string, suffix: string): number => {
+    let n = 0;
+    while (n < MOST_PARTS && weights.has(`${name}.${prefix}${n}${suffix}`)) n++;
+    return n;
+  };
+  const levels = count('conv_blocks.', '.res.0.conv1.weight');
+  const found = Array.from({ length: levels }, (_, i) => extentOf(`conv_blocks.${i}.res.0.conv1.weight`, 0));
+  if (levels === 0) extentOf('conv_blocks.0.res.0.conv1.weight', 0);
+  const blocks = count('conv_blocks.0.res.', '.conv1.weight');
+  const jointAttention = weights.has(`${name}.mid.1.qkv.weight`);
+  return kind === 'encoder'
+    ? {
+        ...{ channels: found, blocks, jointAttention, stem: extentOf('conv_in.weight', 0) },
+        latentChannels: extentOf('conv_out.weight', 0),
+      }
+    : {
+        ...{ channels: found.reverse(), blocks: blocks - 1, jointAttention },
+        latentChannels: extentOf('conv_in.weight', 1),
+      };
+}
+
+/** More levels or blocks than any such network has. */
+const MOST_PARTS = 64;
 
 function middle(p: Parameters, name: string, x: Value, config: ConvTowerConfig): Value {
   const channels = x.shape[1] as number;

@@ -17,17 +17,17 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { classLabels } from './class-labels';
-import type { TokenModelConfig } from './config';
 import { type DrawGraphOptions, drawGraph } from './draw-graph';
 import { DeviceDrawingSession } from './drawing-session';
-import { stepGraph } from './graphs';
-import { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
-import { type StepPlaces, stepPlaces } from './places';
-import { PlaceKind } from './positions';
-import { gradualGuidance, groupSchedule } from './schedule';
+import type { GroupTransformerConfig } from './group-config';
+import { stepGraph } from './group-graphs';
+import { groupParameters, ignoredGroupWeights } from './group-parameters';
+import { gradualGuidance, groupSchedule } from './group-schedule';
+import { PlaceKind } from './places';
+import { type StepPlaces, stepPlaces } from './step-places';
 
-export interface TokenModelOptions {
-  readonly config: TokenModelConfig;
+export interface GroupTokenModelOptions {
+  readonly config: GroupTransformerConfig;
   readonly weights: Weights;
   readonly backend: Backend;
   /** How the matrices are held while the model runs: 'fp32' (default), or rounded to 'q8' or 'q4'. */
@@ -37,13 +37,13 @@ export interface TokenModelOptions {
 }
 
 /** Loads an AR model. It is compiled when the first sequence begins. */
-export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
+export function createGroupTokenModel(options: GroupTokenModelOptions): GroupTokenModel {
   return new GroupTokenModel(options);
 }
 
 /** The group-parallel transformer with an exact KV cache. Source: docs/method.md section 4. */
 export class GroupTokenModel implements TokenModel {
-  readonly config: TokenModelConfig;
+  readonly config: GroupTransformerConfig;
   /** The first c tokens one by one, then groups. */
   readonly schedule: readonly number[];
   readonly guidances: { readonly gradual: Guidance };
@@ -55,8 +55,8 @@ export class GroupTokenModel implements TokenModel {
   readonly #drawings = new Map<string, LazyExecutable>();
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, dtype, file }: TokenModelOptions) {
-    validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
+  constructor({ config, weights, backend, dtype, file }: GroupTokenModelOptions) {
+    validateWeights(weights, groupParameters(config), { file, ignore: ignoredGroupWeights });
     this.config = config;
     this.schedule = groupSchedule(config);
     this.guidances = { gradual: gradualGuidance(config) };
@@ -129,7 +129,7 @@ export class GroupTokenModel implements TokenModel {
 }
 
 class CachedSession implements TokenSession {
-  readonly #config: TokenModelConfig;
+  readonly #config: GroupTransformerConfig;
   readonly #executable: Executable;
   readonly #state: State;
   readonly #labels: Int32Array;
@@ -137,7 +137,7 @@ class CachedSession implements TokenSession {
   /** Whether logits for the next tokens have been handed out. */
   #predicted = false;
 
-  constructor(config: TokenModelConfig, executable: Executable, state: State, labels: Int32Array) {
+  constructor(config: GroupTransformerConfig, executable: Executable, state: State, labels: Int32Array) {
     this.#config = config;
     this.#executable = executable;
     this.#state = state;

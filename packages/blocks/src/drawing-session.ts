@@ -8,13 +8,13 @@ import {
   Tensor,
   type Tensors,
 } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
 import { DRAWN } from './draw-graph';
-import { stepPlaces } from './places';
-import { PlaceKind } from './positions';
+import type { GroupTransformerConfig } from './group-config';
+import { PlaceKind } from './places';
+import { stepPlaces } from './step-places';
 
 interface SessionOptions {
-  readonly config: TokenModelConfig;
+  readonly config: GroupTransformerConfig;
   /** A `drawGraph`. */
   readonly executable: Executable;
   readonly state: State;

@@ -1,13 +1,4 @@
 import {
-  cachedAttend,
-  type Dropout,
-  maskedAttend,
-  type Parameters,
-  parameterAccess,
-  type RopeTransformerInputs,
-  ropeTransformer,
-} from '@detailflow/blocks';
-import {
   equal,
   extent,
   type GraphBuilder,
@@ -17,13 +8,21 @@ import {
   slice,
   type Value,
 } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
-import { tokenModelParameters } from './parameters';
-import { PlaceKind, ropeTables } from './positions';
+import type { GroupTransformerConfig } from './group-config';
+import { groupParameters } from './group-parameters';
+import { type Parameters, parameterAccess } from './parameters';
+import { PlaceKind, ropeTables } from './places';
+import {
+  cachedAttend,
+  type Dropout,
+  maskedAttend,
+  type RopeTransformerInputs,
+  ropeTransformer,
+} from './rope-transformer';
 
 /** Access to the weights of an AR model inside a graph. */
-export const tokenModelWeights = (graph: GraphBuilder, config: TokenModelConfig): Parameters =>
-  parameterAccess(graph, tokenModelParameters(config));
+export const groupWeights = (graph: GraphBuilder, config: GroupTransformerConfig): Parameters =>
+  parameterAccess(graph, groupParameters(config));
 
 // Shapes: B rows (sequences), L places fed, N places in all, E dim, K key heads, D head dim, V vocabulary.
 
@@ -45,7 +44,7 @@ export interface PlaceInputs {
  */
 export function forward(
   p: Parameters,
-  config: TokenModelConfig,
+  config: GroupTransformerConfig,
   inputs: PlaceInputs & { readonly visible: Value; readonly dropout?: Dropout },
 ): Value {
   const attend = maskedAttend(config, inputs.visible);
@@ -68,7 +67,7 @@ export interface StepOptions {
 export function step(
   graph: GraphBuilder,
   p: Parameters,
-  config: TokenModelConfig,
+  config: GroupTransformerConfig,
   inputs: PlaceInputs,
   { freshBias, cacheLength = config.tokens }: StepOptions = {},
 ): Value {
@@ -84,7 +83,7 @@ export function step(
 /** The embedded places [B, L, E] and their rotary tables, cos and sin [L, D/2]. */
 function embedded(
   p: Parameters,
-  config: TokenModelConfig,
+  config: GroupTransformerConfig,
   inputs: PlaceInputs,
   dropout: Dropout = (x) => x,
 ): Pick<RopeTransformerInputs, 'x' | 'cos' | 'sin'> {
@@ -96,7 +95,7 @@ function embedded(
 }
 
 /** Class, token or special embedding of every place: [B, L, E]. */
-function embed(p: Parameters, config: TokenModelConfig, { ids, kinds }: PlaceInputs): Value {
+function embed(p: Parameters, config: GroupTransformerConfig, { ids, kinds }: PlaceInputs): Value {
   const length = extent(kinds, 0);
   const rows = (kind: number, table: string) => {
     const chosen = equal(kinds, kind); // [L]

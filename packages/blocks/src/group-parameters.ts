@@ -1,9 +1,9 @@
-import { ropeTransformerParameters } from '@detailflow/blocks';
 import type { ParameterSpec } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
+import type { GroupTransformerConfig } from './group-config';
+import { ropeTransformerParameters } from './rope-transformer';
 
 /** Names (those of the official state dict) and shapes of every weight of an AR model. */
-export function tokenModelParameters(config: TokenModelConfig): ParameterSpec[] {
+export function groupParameters(config: GroupTransformerConfig): ParameterSpec[] {
   const { dim, vocabularySize, classes, groupSize } = config;
   return [
     { name: 'cls_embedding.embedding_table.weight', shape: [classes + 1, dim] },
@@ -16,4 +16,4 @@ export function tokenModelParameters(config: TokenModelConfig): ParameterSpec[] 
 }
 
 /** Names that checkpoints may hold besides: computed tables, and an empty special embedding where g = 1. */
-export const ignoredTokenModelWeights: readonly string[] = ['freqs_cis', 'spe_tok_embeddings.'];
+export const ignoredGroupWeights: readonly string[] = ['freqs_cis', 'spe_tok_embeddings.'];

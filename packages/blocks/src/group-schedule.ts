@@ -1,7 +1,7 @@
 import type { Guidance } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
+import type { GroupTransformerConfig } from './group-config';
 
-type Groups = Pick<TokenModelConfig, 'tokens' | 'groupSize' | 'causalTokens'>;
+type Groups = Pick<GroupTransformerConfig, 'tokens' | 'groupSize' | 'causalTokens'>;
 
 /** Tokens of each step: the first c one by one, then groups of g. */
 export function groupSchedule({ tokens, groupSize, causalTokens }: Groups): number[] {
