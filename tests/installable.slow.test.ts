@@ -281,8 +281,14 @@ test('a consumer that is bundled: with packages left outside it draws, otherwise
     await run(place, process.execPath, 'program.js'),
   );
 
-  await expect(bundle('inside.js')).rejects.toThrow(/No loader is configured for "\.node" files/);
-  await bundle('half.js', '--external:onnxruntime-node', '--external:sharp', '--external:@img/*');
+  const native = ['--external:onnxruntime-node', '--external:sharp'];
+  await bundle('dynamic.js', ...native);
+  await expect(run(place, process.execPath, 'dynamic.js')).rejects.toThrow(
+    /Dynamic require of .* is not supported/,
+  );
+  const banner =
+    "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
+  await bundle('half.js', ...native, `--banner:js=${banner}`);
   const model = path.join(root, 'tests/fixtures/fashion-ref');
   await expect(run(place, process.execPath, 'half.js', model)).rejects.toThrow(
     /was bundled into another file.*esbuild: --packages=external.*Next\.js: serverExternalPackages/,

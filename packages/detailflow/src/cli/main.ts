@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { DetailFlowError } from '@detailflow/core';
 import { suggestion } from './closest';
-import { type Command, helpText, UsageError } from './command';
+import { type Command, helpText, InterruptedError, UsageError } from './command';
 import { convertCommand } from './convert-command';
 import { decodeCommand } from './decode-command';
 import { encodeCommand } from './encode-command';
@@ -11,7 +11,7 @@ import { exportCommand } from './export-command';
 import { inFlags } from './flag-messages';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
-import { Interruption, isAbort } from './interrupt';
+import { interruptions, wasInterrupted } from './interruption';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
@@ -77,14 +77,15 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(helpText(command));
     return 0;
   }
-  using interruption = new Interruption();
+  const interruption = interruptions();
+  const { signal } = interruption;
   try {
-    return await runCommand(command, rest, interruption.signal);
+    return await runCommand(command, rest, signal);
   } catch (thrown) {
-    const { exitCode } = interruption;
-    if (exitCode !== undefined && isAbort(thrown)) {
-      process.stderr.write(`detailflow ${name}: stopped\n`);
-      return exitCode;
+    if (wasInterrupted(thrown, signal)) {
+      const lines = thrown instanceof InterruptedError ? thrown.lines : [];
+      process.stderr.write([`detailflow ${name}: stopped`, ...lines, ''].map(printable).join('\n'));
+      return interruption.exitCode;
     }
     const error = inFlags(thrown, command);
     if (error instanceof UsageError) {
@@ -95,6 +96,8 @@ async function main(argv: readonly string[]): Promise<number> {
     }
     process.stderr.write(`detailflow ${name}: ${printable(describe(error))}\n`);
     return 1;
+  } finally {
+    interruption.end();
   }
 }
 
