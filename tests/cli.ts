@@ -17,7 +17,7 @@ const program = inRepository('packages/detailflow/dist/cli.js');
 
 /** Loaded before the program: says when it begins to listen for SIGINT. */
 const tellWhenReady = `data:text/javascript,${encodeURIComponent(
-  "process.on('newListener', (name) => name === 'SIGINT' && process.send?.('ready'));",
+  "process.on('newListener', (name) => name === 'SIGINT' && setImmediate(() => process.send('ready')));",
 )}`;
 
 const progressLines = /^[\d.]+\/[\d.]+ \w+( {2}.*)?\n/gm;
