@@ -192,7 +192,7 @@ describe('configurations', () => {
     ['a power beyond float64', '"resolutionPower":1.5', '"resolutionPower":1e308', /resolutionPower/],
     ['heads that do not divide', '"width":4,"heads":2', '"width":4,"heads":3', /heads/],
   ];
-  test.each(claims)('%s: neither time nor memory', async (_, from, to, message) => {
+  test.each(claims)('%s: refused before it takes memory', async (_, from, to, message) => {
     const tree = bundle(changed(from, to));
     const before = process.memoryUsage();
     await refused(() => openModel(tree), 'config', message);

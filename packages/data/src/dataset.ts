@@ -11,6 +11,11 @@ export interface ImageDataset {
   readonly labels: Int32Array;
   /** @throws DetailFlowError naming the file when the image cannot be read */
   image(index: number): Promise<RgbImage>;
+  /**
+   * Where it costs less than the image: bytes that tell what is stored of an image from every other content.
+   * @throws DetailFlowError naming the file when it cannot be read
+   */
+  digest?(index: number): Promise<Uint8Array>;
   /** Gives files and threads back. */
   close?(): Promise<void>;
 }

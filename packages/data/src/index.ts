@@ -11,7 +11,8 @@ export {
 export { type ImageDataset, MemoryDataset } from './dataset';
 export { EpochOrder } from './epoch-order';
 export { type IdxArray, parseIdx } from './idx';
-export { type NpyArray, type NpyDType, readNpy, writeNpy } from './npy';
+export { type NpyArray, readNpy, writeNpy } from './npy';
+export type { NpyDType } from './npy-dtype';
 export { type NpzArray, openNpz } from './npz';
 export { npzDataset } from './npz-dataset';
 export { NpzWriter, writeNpz } from './npz-writer';

@@ -9,9 +9,13 @@ export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name =
     classNames: dataset.classNames,
     labels: Int32Array.from({ length: indices.length }, (_, i) => dataset.labels[indices[i]]),
     image: (index) => dataset.image(indices[index]),
+    ...(dataset.digest && { digest: (index: number) => digestOf(dataset, indices[index]) }),
     close: () => dataset.close?.() ?? Promise.resolve(),
   };
 }
+
+const digestOf = (dataset: ImageDataset, index: number) =>
+  (dataset.digest as NonNullable<ImageDataset['digest']>)(index);
 
 /**
  * Divides the images of a data set: each is held out with probability `share`, by its number and the seed alone.

@@ -4,8 +4,10 @@ import { readConfig } from '@detailflow/checkpoint/node';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
 import { type TrainingPart, train } from '@detailflow/train/node';
 import { openModel } from '../model-source';
-import { type Command, UsageError } from './command';
+import { type Command, InterruptedError, UsageError } from './command';
+import { wasInterrupted } from './interruption';
 import { modelFolder } from './model-folder';
+import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
 
@@ -56,13 +58,20 @@ export const trainCommand: Command = {
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const source = values.text('tokenizer');
     const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const out = values.required('out');
+    const interruption = new TrainingInterruption(process.argv.slice(2));
+    const announce = () => {
+      progress.end();
+      process.stderr.write(`${interruption.atOnce}\n`);
+    };
+    signal.addEventListener('abort', announce);
     const started = performance.now();
     try {
       const result = await train({
         part: part as TrainingPart,
         config,
         data: values.required('data'),
-        out: values.required('out'),
+        out,
         tokenizer: tokenizer?.tokenizer,
         lossNetworks: {
           vgg: values.text('vgg'),
@@ -72,7 +81,13 @@ export const trainCommand: Command = {
         resume: values.flag('resume'),
         createBackend: ({ threads }) => createNodeBackend({ device, threads }),
         signal,
-        onProgress: progress.show,
+        onProgress: (state) => {
+          interruption.onProgress(state);
+          if (!signal.aborted) progress.show(state);
+        },
+        onCompared: (done, total) => progress.show({ stage: 'images', done, total }),
+        onSaved: (saved) => interruption.onSaved(saved),
+        onNotice: (message) => process.stderr.write(`${message}\n`),
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
@@ -86,7 +101,11 @@ export const trainCommand: Command = {
         ],
         json: { ...result, seconds },
       };
+    } catch (error) {
+      if (!wasInterrupted(error, signal)) throw error;
+      throw new InterruptedError(interruption.afterwards(out), { cause: error });
     } finally {
+      signal.removeEventListener('abort', announce);
       await tokenizer?.close();
       progress.end();
     }

@@ -6,18 +6,19 @@ const PAUSE = 30_000;
 
 /** One line that is kept up to date on a terminal, a line now and then elsewhere. */
 export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
-  let printed = Number.NEGATIVE_INFINITY;
+  /** When the last line of a stage was printed; images are read without a word if that is quickly done. */
+  const printed = new Map<string, number>([['images', performance.now()]]);
   let isOpen = false;
-  const show = (progress: StageProgress | CodesProgress) => {
+  const show = (progress: StageProgress | CodesProgress | ImagesProgress) => {
     if (quiet) return;
     const now = performance.now();
     const text = lineOf(progress);
     if (stream.isTTY) {
       stream.write(`\r\u001b[K${text}`);
       isOpen = true;
-    } else if (now - printed >= PAUSE) {
+    } else if (now - (printed.get(progress.stage) ?? Number.NEGATIVE_INFINITY) >= PAUSE) {
       stream.write(`${text}\n`);
-      printed = now;
+      printed.set(progress.stage, now);
     }
   };
   const end = () => {
@@ -27,7 +28,15 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
   return { show, end };
 }
 
-function lineOf(progress: StageProgress | CodesProgress): string {
+/** How many images have been compared with those that a run was begun with. */
+interface ImagesProgress {
+  readonly stage: 'images';
+  readonly done: number;
+  readonly total: number;
+}
+
+function lineOf(progress: StageProgress | CodesProgress | ImagesProgress): string {
+  if (progress.stage === 'images') return `reading    ${progress.done}/${progress.total} images`;
   if (progress.stage === 'codes') return `codes      ${progress.done}/${progress.total} images`;
   const { stage, step, steps, loss, samplesPerSecond, secondsLeft } = progress;
   const rate = samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0);

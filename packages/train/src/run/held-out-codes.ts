@@ -20,9 +20,10 @@ export async function heldOutCodes(
     readonly fit: ViewOptions['fit'];
     readonly images: number;
     readonly microBatch: number;
+    readonly signal?: AbortSignal;
   },
 ): Promise<HeldOutCodes> {
-  const { dataset, fit, microBatch } = options;
+  const { dataset, fit, microBatch, signal } = options;
   const { tokens, imageSize: size } = tokenizer;
   const available = Math.min(options.images, dataset.labels.length);
   const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
@@ -30,7 +31,7 @@ export async function heldOutCodes(
   for (let first = 0; first < Math.min(count, available); first += BATCH) {
     const part = Math.min(BATCH, available - first, count - first);
     const images = await imageTensor(dataset, { size, fit }, first, part);
-    clean.set((await tokenizer.encode(images)).data as Int32Array, first * tokens);
+    clean.set((await tokenizer.encode(images, { signal })).data as Int32Array, first * tokens);
   }
   for (let i = available; i < count; i++) {
     clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readBundle } from '@detailflow/checkpoint';
@@ -101,7 +101,7 @@ test('a whole run: curves fall, and a run that is stopped and resumed is the sam
   }
   await train(options('stopped', { resume: true }));
   await expectSameRun('whole', 'stopped');
-});
+}, 240_000);
 
 /** A program that trains into a folder, with --resume, and ends with 0. */
 async function runProgram(out: string): Promise<string> {
@@ -198,6 +198,25 @@ test('a run that diverges stops, names the step, and keeps the last good checkpo
     code: 'diverged',
     message: expect.stringMatching(/step \d+/),
   });
+});
+
+test('no more replicas are made than there are cores, and that is said', async () => {
+  const notices: string[] = [];
+  const made: number[] = [];
+  const controller = new AbortController();
+  const run = train(
+    options('replicas', {
+      config: { ...options('').config, replicas: 1000 },
+      signal: controller.signal,
+      createBackend: ({ threads }) => createNodeBackend({ threads: made.push(threads) && threads }),
+      onProgress: () => controller.abort(new Error('enough')),
+      onNotice: (message) => notices.push(message),
+    }),
+  );
+  await expect(run).rejects.toThrow('enough');
+  const cores = availableParallelism();
+  expect(made).toEqual(Array(cores).fill(1));
+  expect(notices).toEqual([`${cores} of 1000 replicas are made: there are no more cores`]);
 });
 
 test('the AR model can be trained on the tokenizer of a bundle', async () => {

@@ -16,14 +16,16 @@ import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
-import { fingerprint, readBatch } from './code-batch';
+import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
+import { codesOrigin } from './codes-origin';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
-import { runStage, type StageProgress } from './run-stage';
+import { requireSameImages } from './run-images';
+import { runStage, type SavedCheckpoint, type StageProgress } from './run-stage';
 import { sampleGrid, validateTokenizer } from './validate';
 import { readArrays, weightsOf } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
@@ -46,8 +48,15 @@ export interface TrainOptions {
   readonly resume?: boolean;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
   readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told of every checkpoint, and of the one that a stage goes on from. */
+  readonly onSaved?: (saved: SavedCheckpoint) => void;
+  /** Told how many images have been compared with those that the run was begun with. */
+  readonly onCompared?: (done: number, total: number) => void;
+  /** Takes one-line notices. */
+  readonly onNotice?: (message: string) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
 }
@@ -87,7 +96,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
+    lock: { onNotice: options.onNotice, signal: options.signal },
   });
+  const signal = options.signal ? AbortSignal.any([options.signal, folder.lost]) : folder.lost;
   const backends: (Backend & { close?(): Promise<void> })[] = [];
   let opened: OpenedDataset | undefined;
   try {
@@ -98,11 +109,19 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     };
     const { heldOut: share, classNames } = config.data;
     opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
-    const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
-    for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new Run(options, folder, backends, {
+    const { onCompared: onProgress } = options;
+    const images = await requireSameImages(folder, opened, { signal, onProgress });
+    const cores = availableParallelism();
+    const replicas = Math.min(config.replicas, cores);
+    if (replicas < config.replicas) {
+      options.onNotice?.(`${replicas} of ${config.replicas} replicas are made: there are no more cores`);
+    }
+    const threads = Math.floor(cores / replicas);
+    for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
+    const run = new Run({ ...options, signal }, folder, backends, {
       train: skipUnreadable(opened.train, onSkip),
       heldOut: skipUnreadable(opened.heldOut, onSkip),
+      images,
     });
     if (trainsTokenizer) await run.trainTokenizer();
     if (part === 'codes' || part === 'all') await run.makeCodes();
@@ -115,19 +134,21 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   }
 }
 
+interface RunData {
+  readonly train: ImageDataset;
+  readonly heldOut: ImageDataset;
+  /** Digest of the training images. */
+  readonly images: string;
+}
+
 class Run {
   readonly #config: TrainingConfig;
   readonly #options: TrainOptions;
   readonly #folder: RunFolder;
   readonly #backends: readonly Backend[];
-  readonly #data: { readonly train: ImageDataset; readonly heldOut: ImageDataset };
+  readonly #data: RunData;
 
-  constructor(
-    options: TrainOptions,
-    folder: RunFolder,
-    backends: readonly Backend[],
-    data: { train: ImageDataset; heldOut: ImageDataset },
-  ) {
+  constructor(options: TrainOptions, folder: RunFolder, backends: readonly Backend[], data: RunData) {
     this.#config = options.config;
     this.#options = options;
     this.#folder = folder;
@@ -178,11 +199,11 @@ class Run {
         },
         validation: {
           every: validation.every,
-          run: async (step) => {
+          run: async (step, signal) => {
             const parameters = await trainer.parameters(kept(recipe));
             const found = await validateTokenizer(this.#backends[0], {
               ...{ config, parameters, fit: data.fit, images: validation.images },
-              dataset: this.#data.heldOut,
+              ...{ dataset: this.#data.heldOut, signal },
             });
             await this.#savePicture('tokenizer', step, found.picture);
             return { psnr: found.psnr };
@@ -208,7 +229,7 @@ class Run {
       tokens,
       codebookSize,
       shard: 4096,
-      origin: await fingerprint(parameters, dataset),
+      origin: this.#codesOrigin(parameters),
     });
     const tokenizers = this.#backends.map((backend) => this.#createTokenizer(backend, parameters));
     try {
@@ -231,18 +252,22 @@ class Run {
     const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
     const parameters = await this.#tokenizer();
     const store = await CodeStore.open(await this.#codesFolder());
-    if (store.header.origin !== (await fingerprint(parameters, this.#data.train))) {
-      throw new DetailFlowError('config', 'the codes are of another tokenizer or data set; make them again', {
-        file: await this.#codesFolder(),
-      });
+    const { origin } = store.header;
+    if (origin !== this.#codesOrigin(parameters)) {
+      throw new DetailFlowError(
+        'config',
+        'the codes are of another tokenizer, of other images, or made with other settings; remove them and make them again',
+        { file: await this.#codesFolder() },
+      );
     }
+    await this.#folder.bind('ar', origin);
     const order = new EpochOrder({ length: labels.length, seed: seed + 1 });
     const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
     try {
       const heldOut = await heldOutCodes(tokenizer, {
         ...{ dataset: this.#data.heldOut, fit: data.fit, images: validation.images },
-        microBatch: recipe.microBatch,
+        ...{ microBatch: recipe.microBatch, signal: this.#options.signal },
       });
       await runStage<CodeBatch>({
         ...this.#common(),
@@ -268,11 +293,11 @@ class Run {
         batch: async (step) => readBatch(store, { labels, order, step, batch, seed, views: data.views }),
         validation: {
           every: validation.every,
-          run: async (step) => {
-            const { loss, positionLoss } = await trainer.evaluate(heldOut);
+          run: async (step, signal) => {
+            const { loss, positionLoss } = await trainer.evaluate(heldOut, { signal });
             const found = await trainer.parameters(kept(recipe));
             const cfg = 1.5;
-            const options = { tokenizer, config, parameters: found, cfg };
+            const options = { tokenizer, config, parameters: found, cfg, signal };
             await this.#savePicture('ar', step, await sampleGrid(this.#backends[0], options));
             return {
               heldOutLoss: loss,
@@ -299,12 +324,18 @@ class Run {
   }
 
   #common() {
-    const { signal, onProgress } = this.#options;
-    return { folder: this.#folder, signal, onStep: onProgress };
+    const { signal, onProgress, onSaved } = this.#options;
+    return { folder: this.#folder, signal, onStep: onProgress, onSaved };
   }
 
   #codesFolder(): Promise<string> {
     return this.#folder.place('codes', 'codes.json').then((file) => file.replace(/[/\\]codes\.json$/, ''));
+  }
+
+  #codesOrigin(parameters: Arrays): string {
+    const { seed, data, tokenizer } = this.#config;
+    const settings = { seed, fit: data.fit, views: data.views, model: tokenizer.model };
+    return codesOrigin({ parameters, images: this.#data.images, settings });
   }
 
   #createTokenizer(backend: Backend, parameters: Arrays) {

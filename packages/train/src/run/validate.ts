@@ -37,20 +37,23 @@ export async function validateTokenizer(
     readonly dataset: ImageDataset;
     readonly fit: ViewOptions['fit'];
     readonly images: number;
+    readonly signal?: AbortSignal;
   },
 ): Promise<TokenizerValidation> {
-  const { config, parameters, dataset, fit, images } = options;
+  const { config, parameters, dataset, fit, images, signal } = options;
   const weights = weightsOf(tokenizerParameters(config), parameters);
   const tokenizer = createTokenizer({ config, weights, backend });
   const view = { size: config.imageSize, fit };
   const counts = previewCounts(config);
   try {
     const restorations = counts.map((tokens) => ({ tokens, noiseIndex: null }));
-    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, images });
+    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, images, signal });
     const shown = Math.min(SHOWN, figures.images);
     const columns = [await datasetSource(dataset, view).read(0, shown)];
     for (const tokens of counts) {
-      columns.push(await reconstructionSource(dataset, view, { tokenizer, tokens }).read(0, shown));
+      columns.push(
+        await reconstructionSource(dataset, view, { tokenizer, tokens }).read(0, shown, { signal }),
+      );
     }
     const rows = Array.from({ length: shown }, (_, i) =>
       columns.map((column) => pictureFromBytes(column, i)),
@@ -82,15 +85,16 @@ export async function sampleGrid(
     readonly config: TokenModelConfig;
     readonly parameters: Arrays;
     readonly cfg: number;
+    readonly signal?: AbortSignal;
   },
 ): Promise<Picture> {
-  const { tokenizer, config, parameters, cfg } = options;
+  const { tokenizer, config, parameters, cfg, signal } = options;
   const weights = weightsOf(tokenModelParameters(config), parameters);
   const model = createTokenModel({ config, weights, backend });
   try {
     const classes = Math.min(MOST_CLASSES, config.classes);
     const labels = Array.from({ length: classes * SAMPLES }, (_, i) => Math.floor(i / SAMPLES));
-    for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0 })) {
+    for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0, signal })) {
       if (step.count < step.total) continue;
       const pixels = await step.pixels();
       const pictures = labels.map((_, i) => pictureFromPixels(pixels, i));

@@ -11,9 +11,12 @@ import {
   type Extractor,
   evaluateGeneration,
   firstImages,
+  firstPictureSeeds,
   generatedSource,
   generationReport,
   nearestNeighbours,
+  PICTURES_PER_SEED,
+  type PictureLabels,
   type Reference,
   summariseScales,
   writeImageArchive,
@@ -22,7 +25,7 @@ import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { EvaluationRun, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, openImages, picturesOf } from './evaluation-run';
 import { presetOf } from './tokenizer-evaluation';
 
 /** Classes and pictures of each that the sheets show. */
@@ -36,8 +39,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     throw new UsageError('--features is missing: generated pictures are compared by a network');
   }
   const preset = presetOf(values, 'generation');
-  const count = values.whole('count', { least: 2, most: 1_000_000 }) ?? preset?.count ?? 10_000;
-  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  const count = values.whole('count', { least: 2, most: PICTURES_PER_SEED }) ?? preset?.count ?? 10_000;
+  const seeds = seedsOf(values, count);
+  const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
   const sampling = {
     guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
     temperature: values.number('temperature'),
@@ -48,7 +52,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const { imageSize: size, tokens } = opened.tokenizer.config;
     const given = scalesOf(values);
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
-    const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
+    const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
     const { tokenModel: model, tokenizer, backend, cfg } = await start();
     const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
@@ -63,13 +67,13 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         : undefined;
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
-          ...{ model, tokenizer, classes, count, scales, seeds, sampling, extractor, backend },
+          ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
           real: real.reference,
           store: run.store,
           keepPictures: values.flag('save-images'),
           signal: run.signal,
           onProgress,
-          async onRow({ cfg, seed }, drawn) {
+          async onRow({ cfg, seed, firstSeed }, drawn) {
             run.invocation.progress.stop();
             if (values.flag('save-images')) {
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
@@ -77,7 +81,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             }
             if (seed !== seeds[0]) return;
             const shown = Math.min(MOST_CLASSES, classes);
-            const few = { ...sampling, model, tokenizer, classes: shown, seed, cfg };
+            const few = { ...sampling, model, tokenizer, classes: shown, seed: firstSeed, cfg };
             const sheet = generatedSource({ ...few, count: shown * COLUMNS });
             const images = await sheet.read(0, shown * COLUMNS, run);
             const inOrder = picturesOf(images); // image i is of class i mod classes: one row a class
@@ -97,16 +101,24 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const { classNames } = real;
       const network = extractor.name;
       const page = generationReport({
-        ...{ title, count, network, rows, classNames, floor, accuracy },
+        ...{ title, count, labels, network, rows, classNames, floor, accuracy },
         pictures: run.pictures,
       });
-      const lines = generationLines({ count, network, summary, floor, accuracy, seeds: seeds.length });
+      const lines = generationLines({
+        count,
+        labels,
+        network,
+        summary,
+        floor,
+        accuracy,
+        seeds: seeds.length,
+      });
       const warnings = [...new Set(rows.flatMap((row) => row.warnings))];
       return await run.finish(
         'generation',
         {
           lines: [...lines, ...warnings],
-          json: { count, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
+          json: { count, labels, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
         },
         page,
       );
@@ -116,6 +128,16 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   });
 }
 
+function seedsOf(values: Values, count: number): number[] {
+  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  try {
+    firstPictureSeeds(seeds, count);
+  } catch (error) {
+    throw DetailFlowError.isInstance(error) ? new UsageError(`--seed: ${error.message}`) : error;
+  }
+  return seeds;
+}
+
 function scalesOf(values: Values): number[] | undefined {
   const text = values.text('cfg');
   if (text === undefined) return undefined;
@@ -123,6 +145,7 @@ function scalesOf(values: Values): number[] | undefined {
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
     throw new UsageError('--cfg: give numbers such as 1,1.5,2');
   }
+  if (new Set(scales).size < scales.length) throw new UsageError('--cfg: give different numbers');
   return scales;
 }
 
@@ -165,13 +188,14 @@ async function trainingImages(
 
 function generationLines(results: {
   readonly count: number;
+  readonly labels: PictureLabels;
   readonly network: string;
   readonly summary: ReturnType<typeof summariseScales>;
   readonly floor?: Comparison;
   readonly accuracy?: number;
   readonly seeds: number;
 }): string[] {
-  const { count, network, summary, floor, accuracy, seeds } = results;
+  const { count, labels, network, summary, floor, accuracy, seeds } = results;
   const columns = [
     { head: 'Frechet', figure: 'frechet', digits: 3, factor: 1 },
     { head: 'precision', figure: 'precision', digits: 3, factor: 1 },
@@ -184,7 +208,7 @@ function generationLines(results: {
   const cell = (text: string) => text.padStart(width);
   const dash = cell('-');
   return [
-    `${count} pictures${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
+    `${count} pictures of ${labels} classes${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
     `CFG    ${columns.map(({ head }) => cell(head)).join('')}`,
     ...summary.map(
       (one) =>
