@@ -12,17 +12,18 @@ const idle = memory();
 
 const controller = new AbortController();
 const labels = Array.from({ length: 400 }, (_, i) => i % 10); // 400 pictures at once
+let tokens = 0;
 try {
   for await (const step of model.generate({ labels, cfg: 2, signal: controller.signal })) {
-    if (step.count < 12) continue;
+    tokens = step.count;
+    if (tokens < 12) continue;
     const preview = await step.image(9); // what there is can still be drawn
     await writeFile(`${out}/preview.png`, await upscaleNearest(preview, 8).toPng());
     console.log(`${step.count} of ${step.total} tokens, ${memory() - idle} MB in use: cancelling`);
-    console.time('stopped after');
     controller.abort();
   }
 } catch (error) {
-  console.timeEnd('stopped after');
+  console.log(`stopped after ${tokens} of ${model.tokenizer.tokens} tokens`);
   if (error !== controller.signal.reason) throw error;
 }
 

@@ -43,13 +43,38 @@ test.each(packages)('%s has a README with a program, an install line and a table
   expect(text).toMatch(/^Limits: /m);
 });
 
+test.each(packages)('%s: who installs what its README says has all that its programs import', (place) => {
+  const text = readFileSync(path.join(root, place, 'README.md'), 'utf8');
+  const line = /^ +npm install (.*)$/m.exec(text)?.[1] ?? '';
+  const installed = line.split(' ').filter((word) => !word.startsWith('-'));
+  const blocks = [...text.matchAll(/^```(?:js|ts)\n(.*?)^```$/gms)].map(([, code]) => code);
+  const imported = blocks.flatMap((code) =>
+    [...code.matchAll(/ from '((?:@[\w-]+\/)?[\w-]+)/g)].map(([, name]) => name),
+  );
+  const missing = imported.filter(
+    (name) => /^(@detailflow\/|detailflow$)/.test(name) && !installed.includes(name),
+  );
+  expect(missing).toEqual([]);
+  // Its install script fails where the CUDA libraries cannot be downloaded.
+  if (installed.some((name) => needsRuntime(name))) expect(line).toMatch(/^--ignore-scripts /);
+});
+
+/** Whether onnxruntime-node comes along with a package. */
+function needsRuntime(name: string): boolean {
+  const folder = path.join(root, 'packages', name.replace('@detailflow/', ''));
+  if (name === 'onnxruntime-node') return true;
+  if (!existsSync(folder)) return false;
+  const { dependencies = {} } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'));
+  return Object.keys(dependencies).some((one) => needsRuntime(one));
+}
+
 test.each(programs)('$readme, program $number runs', async ({ readme, number, code }) => {
   if (code.includes('createWebGPUBackend') && webgpuMissing) return console.warn(webgpuMissing);
   // It lies inside the repository so that its imports are found.
   const program = path.join(root, 'examples', `.readme-${readme.replace(/\W+/g, '-')}-${number}.mjs`);
   writeFileSync(program, code);
   try {
-    const run = promisify(execFile)(process.execPath, [program], { cwd: folder, timeout: 50_000 });
+    const run = promisify(execFile)(process.execPath, [program], { cwd: folder });
     const { stdout, stderr } = await run; // rejects unless the exit code is 0
     expect(stderr).toBe('');
     expect(stdout).not.toBe('');

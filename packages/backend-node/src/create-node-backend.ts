@@ -19,6 +19,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
+import { requireOwnFiles } from './own-files';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
 import type { NodeDevice, Request, WireTensor } from './protocol';
@@ -45,9 +46,11 @@ export interface NodeBackendOptions {
  * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free; one that is made in
  * a worker thread runs them in a process of its own, so that the thread may be terminated. Turns ONNX Runtime's telemetry
  * off (`ORT_DISABLE_TELEMETRY=1`), unless the environment already says something else.
- * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it
+ * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it;
+ *   `unsupported` inside a bundle
  */
 export async function createNodeBackend(options: NodeBackendOptions = {}): Promise<Backend> {
+  requireOwnFiles();
   const cores = availableParallelism();
   const { threads = cores, onNotice = (message: string) => process.stderr.write(`${message}\n`) } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {

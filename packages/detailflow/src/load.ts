@@ -6,6 +6,7 @@ import {
   type CallOptions,
   DetailFlowError,
   type Tensor,
+  type TokenModel,
   type WeightDType,
 } from '@detailflow/core';
 import { psnr } from '@detailflow/eval';
@@ -18,6 +19,7 @@ import {
 } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
+import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
 export interface LoadOptions extends CallOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
@@ -74,11 +76,21 @@ export class Model {
     if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend, dtype: options.dtype });
   }
 
-  /** Draws pictures; see `generate` of `@detailflow/sampler` for the options. */
+  /** Guidance where no `cfg` is given: what the card recommends, or the model by its kind, or 1.5. */
+  get cfg(): number {
+    const model: TokenModel | undefined = this.tokenModel;
+    return recommendedCfg(this.card) ?? model?.sampling?.cfg ?? DEFAULT_CFG;
+  }
+
+  /**
+   * Draws pictures; see `generate` of `@detailflow/sampler` for the options. Without `cfg`, guidance is
+   * {@link Model.cfg}, as on the command line.
+   */
   generate(
     options: Omit<GenerateOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
-    return generate({ ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+    const model = this.#requireTokenModel();
+    return generate({ ...options, cfg: options.cfg ?? this.cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Draws variations of pictures float32 [B, 3, S, S] in [-1, 1]; see `vary` of `@detailflow/sampler`. */
@@ -86,7 +98,8 @@ export class Model {
     images: Tensor,
     options: Omit<VaryOptions, 'model' | 'tokenizer'>,
   ): AsyncGenerator<GenerationStep, void, void> {
-    return vary(images, { ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+    const model = this.#requireTokenModel();
+    return vary(images, { ...options, cfg: options.cfg ?? this.cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DetailFlowError, type Picture, Tensor } from '@detailflow/core';
-import { type NpyArray, readNpy, writeNpy } from '@detailflow/data';
+import { type NpyArray, readNpy, upscaleNearest, writeNpy } from '@detailflow/data';
 import { UsageError } from './command';
 
 /** Writes a file completely or not at all; folders on the way are made. */
@@ -19,8 +19,9 @@ async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-export async function writePicture(file: string, picture: Picture): Promise<void> {
-  await writeWhole(file, await picture.toPng());
+/** @param scale how many times larger it is written */
+export async function writePicture(file: string, picture: Picture, scale = 1): Promise<void> {
+  await writeWhole(file, await upscaleNearest(picture, scale).toPng());
 }
 
 export async function writeTensor(file: string, tensor: Tensor): Promise<void> {

@@ -1,5 +1,6 @@
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { type ModelSource, openModel } from '../model-source';
+import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
 import { modelFolder } from './model-folder';
@@ -25,6 +26,7 @@ export const inspectCommand: Command = {
     const opened = await openModel(named, { signal: invocation.signal });
     try {
       const { kind, card, tokenizer, ar } = opened;
+      const cfg = recommendedCfg(card);
       const parts = { tokenizer: summary(tokenizer), ...(ar && { ar: summary(ar) }) };
       return {
         lines: [
@@ -35,6 +37,8 @@ export const inspectCommand: Command = {
               ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
             ),
           ]),
+          ...classLines(card?.classNames),
+          ...(cfg === undefined ? [] : [`recommended CFG: ${cfg} (what is used where --cfg is not given)`]),
           ...(verified ? verificationLines(verified) : []),
         ],
         json: { kind, ...(card && { card }), ...parts, ...(verified && { verified }) },
@@ -44,6 +48,13 @@ export const inspectCommand: Command = {
     }
   },
 };
+
+/** "  9  ankle boot": what --class takes. */
+function classLines(names: readonly string[] = []): string[] {
+  if (names.length === 0) return [];
+  const width = String(names.length - 1).length;
+  return ['classes:', ...names.map((name, i) => `  ${String(i).padStart(width)}  ${name}`)];
+}
 
 const MOST_FAULTS = 20;
 

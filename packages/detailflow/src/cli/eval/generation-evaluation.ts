@@ -51,11 +51,12 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   return withModel(invocation, 'both', async (opened, start) => {
     const { tokens } = (opened.ar ?? opened.tokenizer).config;
     const size = opened.pictureSize;
-    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
+    const given = scalesOf(values);
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
-    const { tokenModel: model, tokenizer, backend } = await start();
+    const { tokenModel: model, tokenizer, backend, cfg } = await start();
+    const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
     const { classes } = model.config;
     const extractor = await openExtractor(file, backend);
@@ -138,9 +139,10 @@ function seedsOf(values: Values, count: number): number[] {
   return seeds;
 }
 
-function scalesOf(values: Values, preset = 1.5): number[] {
+function scalesOf(values: Values): number[] | undefined {
   const text = values.text('cfg');
-  const scales = text === undefined ? [preset] : text.split(',').map(Number);
+  if (text === undefined) return undefined;
+  const scales = text.split(',').map(Number);
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
     throw new UsageError('--cfg: give numbers such as 1,1.5,2');
   }
