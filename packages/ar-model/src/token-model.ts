@@ -1,11 +1,13 @@
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type DrawingOptions,
   type DrawingSession,
   type Executable,
   LazyExecutable,
+  ofType,
   type State,
   Tensor,
   type TokenModel,
@@ -34,6 +36,13 @@ export interface TokenModelOptions {
 
 /** Loads an AR model. It is compiled when the first sequence begins. */
 export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
+  checkOptions('createTokenModel', options, {
+    config: true,
+    weights: true,
+    backend: true,
+    dtype: true,
+    file: true,
+  });
   return new GroupTokenModel(options);
 }
 
@@ -162,7 +171,7 @@ class CachedSession implements TokenSession {
     return this.#position < causalTokens ? 1 : groupSize;
   }
 
-  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor> {
+  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
     signal?.throwIfAborted();
     const known = this.#position;
     this.#take(chosen);
@@ -177,7 +186,7 @@ class CachedSession implements TokenSession {
     try {
       const { logits } = await this.#executable.run(feeds, { state: this.#state, signal });
       this.#predicted = true;
-      return logits;
+      return ofType(logits, 'float32');
     } catch (error) {
       this.#position = known; // the cache is as it was, so the step can be tried again
       throw error;

@@ -1,4 +1,10 @@
-import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
+import {
+  type ByteSource,
+  checkOptions,
+  DetailFlowError,
+  readSafetensors,
+  type Weights,
+} from '@detailflow/core';
 import { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
 import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
@@ -43,6 +49,7 @@ export async function readOfficialFolder(
   kind: OfficialKind,
   options: ReadOfficialOptions = {},
 ): Promise<OfficialCheckpoint> {
+  checkOptions('readOfficialFolder', options, { weights: true, key: true, signal: true });
   if (!(await tree.exists('config.json'))) {
     throw new DetailFlowError(
       'io',

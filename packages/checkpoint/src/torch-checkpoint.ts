@@ -1,4 +1,11 @@
-import { type ByteSource, DetailFlowError, storageBytes, type Weight, type Weights } from '@detailflow/core';
+import {
+  type ByteSource,
+  checkOptions,
+  DetailFlowError,
+  storageBytes,
+  type Weight,
+  type Weights,
+} from '@detailflow/core';
 import { isLegacyCheckpoint, readLegacyCheckpoint } from './legacy-checkpoint';
 import { PickleObject, unpickle } from './pickle';
 import { parseStorageId } from './storage-id';
@@ -31,6 +38,7 @@ export async function readTorchCheckpoint(
   source: ByteSource,
   options: ReadTorchOptions = {},
 ): Promise<TorchCheckpoint> {
+  checkOptions('readTorchCheckpoint', options, { maxPickleBytes: true, signal: true });
   const { maxPickleBytes = 64 * 2 ** 20, signal } = options;
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });

@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { DetailFlowError, encodeSafetensors, type Weight, type Weights } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  encodeSafetensors,
+  type Weight,
+  type Weights,
+} from '@detailflow/core';
 import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
@@ -46,6 +52,7 @@ export async function writeBundle(
   contents: BundleContents,
   options: WriteBundleOptions = {},
 ): Promise<BundleCard> {
+  checkOptions('writeBundle', options, { dtype: true, overwrite: true, signal: true, onProgress: true });
   const target = resolve(path);
   const { card, text } = makeCard(contents, join(path, bundleFiles.card));
   await refuseTarget(target, path, options.overwrite === true);

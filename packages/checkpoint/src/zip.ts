@@ -1,4 +1,4 @@
-import { type ByteSource, DetailFlowError } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError } from '@detailflow/core';
 import { unsafePath } from './paths';
 
 /** A member of a zip file: its bytes are [offset, offset + packedSize) of the file. */
@@ -34,6 +34,7 @@ export async function readZip(
   source: ByteSource,
   options: { readonly deflated?: boolean } = {},
 ): Promise<ReadonlyMap<string, ZipEntry>> {
+  checkOptions('readZip', options, { deflated: true });
   const zip = new ZipReader(source, options.deflated === true);
   const directory = await zip.findDirectory();
   const members = await zip.readDirectory(directory);

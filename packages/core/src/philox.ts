@@ -1,3 +1,4 @@
+import { checkOptions } from './check-options';
 import { DetailFlowError } from './errors';
 
 /** Four unsigned 32-bit words. */
@@ -50,6 +51,7 @@ export interface DrawOptions {
  * @throws DetailFlowError 'invalid-argument'
  */
 export function exponentialNoise(options: DrawOptions & { out?: Float32Array }): Float32Array {
+  checkOptions('exponentialNoise', options, { seed: true, position: true, count: true, out: true });
   checkDraw(options);
   const { seed, position, count, out = new Float32Array(count) } = options;
   if (out.length !== count) {
@@ -73,6 +75,7 @@ export function exponentialNoise(options: DrawOptions & { out?: Float32Array }):
 export function randomRanks(
   options: Omit<DrawOptions, 'position'> & { limit: number; position?: number },
 ): Int32Array {
+  checkOptions('randomRanks', options, { seed: true, count: true, limit: true, position: true });
   const { seed, count, limit, position = 0 } = options;
   checkDraw({ seed, count, position });
   checkInteger('limit', limit, 1, 2 ** 20);

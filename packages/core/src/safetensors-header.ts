@@ -1,3 +1,4 @@
+import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import { type StorageDType, storageBytes } from './weights';
 
@@ -105,7 +106,7 @@ function parseTensor(
   if (!isCounts(shape)) throw fail('shape must be a list of non-negative integers below 2^53', name);
   if (!isCounts(offsets) || offsets.length !== 2) throw fail('data_offsets must be two integers', name);
   const length = byteLength(shape, dtype);
-  if (length === undefined) throw fail(`shape [${shape.join(', ')}] is too large`, name);
+  if (length === undefined) throw fail(`shape ${formatShape(shape)} is too large`, name);
   const [begin, end] = offsets;
   if (begin > end) throw fail(`its data begins (${begin}) after its end (${end})`, name);
   if (end > dataBytes) {
@@ -113,7 +114,7 @@ function parseTensor(
   }
   if (end - begin !== length) {
     throw fail(
-      `${spelled} [${shape.join(', ')}] takes ${length} bytes, data_offsets give ${end - begin}`,
+      `${spelled} ${formatShape(shape)} takes ${length} bytes, data_offsets give ${end - begin}`,
       name,
     );
   }

@@ -1,4 +1,5 @@
 import { type ByteSource, checkRange } from './byte-source';
+import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import { byteLength, dtypeNames, maxHeaderBytes, parseHeader } from './safetensors-header';
 import { type StorageDType, storageBytes, type Weight, type Weights } from './weights';
@@ -130,7 +131,7 @@ function checkEntry({ name, dtype, shape }: SafetensorsEntry): number {
   if (malformed(name)) throw refuse('the name is not a well-formed string', name);
   const valid = shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0);
   const length = valid ? byteLength(shape, dtype) : undefined;
-  if (length === undefined) throw refuse(`shape [${shape.join(', ')}] is impossible`, name);
+  if (length === undefined) throw refuse(`shape ${formatShape(shape)} is impossible`, name);
   return length;
 }
 

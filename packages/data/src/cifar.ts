@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { MemoryDataset } from './dataset';
 
 const SIDE = 32;
@@ -12,6 +12,7 @@ export function cifarDataset(
   files: readonly { readonly name: string; readonly bytes: Uint8Array }[],
   options: { readonly name: string; readonly classNames: readonly string[] },
 ): MemoryDataset {
+  checkOptions('cifarDataset', options, { name: true, classNames: true });
   const count = files.reduce((sum, { name, bytes }) => {
     if (bytes.length === 0 || bytes.length % (PIXELS + 1) !== 0) {
       throw new DetailFlowError(

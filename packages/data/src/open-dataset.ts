@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { cifarDataset } from './cifar';
 import { type ImageDataset, MemoryDataset } from './dataset';
 import { openImageFolder } from './image-folder';
@@ -39,6 +39,7 @@ const MOST_SHAPES = 1_000_000;
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function openDataset(source: string, options: OpenDatasetOptions): Promise<OpenedDataset> {
+  checkOptions('openDataset', options, { heldOut: true, seed: true, classNames: true });
   const shapes = /^shapes:(\d{1,8})(?:x(\d{1,4}))?$/.exec(source);
   if (shapes) {
     const images = Math.min(Number(shapes[1]), MOST_SHAPES);

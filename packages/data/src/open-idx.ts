@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { MemoryDataset } from './dataset';
 import { parseIdx } from './idx';
 import { readInflated } from './read-file';
@@ -20,6 +20,7 @@ export async function openIdx(
   folder: string,
   options: { split: Split; classNames?: readonly string[] },
 ): Promise<MemoryDataset> {
+  checkOptions('openIdx', options, { split: true, classNames: true });
   const prefix = prefixes[options.split];
   const images = await read(folder, `${prefix}-images-idx3-ubyte`);
   const labels = await read(folder, `${prefix}-labels-idx1-ubyte`);

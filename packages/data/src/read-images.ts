@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { centerCrop } from './center-crop';
 import { decodeImage } from './decode-image';
 import { readNpy } from './npy';
@@ -38,6 +38,7 @@ export async function readImages(
   size: number,
   options: { signal?: AbortSignal } = {},
 ): Promise<ImageBatch> {
+  checkOptions('readImages', options, { signal: true });
   checkSize(size);
   if (paths.length === 0) throw new DetailFlowError('invalid-argument', 'no image files given');
   const parts: Pixels[] = [];

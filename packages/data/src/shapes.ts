@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 import type { RgbImage } from './rgb-image';
@@ -41,6 +41,7 @@ export const shapeNames: readonly string[] = Object.keys(solids);
  * @param options.size side in pixels, 1 .. 1024
  */
 export function shapesDataset(options: { images: number; size: number; seed?: number }): ImageDataset {
+  checkOptions('shapesDataset', options, { images: true, size: true, seed: true });
   const { images, size, seed = 0 } = options;
   if (!Number.isInteger(images) || images < 1 || images > 1e7) {
     throw new DetailFlowError(

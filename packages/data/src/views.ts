@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import { centerCrop, checkImage, crop } from './center-crop';
 import { checkSize } from './pillow-resize';
 import { Purpose } from './purpose';
@@ -32,6 +32,14 @@ export function trainingView(
   image: RgbImage,
   options: ViewOptions & { readonly seed: number; readonly position: number },
 ): RgbImage {
+  checkOptions('trainingView', options, {
+    size: true,
+    fit: true,
+    zoom: true,
+    flip: true,
+    seed: true,
+    position: true,
+  });
   const { size, fit, zoom, flip, seed, position } = options;
   checkSize(size);
   checkImage(image);
@@ -59,6 +67,7 @@ export function codeViews(
   image: RgbImage,
   options: Pick<ViewOptions, 'size' | 'fit'> & { readonly views: CodeViews },
 ): RgbImage[] {
+  checkOptions('codeViews', options, { size: true, fit: true, views: true });
   const { size, fit, views } = options;
   if (views === 'center') return [centerView(image, options)];
   const larger = Math.trunc(1.1 * size);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
+import { checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
 import { type FilePlacement, toOnnxLoop } from '@detailflow/onnx';
 import { generatorGraphs } from './generator-graph';
 import { type ModelSource, openModel } from './model-source';
@@ -24,6 +24,7 @@ export async function exportOnnx(
   out: string,
   options: ExportOptions = {},
 ): Promise<void> {
+  checkOptions('exportOnnx', options, { gradualCfg: true, signal: true, onProgress: true });
   const opened = await openModel(source, { signal: options.signal });
   const id = randomBytes(4).toString('hex');
   const aside = (file: string) => path.join(path.dirname(file), `.${path.basename(file)}.${id}`);

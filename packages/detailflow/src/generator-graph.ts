@@ -1,6 +1,7 @@
 import { PlaceKind, step, type TokenModelConfig, tokenModelWeights } from '@detailflow/ar-model';
 import {
   add,
+  checkOptions,
   concat,
   div,
   equal,
@@ -58,6 +59,7 @@ export function generatorGraphs(
   ar: TokenModelConfig,
   options: { readonly gradualCfg?: boolean } = {},
 ): GeneratorGraphs {
+  checkOptions('generatorGraphs', options, { gradualCfg: true });
   const runs = schedule(ar);
   const length = ar.tokens + ar.groupSize - 1; // room for what the last causal run leaves behind
   const body = trace((g) => {

@@ -4,6 +4,7 @@ import type { BundleCard } from '@detailflow/checkpoint';
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type Tensor,
   type WeightDType,
@@ -42,6 +43,7 @@ export interface Reconstruction {
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
+  checkOptions('load', options, { backend: true, dtype: true, signal: true });
   const opened = await openModel(source, options);
   try {
     options.signal?.throwIfAborted();
@@ -107,6 +109,7 @@ export class Model {
     images: Tensor,
     options: CallOptions & { tokens?: readonly number[] } = {},
   ): AsyncGenerator<Reconstruction, void, void> {
+    checkOptions('reconstruct', options, { signal: true, tokens: true });
     const { signal, tokens: counts = doublings(this.tokenizer.tokens) } = options;
     const codes = await this.encode(images, { signal });
     const size = images.dims[2];

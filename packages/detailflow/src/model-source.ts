@@ -8,7 +8,7 @@ import {
 } from '@detailflow/ar-model';
 import { type BundleCard, type FileTree, readBundle, readOfficialFolder } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
+import { checkOptions, DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
 import {
   ignoredTokenizerWeights,
   officialTokenizerConfig,
@@ -52,6 +52,7 @@ export async function openModel(
   source: ModelSource,
   options: { signal?: AbortSignal } = {},
 ): Promise<OpenedModel> {
+  checkOptions('openModel', options, { signal: true });
   if (typeof source === 'object' && 'tokenizer' in source) {
     const ar = source.ar === undefined ? undefined : await toTree(source.ar);
     return openOfficial(await toTree(source.tokenizer), ar, options);

@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
 import type { FeatureSet, FeatureStatistics } from './feature-set';
 import { frechetDistance } from './frechet-distance';
 import { kernelDistance } from './kernel-distance';
@@ -49,6 +49,7 @@ export async function compareFeatures(
   real: Reference,
   options: CompareOptions,
 ): Promise<Comparison> {
+  checkOptions('compareFeatures', options, { backend: true, seed: true, signal: true });
   const { backend, seed, signal } = options;
   const { width, count, pool, statistics } = images;
   const other = real.statistics.pool.mean.length;

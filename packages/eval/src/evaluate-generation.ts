@@ -1,4 +1,4 @@
-import type { Backend, TokenModel } from '@detailflow/core';
+import { type Backend, checkOptions, type TokenModel } from '@detailflow/core';
 import type { Tokenizer } from '@detailflow/tokenizer';
 import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
 import type { Extractor } from './extractor';
@@ -53,6 +53,23 @@ export interface GenerationRow extends Comparison {
  * @throws DetailFlowError as sampler, networks and {@link compareFeatures}
  */
 export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
+  checkOptions('evaluateGeneration', options, {
+    model: true,
+    tokenizer: true,
+    classes: true,
+    count: true,
+    scales: true,
+    seeds: true,
+    sampling: true,
+    extractor: true,
+    real: true,
+    backend: true,
+    store: true,
+    keepPictures: true,
+    onRow: true,
+    signal: true,
+    onProgress: true,
+  });
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
   const { imageSize: size } = tokenizer.config;

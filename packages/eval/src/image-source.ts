@@ -1,4 +1,4 @@
-import { DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailflow/core';
+import { checkOptions, DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailflow/core';
 import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
@@ -127,6 +127,7 @@ export function reconstructionSource(
   view: View,
   options: { readonly tokenizer: Tokenizer; readonly tokens?: number; readonly noiseIndex?: number | null },
 ): ImageSource {
+  checkOptions('reconstructionSource', options, { tokenizer: true, tokens: true, noiseIndex: true });
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
   const { size } = view;
   return {
@@ -177,6 +178,18 @@ export interface GeneratedOptions {
 
 /** Generated pictures, as bytes: every class as often, image i of class i mod classes. */
 export function generatedSource(options: GeneratedOptions): ImageSource {
+  checkOptions('generatedSource', options, {
+    model: true,
+    tokenizer: true,
+    count: true,
+    classes: true,
+    seed: true,
+    cfg: true,
+    gradualCfg: true,
+    temperature: true,
+    topK: true,
+    topP: true,
+  });
   const { model, tokenizer, count, classes, seed = 0, ...sampling } = options;
   return {
     name: `generated ${JSON.stringify({ classes, seed, ...sampling })}`,

@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError, RandomStream } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import { exactProducts, RowProducts } from './row-products';
 
 export interface KernelDistanceOptions {
@@ -30,6 +30,14 @@ export async function kernelDistance(
   b: Float32Array,
   options: KernelDistanceOptions,
 ): Promise<{ mean: number; deviation: number }> {
+  checkOptions('kernelDistance', options, {
+    width: true,
+    backend: true,
+    subsets: true,
+    subsetSize: true,
+    seed: true,
+    signal: true,
+  });
   const { width, backend, subsets = 100, seed = 0, signal } = options;
   const counts = [a, b].map(({ length }) => length / width);
   const size = Math.min(options.subsetSize ?? 1000, ...counts);

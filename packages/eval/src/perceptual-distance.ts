@@ -1,5 +1,6 @@
 import {
   type Backend,
+  checkOptions,
   type Executable,
   LazyExecutable,
   symbol,
@@ -33,6 +34,7 @@ export function perceptualDistance(options: {
   readonly heads: Weights;
   readonly backend: Backend;
 }): PerceptualDistance {
+  checkOptions('perceptualDistance', options, { vgg: true, heads: true, backend: true });
   const { vgg, heads, backend } = options;
   const specs = [...vggParameters(), ...lpipsParameters()];
   const weights: Weights = new Map([...vgg, ...heads]);

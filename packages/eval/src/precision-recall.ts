@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
 import { RowProducts } from './row-products';
 
 export interface PrecisionRecallOptions {
@@ -34,6 +34,7 @@ export async function precisionRecall(
   b: Float32Array,
   options: PrecisionRecallOptions,
 ): Promise<PrecisionRecall> {
+  checkOptions('precisionRecall', options, { width: true, backend: true, neighbours: true, signal: true });
   const { width, neighbours = 3, backend, signal } = options;
   for (const features of [a, b]) {
     const count = features.length / width;

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 
 const WINDOW = 7;
 
@@ -14,6 +14,7 @@ export function ssim(
   original: ArrayLike<number>,
   options: { readonly channels: number; readonly height: number; readonly width: number },
 ): number {
+  checkOptions('ssim', options, { channels: true, height: true, width: true });
   const { channels, height, width } = options;
   const size = channels * height * width;
   if (restored.length !== size || original.length !== size || Math.min(height, width) < WINDOW) {

@@ -1,4 +1,4 @@
-import { DetailFlowError, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, Tensor } from '@detailflow/core';
 import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
 import type { Extractor } from './extractor';
@@ -82,6 +82,19 @@ export interface TokenizerFigureOptions {
  * @throws DetailFlowError `invalid-argument` without images, and as tokenizer and networks throw
  */
 export async function tokenizerFigures(options: TokenizerFigureOptions): Promise<TokenizerFigures> {
+  checkOptions('tokenizerFigures', options, {
+    tokenizer: true,
+    dataset: true,
+    view: true,
+    restorations: true,
+    images: true,
+    batch: true,
+    extractor: true,
+    perceptual: true,
+    store: true,
+    signal: true,
+    onProgress: true,
+  });
   const { tokenizer, dataset, view, restorations, extractor, perceptual, store = noStore } = options;
   const { batch = 64, signal, onProgress } = options;
   const total = Math.min(options.images ?? dataset.labels.length, dataset.labels.length);

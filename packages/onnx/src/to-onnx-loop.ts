@@ -1,4 +1,4 @@
-import { DetailFlowError, expandComposites, type Graph, type Value } from '@detailflow/core';
+import { checkOptions, DetailFlowError, expandComposites, type Graph, type Value } from '@detailflow/core';
 import { Emitter, findSymbols } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { attribute, ELEMENT, encodeModel, opsets, type ValueInfoProto } from './proto';
@@ -20,6 +20,15 @@ export interface OnnxLoopOptions extends Omit<LoweringOptions, 'dialect'> {
  * Its inputs are those of the body but for the counter, its outputs those of `last`.
  */
 export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
+  checkOptions('toOnnxLoop', options, {
+    dialect: true,
+    body: true,
+    counter: true,
+    iterations: true,
+    last: true,
+    placeWeight: true,
+    quantised: true,
+  });
   const { counter, iterations } = options;
   const dialect = options.dialect ?? 'standard';
   const body = expandComposites(options.body, fusedOperations[dialect]);

@@ -16,7 +16,7 @@ export async function* chooseHere(plan: SamplePlan): AsyncGenerator<SampleStep, 
     for (let position = 0; position < total; ) {
       signal?.throwIfAborted();
       const count = position < model.causalTokens ? 1 : model.groupSize;
-      const logits = (await session.predict(chosen, { signal })).data as Float32Array;
+      const logits = (await session.predict(chosen, { signal })).data;
       const scale = guidanceScale(position, model, guidance);
       chosen = new Int32Array(rows.length * count);
       for (let image = 0; image < labels.length; image++) {
@@ -31,7 +31,7 @@ export async function* chooseHere(plan: SamplePlan): AsyncGenerator<SampleStep, 
       if (position > given || position === total) yield snapshot(tokens, labels.length, position, total);
 
       function pick(image: number, place: number, at: number): number {
-        if (place < given) return (prefix as Tensor).data[image * given + place] as number;
+        if (place < given) return (prefix as Tensor<'int32'>).data[image * given + place];
         const size = model.vocabularySize;
         const own = logits.subarray(at * size, (at + 1) * size);
         if (guided) {

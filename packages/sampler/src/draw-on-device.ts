@@ -14,8 +14,8 @@ export async function* drawOnDevice(plan: SamplePlan, begin: Begin): AsyncGenera
     isGreedy: greedy,
     signal,
   });
-  let last: Tensor | undefined;
-  const read = async (count: number): Promise<Tensor> => {
+  let last: Tensor<'int32'> | undefined;
+  const read = async (count: number): Promise<Tensor<'int32'>> => {
     const { data, dims } = last ?? (await session.tokens());
     const tokens = new Int32Array(labels.length * count);
     for (let i = 0; i < labels.length; i++) {

@@ -1,8 +1,12 @@
 import {
   type CallOptions,
+  checkOptions,
   DetailFlowError,
+  describe,
   exponentialNoise,
   type ImageTokenizer,
+  isTensor,
+  type OptionNames,
   type Picture,
   pictureFromPixels,
   Tensor,
@@ -25,9 +29,9 @@ export interface SampleOptions extends CallOptions, Partial<ChoiceOptions>, Part
   /** Stop after this many tokens, or the end of their group. */
   readonly tokens?: number;
   /** int32 [B, k]: first tokens to continue from. */
-  readonly prefix?: Tensor;
+  readonly prefix?: Tensor<'int32'>;
   /** float32 [B, N, V]: Exp(1) draws to use instead of the seed's. */
-  readonly noise?: Tensor;
+  readonly noise?: Tensor<'float32'>;
   /**
    * Choose the tokens on the device, so that nothing is read back before somebody asks. Default: where the model says
    * that it is quicker. With top-p they are chosen here in any case.
@@ -39,12 +43,17 @@ export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }
 
+const sampleOptionNames: OptionNames<SampleOptions> = {
+  ...{ model: true, labels: true, seed: true, greedy: true, tokens: true, prefix: true, noise: true },
+  ...{ onDevice: true, temperature: true, topK: true, topP: true, cfg: true, gradualCfg: true, signal: true },
+};
+
 /** The state of a generation after a token or a group; pictures are decoded only when asked for. */
 export interface GenerationStep extends SampleStep {
   /** Side in pixels of a picture of these tokens. */
   readonly resolution: number;
   /** float32 [B, 3, R, R], at `resolution` or at `size`. */
-  pixels(options?: { size?: number }): Promise<Tensor>;
+  pixels(options?: { size?: number }): Promise<Tensor<'float32'>>;
   /** One picture, the first unless said. */
   image(index?: number, options?: { size?: number }): Promise<Picture>;
 }
@@ -55,14 +64,16 @@ export interface GenerationStep extends SampleStep {
  * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
  */
 export async function* generate(options: GenerateOptions): AsyncGenerator<GenerationStep, void, void> {
-  const { tokenizer, model, signal } = options;
+  checkOptions('generate', options, { ...sampleOptionNames, tokenizer: true });
+  const { tokenizer, ...sampling } = options;
+  const { model, signal } = sampling;
   if (tokenizer.tokens !== model.tokens || tokenizer.codebookSize !== model.vocabularySize) {
     throw new DetailFlowError(
       'invalid-argument',
       `the tokenizer has ${tokenizer.tokens} tokens of ${tokenizer.codebookSize} codes, the AR model ${model.tokens} of ${model.vocabularySize}: they do not belong together`,
     );
   }
-  for await (const step of sampleTokens(options)) {
+  for await (const step of sampleTokens(sampling)) {
     const pixels = async ({ size }: { size?: number } = {}) =>
       tokenizer.decode(await step.tokens(), { size, signal });
     yield {
@@ -80,7 +91,14 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
  * @throws DetailFlowError `invalid-argument`; `runtime` when the model's logits are not finite; the signal's reason when aborted
  */
 export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
+  checkOptions('sampleTokens', options, sampleOptionNames);
   const { model, labels, signal, greedy = false } = options;
+  if (!Array.isArray(labels)) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `labels are ${describe(labels)}; give a list with one class number for each image`,
+    );
+  }
   const choice: ChoiceOptions = {
     temperature: options.temperature ?? 1,
     topK: options.topK ?? 0,
@@ -89,7 +107,10 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
   const guidance: GuidanceOptions = { cfg: options.cfg ?? 1.5, gradualCfg: options.gradualCfg ?? false };
   checkChoiceOptions(choice);
   if (!Number.isFinite(guidance.cfg) || guidance.cfg < 0) {
-    throw new DetailFlowError('invalid-argument', `cfg is ${guidance.cfg}; give a number from 0, 1 for none`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `cfg is ${describe(guidance.cfg)}; give a number from 0, 1 for none`,
+    );
   }
   const total = lastPosition(options.tokens ?? model.tokens, model);
   const given = checkPrefix(options, total);
@@ -105,35 +126,35 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
 }
 
 /** The tokens of one image: int32 [1, count]. */
-function tokensOf(tokens: Tensor, index: number): Tensor {
+function tokensOf(tokens: Tensor<'int32'>, index: number): Tensor<'int32'> {
   const [batch, count] = tokens.dims;
   if (!Number.isInteger(index) || index < 0 || index >= batch) {
-    throw new DetailFlowError('invalid-argument', `there is no image ${index}; give 0 to ${batch - 1}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `there is no image ${describe(index)}; give 0 to ${batch - 1}`,
+    );
   }
-  return new Tensor('int32', (tokens.data as Int32Array).slice(index * count, (index + 1) * count), [
-    1,
-    count,
-  ]);
+  return new Tensor('int32', tokens.data.slice(index * count, (index + 1) * count), [1, count]);
 }
 
 /** Where a run of `tokens` tokens ends: groups are never cut. */
 function lastPosition(tokens: number, { tokens: all, causalTokens, groupSize }: TokenModel): number {
   if (!Number.isInteger(tokens) || tokens < 1 || tokens > all) {
-    throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${all}`);
+    throw new DetailFlowError('invalid-argument', `tokens is ${describe(tokens)}; give 1 to ${all}`);
   }
   return tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
 }
 
 function checkPrefix({ prefix, labels, model }: SampleOptions, total: number): number {
   if (!prefix) return 0;
-  const [batch, count] = prefix.dims;
-  const codes = prefix.data as Int32Array;
-  const fits =
-    prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= total;
+  const isCodes = isTensor(prefix) && prefix.type === 'int32' && prefix.dims.length === 2;
+  const [batch, count] = isCodes ? prefix.dims : [0, 0];
+  const codes = isCodes ? prefix.data : new Int32Array(0);
+  const fits = isCodes && batch === labels.length && count <= total;
   if (!fits || codes.some((code) => code < 0 || code >= model.vocabularySize)) {
     throw new DetailFlowError(
       'invalid-argument',
-      `prefix is ${prefix.type} [${prefix.dims}]; give int32 [${labels.length}, up to ${total}] of codes 0..${model.vocabularySize - 1}`,
+      `prefix is ${describe(prefix)}; give int32 [${labels.length}, up to ${total}] of codes 0..${model.vocabularySize - 1}`,
     );
   }
   return count;
@@ -148,23 +169,27 @@ function noiseSource({
 }: SampleOptions): (image: number, place: number) => Float32Array {
   const { tokens, vocabularySize: size } = model;
   if (noise) {
-    if (noise.type !== 'float32' || noise.dims.join() !== [labels.length, tokens, size].join()) {
+    if (!isTensor(noise) || noise.type !== 'float32' || noise.dims.join() !== [labels.length, tokens, size].join()) {
       throw new DetailFlowError(
         'invalid-argument',
-        `noise is ${noise.type} [${noise.dims}]; give float32 [${labels.length}, ${tokens}, ${size}]`,
+        `noise is ${describe(noise)}; give float32 [${labels.length}, ${tokens}, ${size}]`,
       );
     }
-    const draws = noise.data as Float32Array;
+    const draws = noise.data;
     if (!draws.every((e) => e > 0))
       throw new DetailFlowError('invalid-argument', 'noise holds numbers that are not above 0');
     return (image, place) =>
       draws.subarray((image * tokens + place) * size, (image * tokens + place + 1) * size);
   }
   const seeds = typeof seed === 'number' ? labels.map((_, i) => seed + i) : seed;
-  if (seeds.length !== labels.length || !seeds.every((value) => Number.isSafeInteger(value) && value >= 0)) {
+  if (
+    !Array.isArray(seeds) ||
+    seeds.length !== labels.length ||
+    !seeds.every((value) => Number.isSafeInteger(value) && value >= 0)
+  ) {
     throw new DetailFlowError(
       'invalid-argument',
-      `seed is ${seed}; give a whole number from 0, or one for each of the ${labels.length} images`,
+      `seed is ${describe(seed)}; give a whole number from 0, or one for each of the ${labels.length} images`,
     );
   }
   const out = new Float32Array(size);

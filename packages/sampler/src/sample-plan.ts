@@ -9,7 +9,7 @@ export interface SampleStep {
   /** Tokens there will be. */
   readonly total: number;
   /** The tokens so far: int32 [B, count]. */
-  tokens(): Promise<Tensor>;
+  tokens(): Promise<Tensor<'int32'>>;
 }
 
 /** What is to be sampled, checked and with all defaults. */
@@ -22,7 +22,7 @@ export interface SamplePlan {
   /** Tokens there will be, and those that are given: int32 [B, given]. */
   readonly total: number;
   readonly given: number;
-  readonly prefix?: Tensor;
+  readonly prefix?: Tensor<'int32'>;
   /** Exp(1) draws [V] of a token; valid until the next call. */
   readonly noiseOf: (image: number, place: number) => Float32Array;
   readonly signal?: AbortSignal;

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 
 export interface ResolutionMapOptions {
   /** N, how many tokens a full-size image has: 2 .. 65536, a multiple of `groupSize`. */
@@ -85,6 +85,15 @@ export interface Degradation {
  * @throws DetailFlowError 'config' for settings no model can have
  */
 export function createResolutionMap(options: ResolutionMapOptions): ResolutionMap {
+  checkOptions('createResolutionMap', options, {
+    tokens: true,
+    groupSize: true,
+    causalNum: true,
+    maxImageSize: true,
+    power: true,
+    encoderPatch: true,
+    decoderPatch: true,
+  });
   const settings = checkSettings(options);
   const { tokens, groupSize, causalNum, maxImageSize, encoderPatch, decoderPatch } = settings;
 

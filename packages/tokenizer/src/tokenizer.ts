@@ -1,6 +1,7 @@
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type ImageTokenizer,
   LazyExecutable,
@@ -57,7 +58,9 @@ export class Tokenizer implements ImageTokenizer {
   readonly #decoder: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, file }: TokenizerOptions) {
+  constructor(options: TokenizerOptions) {
+    checkOptions('createTokenizer', options, { config: true, weights: true, backend: true, file: true });
+    const { config, weights, backend, file } = options;
     validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(encoderGraph(config), weights));
@@ -82,6 +85,7 @@ export class Tokenizer implements ImageTokenizer {
   }
 
   async encode(images: Tensor, options: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+    checkOptions('encode', options, { signal: true, tokens: true });
     const pass = await this.#prepareEncoding(images, options.tokens ?? this.tokens);
     const { nearest } = await pass({ signal: options.signal });
     return firstColumn(nearest);
@@ -92,6 +96,13 @@ export class Tokenizer implements ImageTokenizer {
    * @throws DetailFlowError `unsupported` when the checkpoint was trained without self-correction
    */
   async encodeCorrected(images: Tensor, options: CorrectionOptions): Promise<CorrectedCodes> {
+    checkOptions('encodeCorrected', options, {
+      tokens: true,
+      noiseIndex: true,
+      ranks: true,
+      seed: true,
+      signal: true,
+    });
     const { config } = this;
     const count = options.tokens ?? config.tokens;
     if (!config.correction) {
@@ -139,6 +150,7 @@ export class Tokenizer implements ImageTokenizer {
     codes: Tensor,
     options: CallOptions & { tokens?: number; size?: number } = {},
   ): Promise<Tensor> {
+    checkOptions('decode', options, { signal: true, tokens: true, size: true });
     const { config } = this;
     const [batch, given] = codes.dims;
     requireCodes('codes', codes, config.codebookSize);

@@ -1,6 +1,7 @@
 import {
   add,
   type Backend,
+  checkOptions,
   DetailFlowError,
   mul,
   type ParameterSpec,
@@ -138,6 +139,14 @@ export class TokenizerTrainer {
   }
 
   static async create(options: TokenizerTrainerOptions): Promise<TokenizerTrainer> {
+    checkOptions('TokenizerTrainer.create', options, {
+      config: true,
+      recipe: true,
+      backends: true,
+      seed: true,
+      networks: true,
+      parameters: true,
+    });
     const { config, recipe, seed, backends } = options;
     if (recipe.correction > 0 && !config.correction) {
       throw new DetailFlowError(

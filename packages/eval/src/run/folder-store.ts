@@ -2,6 +2,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import {
+  checkOptions,
   DetailFlowError,
   encodeSafetensors,
   openSafetensors,
@@ -18,6 +19,7 @@ import type { Column, Shard, ShardStore } from '../shard-store';
  * @throws DetailFlowError when shards are read: `format` when one is broken, `io`
  */
 export function folderStore(folder: string, options: { readonly origin: string }): ShardStore {
+  checkOptions('folderStore', options, { origin: true });
   return {
     async shard({ name, total, columns, make }, first, count) {
       const place = path.join(folder, await shortHash(`${name} ${total} ${options.origin}`));

@@ -2,7 +2,7 @@ import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
 
 /** A part of a run that has checkpoints and a log of its own. */
@@ -30,6 +30,7 @@ export class RunFolder {
     folder: string,
     options: { readonly settings: unknown; readonly resume: boolean },
   ): Promise<RunFolder> {
+    checkOptions('RunFolder.open', options, { settings: true, resume: true });
     await mkdir(folder, { recursive: true }).catch((cause) => {
       throw ioError('the folder cannot be made', folder, cause);
     });
