@@ -1,5 +1,5 @@
 export { type Bundle, readBundle } from './bundle';
-export { type BundleCard, parseBundleCard } from './bundle-card';
+export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
 export type { ConfigObject } from './config-files';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
 export {

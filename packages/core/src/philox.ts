@@ -1,4 +1,5 @@
 import { checkOptions } from './check-options';
+import { describe } from './describe';
 import { DetailFlowError } from './errors';
 
 /** Four unsigned 32-bit words. */
@@ -152,7 +153,7 @@ function checkInteger(name: string, value: number, min: number, max: number): vo
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new DetailFlowError(
       'invalid-argument',
-      `${name} is ${value}; it must be an integer in ${min} .. ${max}`,
+      `${name} is ${describe(value)}; it must be an integer in ${min} .. ${max}`,
     );
   }
 }

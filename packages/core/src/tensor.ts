@@ -88,10 +88,11 @@ export function requireTensor<T extends TensorType>(
   options: { readonly what: string; readonly must: string; readonly type: T; readonly axes?: number },
 ): Tensor<T> {
   const { what, must, type, axes } = options;
-  if (!isTensor(value)) {
+  const { dims } = (value ?? {}) as { dims?: unknown };
+  if (!Array.isArray(dims)) {
     throw new DetailFlowError('invalid-argument', `${what} are ${describe(value)}; give a tensor, ${must}`);
   }
-  if (value.type !== type || (axes !== undefined && value.dims.length !== axes)) {
+  if (!isTensor(value) || value.type !== type || (axes !== undefined && value.dims.length !== axes)) {
     throw new DetailFlowError('shape', `${what} are ${describe(value)}; give ${must}`);
   }
   return value as Tensor<T>;

@@ -1,4 +1,4 @@
-import { checkOptions, DetailFlowError, Picture } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, Picture } from '@detailflow/core';
 
 /** Red, green, blue, 0 .. 255. */
 export type Colour = readonly [number, number, number];
@@ -112,7 +112,10 @@ function checkAny(pictures: readonly Picture[]): number {
 
 function checkWhole(name: string, value: number, min: number): void {
   if (!Number.isSafeInteger(value) || value < min) {
-    throw new DetailFlowError('invalid-argument', `${name} is ${value}; it must be an integer >= ${min}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `${name} is ${describe(value)}; it must be an integer >= ${min}`,
+    );
   }
 }
 

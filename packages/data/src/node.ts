@@ -3,4 +3,4 @@ export { type ImageFolder, openImageFolder } from './image-folder';
 export { type OpenDatasetOptions, type OpenedDataset, openDataset } from './open-dataset';
 export { openIdx, type Split } from './open-idx';
 export { readFileCapped } from './read-file';
-export { type ImageBatch, readImage, readImages } from './read-images';
+export { type ImageFile, readImage, readImages } from './read-images';

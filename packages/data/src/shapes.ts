@@ -1,4 +1,4 @@
-import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 import type { RgbImage } from './rgb-image';
@@ -46,11 +46,14 @@ export function shapesDataset(options: { images: number; size: number; seed?: nu
   if (!Number.isInteger(images) || images < 1 || images > 1e7) {
     throw new DetailFlowError(
       'invalid-argument',
-      `images is ${images}; give a whole number from 1 to 10000000`,
+      `images is ${describe(images)}; give a whole number from 1 to 10000000`,
     );
   }
   if (!Number.isInteger(size) || size < 1 || size > 1024) {
-    throw new DetailFlowError('invalid-argument', `size is ${size}; give a whole number from 1 to 1024`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `size is ${describe(size)}; give a whole number from 1 to 1024`,
+    );
   }
   return {
     name: `${images} shapes of ${size} pixels`,

@@ -1,4 +1,4 @@
-import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, RandomStream } from '@detailflow/core';
 import { centerCrop, checkImage, crop } from './center-crop';
 import { checkSize } from './pillow-resize';
 import { Purpose } from './purpose';
@@ -44,7 +44,10 @@ export function trainingView(
   checkSize(size);
   checkImage(image);
   if (!(zoom > 0 && zoom <= 1)) {
-    throw new DetailFlowError('invalid-argument', `zoom is ${zoom}; give a number above 0, at most 1`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `zoom is ${describe(zoom)}; give a number above 0, at most 1`,
+    );
   }
   const random = new RandomStream({ seed, purpose: Purpose.crop, position });
   const isMirrored = flip && random.uniform() < 0.5;

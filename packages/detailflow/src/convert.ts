@@ -63,6 +63,7 @@ export async function convert(
         description: description ?? card?.description,
         attribution: attribution ?? card?.attribution,
         classNames: classNames ?? card?.classNames,
+        subject: card?.subject,
         recipe: card?.recipe,
         tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),
         ...(ar && { ar: part(ar, tokenModelParameters(ar.config)) }),

@@ -33,7 +33,9 @@ export async function exportOnnx(
     const { tokenizer, ar } = opened;
     if (!ar)
       throw new DetailFlowError('unsupported', 'this model has no AR part: there is no generator to export');
-    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, options);
+    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, {
+      gradualCfg: options.gradualCfg,
+    });
     const needed: Weights = new Map(
       [...body.weights.keys(), ...last.weights.keys()].map((name) => {
         const weight = ar.weights.get(name) ?? tokenizer.weights.get(name);

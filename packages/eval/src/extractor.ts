@@ -149,7 +149,10 @@ export function classifierExtractor(
 }
 
 /** Bytes [n, H, W, 3] as values [n, 3, H, W]. */
-function planes({ data, count, height, width }: ByteImages, value: (byte: number) => number): Tensor {
+function planes(
+  { data, count, height, width }: ByteImages,
+  value: (byte: number) => number,
+): Tensor<'float32'> {
   const table = Float32Array.from({ length: 256 }, (_, byte) => value(byte));
   const plane = height * width;
   const out = new Float32Array(count * 3 * plane);

@@ -150,7 +150,7 @@ export async function imageTensor(
   view: View,
   first: number,
   count: number,
-): Promise<Tensor> {
+): Promise<Tensor<'float32'>> {
   const { size } = view;
   const length = 3 * size * size;
   const values = new Float32Array(count * length);
@@ -206,7 +206,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
 }
 
 /** [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds. */
-export function bytesOf(pixels: Tensor): ByteImages {
+export function bytesOf(pixels: Tensor<'float32'>): ByteImages {
   const [count, , height, width] = pixels.dims;
   const values = pixels.data as Float32Array;
   const plane = height * width;

@@ -18,7 +18,11 @@ export interface PerceptualDistance {
    * @param a, b [n, 3, H, W] in [-1, 1]
    * @returns [n]
    */
-  between(a: Tensor, b: Tensor, options?: { signal?: AbortSignal }): Promise<Float32Array>;
+  between(
+    a: Tensor<'float32'>,
+    b: Tensor<'float32'>,
+    options?: { signal?: AbortSignal },
+  ): Promise<Float32Array>;
   dispose(): Promise<void>;
 }
 

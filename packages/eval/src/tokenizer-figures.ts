@@ -115,7 +115,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         const size = Math.min(batch, count - at);
         const images = await imageTensor(dataset, view, first + at, size);
         const codes = await tokenizer.encode(images, { signal });
-        values.codes.set(codes.data as Int32Array, at * tokenizer.tokens);
+        values.codes.set(codes.data, at * tokenizer.tokens);
         for (const restoration of restorations) {
           const { tokens, noiseIndex } = restoration;
           const restored =
@@ -189,7 +189,11 @@ function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): 
 async function judgeImages(
   columns: Record<string, Float32Array>,
   at: number,
-  work: Judge & { readonly restoration: Restoration; readonly pixels: Tensor; readonly images: Tensor },
+  work: Judge & {
+    readonly restoration: Restoration;
+    readonly pixels: Tensor<'float32'>;
+    readonly images: Tensor<'float32'>;
+  },
 ): Promise<void> {
   const { restoration, pixels, images, extractor, perceptual, size, signal } = work;
   const suffix = suffixOf(restoration);

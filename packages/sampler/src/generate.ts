@@ -169,7 +169,11 @@ function noiseSource({
 }: SampleOptions): (image: number, place: number) => Float32Array {
   const { tokens, vocabularySize: size } = model;
   if (noise) {
-    if (!isTensor(noise) || noise.type !== 'float32' || noise.dims.join() !== [labels.length, tokens, size].join()) {
+    if (
+      !isTensor(noise) ||
+      noise.type !== 'float32' ||
+      noise.dims.join() !== [labels.length, tokens, size].join()
+    ) {
       throw new DetailFlowError(
         'invalid-argument',
         `noise is ${describe(noise)}; give float32 [${labels.length}, ${tokens}, ${size}]`,

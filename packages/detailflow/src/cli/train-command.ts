@@ -5,7 +5,7 @@ import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@deta
 import { type TrainingPart, train } from '@detailflow/train/node';
 import { openModel } from '../model-source';
 import { type Command, UsageError } from './command';
-import { modelFolder } from './model-folder';
+import { namedFolder } from './model-options';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
 
@@ -55,7 +55,7 @@ export const trainCommand: Command = {
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const source = values.text('tokenizer');
-    const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
     const started = performance.now();
     try {
       const result = await train({
