@@ -11,7 +11,13 @@ import {
 import { createNodeBackend } from '@detailflow/backend-node';
 import { type OfficialCheckpoint, readOfficialFolder } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { type Backend, createReferenceBackend, resizeMatrix, Tensor } from '@detailflow/core';
+import {
+  type Backend,
+  createReferenceBackend,
+  resizeMatrix,
+  Tensor,
+  type TensorType,
+} from '@detailflow/core';
 import { guidanceScale, guide, sampleTokens } from '@detailflow/sampler';
 import {
   attentionMask,
@@ -250,7 +256,9 @@ describe.each(configurations)('odd configuration %s', (name) => {
         top_k: topK,
         top_p: topP,
       } = expected.recipes[key];
-      const draws = greedy ? {} : { temperature, topK, topP, noise: tensor(values[`gen.${key}.noise`]) };
+      const draws = greedy
+        ? {}
+        : { temperature, topK, topP, noise: tensor<'float32'>(values[`gen.${key}.noise`]) };
       const labels = integers(values['gen.labels']);
       let last: number[] = [];
       for await (const step of sampleTokens({ model, labels, cfg, gradualCfg, greedy, ...draws })) {
@@ -342,10 +350,12 @@ function expectResolutions(map: ResolutionMap, tables: ResolutionTables): void {
   }
 }
 
-function tensor({ dtype, data, shape }: GoldenTensor): Tensor {
-  return dtype === 'I32'
-    ? new Tensor('int32', data as Int32Array, shape)
-    : new Tensor('float32', data as Float32Array, shape);
+function tensor<T extends TensorType = TensorType>({ dtype, data, shape }: GoldenTensor): Tensor<T> {
+  return (
+    dtype === 'I32'
+      ? new Tensor('int32', data as Int32Array, shape)
+      : new Tensor('float32', data as Float32Array, shape)
+  ) as Tensor<T>;
 }
 
 function integers({ data }: GoldenTensor | Tensor): number[] {
