@@ -149,27 +149,27 @@ describe.each(configurations)('odd configuration %s', (name) => {
     });
 
     test('codes of all tokens, of the first ones, and of a smaller image', async () => {
-      const images = tensor(values.images);
+      const images = tensor<'float32'>(values.images);
       expect(integers(await tokenizer.encode(images))).toEqual(integers(values['enc.codes']));
       const short = await tokenizer.encode(images, { tokens: expected.short_tokens });
       expect(integers(short)).toEqual(integers(values['enc.short.codes']));
       if (!values.small_images) return;
-      const small = await tokenizer.encode(tensor(values.small_images));
+      const small = await tokenizer.encode(tensor<'float32'>(values.small_images));
       expect(integers(small)).toEqual(integers(values['enc.small.codes']));
     });
 
     if (expected.noise.length === 0) {
       test('without its weights, self-correction is refused', async () => {
         await expect(
-          tokenizer.encodeCorrected(tensor(values.images), { noiseIndex: 0 }),
+          tokenizer.encodeCorrected(tensor<'float32'>(values.images), { noiseIndex: 0 }),
         ).rejects.toMatchObject({
           code: 'unsupported',
         });
       });
     } else {
       test.each(expected.noise as number[])('self-correction from token %i', async (noiseIndex) => {
-        const ranks = tensor(values[`enc.noise${noiseIndex}.ranks`]);
-        const rows = await tokenizer.encodeCorrected(tensor(values.images), { noiseIndex, ranks });
+        const ranks = tensor<'int32'>(values[`enc.noise${noiseIndex}.ranks`]);
+        const rows = await tokenizer.encodeCorrected(tensor<'float32'>(values.images), { noiseIndex, ranks });
         const index = integers(values[`enc.noise${noiseIndex}.index`]);
         for (const [column, row] of [rows.clean, rows.input, rows.target].entries()) {
           expect(integers(row)).toEqual(index.filter((_, i) => i % 3 === column));

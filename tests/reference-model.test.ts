@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { guidanceScale, guide } from '@detailflow/sampler';
-import { load, type Model, psnr, Tensor, type TensorType } from 'detailflow';
+import { load, type Model, psnr, Tensor, type TensorData, type TensorType } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const inRepository = (file: string) => fileURLToPath(new URL(`../${file}`, import.meta.url));
@@ -141,13 +141,13 @@ async function inBatches<From extends TensorType, To extends TensorType>(
   const parts: Tensor<To>[] = [];
   for (let at = 0; at < count; at += size) {
     const width = all.data.length / count;
-    const data = all.data.slice(at * width, (at + size) * width) as Float32Array;
-    parts.push(await work(new Tensor(all.type as 'float32', data, [size, ...rest])));
+    const data = all.data.slice(at * width, (at + size) * width) as TensorData<From>;
+    parts.push(await work(new Tensor(all.type as From, data, [size, ...rest])));
   }
-  const Data = parts[0].data.constructor as typeof Float32Array;
+  const Data = parts[0].data.constructor as new (length: number) => TensorData<To>;
   const joined = new Data(parts.length * parts[0].data.length);
-  for (const [i, part] of parts.entries()) joined.set(part.data as Float32Array, i * part.data.length);
-  return new Tensor(parts[0].type as 'float32', joined, [count, ...parts[0].dims.slice(1)]);
+  for (const [i, part] of parts.entries()) joined.set(part.data, i * part.data.length);
+  return new Tensor(parts[0].type as To, joined, [count, ...parts[0].dims.slice(1)]);
 }
 
 function meanPsnr(restored: Tensor, originals: Tensor): number {

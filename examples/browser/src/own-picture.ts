@@ -3,7 +3,9 @@ import { canvas, contextOf, find, input, say } from './elements';
 
 /** Pictures of what the model knows, to try: the files in samples/. */
 const samples: Readonly<Record<string, string>> = import.meta.glob('../samples/*.svg', {
-  ...{ eager: true, query: '?url', import: 'default' },
+  eager: true,
+  query: '?url',
+  import: 'default',
 });
 
 /** Takes a picture, fitted into the square of the model: float32 [3, size, size] in [-1, 1]. */

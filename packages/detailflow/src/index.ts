@@ -5,6 +5,7 @@ export {
   Picture,
   pictureFromPixels,
   Tensor,
+  type TensorData,
   type TensorType,
 } from '@detailflow/core';
 export {

@@ -191,7 +191,8 @@ export class TokenizerTrainer {
   async train(images: Float32Array): Promise<TokenizerStepReport> {
     const { recipe } = this;
     const step = this.#step;
-    const variant = drawVariant(this.#map, { seed: this.#seed, step, ...recipe });
+    const { degradation, correction } = recipe;
+    const variant = drawVariant(this.#map, { seed: this.#seed, step, degradation, correction });
     const isCorrected = variant.noiseIndex !== null;
     const adversary = this.#adversary?.isActive(step) ? this.#adversary : undefined;
     const graph = await this.#graph(isCorrected, adversary);
