@@ -24,6 +24,7 @@ export function philox4x32(counter: PhiloxBlock, key: readonly [number, number])
  * @throws DetailFlowError 'invalid-argument'
  */
 export function philoxWords(options: DrawOptions & { stream: number }): Uint32Array {
+  checkOptions('philoxWords', options, { seed: true, position: true, count: true, stream: true });
   checkDraw(options);
   const { seed, position, count, stream } = options;
   const out = new Uint32Array(count);

@@ -3,6 +3,7 @@ import {
   type Tensor as RuntimeTensorType,
   type TypedTensor,
 } from 'onnxruntime-common';
+import { checkOptions } from './check-options';
 import { describe } from './describe';
 import { DetailFlowError } from './errors';
 
@@ -87,6 +88,7 @@ export function requireTensor<T extends TensorType>(
   value: unknown,
   options: { readonly what: string; readonly must: string; readonly type: T; readonly axes?: number },
 ): Tensor<T> {
+  checkOptions('requireTensor', options, { what: true, must: true, type: true, axes: true });
   const { what, must, type, axes } = options;
   const { dims } = (value ?? {}) as { dims?: unknown };
   if (!Array.isArray(dims)) {

@@ -100,7 +100,8 @@ export function noiseEnd({ causalTokens, groupSize }: TokenizerConfig, noiseInde
 export function drawRanks(
   config: TokenizerConfig,
   options: { seed: number; step: number; image: number; batch: number },
-): Tensor {
+): Tensor<'int32'> {
+  checkOptions('drawRanks', options, { seed: true, step: true, image: true, batch: true });
   const { tokens, codebookSize } = config;
   const limit = Math.min(NEAREST_CODES, codebookSize);
   const random = new RandomStream({
