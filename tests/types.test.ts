@@ -1,9 +1,9 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readmes, snippets } from './snippets';
+import { writePrograms } from './snippets';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 // Inside the repository, where packages are found as they are in a project that has installed them.
@@ -11,19 +11,7 @@ const folder = path.join(root, 'examples', '.types');
 const files: string[] = [];
 
 beforeAll(() => {
-  mkdirSync(folder, { recursive: true });
-  const put = (name: string, code: string) => {
-    files.push(path.join(folder, name));
-    writeFileSync(path.join(folder, name), code);
-  };
-  for (const readme of readmes) {
-    const name = readme.replace(/\W+/g, '-');
-    for (const [i, code] of snippets(path.join(root, readme)).entries()) put(`${name}-${i + 1}.mts`, code);
-  }
-  for (const name of readdirSync(path.join(root, 'examples')).filter((file) => /^[\w-]+\.ts$/.test(file))) {
-    put(name.replace(/\.ts$/, '.mts'), readFileSync(path.join(root, 'examples', name), 'utf8'));
-  }
-  put('typed.mts', readFileSync(path.join(root, 'tests/fixtures/types/typed.mts'), 'utf8'));
+  files.push(...writePrograms(folder));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
