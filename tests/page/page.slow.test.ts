@@ -43,7 +43,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await server?.close();
   });
 
-  const until = (pattern: RegExp, timeout = 120_000) =>
+  const until = (pattern: RegExp, timeout = 400_000) =>
     page.waitForFunction(
       ([source]) => new RegExp(source).test(document.querySelector('#status')?.textContent ?? ''),
       [pattern.source],
@@ -72,7 +72,7 @@ describe.skipIf(!browserPath)('the page', () => {
     expect((await look('#picture')).deviation).toBeGreaterThan(30);
     await screenshot('first');
     expect(await findings(page)).toEqual([]);
-  }, 150_000);
+  }, 900_000);
 
   test.each(['light', 'dark'] as const)('edges of controls stand out from a %s page', async (colorScheme) => {
     await page.emulateMedia({ colorScheme });
@@ -100,7 +100,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await page.getByRole('button', { name: 'Generate' }).click();
     await until(/^[1-9]\d* of 64 tokens after/);
     expect(await page.getByRole('button', { name: 'Cancel' }).isEnabled()).toBe(true);
-    await until(/^Done in /, 240_000);
+    await until(/^Done in /);
     const fine = await look('#picture');
     expect(fine.deviation).toBeGreaterThan(30);
     await screenshot('nine-boots');
@@ -112,7 +112,7 @@ describe.skipIf(!browserPath)('the page', () => {
     expect(coarse.deviation).toBeLessThan(fine.deviation);
     await page.keyboard.press('End');
     expect(await look('#picture')).toEqual(fine);
-  }, 300_000);
+  }, 900_000);
 
   test('cancels, and generates again', async () => {
     await page.getByRole('button', { name: 'Generate' }).click();
@@ -124,7 +124,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await page.getByRole('button', { name: 'Generate' }).click();
     await until(/^Done in /);
     expect((await look('#picture')).deviation).toBeGreaterThan(30);
-  }, 300_000);
+  }, 900_000);
 
   test("restores a picture of one's own token by token, and varies it", async () => {
     const picture = await sharp({
@@ -149,10 +149,10 @@ describe.skipIf(!browserPath)('the page', () => {
     await page.getByLabel(/Vary: keep/).fill('16');
     await page.getByRole('button', { name: 'Vary' }).click();
     await until(/^\d+ of 64 tokens/);
-    await until(/^Done in /, 240_000);
+    await until(/^Done in /);
     expect(Math.abs(own.mean - (await look('#picture')).mean)).toBeLessThan(60);
     await screenshot('varied');
-  }, 300_000);
+  }, 900_000);
 
   test('a sample of what the model knows is restored well', async () => {
     await page.getByRole('button', { name: 'trousers' }).click();
@@ -162,7 +162,7 @@ describe.skipIf(!browserPath)('the page', () => {
     expect(Number(/([\d.]+) dB/.exec(figures)?.[1])).toBeGreaterThan(15);
     await screenshot('sample');
     expect(await findings(page)).toEqual([]);
-  }, 300_000);
+  }, 900_000);
 
   test('of two files chosen quickly the last one is taken, though the first takes longer to read', async () => {
     await page.evaluate(() => {
@@ -185,7 +185,7 @@ describe.skipIf(!browserPath)('the page', () => {
     expect((await look('#original')).mean).toBeCloseTo(120, 0);
     expect(await page.locator('#original').getAttribute('aria-label')).toMatch(/small\.png/);
     await until(/^Done in /);
-  }, 120_000);
+  }, 900_000);
 
   test('a file that is no picture, a phone, and no network', async () => {
     await page.getByLabel(/Drop a picture here/).setInputFiles({
@@ -201,7 +201,7 @@ describe.skipIf(!browserPath)('the page', () => {
       });
     expect(await isInView()).toBe(false);
     await page.getByRole('button', { name: 'trousers' }).click();
-    await expect.poll(isInView).toBe(true); // while it is being drawn
+    await expect.poll(isInView, { timeout: 10_000 }).toBe(true); // while it is being drawn
     expect(await page.getByRole('button', { name: 'Cancel' }).isEnabled()).toBe(true);
     await until(/^Done in /);
     await page.screenshot({ path: path.join(out, 'phone-in-view.png') });
@@ -217,7 +217,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await until(/^Done in /);
     await page.context().setOffline(false);
     expect(problems).toEqual([]);
-  }, 300_000);
+  }, 900_000);
 
   test('draws on the processor where there is no WebGPU, and says so; a job can be cancelled', async () => {
     const plain = await openBrowser({ webgpu: false });
@@ -225,22 +225,22 @@ describe.skipIf(!browserPath)('the page', () => {
     try {
       await without.goto(server.resolvedUrls?.local[0] as string);
       const status = without.locator('#status');
-      await expect.poll(() => status.textContent(), { timeout: 240_000 }).toMatch(/^Done in /);
+      await expect.poll(() => status.textContent(), { timeout: 400_000 }).toMatch(/^Done in /);
       expect(await without.locator('#note').textContent()).toMatch(/no WebGPU, so the processor draws/);
       // The same seed gives the same picture on every device, up to rounding.
       const [here, there] = [await pixelsOf(without), await pixelsOf(await firstPage())];
       const differences = here.map((byte, i) => Math.abs(byte - there[i]));
       expect(differences.reduce((a, b) => a + b) / differences.length).toBeLessThan(2);
       await without.getByRole('button', { name: 'Generate' }).click();
-      await expect.poll(() => status.textContent(), { timeout: 60_000 }).toMatch(/^\d+ of 64 tokens/);
+      await expect.poll(() => status.textContent(), { timeout: 200_000 }).toMatch(/^\d+ of 64 tokens/);
       await without.getByRole('button', { name: 'Cancel' }).click();
-      await expect.poll(() => status.textContent(), { timeout: 60_000 }).toBe('Cancelled.');
+      await expect.poll(() => status.textContent(), { timeout: 200_000 }).toBe('Cancelled.');
       await without.screenshot({ path: path.join(out, 'processor.png'), fullPage: true });
       expect(await findings(without)).toEqual([]);
     } finally {
       await plain.close();
     }
-  }, 600_000);
+  }, 900_000);
 
   /** A page that has just drawn its first picture. */
   async function firstPage(): Promise<Page> {

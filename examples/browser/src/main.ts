@@ -58,8 +58,8 @@ function begin(found: ModelFacts) {
   acceptPictures(found.imageSize, (pixels) => {
     own = pixels;
     button('vary').disabled = false;
-    stage.bringIntoView();
     start('your picture', { kind: 'reconstruct', pixels });
+    stage.bringIntoView();
   });
   showValues();
   generate();
@@ -89,8 +89,8 @@ function generate() {
 
 form.addEventListener('submit', (event) => {
   event.preventDefault();
-  stage.bringIntoView();
   generate();
+  stage.bringIntoView();
 });
 button('dice').addEventListener('click', () => {
   input('seed').value = String(Math.floor(1e6 * Math.random()));
@@ -98,9 +98,9 @@ button('dice').addEventListener('click', () => {
 button('cancel').addEventListener('click', () => current && post({ kind: 'cancel', id: current.id }));
 button('vary').addEventListener('click', () => {
   if (!own) return;
-  stage.bringIntoView();
   const [keepTokens, seed] = [Number(input('keep').value), Number(input('seed').value)];
   start('a variation', { kind: 'vary', pixels: own, keepTokens, seed, count: count() });
+  stage.bringIntoView();
 });
 
 function start(title: string, job: Job) {

@@ -167,7 +167,7 @@ describe('refused are', () => {
       'ranks of other images',
       () => tokenizer.encodeCorrected(images(1, 3, 16, 16), { noiseIndex: 0, ranks: codes(0) }),
       'shape',
-      'int32 [1,8]',
+      'int32 [1, 8]',
     ],
   ])('%s', async (_, call, code, text) => {
     await expect(call()).rejects.toMatchObject({ code, message: expect.stringContaining(text) });
