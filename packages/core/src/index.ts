@@ -38,10 +38,17 @@ export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } f
 export { LazyExecutable } from './lazy-executable';
 export type {
   CallOptions,
+  Condition,
   DrawingOptions,
   DrawingSession,
   DrawingStep,
+  Guidance,
   ImageTokenizer,
+  PreviewKind,
+  SamplingDefaults,
+  ScheduleStep,
+  TextCondition,
+  TokenChoice,
   TokenModel,
   TokenSession,
 } from './models';
@@ -111,6 +118,7 @@ export {
   type SafetensorsFile,
   type SafetensorsPlan,
 } from './safetensors';
+export { scheduleSteps, stepAt } from './schedule';
 export { suggestion } from './suggestion';
 export {
   isTensor,

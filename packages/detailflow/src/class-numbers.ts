@@ -1,13 +1,16 @@
-import { DetailFlowError, describe, suggestion } from '@detailflow/core';
+import { type Condition, DetailFlowError, describe, suggestion } from '@detailflow/core';
 
-/** A class: its number, or its name on the model's card. */
-export type ClassLabel = number | string;
+/** What a picture is drawn for: the number of a class, its name on the model's card, or a text. */
+export type ClassLabel = Condition | string;
 
 /**
- * Numbers of classes that are given by number or by name; case does not matter.
+ * Numbers of classes that are given by number or by name (case does not matter); texts stay.
  * @throws DetailFlowError `invalid-argument` for a name that no class or more than one has
  */
-export function classNumbers(labels: readonly ClassLabel[], names: readonly string[] | undefined): number[] {
+export function classNumbers(
+  labels: readonly ClassLabel[],
+  names: readonly string[] | undefined,
+): Condition[] {
   if (!Array.isArray(labels)) {
     throw new DetailFlowError(
       'invalid-argument',

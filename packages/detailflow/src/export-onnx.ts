@@ -7,8 +7,8 @@ import { generatorGraphs } from './generator-graph';
 import { type ModelSource, openModel } from './model-source';
 
 export interface ExportOptions {
-  /** Lower the guidance scale group by group. */
-  readonly gradualCfg?: boolean;
+  /** How the guidance scale runs along the groups: 'constant' (default), or lowered from group to group. */
+  readonly guidance?: 'constant' | 'gradual';
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { done: number; total: number; unit: 'tensors' }) => void;
 }
@@ -24,7 +24,7 @@ export async function exportOnnx(
   out: string,
   options: ExportOptions = {},
 ): Promise<void> {
-  checkOptions('exportOnnx', options, { gradualCfg: true, signal: true, onProgress: true });
+  checkOptions('exportOnnx', options, { guidance: true, signal: true, onProgress: true });
   const opened = await openModel(source, { signal: options.signal });
   const id = randomBytes(4).toString('hex');
   const aside = (file: string) => path.join(path.dirname(file), `.${path.basename(file)}.${id}`);
@@ -34,7 +34,7 @@ export async function exportOnnx(
     if (!ar)
       throw new DetailFlowError('unsupported', 'this model has no AR part: there is no generator to export');
     const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, {
-      gradualCfg: options.gradualCfg,
+      guidance: options.guidance,
     });
     const needed: Weights = new Map(
       [...body.weights.keys(), ...last.weights.keys()].map((name) => {

@@ -69,12 +69,15 @@ export interface VariationOptions extends Omit<VaryOptions, 'model' | 'tokenizer
   readonly labels?: readonly ClassLabel[];
 }
 
-type SharedNames = OptionNames<Omit<DrawOptions, 'tokens' | 'prefix'>>;
+type SharedNames = OptionNames<Omit<DrawOptions, 'tokens' | 'prefix' | 'keep'>>;
 const sharedNames: SharedNames = {
   ...{ labels: true, seed: true, greedy: true, noise: true, onDevice: true, signal: true },
-  ...{ temperature: true, topK: true, topP: true, cfg: true, gradualCfg: true },
+  ...{ temperature: true, topK: true, topP: true, cfg: true, guidance: true },
 };
-const drawOptionNames: OptionNames<DrawOptions> = { ...sharedNames, tokens: true, prefix: true };
+const drawOptionNames: OptionNames<DrawOptions> = {
+  ...sharedNames,
+  ...{ tokens: true, prefix: true, keep: true },
+};
 const variationOptionNames: OptionNames<VariationOptions> = { ...sharedNames, keepTokens: true, count: true };
 
 /** A tokenizer and, where there is one, the AR model that belongs to it, on one backend. */

@@ -170,7 +170,8 @@ export interface GeneratedOptions {
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
-  readonly gradualCfg?: boolean;
+  /** A name of the model's guidances. */
+  readonly guidance?: string;
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;
@@ -185,7 +186,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     classes: true,
     seed: true,
     cfg: true,
-    gradualCfg: true,
+    guidance: true,
     temperature: true,
     topK: true,
     topP: true,

@@ -1,13 +1,20 @@
-import { checkOptions, DetailFlowError, describe, requireTensor, Tensor } from '@detailflow/core';
+import {
+  type Condition,
+  checkOptions,
+  DetailFlowError,
+  describe,
+  requireTensor,
+  Tensor,
+} from '@detailflow/core';
 import { type GenerateOptions, type GenerationStep, generate } from './generate';
 
-export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'tokens'> {
+export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'keep' | 'tokens'> {
   /** First tokens of a picture that stay: 0 draws a new picture, all of them none. */
   readonly keepTokens: number;
   /** New pictures of each picture; default 1. */
   readonly count?: number;
   /** Class of each picture; default: none, the model goes by the tokens alone. */
-  readonly labels?: readonly number[];
+  readonly labels?: readonly Condition[];
 }
 
 /**
@@ -37,7 +44,7 @@ export async function* vary(
       topK: true,
       topP: true,
       cfg: true,
-      gradualCfg: true,
+      guidance: true,
     },
     signal: true,
   });
@@ -69,7 +76,7 @@ export async function* vary(
     ...rest,
     labels: Array.from(
       { length: batch * count },
-      (_, row) => labels?.[Math.floor(row / count)] ?? model.unconditionalLabel,
+      (_, row) => labels?.[Math.floor(row / count)] ?? model.unconditional(),
     ),
     ...(keepTokens > 0 && { prefix: new Tensor('int32', prefix, [batch * count, keepTokens]) }),
   });
