@@ -16,7 +16,7 @@ async function example(name: string) {
   const out = path.join(folder, name);
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
-    [path.join(root, 'examples', `${name}.mjs`), out],
+    ['--import', 'tsx', path.join(root, 'examples', `${name}.ts`), out],
     { cwd: root },
   );
   expect(stderr).toBe('');

@@ -82,9 +82,9 @@ test.each(models)('%s: the same tokens and pixels as generate()', async (name) =
   const model = await load(fixtures(name), { backend });
   const labels = [0, 2, 1];
   const options = { labels, seed: 0, cfg: 1.7, temperature: 0.9 };
-  let tokens: Tensor | undefined;
+  let tokens: Tensor<'int32'> | undefined;
   for await (const step of model.generate(options)) tokens = await step.tokens();
-  const pixels = await model.decode(tokens as Tensor);
+  const pixels = await model.decode(tokens as Tensor<'int32'>);
   const exported = await run(out, labels, seedNoise(labels.length, model), options.cfg, options.temperature);
   await model.dispose();
   await backend.close();

@@ -1,5 +1,5 @@
 export { type Bundle, readBundle } from './bundle';
-export { type BundleCard, parseBundleCard } from './bundle-card';
+export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
 export type { ConfigObject } from './config-files';
 export { crc32 } from './crc32';
 export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
@@ -12,12 +12,13 @@ export {
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
 export { unsafePath } from './paths';
-export { type PickleRules, unpickle } from './pickle';
+export { unpickle } from './pickle';
 export {
   type PickleDict,
   PickleGlobal,
   PickleObject,
   PickleRecord,
+  type PickleRules,
   type PickleSet,
   type PickleValue,
 } from './pickle-value';

@@ -1,4 +1,4 @@
-import { type ByteSource, DetailFlowError, type Weights } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
 import { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
 import { PickleObject } from './pickle-value';
@@ -56,6 +56,7 @@ export async function readOfficialFolder(
   kind: OfficialKind,
   options: ReadOfficialOptions = {},
 ): Promise<OfficialCheckpoint> {
+  checkOptions('readOfficialFolder', options, { weights: true, key: true, signal: true });
   if (!(await tree.exists('config.json'))) {
     throw new DetailFlowError(
       'io',

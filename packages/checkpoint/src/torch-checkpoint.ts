@@ -1,4 +1,4 @@
-import { type ByteSource, DetailFlowError, fileLimits, storageBytes } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError, fileLimits, storageBytes } from '@detailflow/core';
 import { isLegacyCheckpoint, readLegacyCheckpoint } from './legacy-checkpoint';
 import { unpickle } from './pickle';
 import { foreignStorage, parseStorageId } from './storage-id';
@@ -31,6 +31,7 @@ export async function readTorchCheckpoint(
   source: ByteSource,
   options: ReadTorchOptions = {},
 ): Promise<TorchCheckpoint> {
+  checkOptions('readTorchCheckpoint', options, { maxPickleBytes: true, signal: true });
   const { maxPickleBytes = fileLimits.torch.pickleBytes, signal } = options;
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });

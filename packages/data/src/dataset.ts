@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { greyToRgb, type RgbImage } from './rgb-image';
 import type { UnusedFiles } from './source-use';
 
@@ -48,6 +48,15 @@ export class MemoryDataset implements ImageDataset {
     width: number;
     channels: 1 | 3;
   }) {
+    checkOptions('MemoryDataset', options, {
+      name: true,
+      classNames: true,
+      labels: true,
+      pixels: true,
+      height: true,
+      width: true,
+      channels: true,
+    });
     const { name, labels, pixels, height, width, channels, classNames } = options;
     if (pixels.length !== labels.length * height * width * channels) {
       throw new DetailFlowError(

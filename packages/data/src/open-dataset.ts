@@ -1,7 +1,7 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Colour } from './contact-sheet';
 import { type ImageDataset, MemoryDataset } from './dataset';
 import { openImageFolder } from './image-folder';
@@ -46,6 +46,9 @@ const MOST_WRAPPERS = 3;
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function openDataset(source: string, options: OpenDatasetOptions): Promise<OpenedDataset> {
+  checkOptions('openDataset', options, {
+    ...{ heldOut: true, seed: true, classNames: true, background: true },
+  });
   const shapes = /^shapes:(\d{1,8})(?:x(\d{1,4}))?$/.exec(source);
   if (shapes) {
     const images = Math.min(Number(shapes[1]), MOST_SHAPES);

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { MemoryDataset } from './dataset';
 import { parseIdx } from './idx';
 import { readInflated } from './read-file';
@@ -53,6 +53,7 @@ export async function openIdx(
   folder: string,
   options: { split: Split; classNames?: readonly string[] },
 ): Promise<MemoryDataset> {
+  checkOptions('openIdx', options, { split: true, classNames: true });
   const names = await readdir(folder).catch((cause) => {
     throw new DetailFlowError('io', `cannot be listed (${cause.code})`, { file: folder, cause });
   });

@@ -1,6 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Tensor } from '@detailflow/core';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { golden } from '../../../tests/golden';
@@ -157,6 +158,20 @@ describe('files', () => {
     expect(batch.data.slice(0, 12)).toEqual(one);
     expect(batch.data.slice(12, 24)).toEqual(await readImage(at('grey.png'), 2));
     expect(batch.data.slice(24)).toEqual(two);
+  });
+
+  it('are read from bytes as from a path, as a tensor that encode takes', async () => {
+    const files = [at('grey.png'), at('one.npy')];
+    const bytes = await Promise.all(files.map((file) => readFile(file)));
+    const batch = await readImages(bytes, 2);
+    expect(batch).toBeInstanceOf(Tensor);
+    expect([batch.type, batch.dims]).toEqual(['float32', [2, 3, 2, 2]]);
+    expect(batch.data).toEqual((await readImages(files, 2)).data);
+    expect(await readImage(new Uint8Array(bytes[0]), 2)).toEqual(await readImage(files[0], 2));
+    await expect(readImages([bytes[0], Uint8Array.of(1, 2, 3)], 2)).rejects.toMatchObject({
+      code: 'format',
+      file: 'image 1',
+    });
   });
 
   it.each<[string, Parameters<typeof writeNpy>[0], string]>([

@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 
@@ -25,8 +25,10 @@ const digestOf = (dataset: ImageDataset, index: number) =>
  */
 export function holdOut(
   dataset: ImageDataset,
-  { share, seed }: { readonly share: number; readonly seed: number },
+  options: { readonly share: number; readonly seed: number },
 ): { train: ImageDataset; heldOut: ImageDataset } {
+  checkOptions('holdOut', options, { share: true, seed: true });
+  const { share, seed } = options;
   const random = new RandomStream({ seed, purpose: Purpose.heldOut, position: 0 });
   const train: number[] = [];
   const heldOut: number[] = [];

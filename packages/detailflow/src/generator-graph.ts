@@ -8,6 +8,7 @@ import {
 } from '@detailflow/ar-model';
 import {
   add,
+  checkOptions,
   concat,
   div,
   equal,
@@ -69,6 +70,7 @@ export function generatorGraphs(
   ar: TokenModelConfig,
   options: { readonly guidance?: 'constant' | 'gradual' } = {},
 ): GeneratorGraphs {
+  checkOptions('generatorGraphs', options, { guidance: true });
   const runs = schedule(ar);
   const length = ar.tokens + ar.groupSize - 1; // room for what the last causal run leaves behind
   const body = trace((g) => {

@@ -14,7 +14,14 @@ import {
   readOfficialFolder,
 } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { ConfigFields, DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
+import {
+  ConfigFields,
+  checkOptions,
+  DetailFlowError,
+  describe,
+  validateWeights,
+  type Weights,
+} from '@detailflow/core';
 import {
   createResolutionMap,
   ignoredTokenizerWeights,
@@ -24,8 +31,9 @@ import {
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
+import { modelFolder } from './model-package';
 
-/** A folder: its path, its `file:` URL, or any {@link FileTree}. */
+/** A folder: its path, its `file:` URL, any {@link FileTree}, or the name of a package that holds a model. */
 export type FolderSource = string | URL | FileTree;
 
 /**
@@ -62,7 +70,8 @@ export async function openModel(
   source: ModelSource,
   options: { signal?: AbortSignal } = {},
 ): Promise<OpenedModel> {
-  if (typeof source === 'object' && 'tokenizer' in source) {
+  checkOptions('openModel', options, { signal: true });
+  if (typeof source === 'object' && source !== null && 'tokenizer' in source) {
     const ar = source.ar === undefined ? undefined : await toTree(source.ar);
     return openOfficial(await toTree(source.tokenizer), ar, options);
   }
@@ -192,8 +201,22 @@ async function closingOnFailure<T>(close: () => Promise<void>, work: () => T | P
 
 /** Opens a folder by its path or address. */
 export function toTree(source: FolderSource): Promise<FileTree> | FileTree {
-  if (typeof source === 'string') return openFolder(source);
-  if (!(source instanceof URL)) return source;
+  if (typeof source === 'string') {
+    const folder = modelFolder(source);
+    if (folder !== undefined) return openFolder(folder);
+    throw new DetailFlowError(
+      'io',
+      `is no folder, and no package with a model is installed by that name: npm install ${source}`,
+      { file: source },
+    );
+  }
+  if (!(source instanceof URL)) {
+    if (typeof source === 'object' && source !== null && typeof source.open === 'function') return source;
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the model is ${describe(source)}; give a folder, a package, or { tokenizer, ar }`,
+    );
+  }
   if (source.protocol === 'file:') return openFolder(fileURLToPath(source));
   throw new DetailFlowError('unsupported', 'only file: addresses can be opened here', { file: source.href });
 }

@@ -1,4 +1,11 @@
-import { DetailFlowError, pixelToByte, RandomStream, Tensor, type TokenModel } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  pixelToByte,
+  RandomStream,
+  Tensor,
+  type TokenModel,
+} from '@detailflow/core';
 import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
@@ -128,6 +135,7 @@ export function reconstructionSource(
   view: View,
   options: { readonly tokenizer: Tokenizer; readonly tokens?: number; readonly noiseIndex?: number | null },
 ): ImageSource {
+  checkOptions('reconstructionSource', options, { tokenizer: true, tokens: true, noiseIndex: true });
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
   const { size } = view;
   return {
@@ -150,7 +158,7 @@ export async function imageTensor(
   view: View,
   first: number,
   count: number,
-): Promise<Tensor> {
+): Promise<Tensor<'float32'>> {
   const { size } = view;
   const length = 3 * size * size;
   const values = new Float32Array(count * length);
@@ -190,6 +198,19 @@ export interface GeneratedOptions {
 
 /** Generated pictures, as bytes. Image i depends on seed + i and its class alone, which `generate` draws, too. */
 export function generatedSource(options: GeneratedOptions): ImageSource {
+  checkOptions('generatedSource', options, {
+    model: true,
+    tokenizer: true,
+    count: true,
+    classes: true,
+    labels: true,
+    seed: true,
+    cfg: true,
+    guidance: true,
+    temperature: true,
+    topK: true,
+    topP: true,
+  });
   const { model, tokenizer, count, classes, labels: kind = 'balanced', seed = 0, ...sampling } = options;
   const labelOf = (i: number) =>
     kind === 'balanced'
@@ -214,7 +235,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
  * [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds.
  * @throws DetailFlowError `invalid-argument` when a value is not finite: a byte would hide it
  */
-export function bytesOf(pixels: Tensor): ByteImages {
+export function bytesOf(pixels: Tensor<'float32'>): ByteImages {
   const [count, , height, width] = pixels.dims;
   const values = pixels.data as Float32Array;
   const plane = height * width;

@@ -1,4 +1,4 @@
-import { DetailFlowError, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, Tensor } from '@detailflow/core';
 import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
 import { CodebookUse } from './codebook-use';
@@ -86,6 +86,19 @@ export interface TokenizerFigureOptions {
  * @throws DetailFlowError `invalid-argument` without images, and as tokenizer and networks throw
  */
 export async function tokenizerFigures(options: TokenizerFigureOptions): Promise<TokenizerFigures> {
+  checkOptions('tokenizerFigures', options, {
+    tokenizer: true,
+    dataset: true,
+    view: true,
+    restorations: true,
+    images: true,
+    batch: true,
+    extractor: true,
+    perceptual: true,
+    store: true,
+    signal: true,
+    onProgress: true,
+  });
   const { tokenizer, dataset, view, restorations, extractor, perceptual, store = noStore } = options;
   const { batch = 64, signal, onProgress } = options;
   const total = Math.min(options.images ?? dataset.labels.length, dataset.labels.length);
@@ -106,7 +119,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         const size = Math.min(batch, count - at);
         const images = await imageTensor(dataset, view, first + at, size);
         const codes = await tokenizer.encode(images, { signal });
-        values.codes.set(codes.data as Int32Array, at * tokenizer.tokens);
+        values.codes.set(codes.data, at * tokenizer.tokens);
         for (const restoration of restorations) {
           const { tokens, noiseIndex } = restoration;
           const restored =
@@ -187,7 +200,11 @@ function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): 
 async function judgeImages(
   columns: Record<string, Float32Array>,
   at: number,
-  work: Judge & { readonly restoration: Restoration; readonly pixels: Tensor; readonly images: Tensor },
+  work: Judge & {
+    readonly restoration: Restoration;
+    readonly pixels: Tensor<'float32'>;
+    readonly images: Tensor<'float32'>;
+  },
 ): Promise<void> {
   const { restoration, pixels, images, extractor, perceptual, size, signal } = work;
   const suffix = suffixOf(restoration);

@@ -214,13 +214,13 @@ describe('a prefix', () => {
     expect(await tokensOf({ model: fakeModel().model, labels: [0], prefix: prefixOf(all) })).toEqual([all]);
   });
 
-  test.each<[string, Tensor, Partial<SampleOptions>?]>([
+  test.each<[string, Tensor<'int32'>, Partial<SampleOptions>?]>([
     ['for another number of images', prefixOf([1], [2])],
     ['longer than a sequence', prefixOf([1, 2, 3, 4, 5, 0, 1, 2, 3])],
     ['longer than the limit', prefixOf([1, 2, 3, 4, 5]), { tokens: 4 }],
     ['with a code that does not exist', prefixOf([6])],
     ['with a negative code', prefixOf([-1])],
-    ['of floats', new Tensor('float32', Float32Array.of(1), [1, 1])],
+    ['of floats', new Tensor('float32', Float32Array.of(1), [1, 1]) as never],
     ['without rows', new Tensor('int32', Int32Array.of(1), [1])],
   ])('%s is refused', async (_, prefix, options) => {
     await expect(countsOf({ prefix, ...options })).rejects.toMatchObject({
@@ -236,7 +236,7 @@ describe('noise', () => {
 
   test('decides the draw', async () => {
     const draws = noise(1e6, 1, 8, 6); // nothing is likely ...
-    for (let place = 0; place < 8; place++) (draws.data as Float32Array)[place * 6 + (place % 6)] = 1e-6; // ... but this
+    for (let place = 0; place < 8; place++) draws.data[place * 6 + (place % 6)] = 1e-6; // ... but this
     expect(await tokensOf({ model: fakeModel().model, labels: [0], noise: draws })).toEqual([
       [0, 1, 2, 3, 4, 5, 0, 1],
     ]);
@@ -247,7 +247,7 @@ describe('noise', () => {
     ['for other codes', noise(1, 1, 8, 5)],
     ['with a zero', noise(0, 1, 8, 6)],
     ['with NaN', noise(Number.NaN, 1, 8, 6)],
-    ['of whole numbers', new Tensor('int32', new Int32Array(48).fill(1), [1, 8, 6])],
+    ['of whole numbers', new Tensor('int32', new Int32Array(48).fill(1), [1, 8, 6]) as never],
   ])('%s is refused', async (_, tensor) => {
     await expect(countsOf({ noise: tensor })).rejects.toMatchObject({
       code: 'invalid-argument',

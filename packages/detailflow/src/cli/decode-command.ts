@@ -54,7 +54,7 @@ export const decodeCommand: Command = {
       requireSheetFits(1, size ?? config.imageSize, scale);
       const model = await start();
       const files: string[] = [];
-      const parts: Tensor[] = [];
+      const parts: Tensor<'float32'>[] = [];
       let side = 0;
       progress.start(images, 'images');
       for (const rows of rowChunks(codes, BATCH)) {

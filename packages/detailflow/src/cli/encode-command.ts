@@ -1,4 +1,4 @@
-import { Tensor } from '@detailflow/core';
+import type { Tensor } from '@detailflow/core';
 import { readImages } from '@detailflow/data/node';
 import type { Model } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
@@ -35,12 +35,11 @@ export const encodeCommand: Command = {
           `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
         );
       }
-      const parts: Tensor[] = [];
+      const parts: Tensor<'int32'>[] = [];
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
-        const { data, dims } = await readImages(some, config.imageSize, { signal, background });
-        const images = new Tensor('float32', data, dims);
+        const images = await readImages(some, config.imageSize, { signal, background });
         model ??= await start();
         for (const rows of rowChunks(images, BATCH)) parts.push(await model.encode(rows, { tokens, signal }));
         progress.advance(some.length);

@@ -64,7 +64,7 @@ async function readArray(file: string): Promise<NpyArray> {
 }
 
 /** Codes of a .npy file, from 0 to below `limit`: int32 or int64 [B, n], or [n] for one image. */
-export async function readCodes(file: string, limit: number): Promise<Tensor> {
+export async function readCodes(file: string, limit: number): Promise<Tensor<'int32'>> {
   const { dtype, shape, data } = await readArray(file);
   if (dtype !== 'int32' && dtype !== 'int64') {
     throw new DetailFlowError('dtype', `holds ${dtype}; codes are int32 [B, n]`, { file });
@@ -84,7 +84,7 @@ export async function readCodes(file: string, limit: number): Promise<Tensor> {
 }
 
 /** Exponential draws of a .npy file: float32 [B, N, V]. */
-export async function readNoise(file: string): Promise<Tensor> {
+export async function readNoise(file: string): Promise<Tensor<'float32'>> {
   const { dtype, shape, data } = await readArray(file);
   if (dtype !== 'float32' || shape.length !== 3) {
     throw new DetailFlowError('dtype', `holds ${dtype} [${shape}]; noise is float32 [B, N, V]`, { file });

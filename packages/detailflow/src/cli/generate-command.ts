@@ -127,7 +127,7 @@ export const generateCommand: Command = {
       const started = performance.now();
       const sheet: Picture[] = [];
       const files: string[] = [];
-      const codes: Tensor[] = [];
+      const codes: Tensor<'int32'>[] = [];
       progress.start(jobs.length * tokensPerImage, 'tokens');
       for (const batch of chunks(jobs, BATCH)) {
         const steps = model.generate({

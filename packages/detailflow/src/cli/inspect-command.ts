@@ -3,8 +3,7 @@ import { type ModelSource, openModel } from '../model-source';
 import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
-import { modelFolder } from './model-folder';
-import { modelOptions, modelSource } from './model-options';
+import { modelOptions, modelSource, namedFolder } from './model-options';
 import { Values } from './values';
 
 export const inspectCommand: Command = {
@@ -107,7 +106,7 @@ function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   if (positionals.length === 0) return modelSource(values, 'tokenizer');
   const named = ['model', 'tokenizer', 'ar'].some((name) => values.text(name) !== undefined);
   if (positionals.length > 1 || named) throw new UsageError('give one model');
-  return modelFolder(positionals[0]);
+  return namedFolder(positionals[0]);
 }
 
 function summary(part: { config: object; weights: Weights; file: string }) {

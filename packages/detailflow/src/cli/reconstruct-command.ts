@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { pictureFromPixels, Tensor } from '@detailflow/core';
+import { pictureFromPixels } from '@detailflow/core';
 import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
 import type { Model, Reconstruction } from '../load';
@@ -52,14 +52,14 @@ export const reconstructCommand: Command = {
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], imageSize, { signal, background });
+        const all = await readImages([file], imageSize, { signal, background });
         model ??= await start();
         let index = 0;
-        for (const originals of rowChunks(new Tensor('float32', data, dims), BATCH)) {
+        for (const originals of rowChunks(all, BATCH)) {
           const steps: Reconstruction[] = [];
           for await (const step of model.reconstruct(originals, { tokens, signal })) steps.push(step);
           for (let i = 0; i < originals.dims[0]; i++, index++) {
-            const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${index}`, names);
+            const name = unique(all.dims[0] === 1 ? stem(file) : `${stem(file)}-${index}`, names);
             const strip = path.join(out, `${name}.png`);
             const previews = steps.map(({ pixels }) => pictureFromPixels(pixels, i));
             await writePicture(strip, stripPicture([...previews, pictureFromPixels(originals, i)]), scale);

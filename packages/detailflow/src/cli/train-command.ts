@@ -7,7 +7,7 @@ import { type TrainingPart, train } from '@detailflow/train/node';
 import { openModel } from '../model-source';
 import { type Command, InterruptedError, UsageError } from './command';
 import { wasInterrupted } from './interruption';
-import { modelFolder } from './model-folder';
+import { namedFolder } from './model-options';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
@@ -58,7 +58,7 @@ export const trainCommand: Command = {
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const source = values.text('tokenizer');
-    const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
     const out = values.required('out');
     const interruption = new TrainingInterruption(process.argv.slice(2));
     const announce = () => {

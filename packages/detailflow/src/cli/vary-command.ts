@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { type Picture, pictureFromPixels, Tensor } from '@detailflow/core';
+import { type Picture, pictureFromPixels } from '@detailflow/core';
 import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
 import { classLabels } from './class-labels';
@@ -61,8 +61,7 @@ export const varyCommand: Command = {
       const names = new Set<string>();
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], pictureSize, { signal, background });
-        const originals = new Tensor('float32', data, dims);
+        const originals = await readImages([file], pictureSize, { signal, background });
         const [batch] = originals.dims;
         const labels = label === undefined ? undefined : Array(batch).fill(label);
         let drawn: Picture[] = [];

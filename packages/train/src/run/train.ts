@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
   EpochOrder,
   type ImageDataset,
@@ -96,6 +96,20 @@ export interface TrainResult {
  *   saving a checkpoint
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
+  checkOptions('train', options, {
+    part: true,
+    config: true,
+    data: true,
+    out: true,
+    tokenizer: true,
+    lossNetworks: true,
+    resume: true,
+    createBackend: true,
+    signal: true,
+    onProgress: true,
+    onSkip: true,
+    ...{ onData: true, onSaved: true, onCompared: true, onNotice: true },
+  });
   const { config, part } = options;
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);

@@ -31,7 +31,7 @@ import {
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
 import type { Invocation, Report } from '../command';
-import { modelFolder } from '../model-folder';
+import { namedFolder } from '../model-options';
 import type { Values } from '../values';
 
 type View = Pick<ViewOptions, 'size' | 'fit'>;
@@ -199,7 +199,7 @@ const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all')
 /** The folder that an option names, or that the package it names holds. */
 export function modelPath(values: Values, name: string): string | undefined {
   const text = values.text(name);
-  return text === undefined ? undefined : modelFolder(text);
+  return text === undefined ? undefined : namedFolder(text);
 }
 
 /** Images as pictures. */

@@ -1,6 +1,6 @@
 // A sampler of one's own, from the single packages: no facade, no @detailflow/sampler. It draws by "min-p": a token is
 // possible if its probability is at least a tenth of the most likely one's.
-// Run from the repository root: node examples/custom-pipeline.mjs [FOLDER]
+// Run from the repository root: npx tsx examples/custom-pipeline.ts [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { createTokenModel, parseTokenModelConfig } from '@detailflow/ar-model';
@@ -18,6 +18,7 @@ const minP = 0.1;
 
 // The two halves of the model, each with its own configuration and weights, on one backend.
 const bundle = await readBundle(await openFolder(fileURLToPath(modelUrl)));
+if (!bundle.card.ar || !bundle.ar) throw new Error('this model has no AR part');
 const backend = await createNodeBackend({ device: 'cpu' });
 const tokenizer = createTokenizer({
   config: parseTokenizerConfig(bundle.card.tokenizer.config),
@@ -33,14 +34,14 @@ const model = createTokenModel({
 // One sequence with the class and one without for each picture: guidance needs both.
 const session = await model.begin([...labels, ...labels.map(() => model.unconditional())]);
 const codes = new Int32Array(labels.length * model.tokens);
-let chosen;
+let chosen: Int32Array | undefined;
 for (let position = 0; position < model.tokens; ) {
   const logits = await session.predict(chosen); // [2 * pictures, count, codes]
   const [, count, size] = logits.dims;
   chosen = new Int32Array(2 * labels.length * count);
   for (let image = 0; image < labels.length; image++) {
     for (let k = 0; k < count; k++) {
-      const row = (sequence) =>
+      const row = (sequence: number) =>
         logits.data.subarray((sequence * count + k) * size, (sequence * count + k + 1) * size);
       const token = choose(row(image), row(labels.length + image), {
         seed: 100 + image,
@@ -56,7 +57,11 @@ for (let position = 0; position < model.tokens; ) {
 await session.dispose();
 
 /** Guided logits -> one token, by min-p. */
-function choose(withClass, without, { seed, position }) {
+function choose(
+  withClass: Float32Array,
+  without: Float32Array,
+  { seed, position }: { seed: number; position: number },
+): number {
   const logits = withClass.map((value, i) => without[i] + (value - without[i]) * guidance);
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const noise = exponentialNoise({ seed, position, count: logits.length });
@@ -82,7 +87,7 @@ await backend.close();
 await bundle.close();
 
 /** Every pixel as a square of `factor` x `factor` pixels. */
-function enlarge({ data, width, height }, factor) {
+function enlarge({ data, width, height }: Picture, factor: number): Picture {
   const large = new Uint8ClampedArray(data.length * factor * factor);
   for (let y = 0; y < height * factor; y++) {
     for (let x = 0; x < width * factor; x++) {

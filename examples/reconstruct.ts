@@ -1,8 +1,8 @@
 // Turns a picture into tokens, and draws it again from ever more of them.
-// Run from the repository root: node examples/reconstruct.mjs [FOLDER]
+// Run from the repository root: npx tsx examples/reconstruct.ts [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
 import { modelUrl } from '@detailflow/model-fashion-32';
-import { load, pictureFromPixels, stripPicture, Tensor, upscaleNearest } from 'detailflow';
+import { load, type Picture, pictureFromPixels, stripPicture, Tensor, upscaleNearest } from 'detailflow';
 
 const out = process.argv[2] ?? 'out/reconstruct';
 await mkdir(out, { recursive: true });
@@ -23,7 +23,7 @@ for (let y = 0; y < side; y++) {
 }
 const original = new Tensor('float32', data, [1, 3, side, side]);
 
-const pictures = [];
+const pictures: Picture[] = [];
 for await (const { tokens, resolution, pixels, psnr } of model.reconstruct(original)) {
   pictures.push(pictureFromPixels(pixels));
   console.log(

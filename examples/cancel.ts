@@ -1,5 +1,5 @@
 // Stops a generation half-way, as a "cancel" button would, and shows that it stops at once and gives its memory back.
-// Run from the repository root: node examples/cancel.mjs [FOLDER]
+// Run from the repository root: npx tsx examples/cancel.ts [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
 import { modelUrl } from '@detailflow/model-fashion-32';
 import { load, upscaleNearest } from 'detailflow';
@@ -32,13 +32,13 @@ await model.dispose();
 console.log(`${memory() - idle} MB in use after closing it`);
 
 /** Draws to the end and returns the number of tokens. */
-async function draw(labels) {
+async function draw(labels: number[]): Promise<number> {
   let tokens = 0;
   for await (const step of model.generate({ labels, cfg: 2 })) tokens = step.count;
   return tokens;
 }
 
 /** Megabytes of this process, the runtime's included. */
-function memory() {
+function memory(): number {
   return Math.round(process.memoryUsage().rss / 2 ** 20);
 }

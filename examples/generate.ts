@@ -1,12 +1,11 @@
-// Draws a handbag and keeps an early preview. Run from the repository root: node examples/generate.mjs [FOLDER]
+// Draws a handbag and keeps an early preview. Run from the repository root: npx tsx examples/generate.ts [FOLDER]
 import { mkdir, writeFile } from 'node:fs/promises';
-import { modelUrl } from '@detailflow/model-fashion-32';
 import { load, upscaleNearest } from 'detailflow';
 
 const out = process.argv[2] ?? 'out/generate';
 await mkdir(out, { recursive: true });
-const model = await load(modelUrl);
-for await (const step of model.generate({ labels: [8], seed: 3, cfg: 2 })) {
+const model = await load('@detailflow/model-fashion-32');
+for await (const step of model.generate({ labels: ['bag'], seed: 3, cfg: 2 })) {
   if (step.count !== 8 && step.count !== step.total) continue; // nothing is drawn unless asked for
   const picture = upscaleNearest(await step.image(), 8);
   const file = `${out}/${step.count === step.total ? 'final' : 'preview'}.png`;
