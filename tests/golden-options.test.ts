@@ -20,10 +20,10 @@ import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './go
 // REPA (projection.*, repa_model.*) and drop-path, S with images of many sizes, its AR model for the smaller ones. The
 // graphs are those of tests/golden-*.test.ts; on WebGPU a smaller picture is drawn.
 
-const tensor = ({ dtype, data, shape }: GoldenTensor): Tensor =>
-  dtype === 'I32'
-    ? new Tensor('int32', data as Int32Array, shape)
-    : new Tensor('float32', data as Float32Array, shape);
+const tensor = ({ data, shape }: GoldenTensor): Tensor<'float32'> =>
+  new Tensor('float32', data as Float32Array, shape);
+const integers = ({ data, shape }: GoldenTensor): Tensor<'int32'> =>
+  new Tensor('int32', data as Int32Array, shape);
 const codes = (t: Tensor): number[] => Array.from(t.data as Int32Array);
 const column = (index: GoldenTensor, at: number) => Array.from(index.data).filter((_, i) => i % 3 === at);
 
@@ -73,13 +73,13 @@ describe.each(['R', 'S'] as const)('golden values of configuration %s', (set) =>
       }
 
       async function expectCorrected(
-        images: Tensor,
+        images: Tensor<'float32'>,
         index: GoldenTensor,
         ranks: GoldenTensor,
         noiseIndex: number,
       ) {
         const [, tokens] = index.shape;
-        const rows = await tokenizer.encodeCorrected(images, { tokens, noiseIndex, ranks: tensor(ranks) });
+        const rows = await tokenizer.encodeCorrected(images, { tokens, noiseIndex, ranks: integers(ranks) });
         for (const [at, row] of [rows.clean, rows.input, rows.target].entries())
           expect(codes(row)).toEqual(column(index, at));
       }
