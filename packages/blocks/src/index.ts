@@ -30,3 +30,4 @@ export {
   ropeTransformerParameters,
 } from './rope-transformer';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
+export { type VqFile, vqOwner } from './vq-owner';

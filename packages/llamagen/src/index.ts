@@ -1,3 +1,4 @@
+export { llamagenFamily, parFamily } from './family';
 export { type GptSettings, gptConfigOf, gptSettings } from './gpt-config';
 export { intervalGuidance } from './interval-guidance';
 export {

@@ -1,3 +1,4 @@
+export { flexvarFamily, varFamily } from './family';
 export {
   mapDecoderGraph,
   plainDecoderGraph,
