@@ -1,7 +1,8 @@
 import { checkOptions, DetailFlowError, Tensor } from '@detailflow/core';
 import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
-import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
+import type { TokenizerConfig } from '@detailflow/tokenizer';
 import { CodebookUse } from './codebook-use';
+import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
@@ -64,7 +65,7 @@ export interface TokenizerFigures {
 }
 
 export interface TokenizerFigureOptions {
-  readonly tokenizer: Tokenizer;
+  readonly tokenizer: CorrectingTokenizer;
   readonly dataset: ImageDataset;
   readonly view: Pick<ViewOptions, 'size' | 'fit'>;
   readonly restorations: readonly Restoration[];
@@ -125,7 +126,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
           const restored =
             noiseIndex === null
               ? codes
-              : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first + at, signal })).input;
+              : await correctedCodes(tokenizer, images, { noiseIndex, seed: first + at, signal });
           const pixels = await tokenizer.decode(restored, { tokens, size: view.size, signal });
           await judgeImages(values, at, { restoration, pixels, images, ...judge });
         }

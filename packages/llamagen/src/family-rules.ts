@@ -19,7 +19,7 @@ export const gptRule = (kind: 'llamagen' | 'par'): HalfRule => ({
   settingsAt: [['args']],
   sections: ['ar', 'gpt'],
   same: [
-    ['tokens', 'block_size', 'imageSize', 'image_size'],
+    ['tokens', 'block_size', 'imageSize', 'image_size', 'downsampleSize', 'downsample_size'],
     ['heads', 'n_head'],
     ['kvHeads', 'n_kv_head'],
   ],

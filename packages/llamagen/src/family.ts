@@ -18,7 +18,14 @@ import {
   recogniseHalves,
   requireStated,
 } from '@detailflow/checkpoint';
-import { ConfigFields, DetailFlowError, type SamplingDefaults, validateWeights } from '@detailflow/core';
+import {
+  ConfigFields,
+  DetailFlowError,
+  type ParameterSpec,
+  type SamplingDefaults,
+  validateWeights,
+  type Weights,
+} from '@detailflow/core';
 import { gptRule, vqRule } from './family-rules';
 import { gptConfigOf, gptSettings } from './gpt-config';
 import { intervalGuidance } from './interval-guidance';
@@ -99,15 +106,23 @@ function modelOf(family: string, { tokenizer, ar, close }: Halves): FamilyModel 
     pictureSize: config.imageSize,
     tokenizer: {
       description: `VQ tokenizer, ${config.codebookSize} codes of ${config.codeDim}, ${stride} x ${stride} pixels each`,
-      ...{ config, weights: tokenizer.weights, file: tokenizer.file, previews: 'rows', tokens },
+      ...{
+        config,
+        weights: chosen(tokenizer.weights, vqParameters(config)),
+        file: tokenizer.file,
+        previews: 'rows',
+        tokens,
+      },
       ...{ imageSize: config.imageSize, codebookSize: config.codebookSize },
       previewCounts: quarters(gridOf(config)),
     },
-    createTokenizer: ({ backend }) => createVqTokenizer({ ...tokenizer, config, backend, order }),
+    createTokenizer: ({ backend }) =>
+      createVqTokenizer({ config, weights: tokenizer.weights, file: tokenizer.file, backend, order }),
     ...(gpt && {
       ar: {
         description: describeGpt(gpt),
-        ...{ config: gpt, weights: ar.weights, file: ar.file, tokens: gpt.tokens, sampling },
+        ...{ config: gpt, weights: chosen(ar.weights, groupParameters(gpt)), file: ar.file },
+        ...{ tokens: gpt.tokens, sampling },
         ...{ schedule: groupSchedule(gpt), vocabularySize: gpt.vocabularySize, classes: gpt.classes },
         guidances: Object.keys({ gradual: gradualGuidance(gpt) }),
       },
@@ -130,7 +145,16 @@ function gptOf({ weights, file, settings }: FoundHalf, vq: VqConfig): GroupTrans
     );
   }
   const known = gptSettings(settings, file);
-  const config = gptConfigOf(weights, { downsampleSize: strideOf(vq.encoder), ...defined(known) }, { file });
+  const stride = strideOf(vq.encoder);
+  if (known.tokens === undefined && (known.downsampleSize ?? stride) !== stride) {
+    throw new DetailFlowError(
+      'config',
+      `was trained for codes of ${known.downsampleSize} x ${known.downsampleSize} pixels, those of the tokenizer are ${stride} x ${stride}: ` +
+        'give the tokenizer that it belongs to, or the setting "tokens"',
+      { file },
+    );
+  }
+  const config = gptConfigOf(weights, { ...defined(known), downsampleSize: stride }, { file });
   requireStated(
     settings,
     {
@@ -146,6 +170,10 @@ function gptOf({ weights, file, settings }: FoundHalf, vq: VqConfig): GroupTrans
   validateWeights(weights, groupParameters(config), { file, ignore: ignoredGroupWeights });
   return config;
 }
+
+/** The weights of a model without the tables and statistics that its file holds besides. */
+const chosen = (weights: Weights, specs: readonly ParameterSpec[]): Weights =>
+  new Map([...weights].filter(([name]) => specs.some((spec) => spec.name === name)));
 
 const defined = (settings: object): object =>
   Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));

@@ -7,7 +7,13 @@ import {
   recogniseHalves,
   requireStated,
 } from '@detailflow/checkpoint';
-import { ConfigFields, DetailFlowError, validateWeights } from '@detailflow/core';
+import {
+  ConfigFields,
+  DetailFlowError,
+  type ParameterSpec,
+  validateWeights,
+  type Weights,
+} from '@detailflow/core';
 import { flexvarRules, varRules } from './family-rules';
 import { FLEXVAR_SAMPLING, VAR_SAMPLING } from './scale-rules';
 import { createScaleTokenModel } from './scale-token-model';
@@ -98,7 +104,8 @@ function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: Hal
       model && {
         ar: {
           description: `${family} of depth ${model.depth}, width ${model.dim}, ${placesOf(scales)} tokens on ${scales.length} scales, ${model.classes} classes`,
-          ...{ config: model, weights: ar.weights, file: ar.file, tokens: placesOf(scales) },
+          ...{ config: { ...model, ...rules }, file: ar.file, tokens: placesOf(scales) },
+          weights: chosen(ar.weights, scaleTransformerParameters(model)),
           schedule: scales.map(places),
           ...{ vocabularySize: model.vocabularySize, classes: model.classes, guidances: ['growing'] },
           sampling: family === 'VAR' ? VAR_SAMPLING : FLEXVAR_SAMPLING,
@@ -122,6 +129,10 @@ function scalesOf(family: 'VAR' | 'FlexVAR', tokenizer: FoundHalf, ar?: FoundHal
   if (family === 'FlexVAR') return FLEXVAR_SCALES;
   return ar?.weights.get('pos_1LC')?.shape[1] === placesOf(SCALES_512) ? SCALES_512 : SCALES_256;
 }
+
+/** The weights of a model without the tables and statistics that its file holds besides. */
+const chosen = (weights: Weights, specs: readonly ParameterSpec[]): Weights =>
+  new Map([...weights].filter(([name]) => specs.some((spec) => spec.name === name)));
 
 interface ScaleHalf {
   readonly config: ScaleTokenizerConfig;
@@ -157,7 +168,8 @@ function tokenizerOf(
     file,
   );
   validateWeights(weights, scaleTokenizerParameters(config), { file, ignore: ignoredScaleTokenizerWeights });
-  return { config, weights, file };
+  const specs = scaleTokenizerParameters(config);
+  return { config, weights: chosen(weights, specs), file };
 }
 
 function transformerOf({ weights, file, settings }: FoundHalf, tokenizer: ScaleHalf): ScaleTransformerConfig {

@@ -1,19 +1,29 @@
 import { createNodeBackend } from '@detailflow/backend-node';
+import type { FamilyModel } from '@detailflow/checkpoint';
+import type { ModelSource } from '../folder-source';
 import { Model } from '../load';
 import { modelFolder } from '../model-package';
-import { type ModelSource, type OpenedModel, openModel } from '../model-source';
+import { openFamilyModel } from '../open-family';
 import { type Invocation, type Options, UsageError } from './command';
+import { modelSettings, settingsOptions } from './model-settings';
 import { Values } from './values';
 
 export const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',
-    help: 'a bundle, a folder with the official tokenizer/ and ar/, or an installed package',
+    help: 'a bundle, a folder with the official tokenizer/ and ar/ or with released files, or an installed package',
   },
-  tokenizer: { type: 'string', value: 'DIR', help: 'official tokenizer folder (config.json, checkpoints/)' },
-  ar: { type: 'string', value: 'DIR', help: 'official AR model folder' },
+  tokenizer: {
+    type: 'string',
+    value: 'DIR',
+    help: 'official tokenizer: its folder, or a file (.pt, .pth, .safetensors)',
+  },
+  ar: { type: 'string', value: 'DIR', help: 'official AR model: its folder, or a file' },
 };
+
+/** For commands that take models of all families. */
+export const familyOptions: Options = { ...modelOptions, ...settingsOptions };
 
 /** The folder of a model that an argument names, by path or by package. */
 export function namedFolder(text: string): string {
@@ -49,7 +59,7 @@ export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSo
 export async function withModel<T>(
   invocation: Invocation,
   need: 'tokenizer' | 'both',
-  work: (opened: OpenedModel, start: () => Promise<Model>) => Promise<T>,
+  work: (opened: FamilyModel, start: () => Promise<Model>) => Promise<T>,
 ): Promise<T> {
   const { signal, progress } = invocation;
   const values = new Values(invocation);
@@ -57,7 +67,8 @@ export async function withModel<T>(
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
   const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
-  const opened = await openModel(source, { signal });
+  const settings = await modelSettings(values);
+  const opened = await openFamilyModel(source, { settings, signal });
   let model: Model | undefined;
   try {
     return await work(opened, async () => {
