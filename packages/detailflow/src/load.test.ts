@@ -14,10 +14,11 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { fileTree } from '@detailflow/checkpoint';
+import { type Family, fileTree } from '@detailflow/checkpoint';
 import { type Backend, bytesSource, DetailFlowError, Tensor } from '@detailflow/core';
 import { psnr } from '@detailflow/eval';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { detailflowFamily } from './detailflow-family';
 import { load, type Model, type Reconstruction } from './load';
 import { openModel } from './model-source';
 
@@ -141,6 +142,42 @@ describe('a model with a backend of its own', () => {
     await expect(again()).rejects.toBe(reason);
     await expect(model.encode(greyImages(1, 32), { signal: controller.signal })).rejects.toBe(reason);
   });
+});
+
+test('a family of the user is asked first, and gets the settings', async () => {
+  const asked: unknown[] = [];
+  const own: Family = {
+    name: 'mine',
+    async recognise(files) {
+      asked.push(files.settings);
+      return true;
+    },
+    async open(files, options) {
+      const opened = await detailflowFamily.open({ ...files, settings: undefined }, options);
+      return { ...opened, family: 'mine' };
+    },
+  };
+  const model = await load(fashion, { families: [own], settings: { width: 3 } });
+  expect([model.family, model.detailflow, asked]).toEqual(['mine', undefined, [{ width: 3 }]]);
+  expect(await lastTokens(model, [3])).toHaveLength(32);
+  expect(() => model.intervalGuidance(3)).toThrow(/mine/);
+  await model.dispose();
+});
+
+test('models of other families: what all have, and what only DetailFlow has', async () => {
+  const folder = inRepository('tests/fixtures/golden/family/var');
+  const model = await load(new URL(`file://${folder}`));
+  expect([model.family, model.detailflow, model.cfg]).toEqual(['VAR', undefined, 1.5]);
+  expect(model.tokenModel?.schedule).toEqual([1, 4, 9, 16, 36]);
+  const resolutions: number[] = [];
+  for await (const step of model.generate({ labels: [3] })) resolutions.push((await step.image()).width);
+  expect(resolutions).toEqual([12, 12, 12, 12, 12]);
+  const kept = model.vary(greyImages(1, 12), { keepTokens: 14, seed: 2 });
+  for await (const step of kept) expect(step.total).toBe(66);
+  await model.dispose();
+  const error = await failure(openModel(folder));
+  expect([error.code, error.file]).toEqual(['unsupported', `${folder}/var_d2.pth`]);
+  expect((await failure(load(fashion, { settings: { imageSize: 3 } }))).code).toBe('invalid-argument');
 });
 
 describe('disposing', () => {

@@ -1,7 +1,6 @@
 import type { HalfRule } from '@detailflow/checkpoint';
 
-const training = {
-  settingsAt: [['trainer', 'config'], ['args']],
+const names = {
   same: [
     ['scales', 'patch_nums'],
     ['heads', 'num_heads'],
@@ -12,13 +11,13 @@ const training = {
 } as const;
 
 const tokenizer = {
-  ...training,
+  ...names,
   places: [['model'], ['state_dict'], ['trainer', 'vae_local'], []],
   sections: ['tokenizer', 'vae'],
 } as const;
 
 const transformer = {
-  ...training,
+  ...names,
   places: [['trainer', 'var_wo_ddp'], ['model'], ['module'], ['state_dict'], []],
   sections: ['ar', 'var'],
 } as const;
@@ -33,6 +32,8 @@ export const varRules: { readonly tokenizer: HalfRule; readonly ar: HalfRule } =
   },
   ar: {
     ...transformer,
+    // FlexVAR's training has a list of scales, too, but is drawn along others.
+    settingsAt: [['trainer', 'config'], ['args']],
     what: 'a transformer of VAR',
     matches: (weights) => weights.has('word_embed.weight') && weights.get('pos_1LC')?.shape.length === 3,
   },

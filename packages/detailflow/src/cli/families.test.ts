@@ -124,7 +124,7 @@ describe('tokenizers', () => {
   const codesOf = { VAR: 'enc.codes', FlexVAR: 'enc.codes', LlamaGen: 'enc.indices' };
 
   test.each(pairs)(
-    '%s: decode draws the golden pixels, encode takes them back',
+    '%s: decode draws the golden pixels, encode and reconstruct take them',
     async (name, model, from, key) => {
       const values = golden(from);
       const found = values[codesOf[name]];
@@ -132,13 +132,16 @@ describe('tokenizers', () => {
       const codes = saveNpy(at(`${name}-codes.npy`), found.data as Int32Array, rows);
       const out = at(`${name}-pixels.npy`);
       await cliJson('decode', ...model, codes, '--out', out);
-      const pixels = (await npy(out)).data as Float32Array;
+      const { data, shape } = await npy(out);
+      const pixels = data as Float32Array;
       const expected = floats(values[key]);
       expectClose(pixels.slice(0, expected.length), expected);
+      const within = pixels.map((x) => Math.min(1, Math.max(-1, x)));
+      const given = saveNpy(at(`${name}-images.npy`), within, shape);
       const again = at(`${name}-again.npy`);
-      await cliJson('encode', ...model, out, '--out', again);
+      await cliJson('encode', ...model, given, '--out', again);
       expect((await npy(again)).shape).toEqual(rows);
-      const { images } = await cliJson('reconstruct', ...model, out, '--out', at(`${name}-strips`));
+      const { images } = await cliJson('reconstruct', ...model, given, '--out', at(`${name}-strips`));
       expect(images).toHaveLength(rows[0]);
       for (const { steps } of images) {
         expect(steps.length).toBeGreaterThan(3);
@@ -156,8 +159,9 @@ test('previews: every scale, or complete rows', async () => {
   const raster = [...vq, '--ar', file('llamagen/gpt_c2i')];
   await cliJson('generate', ...raster, '--class', '3', '--progressive', '--out', rows);
   const [first, second] = [await pixels(scales), await pixels(rows)];
-  expect([Math.floor(first.width / 12), first.height]).toEqual([5, 12]);
-  expect([Math.floor(second.width / 32), second.height]).toEqual([8, 32]);
+  const strip = (pictures: number, side: number) => [pictures * (side + 2) + 2, side + 4]; // 2 pixels between
+  expect([first.width, first.height]).toEqual(strip(5, 12));
+  expect([second.width, second.height]).toEqual(strip(8, 32));
 });
 
 test('inspect says which family, and verifies', async () => {
@@ -239,8 +243,8 @@ describe('what does not belong together', () => {
     ],
     [
       'settings of another model',
-      [...pair(file('llamagen/vq'), file('llamagen/gpt_c2i')), '--settings', file('par/g4/config.json')],
-      /c2i_P\.pt.*weights are of/,
+      [...pair(file('llamagen/vq'), file('llamagen/gpt_c2i')), '--settings', otherSettings],
+      /c2i_P\.pt: n_layer: its settings say 12, its weights are of 2/,
     ],
   ])('%s', async (_, model, message) => {
     expect(await cliFailure(1, 'inspect', ...model)).toMatch(message);
@@ -285,4 +289,28 @@ test('damaged files are named', async () => {
   expect(await cliFailure(1, 'inspect', folder)).toMatch(
     /var_d2\.pth and .*var_d3\.pth are both a transformer of VAR/,
   );
+});
+
+test('eval measures tokenizers and generated pictures of a family', async () => {
+  const data = ['--data', 'shapes:24x32', '--all-images'];
+  const network = ['--features', inRepository('packages/model-fashion-32/classifier.safetensors')];
+  const model = [...vq, '--ar', file('llamagen/gpt_c2i')];
+  const figures = await cliJson(
+    'eval',
+    'tokenizer',
+    ...vq,
+    ...data,
+    ...network,
+    '--out',
+    at('eval-tokenizer'),
+  );
+  expect(figures.images).toBe(24);
+  expect(figures.restorations.map((one: { tokens: number }) => one.tokens)).toEqual([16, 32, 48, 64]);
+  for (const one of figures.restorations) expect(one.frechet).toBeGreaterThan(0);
+  const draw = ['--count', '22', '--guidance', 'constant', '--out', at('eval-generation')];
+  const drawn = await cliJson('eval', 'generation', ...model, ...data, ...network, ...draw);
+  expect(drawn.rows.map(({ cfg }: { cfg: number }) => cfg)).toEqual([2]);
+  expect(drawn.rows[0].frechet).toBeGreaterThan(0);
+  const noisy = ['eval', 'tokenizer', ...vq, ...data, '--noise', '0', '--out', at('eval-noisy')];
+  expect(await cliFailure(1, ...noisy)).toMatch(/vq_ds4_P\.pt.*only tokenizers of DetailFlow/);
 });
