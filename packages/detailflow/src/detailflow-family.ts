@@ -53,8 +53,8 @@ export interface ModelPart<Config> {
   readonly file: string;
 }
 
-/** An opened DetailFlow model: nothing of the weights is read yet. */
-export interface OpenedModel extends FamilyModel {
+/** A DetailFlow model as its family opens it. */
+export interface DetailFlowModel extends FamilyModel {
   readonly family: typeof DETAILFLOW;
   readonly kind: 'bundle' | 'official';
   /** config.json of a bundle. */
@@ -75,7 +75,7 @@ const DETAILFLOW = 'DetailFlow';
 
 /** DetailFlow: bundles, and the folders of the official training. */
 export const detailflowFamily: Family & {
-  open(files: ModelFiles, options?: CallOptions): Promise<OpenedModel>;
+  open(files: ModelFiles, options?: CallOptions): Promise<DetailFlowModel>;
 } = {
   name: DETAILFLOW,
   async recognise(files) {
@@ -108,10 +108,10 @@ export const detailflowFamily: Family & {
 };
 
 /** Whether an opened model is one of DetailFlow. */
-export const isDetailFlow = (model: FamilyModel): model is OpenedModel =>
+export const isDetailFlow = (model: FamilyModel): model is DetailFlowModel =>
   model.family === DETAILFLOW && 'kind' in model;
 
-async function openBundle(tree: FileTree): Promise<OpenedModel> {
+async function openBundle(tree: FileTree): Promise<DetailFlowModel> {
   const bundle = await readBundle(tree);
   const { card, close } = bundle;
   return closingOnFailure(close, () => {
@@ -134,7 +134,7 @@ async function openOfficial(
   tokenizerTree: FileTree,
   arTree: FileTree | undefined,
   options: CallOptions,
-): Promise<OpenedModel> {
+): Promise<DetailFlowModel> {
   const { signal } = options;
   const first = await readOfficialFolder(tokenizerTree, 'tokenizer', { signal });
   return closingOnFailure(first.close, async () => {
@@ -168,14 +168,14 @@ async function openOfficial(
 }
 
 interface Parts {
-  readonly kind: OpenedModel['kind'];
+  readonly kind: DetailFlowModel['kind'];
   readonly card?: BundleCard;
   readonly tokenizer: ModelPart<TokenizerConfig>;
   readonly ar?: ModelPart<TokenModelConfig>;
   close(): Promise<void>;
 }
 
-function checked(model: Parts): OpenedModel {
+function checked(model: Parts): DetailFlowModel {
   const { tokenizer, ar } = model;
   validateWeights(tokenizer.weights, tokenizerParameters(tokenizer.config), {
     file: tokenizer.file,
@@ -208,7 +208,7 @@ function checked(model: Parts): OpenedModel {
   );
 }
 
-function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): OpenedModel {
+function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): DetailFlowModel {
   const { tokens, imageSize, codebookSize, groupSize } = tokenizer.config;
   return {
     ...rest,

@@ -27,7 +27,7 @@ export { psnr } from '@detailflow/eval';
 export type { GenerateOptions, GenerationStep } from '@detailflow/sampler';
 export type { ClassLabel } from './class-numbers';
 export { type ConvertOptions, convert } from './convert';
-export { detailflowFamily, type ModelPart, type OpenedModel } from './detailflow-family';
+export { type DetailFlowModel, detailflowFamily, type ModelPart } from './detailflow-family';
 export { type ExportOptions, exportOnnx } from './export-onnx';
 export type { FolderSource, ModelSource } from './folder-source';
 export { type GeneratorGraphs, generatorGraphs } from './generator-graph';
@@ -40,7 +40,7 @@ export {
   type Reconstruction,
   type VariationOptions,
 } from './load';
-export { openModel } from './model-source';
+export { type OpenedModel, openModel } from './model-source';
 export { families, type OpenFamilyOptions, openFamilyModel } from './open-family';
 export {
   type Verification,

@@ -1,7 +1,22 @@
+import type { TokenModelConfig } from '@detailflow/ar-model';
+import type { BundleCard } from '@detailflow/checkpoint';
 import { type CallOptions, checkOptions, DetailFlowError } from '@detailflow/core';
-import { isDetailFlow, type OpenedModel } from './detailflow-family';
+import type { TokenizerConfig } from '@detailflow/tokenizer';
+import { isDetailFlow, type ModelPart } from './detailflow-family';
 import type { ModelSource } from './folder-source';
 import { openFamilyModel } from './open-family';
+
+/** An opened DetailFlow model: nothing of the weights is read yet. */
+export interface OpenedModel {
+  readonly kind: 'bundle' | 'official';
+  /** config.json of a bundle. */
+  readonly card?: BundleCard;
+  readonly tokenizer: ModelPart<TokenizerConfig>;
+  readonly ar?: ModelPart<TokenModelConfig>;
+  /** Side in pixels of the pictures that it draws: less than the tokenizer's where the AR model has fewer tokens. */
+  readonly pictureSize: number;
+  close(): Promise<void>;
+}
 
 /**
  * Opens a DetailFlow model and checks that its weights fit its configuration.
@@ -10,7 +25,11 @@ import { openFamilyModel } from './open-family';
 export async function openModel(source: ModelSource, options: CallOptions = {}): Promise<OpenedModel> {
   checkOptions('openModel', options, { signal: true });
   const opened = await openFamilyModel(source, options);
-  if (isDetailFlow(opened)) return opened;
+  if (isDetailFlow(opened)) {
+    const { kind, card, tokenizer, ar, pictureSize } = opened;
+    const close = () => opened.close();
+    return { kind, card, tokenizer: partOf(tokenizer), ar: ar && partOf(ar), pictureSize, close };
+  }
   await opened.close();
   throw new DetailFlowError(
     'unsupported',
@@ -20,3 +39,7 @@ export async function openModel(source: ModelSource, options: CallOptions = {}):
     },
   );
 }
+
+const partOf = <Config>({ config, weights, file }: ModelPart<Config>): ModelPart<Config> => ({
+  ...{ config, weights, file },
+});

@@ -42,19 +42,19 @@ export const generateCommand: Command = {
     cfg: {
       type: 'string',
       value: 'X',
-      help: 'guidance scale, 1 for none (default: what the card or the family of the model recommends, else 1.5)',
+      help: 'guidance scale, 1 for none (default: of the card, of the family, or 1.5)',
     },
     ...guidanceOptions,
     temperature: { type: 'string', value: 'X', help: 'above 0 (default 1)' },
     'top-k': {
       type: 'string',
       value: 'N',
-      help: 'draw among the N most likely tokens, 0 for all (default: all, or what the family recommends)',
+      help: 'draw among the N most likely tokens, 0 for all (default: as the family does, else all)',
     },
     'top-p': {
       type: 'string',
       value: 'X',
-      help: 'draw among the most likely tokens of total probability X (default: 1, or what the family recommends)',
+      help: 'draw among the most likely tokens of total probability X (default as above, else 1)',
     },
     greedy: { type: 'boolean', help: 'always take the most likely token' },
     tokens: { type: 'string', value: 'N', help: 'stop after N tokens: a coarser, smaller picture' },
@@ -74,7 +74,7 @@ export const generateCommand: Command = {
     dtype: {
       type: 'string',
       value: 'D',
-      help: 'matrices of the AR model: fp32 (default); q8: 8 bits, faster, nearly the same pictures; q4: 4 bits, smallest, rougher',
+      help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
     },
     ...deviceOptions,
   },

@@ -10,12 +10,12 @@ export const guidanceOptions: Options = {
   guidance: {
     type: 'string',
     value: 'NAME',
-    help: "how the scale runs along the steps: constant, or one of the model's, such as growing; see inspect",
+    help: "how the scale runs along the steps: constant, or one of the model's; see inspect",
   },
   'cfg-interval': {
     type: 'string',
     value: 'N',
-    help: 'LlamaGen and PAR: end guidance after N tokens; of PAR of those one by one, and again of those in groups',
+    help: 'LlamaGen, PAR: end guidance after N tokens (PAR: and again in the groups)',
   },
 };
 

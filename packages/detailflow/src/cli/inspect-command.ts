@@ -39,8 +39,8 @@ export const inspectCommand: Command = {
         lines: [
           `${card ? `${card.name} (${card.license})` : title}`,
           ...Object.entries(parts).flatMap(([name, part]) => [
-            `${name}: ${part.description}`,
-            `  ${part.parameters.toLocaleString('en')} parameters in ${part.weights} tensors (${part.dtypes.join(', ')}), ${part.file}`,
+            `${name}: ${part.parameters.toLocaleString('en')} parameters in ${part.weights} tensors (${part.dtypes.join(', ')}), ${part.file}`,
+            `  ${part.description}`,
             ...Object.entries(part.config).map(
               ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
             ),

@@ -12,7 +12,7 @@ export const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',
-    help: 'a bundle, a folder with the official tokenizer/ and ar/ or with released files, or an installed package',
+    help: 'a bundle, a folder with official files (tokenizer/ and ar/, or .pth), or an installed package',
   },
   tokenizer: {
     type: 'string',

@@ -8,12 +8,12 @@ export const settingsOptions: Options = {
   settings: {
     type: 'string',
     value: 'FILE',
-    help: 'what no file of the model says (.json or .yaml), such as {"imageSize": 384}; goes before a config.json beside it',
+    help: 'what no file of the model says, as .json or .yaml, such as {"imageSize": 384}',
   },
   scales: {
     type: 'string',
     value: 'LIST',
-    help: 'VAR and FlexVAR: sides of the maps that are drawn, such as 1,2,3,4,6 or 1,2x3,4x6 (rows x columns)',
+    help: 'VAR, FlexVAR: sides of the maps, such as 1,2,3,4,6, or 1,2x3,4x6 (rows x columns)',
   },
 };
 

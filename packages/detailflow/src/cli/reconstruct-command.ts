@@ -20,7 +20,7 @@ export const reconstructCommand: Command = {
     tokens: {
       type: 'string',
       value: 'LIST',
-      help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all; every scale; or quarters of the rows)',
+      help: 'token counts, such as 1,8,32 (default: 1, 2, 4 ... all, or every scale, or quarters)',
     },
     ...scaleOption,
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
