@@ -1,6 +1,6 @@
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard } from './bundle-card';
-export type { ConfigObject } from './config-files';
+export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
 export {
@@ -20,4 +20,5 @@ export {
 } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
+export { withoutPrefixes } from './weight-names';
 export { readZip, type ZipEntry } from './zip';

@@ -1,0 +1,108 @@
+import {
+  type CallOptions,
+  DetailFlowError,
+  type ImageTokenizer,
+  LazyExecutable,
+  resizeImages,
+  Tensor,
+} from '@detailflow/core';
+import { codeLatentsGraph } from './graphs';
+import { SoftVqTokenizer, type SoftVqTokenizerOptions } from './latent-tokenizer';
+
+/** Loads a tokenizer of the kind `vq`. @throws DetailFlowError `unsupported` for the other kinds, which have no codes */
+export function createCodeTokenizer(options: SoftVqTokenizerOptions): CodeTokenizer {
+  const { kind } = options.config;
+  if (kind === 'vq') return new CodeTokenizer(options);
+  const why = kind === 'soft' ? ': each latent is a mixture of them' : '';
+  throw new DetailFlowError(
+    'unsupported',
+    `a tokenizer of the kind "${kind}" has no codes to hand out${why}; use its latents (createSoftVqTokenizer)`,
+    { file: options.file },
+  );
+}
+
+/** The kind `vq`: latents that are codes, so it is an image tokenizer as well. */
+export class CodeTokenizer extends SoftVqTokenizer implements ImageTokenizer {
+  readonly previews = 'none';
+  readonly #codeLatents: LazyExecutable;
+
+  /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
+  constructor(options: SoftVqTokenizerOptions) {
+    super(options);
+    const { backend, config, weights } = options;
+    this.#codeLatents = new LazyExecutable(() => backend.compile(codeLatentsGraph(config), weights));
+  }
+
+  get codebookSize(): number {
+    return this.config.codebookSize;
+  }
+
+  resolution(_tokens: number): number {
+    return this.imageSize;
+  }
+
+  /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, L]; `tokens`: only the first so many. */
+  async encode(
+    images: Tensor,
+    { signal, tokens = this.tokens }: CallOptions & { tokens?: number } = {},
+  ): Promise<Tensor> {
+    if (!Number.isInteger(tokens) || tokens < 1 || tokens > this.tokens) {
+      throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${this.tokens}`);
+    }
+    const { codes } = await this.encodeAll(images, { signal });
+    if (tokens === this.tokens) return codes;
+    const [batch, all] = codes.dims;
+    const out = new Int32Array(batch * tokens);
+    for (let b = 0; b < batch; b++) {
+      out.set((codes.data as Int32Array).subarray(b * all, b * all + tokens), b * tokens);
+    }
+    return new Tensor('int32', out, [batch, tokens]);
+  }
+
+  /**
+   * Codes int32 [B, L] -> images float32 [B, 3, R, R], about [-1, 1]. Codes have no order, so nothing is drawn of a part of them.
+   * `size` R: the picture is resized, bicubic.
+   */
+  async decode(
+    codes: Tensor,
+    options: CallOptions & { tokens?: number; size?: number } = {},
+  ): Promise<Tensor> {
+    const { signal, tokens = codes.dims[1], size = this.imageSize } = options;
+    signal?.throwIfAborted();
+    this.#requireCodes(codes, tokens);
+    const executable = await this.#codeLatents.get();
+    const { latents } = await executable.run({ codes }, { signal });
+    const pixels = await this.decodeLatents(latents, { signal });
+    if (size === this.imageSize) return pixels;
+    if (!Number.isInteger(size) || size < 1) {
+      throw new DetailFlowError('invalid-argument', `size is ${size}; give a number of pixels`);
+    }
+    const resized = resizeImages(
+      pixels.data as Float32Array,
+      pixels.dims,
+      { height: size, width: size },
+      'bicubic',
+    );
+    return new Tensor('float32', resized, [pixels.dims[0], 3, size, size]);
+  }
+
+  override async dispose(): Promise<void> {
+    await this.#codeLatents.dispose();
+    await super.dispose();
+  }
+
+  #requireCodes(codes: Tensor, tokens: number): void {
+    const isShaped = codes.type === 'int32' && codes.dims.length === 2 && codes.dims[0] > 0;
+    if (!isShaped || codes.dims[1] !== this.tokens || tokens !== this.tokens) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `codes are ${codes.type} [${codes.dims}], ${tokens} of them to be drawn; give int32 [B, ${this.tokens}]: a picture needs all`,
+      );
+    }
+    const { codebookSize } = this.config;
+    const wrong = (codes.data as Int32Array).find((code) => code < 0 || code >= codebookSize);
+    if (wrong !== undefined) {
+      throw new DetailFlowError('invalid-argument', `the code ${wrong} is not in 0..${codebookSize - 1}`);
+    }
+  }
+}
