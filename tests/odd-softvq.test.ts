@@ -14,6 +14,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devices, openDevice } from './devices';
 import { expectClose, goldenJson } from './golden';
+import { createPlainOnnxBackend } from './plain-onnx';
 import { numbersOf, oddTokenizers, releasedFiles, treeOf } from './softvq-models';
 
 describe.each(Object.keys(oddTokenizers))('%s', (name) => {
@@ -27,10 +28,10 @@ describe.each(Object.keys(oddTokenizers))('%s', (name) => {
   });
   afterAll(() => model.close());
 
-  describe.each(devices)('on the %s backend', (device) => {
+  describe.each([...devices, 'plain ONNX'] as const)('on the %s backend', (device) => {
     let backend: Backend;
     beforeAll(async () => {
-      backend = await openDevice(device);
+      backend = device === 'plain ONNX' ? createPlainOnnxBackend() : await openDevice(device);
     });
     afterAll(() => backend.close());
 

@@ -1,6 +1,7 @@
 export { type Bundle, readBundle } from './bundle';
-export { type BundleCard, parseBundleCard } from './bundle-card';
-export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
+export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
+export { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
+export { crc32 } from './crc32';
 export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
 export {
@@ -10,15 +11,24 @@ export {
   readOfficialFolder,
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
-export { PickleGlobal, PickleObject, type PickleValue } from './pickle';
+export { unsafePath } from './paths';
+export { unpickle } from './pickle';
 export {
-  plainValue,
-  type ReadTorchOptions,
-  readTorchCheckpoint,
-  stateDict,
-  type TorchCheckpoint,
-} from './torch-checkpoint';
+  type PickleDict,
+  PickleGlobal,
+  PickleObject,
+  PickleRecord,
+  type PickleRules,
+  type PickleSet,
+  type PickleValue,
+} from './pickle-value';
+export { ForeignValue, plainValue } from './plain-value';
+export { stateDict } from './state-dict';
+export { type ReadTorchOptions, readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
+export { newestCheckpoint, openTrainingCheckpoint, type TrainingCheckpoint } from './training-checkpoint';
+export { isWeightsPath, openWeightFiles, type WeightFiles } from './weight-files';
 export { withoutPrefixes } from './weight-names';
 export { readZip, type ZipEntry } from './zip';
+export { openMember, ZipMember } from './zip-member';

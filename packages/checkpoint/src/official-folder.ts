@@ -1,7 +1,8 @@
-import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
-import { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
+import { checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
+import { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
-import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { newestCheckpoint, openTrainingCheckpoint } from './training-checkpoint';
+import { isWeightsPath, openWeightFiles } from './weight-files';
 import { withoutPart, withoutPrefixes } from './weight-names';
 
 export type OfficialKind = 'tokenizer' | 'ar';
@@ -9,10 +10,14 @@ export type OfficialKind = 'tokenizer' | 'ar';
 export interface ReadOfficialOptions {
   /**
    * The weights, as a path inside the folder: `checkpoints/0050000.pt` or `ema.safetensors`. Without it the newest
-   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors).
+   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors), which may lie
+   * in several files with a `model.safetensors.index.json`.
    */
   readonly weights?: string;
-  /** Which state dict of a .pt file: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none. */
+  /**
+   * Which state dict of a .pt file. Default: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none.
+   * A file without either may call it 'module' or 'state_dict', or hold nothing else.
+   */
   readonly key?: 'model' | 'ema';
   readonly signal?: AbortSignal;
 }
@@ -24,7 +29,10 @@ export interface OfficialCheckpoint {
   readonly file: string;
   /** config.json: the model's arguments. */
   readonly config: ConfigObject;
-  /** config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. */
+  /**
+   * config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. Throws
+   * DetailFlowError `format` when those inside the .pt are asked for and cannot be read.
+   */
   readonly args?: ConfigObject;
   /** siglip2_vision.json: sizes of the two towers, where the folder has it. */
   readonly vision?: ConfigObject;
@@ -43,6 +51,7 @@ export async function readOfficialFolder(
   kind: OfficialKind,
   options: ReadOfficialOptions = {},
 ): Promise<OfficialCheckpoint> {
+  checkOptions('readOfficialFolder', options, { weights: true, key: true, signal: true });
   if (!(await tree.exists('config.json'))) {
     throw new DetailFlowError(
       'io',
@@ -56,50 +65,48 @@ export async function readOfficialFolder(
   const vision = hasVision ? await readJsonConfig(tree, 'siglip2_vision.json') : undefined;
   options.signal?.throwIfAborted();
 
-  const source = await tree.open(options.weights ?? (await findWeights(tree, kind)));
+  const path = options.weights ?? (await findWeights(tree, kind));
+  if (isWeightsPath(path)) {
+    const { weights: found, file, close } = await openWeightFiles(tree, path, options);
+    const weights = withoutPart(withoutPrefixes(found.values(), file), skipped);
+    return { kind, file, config, args: yaml, vision, weights, close };
+  }
+  const source = await tree.open(path);
   const close = async () => source.close?.();
   try {
-    const { weights, args } = await openWeights(source, kind, options);
+    const { key, signal } = options;
+    const opened = await openTrainingCheckpoint(source, { key, prefersEma: kind === 'ar', signal });
+    const { args } = opened;
+    const weights = withoutPart(opened.weights, skipped);
     if (weights.size === 0)
       throw new DetailFlowError('weights', 'it holds no weights', { file: source.name });
-    return { kind, file: source.name, config, args: yaml ?? args, vision, weights, close };
+    return {
+      kind,
+      file: source.name,
+      config,
+      get args() {
+        return yaml ?? args?.();
+      },
+      vision,
+      weights,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-async function openWeights(
-  source: ByteSource,
-  kind: OfficialKind,
-  { key, signal }: ReadOfficialOptions,
-): Promise<{ weights: Weights; args?: ConfigObject }> {
-  const skipped = 'repa_model.';
-  if (source.name.endsWith('.safetensors')) {
-    const weights = withoutPrefixes((await readSafetensors(source)).values(), source.name);
-    return { weights: withoutPart(weights, skipped) };
-  }
-  const checkpoint = await readTorchCheckpoint(source, { signal });
-  const { root } = checkpoint;
-  const chosen =
-    key ?? (kind === 'ar' && root instanceof Map && root.get('ema') instanceof Map ? 'ema' : 'model');
-  const weights = withoutPart(stateDict(checkpoint, chosen), skipped);
-  const args = root instanceof Map ? root.get('args') : undefined;
-  if (args === undefined || args === null) return { weights };
-  return { weights, args: configObject(plainValue(checkpoint, args), source.name, 'args') };
-}
+/** Frozen features. */
+const skipped = 'repa_model.';
 
 async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> {
-  const names = await tree.list('checkpoints');
-  const numbered = names.filter((name) => /^\d+\.pt$/.test(name));
-  const steps = (name: string) => BigInt(name.slice(0, -3));
-  const newest = numbered.reduce<string | undefined>(
-    (best, name) => (best === undefined || steps(name) >= steps(best) ? name : best),
-    undefined,
-  );
-  if (newest !== undefined) return `checkpoints/${newest}`;
+  const newest = await newestCheckpoint(tree);
+  if (newest !== undefined) return newest;
   const single = kind === 'ar' ? ['ema.safetensors', 'model.safetensors'] : ['model.safetensors'];
-  for (const name of single) if (await tree.exists(name)) return name;
+  for (const name of single) {
+    for (const path of [name, `${name}.index.json`]) if (await tree.exists(path)) return path;
+  }
   throw new DetailFlowError(
     'io',
     `there are no weights: neither checkpoints/<steps>.pt nor ${single.join(' nor ')}; ` +

@@ -1,5 +1,6 @@
 import {
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type ImageTokenizer,
   LazyExecutable,
@@ -42,10 +43,9 @@ export class CodeTokenizer extends SoftVqTokenizer implements ImageTokenizer {
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, L]; `tokens`: only the first so many. */
-  async encode(
-    images: Tensor,
-    { signal, tokens = this.tokens }: CallOptions & { tokens?: number } = {},
-  ): Promise<Tensor> {
+  async encode(images: Tensor, options: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+    checkOptions('encode', options, { signal: true, tokens: true });
+    const { signal, tokens = this.tokens } = options;
     if (!Number.isInteger(tokens) || tokens < 1 || tokens > this.tokens) {
       throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${this.tokens}`);
     }
@@ -67,6 +67,7 @@ export class CodeTokenizer extends SoftVqTokenizer implements ImageTokenizer {
     codes: Tensor,
     options: CallOptions & { tokens?: number; size?: number } = {},
   ): Promise<Tensor> {
+    checkOptions('decode', options, { signal: true, tokens: true, size: true });
     const { signal, tokens = codes.dims[1], size = this.imageSize } = options;
     signal?.throwIfAborted();
     this.#requireCodes(codes, tokens);

@@ -1,6 +1,7 @@
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type LatentTokenizer,
   LazyExecutable,
@@ -41,7 +42,14 @@ export class SoftVqTokenizer implements LatentTokenizer {
   readonly #decoder: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, file }: SoftVqTokenizerOptions) {
+  constructor(options: SoftVqTokenizerOptions) {
+    checkOptions('createSoftVqTokenizer', options, {
+      config: true,
+      weights: true,
+      backend: true,
+      file: true,
+    });
+    const { config, weights, backend, file } = options;
     validateWeights(weights, softVqParameters(config), { file, ignore: ignoredSoftVqWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(latentEncoderGraph(config), weights));
@@ -68,6 +76,7 @@ export class SoftVqTokenizer implements LatentTokenizer {
     images: Tensor,
     options: LatentOptions & { readonly noise?: Tensor } = {},
   ): Promise<Tensor> {
+    checkOptions('encodeLatents', options, { signal: true, standardised: true, noise: true });
     const { signal, noise, standardised = false } = options;
     const found = await this.encodeAll(images, { signal });
     const latents = noise === undefined ? found.latents : this.#drawn(found, noise);
@@ -77,10 +86,9 @@ export class SoftVqTokenizer implements LatentTokenizer {
   }
 
   /** Latents float32 [B, L, d] -> images float32 [B, 3, S, S], about [-1, 1]. */
-  async decodeLatents(
-    latents: Tensor,
-    { signal, standardised = false }: LatentOptions = {},
-  ): Promise<Tensor> {
+  async decodeLatents(latents: Tensor, options: LatentOptions = {}): Promise<Tensor> {
+    checkOptions('decodeLatents', options, { signal: true, standardised: true });
+    const { signal, standardised = false } = options;
     signal?.throwIfAborted();
     this.#requireLatents('latents', latents);
     const { latentMean, latentDeviation } = this.config;
@@ -95,6 +103,7 @@ export class SoftVqTokenizer implements LatentTokenizer {
     images: Tensor,
     options: CallOptions & { readonly noise?: Tensor } = {},
   ): Promise<Tensor> {
+    checkOptions('reconstruct', options, { signal: true, noise: true });
     return this.decodeLatents(await this.encodeLatents(images, options), { signal: options.signal });
   }
 

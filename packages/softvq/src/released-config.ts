@@ -1,6 +1,6 @@
 import { type VitConfig, vitConfigOf } from '@detailflow/blocks';
 import type { ConfigObject } from '@detailflow/checkpoint';
-import { ConfigFields, DetailFlowError, type Weights } from '@detailflow/core';
+import { ConfigFields, checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
 import { checkedConfig, type LatentKind, type SoftVqConfig } from './config';
 import { requireSizes, sizesOfModel, type TowerSettings } from './towers';
 
@@ -20,8 +20,10 @@ export interface ReleasedConfigOptions {
 export function softVqConfigOf(
   weights: Weights,
   args: ConfigObject,
-  { towers = {}, file, argsFile = file }: ReleasedConfigOptions = {},
+  options: ReleasedConfigOptions = {},
 ): SoftVqConfig {
+  checkOptions('softVqConfigOf', options, { towers: true, file: true, argsFile: true });
+  const { towers = {}, file, argsFile = file } = options;
   const fields = new ConfigFields(args, { file: argsFile });
   fields.expect('enc_type', 'vit');
   fields.expect('dec_type', 'vit');

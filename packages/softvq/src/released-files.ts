@@ -1,22 +1,15 @@
 import {
   type ConfigObject,
-  configObject,
   type FileTree,
-  plainValue,
+  isWeightsPath,
+  newestCheckpoint,
+  openTrainingCheckpoint,
+  openWeightFiles,
   readJsonConfig,
-  readTorchCheckpoint,
   readYamlConfig,
-  stateDict,
-  type TorchCheckpoint,
   withoutPrefixes,
 } from '@detailflow/checkpoint';
-import {
-  type ByteSource,
-  type CallOptions,
-  DetailFlowError,
-  readSafetensors,
-  type Weights,
-} from '@detailflow/core';
+import { type CallOptions, DetailFlowError, type Weights } from '@detailflow/core';
 import { type TowerSettings, towerSettings } from './towers';
 
 /** A tokenizer's files, opened: weights are read when asked for. */
@@ -32,7 +25,7 @@ export interface ReleasedFiles {
 }
 
 const HUB = { config: 'config.json', weights: 'model.safetensors' } as const;
-const TRAINING = { config: 'config.yaml', folder: 'checkpoints' } as const;
+const TRAINING_CONFIG = 'config.yaml';
 const SIZES = 'timm_vit.json';
 
 /**
@@ -45,8 +38,8 @@ export async function readArguments(
   if (await tree.exists(HUB.config)) {
     return { args: await readJsonConfig(tree, HUB.config), file: `${tree.name}/${HUB.config}` };
   }
-  if (await tree.exists(TRAINING.config)) {
-    return { args: await readYamlConfig(tree, TRAINING.config), file: `${tree.name}/${TRAINING.config}` };
+  if (await tree.exists(TRAINING_CONFIG)) {
+    return { args: await readYamlConfig(tree, TRAINING_CONFIG), file: `${tree.name}/${TRAINING_CONFIG}` };
   }
   return undefined;
 }
@@ -72,58 +65,58 @@ export async function openReleasedFiles(
   };
   const towers = { ...sizes, ...towerSettings(given, 'settings') };
   signal?.throwIfAborted();
-  const source = await tree.open(await weightsIn(tree));
-  const close = async () => source.close?.();
+  const { file, weights, args: within, close } = await openWeights(tree, await weightsIn(tree), { signal });
   try {
-    const { weights, args: inside } = await openWeights(source, { signal });
+    const inside = beside ? undefined : within?.();
     const args = beside?.args ?? inside;
     if (args === undefined && Object.keys(rest).length === 0) {
       throw new DetailFlowError(
         'config',
         'nothing says image size, patch size and models of this tokenizer: there must be a config.json or config.yaml beside it',
-        { file: source.name },
+        { file },
       );
     }
-    const argsFile = beside?.file ?? (inside ? source.name : 'settings');
-    return { file: source.name, weights, args: { ...args, ...rest }, argsFile, towers, close };
+    const argsFile = beside?.file ?? (inside ? file : 'settings');
+    return { file, weights, args: { ...args, ...rest }, argsFile, towers, close };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-async function openWeights(
-  source: ByteSource,
-  { signal }: CallOptions,
-): Promise<{ readonly weights: Weights; readonly args?: ConfigObject }> {
-  if (source.name.endsWith('.safetensors')) {
-    return { weights: withoutPrefixes((await readSafetensors(source)).values(), source.name) };
-  }
-  const checkpoint = await readTorchCheckpoint(source, { signal });
-  const weights = stateDict(checkpoint, keyOf(checkpoint));
-  const args = checkpoint.root instanceof Map ? checkpoint.root.get('args') : undefined;
-  if (args === undefined || args === null) return { weights };
-  return { weights, args: configObject(plainValue(checkpoint, args), source.name, 'args') };
+interface OpenedWeights extends Pick<ReleasedFiles, 'file' | 'weights' | 'close'> {
+  readonly args?: () => ConfigObject;
 }
 
-function keyOf({ root }: TorchCheckpoint): string | undefined {
-  if (!(root instanceof Map)) return undefined;
-  if (root.get('ema') instanceof Map) return 'ema';
-  return root.has('encoder.latent_tokens') ? undefined : 'model';
+async function openWeights(tree: FileTree, path: string, { signal }: CallOptions): Promise<OpenedWeights> {
+  if (isWeightsPath(path)) {
+    const { weights, file, close } = await openWeightFiles(tree, path, { signal });
+    return { weights: withoutPrefixes(weights.values(), file), file, close };
+  }
+  const source = await tree.open(path);
+  const close = async () => source.close?.();
+  try {
+    return {
+      ...(await openTrainingCheckpoint(source, { prefersEma: true, signal })),
+      file: source.name,
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 async function weightsIn(tree: FileTree): Promise<string> {
-  if (await tree.exists(HUB.weights)) return HUB.weights;
-  const names = await tree.list(TRAINING.folder);
-  const numbered = names.filter((name) => /^\d{1,15}\.pt$/.test(name));
-  const newest = numbered.sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10)).at(-1);
-  if (newest !== undefined) return `${TRAINING.folder}/${newest}`;
+  for (const path of [HUB.weights, `${HUB.weights}.index.json`]) if (await tree.exists(path)) return path;
+  const newest = await newestCheckpoint(tree);
+  if (newest !== undefined) return newest;
   const single = (await tree.list('')).filter((name) => /\.(pt|pth|safetensors)$/.test(name));
   if (single.length === 1) return single[0];
   throw new DetailFlowError(
     'io',
     single.length === 0
-      ? `there are no weights: neither ${HUB.weights} nor ${TRAINING.folder}/<steps>.pt`
+      ? `there are no weights: neither ${HUB.weights} nor checkpoints/<steps>.pt`
       : `there are ${single.length} files of weights (${single.slice(0, 5).join(', ')}); leave one`,
     { file: tree.name },
   );
