@@ -244,82 +244,91 @@ describe.each(devices)('on the %s backend', (device) => {
     expectRows((await run(graph, weights, { images })).features, 'repa.features');
   });
 
-  test.each(Object.keys(json.train))('training step %s: losses and every gradient', async (name) => {
-    const kind = name.startsWith('repa_') ? 'softvq' : (name as Name);
-    const align = name.startsWith('repa_') ? (name.slice('repa_'.length) as Alignment) : undefined;
-    const config = configOf(kind);
-    const { weights: alignmentWeights, alignment } = await alignmentOf();
-    const own = softVqParameters(config);
-    const extra = align ? alignmentParameters(alignment) : [];
-    const trained = [...own, ...extra.filter((spec) => !spec.name.startsWith('repa_model.'))];
-    let absent: string[] = [];
-    const graph = trace((g) => {
-      const p = parameterAccess(g, [...own, ...extra]);
-      const x = g.input('images', 'f32', images.dims);
-      const noise = kind === 'kl' ? g.input('noise', 'f32', values['kl.noise'].shape) : undefined;
-      const { beta, entropy, kl_weight: klWeight, repa_weight: weight } = json.config;
-      const step = latentTraining(p, config, x, { noise, commitBeta: beta, entropyRatio: entropy, klWeight });
-      const mse = meanSquaredError(step.pixels, x);
-      const permutation =
-        align === 'avg_1d_shuffle'
-          ? g.input('permutation', 'i32', values['repa.permutation'].shape)
+  test.each(Object.keys(json.train))(
+    'training step %s: losses and every gradient',
+    async (name) => {
+      const kind = name.startsWith('repa_') ? 'softvq' : (name as Name);
+      const align = name.startsWith('repa_') ? (name.slice('repa_'.length) as Alignment) : undefined;
+      const config = configOf(kind);
+      const { weights: alignmentWeights, alignment } = await alignmentOf();
+      const own = softVqParameters(config);
+      const extra = align ? alignmentParameters(alignment) : [];
+      const trained = [...own, ...extra.filter((spec) => !spec.name.startsWith('repa_model.'))];
+      let absent: string[] = [];
+      const graph = trace((g) => {
+        const p = parameterAccess(g, [...own, ...extra]);
+        const x = g.input('images', 'f32', images.dims);
+        const noise = kind === 'kl' ? g.input('noise', 'f32', values['kl.noise'].shape) : undefined;
+        const { beta, entropy, kl_weight: klWeight, repa_weight: weight } = json.config;
+        const step = latentTraining(p, config, x, {
+          noise,
+          commitBeta: beta,
+          entropyRatio: entropy,
+          klWeight,
+        });
+        const mse = meanSquaredError(step.pixels, x);
+        const permutation =
+          align === 'avg_1d_shuffle'
+            ? g.input('permutation', 'i32', values['repa.permutation'].shape)
+            : undefined;
+        const fifth = align
+          ? alignmentLoss(p, step.latents, alignmentFeatures(p, alignment, x), {
+              kind: align,
+              weight,
+              permutation,
+            })
           : undefined;
-      const fifth = align
-        ? alignmentLoss(p, step.latents, alignmentFeatures(p, alignment, x), {
-            kind: align,
-            weight,
-            permutation,
-          })
-        : undefined;
-      const terms = [mse, ...step.losses, ...(fifth ? [fifth] : [])];
-      const total = terms.reduce(add);
-      const wrt = trained.map((spec) => p(spec.name));
-      const found = gradients(total, wrt);
-      absent = trained.filter((_, i) => !found[i]).map((spec) => spec.name);
-      const outputs: Record<string, Value> = { total };
-      for (const [i, term] of terms.entries()) outputs[`term ${i}`] = reshape(term, [1]);
-      for (const [i, spec] of trained.entries()) {
-        const gradient = found[i];
-        if (gradient) outputs[`d ${spec.name}`] = gradient;
-      }
-      return outputs;
-    });
-    const weights = new Map([...modelOf(kind).tokenizer.weights, ...(align ? alignmentWeights : [])]);
-    const feeds = {
-      images,
-      ...(kind === 'kl' && { noise: tensor(values['kl.noise']) }),
-      ...(align === 'avg_1d_shuffle' && { permutation: tensor(values['repa.permutation']) }),
-    };
-    const found = await run(graph, weights, feeds);
-    const scalar = (key: string) => Number((found[key]?.data as Float32Array | undefined)?.[0] ?? 0);
-    const losses = [0, 1, 2, 3, 4].map((i) => scalar(`term ${i}`));
-    expectClose([...losses, scalar('total')], floats(values[`train.${name}.losses`]), 1e-5);
+        const terms = [mse, ...step.losses, ...(fifth ? [fifth] : [])];
+        const total = terms.reduce(add);
+        const wrt = trained.map((spec) => p(spec.name));
+        const found = gradients(total, wrt);
+        absent = trained.filter((_, i) => !found[i]).map((spec) => spec.name);
+        const outputs: Record<string, Value> = { total };
+        for (const [i, term] of terms.entries()) outputs[`term ${i}`] = reshape(term, [1]);
+        for (const [i, spec] of trained.entries()) {
+          const gradient = found[i];
+          if (gradient) outputs[`d ${spec.name}`] = gradient;
+        }
+        return outputs;
+      });
+      const weights = new Map([...modelOf(kind).tokenizer.weights, ...(align ? alignmentWeights : [])]);
+      const feeds = {
+        images,
+        ...(kind === 'kl' && { noise: tensor(values['kl.noise']) }),
+        ...(align === 'avg_1d_shuffle' && { permutation: tensor(values['repa.permutation']) }),
+      };
+      const found = await run(graph, weights, feeds);
+      const scalar = (key: string) => Number((found[key]?.data as Float32Array | undefined)?.[0] ?? 0);
+      const losses = [0, 1, 2, 3, 4].map((i) => scalar(`term ${i}`));
+      expectClose([...losses, scalar('total')], floats(values[`train.${name}.losses`]), 1e-5);
 
-    const summaries: Record<string, GradientSummary | null> = json.train[name].grads;
-    const without = Object.keys(summaries).filter((key) => summaries[key] === null);
-    const unused = without.filter((key) => !key.startsWith('decoder.model.patch_embed.'));
-    expect(absent.sort()).toEqual(unused.sort());
-    let compared = 0;
-    for (const [key, summary] of Object.entries(summaries)) {
-      if (summary === null) continue;
-      const gradient = found[`d ${key}`];
-      expect(gradient, key).toBeDefined();
-      expectGradient(key, gradient.data as Float32Array, summary);
-      compared++;
-    }
-    expect(compared + absent.length).toBe(trained.length);
-    const arrays = Object.keys(values).filter((key) => key.startsWith(`train.${name}.grad.`));
-    expect(arrays.length).toBeGreaterThan(0);
-    for (const key of arrays) {
-      const gradient = found[`d ${key.slice(`train.${name}.grad.`.length)}`].data as Float32Array;
-      const scale = floats(values[key]).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      expectClose(
-        gradient.map((x) => x / scale),
-        floats(values[key]).map((x) => x / scale),
-        1e-3,
-      );
-    }
-  });
+      const summaries: Record<string, GradientSummary | null> = json.train[name].grads;
+      const without = Object.keys(summaries).filter((key) => summaries[key] === null);
+      const unused = without.filter((key) => !key.startsWith('decoder.model.patch_embed.'));
+      expect(absent.sort()).toEqual(unused.sort());
+      let compared = 0;
+      for (const [key, summary] of Object.entries(summaries)) {
+        if (summary === null) continue;
+        const gradient = found[`d ${key}`];
+        expect(gradient, key).toBeDefined();
+        expectGradient(key, gradient.data as Float32Array, summary);
+        compared++;
+      }
+      expect(compared + absent.length).toBe(trained.length);
+      const arrays = Object.keys(values).filter((key) => key.startsWith(`train.${name}.grad.`));
+      expect(arrays.length).toBeGreaterThan(0);
+      for (const key of arrays) {
+        const gradient = found[`d ${key.slice(`train.${name}.grad.`.length)}`].data as Float32Array;
+        const scale = floats(values[key]).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+        expectClose(
+          gradient.map((x) => x / scale),
+          floats(values[key]).map((x) => x / scale),
+          1e-3,
+        );
+      }
+    },
+    180_000,
+  );
 });
 
 async function alignmentOf() {

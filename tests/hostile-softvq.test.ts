@@ -273,7 +273,7 @@ describe('calls', () => {
     const tokenizer = model.createLatentTokenizer?.({ backend }) as SoftVqTokenizer;
     const float = (...dims: number[]) =>
       new Tensor('float32', new Float32Array(dims.reduce((a, b) => a * b, 1)), dims);
-    const wrong = { code: 'invalid-argument' };
+    const wrong = { code: 'shape' };
     await expect(tokenizer.encodeLatents(float(1, 3, 36, 36))).rejects.toMatchObject(wrong);
     await expect(tokenizer.encodeLatents(float(0, 3, imageSize, imageSize))).rejects.toMatchObject(wrong);
     await expect(tokenizer.encodeLatents(float(3, imageSize, imageSize))).rejects.toMatchObject(wrong);
@@ -282,6 +282,7 @@ describe('calls', () => {
     const broken = float(1, 16, 4);
     (broken.data as Float32Array)[7] = Number.NaN;
     await expect(tokenizer.decodeLatents(broken)).rejects.toThrow(/not finite/);
+    await expect(tokenizer.decodeLatents([1] as never)).rejects.toMatchObject({ code: 'invalid-argument' });
     const noise = float(1, 16, 4);
     await expect(tokenizer.encodeLatents(imagesOf(name, 1), { noise })).rejects.toThrow(/not drawn/);
     await expect(

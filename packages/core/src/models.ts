@@ -46,9 +46,9 @@ export interface LatentTokenizer {
   /** Side of an image in pixels, S. */
   readonly imageSize: number;
   /** Images float32 [B, 3, S, S] in [-1, 1] -> latents float32 [B, L, d]. */
-  encodeLatents(images: Tensor, options?: CallOptions): Promise<Tensor>;
+  encodeLatents(images: Tensor<'float32'>, options?: CallOptions): Promise<Tensor<'float32'>>;
   /** Latents float32 [B, L, d] -> images float32 [B, 3, S, S], about [-1, 1]. */
-  decodeLatents(latents: Tensor, options?: CallOptions): Promise<Tensor>;
+  decodeLatents(latents: Tensor<'float32'>, options?: CallOptions): Promise<Tensor<'float32'>>;
   /** Frees what the tokenizer holds on its backend. */
   dispose(): Promise<void>;
 }

@@ -4,9 +4,12 @@ import {
   DetailFlowError,
   type ImageTokenizer,
   LazyExecutable,
+  ofType,
+  requireTensor,
   resizeImages,
   Tensor,
 } from '@detailflow/core';
+import { LARGEST_IMAGE } from './config';
 import { codeLatentsGraph } from './graphs';
 import { SoftVqTokenizer, type SoftVqTokenizerOptions } from './latent-tokenizer';
 
@@ -43,47 +46,44 @@ export class CodeTokenizer extends SoftVqTokenizer implements ImageTokenizer {
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, L]; `tokens`: only the first so many. */
-  async encode(images: Tensor, options: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+  async encode(
+    images: Tensor<'float32'>,
+    options: CallOptions & { tokens?: number } = {},
+  ): Promise<Tensor<'int32'>> {
     checkOptions('encode', options, { signal: true, tokens: true });
     const { signal, tokens = this.tokens } = options;
     if (!Number.isInteger(tokens) || tokens < 1 || tokens > this.tokens) {
       throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${this.tokens}`);
     }
-    const { codes } = await this.encodeAll(images, { signal });
+    const found = await this.encodeAll(images, { signal });
+    const codes = ofType(found.codes, 'int32');
     if (tokens === this.tokens) return codes;
     const [batch, all] = codes.dims;
     const out = new Int32Array(batch * tokens);
-    for (let b = 0; b < batch; b++) {
-      out.set((codes.data as Int32Array).subarray(b * all, b * all + tokens), b * tokens);
-    }
+    for (let b = 0; b < batch; b++) out.set(codes.data.subarray(b * all, b * all + tokens), b * tokens);
     return new Tensor('int32', out, [batch, tokens]);
   }
 
   /**
-   * Codes int32 [B, L] -> images float32 [B, 3, R, R], about [-1, 1]. Codes have no order, so nothing is drawn of a part of them.
-   * `size` R: the picture is resized, bicubic.
+   * Codes int32 [B, L] -> images float32 [B, 3, R, R], about [-1, 1]. Codes have no order, so nothing is drawn of a part of
+   * them. `size` R: the picture is resized, bicubic.
    */
   async decode(
-    codes: Tensor,
+    codes: Tensor<'int32'>,
     options: CallOptions & { tokens?: number; size?: number } = {},
-  ): Promise<Tensor> {
+  ): Promise<Tensor<'float32'>> {
     checkOptions('decode', options, { signal: true, tokens: true, size: true });
-    const { signal, tokens = codes.dims[1], size = this.imageSize } = options;
+    const { signal, size = this.imageSize } = options;
     signal?.throwIfAborted();
-    this.#requireCodes(codes, tokens);
+    this.#requireCodes(codes, options.tokens);
+    if (!Number.isInteger(size) || size < 1 || size > LARGEST_IMAGE) {
+      throw new DetailFlowError('invalid-argument', `size is ${size}; give 1 to ${LARGEST_IMAGE} pixels`);
+    }
     const executable = await this.#codeLatents.get();
     const { latents } = await executable.run({ codes }, { signal });
-    const pixels = await this.decodeLatents(latents, { signal });
+    const pixels = await this.decodeLatents(ofType(latents, 'float32'), { signal });
     if (size === this.imageSize) return pixels;
-    if (!Number.isInteger(size) || size < 1) {
-      throw new DetailFlowError('invalid-argument', `size is ${size}; give a number of pixels`);
-    }
-    const resized = resizeImages(
-      pixels.data as Float32Array,
-      pixels.dims,
-      { height: size, width: size },
-      'bicubic',
-    );
+    const resized = resizeImages(pixels.data, pixels.dims, { height: size, width: size }, 'bicubic');
     return new Tensor('float32', resized, [pixels.dims[0], 3, size, size]);
   }
 
@@ -92,16 +92,20 @@ export class CodeTokenizer extends SoftVqTokenizer implements ImageTokenizer {
     await super.dispose();
   }
 
-  #requireCodes(codes: Tensor, tokens: number): void {
-    const isShaped = codes.type === 'int32' && codes.dims.length === 2 && codes.dims[0] > 0;
-    if (!isShaped || codes.dims[1] !== this.tokens || tokens !== this.tokens) {
+  #requireCodes(codes: Tensor<'int32'>, tokens = this.tokens): void {
+    const must = `int32 [B, ${this.tokens}]: a picture needs all codes`;
+    requireTensor(codes, { what: 'the codes', must, type: 'int32', axes: 2 });
+    if (codes.dims[0] === 0 || codes.dims[1] !== this.tokens) {
+      throw new DetailFlowError('shape', `the codes are int32 [${codes.dims}]; give ${must}`);
+    }
+    if (tokens !== this.tokens) {
       throw new DetailFlowError(
         'invalid-argument',
-        `codes are ${codes.type} [${codes.dims}], ${tokens} of them to be drawn; give int32 [B, ${this.tokens}]: a picture needs all`,
+        `tokens is ${tokens}; a picture needs all ${this.tokens} codes, which have no order`,
       );
     }
     const { codebookSize } = this.config;
-    const wrong = (codes.data as Int32Array).find((code) => code < 0 || code >= codebookSize);
+    const wrong = codes.data.find((code) => code < 0 || code >= codebookSize);
     if (wrong !== undefined) {
       throw new DetailFlowError('invalid-argument', `the code ${wrong} is not in 0..${codebookSize - 1}`);
     }

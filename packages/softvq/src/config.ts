@@ -36,7 +36,7 @@ export interface SoftVqConfig {
 }
 
 /** Beyond any picture of such models; bounds what a broken file can ask for. */
-const LARGEST_IMAGE = 4096;
+export const LARGEST_IMAGE = 4096;
 const MOST_TOKENS = 1 << 14;
 const MOST_LAYERS = 1024;
 const WIDEST = 1 << 16;

@@ -12,6 +12,7 @@ export { softvqFamily } from './family';
 export { codeLatentsGraph, latentDecoderGraph, latentEncoderGraph } from './graphs';
 export {
   createSoftVqTokenizer,
+  type EncodeOptions,
   type LatentOptions,
   SoftVqTokenizer,
   type SoftVqTokenizerOptions,

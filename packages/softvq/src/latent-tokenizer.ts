@@ -5,7 +5,10 @@ import {
   DetailFlowError,
   type LatentTokenizer,
   LazyExecutable,
+  ofType,
+  requireTensor,
   Tensor,
+  type Tensors,
   validateWeights,
   type Weights,
 } from '@detailflow/core';
@@ -25,6 +28,11 @@ export interface SoftVqTokenizerOptions {
 export interface LatentOptions extends CallOptions {
   /** Latents as generators see them, minus their mean and divided by their deviation; default false: as they are decoded. */
   readonly standardised?: boolean;
+}
+
+export interface EncodeOptions extends LatentOptions {
+  /** float32 [B, L, d], normal: draws latents of the kind `kl`. */
+  readonly noise?: Tensor<'float32'>;
 }
 
 /** Loads a tokenizer of continuous latents. Encoder and decoder are compiled when they are first used. */
@@ -72,37 +80,33 @@ export class SoftVqTokenizer implements LatentTokenizer {
    * Images float32 [B, 3, S, S] in [-1, 1] -> latents float32 [B, L, d], as they are decoded.
    * @param options.noise float32 [B, L, d], normal: draws latents of the kind `kl`; without it they are the means
    */
-  async encodeLatents(
-    images: Tensor,
-    options: LatentOptions & { readonly noise?: Tensor } = {},
-  ): Promise<Tensor> {
+  async encodeLatents(images: Tensor<'float32'>, options: EncodeOptions = {}): Promise<Tensor<'float32'>> {
     checkOptions('encodeLatents', options, { signal: true, standardised: true, noise: true });
     const { signal, noise, standardised = false } = options;
     const found = await this.encodeAll(images, { signal });
-    const latents = noise === undefined ? found.latents : this.#drawn(found, noise);
-    return standardised
-      ? this.#mapped(latents, (x) => (x - this.config.latentMean) / this.config.latentDeviation)
-      : latents;
+    const latents = noise === undefined ? ofType(found.latents, 'float32') : this.#drawn(found, noise);
+    const { latentMean, latentDeviation } = this.config;
+    return standardised ? mapped(latents, (x) => (x - latentMean) / latentDeviation) : latents;
   }
 
   /** Latents float32 [B, L, d] -> images float32 [B, 3, S, S], about [-1, 1]. */
-  async decodeLatents(latents: Tensor, options: LatentOptions = {}): Promise<Tensor> {
+  async decodeLatents(latents: Tensor<'float32'>, options: LatentOptions = {}): Promise<Tensor<'float32'>> {
     checkOptions('decodeLatents', options, { signal: true, standardised: true });
     const { signal, standardised = false } = options;
     signal?.throwIfAborted();
-    this.#requireLatents('latents', latents);
+    const given = this.#requireLatents('the latents', latents);
     const { latentMean, latentDeviation } = this.config;
-    const plain = standardised ? this.#mapped(latents, (x) => x * latentDeviation + latentMean) : latents;
+    const plain = standardised ? mapped(given, (x) => x * latentDeviation + latentMean) : given;
     const decoder = await this.#decoder.get();
     const { pixels } = await decoder.run({ latents: plain }, { signal });
-    return pixels;
+    return ofType(pixels, 'float32');
   }
 
   /** Encodes and decodes: images float32 [B, 3, S, S] -> the same, about [-1, 1]. */
   async reconstruct(
-    images: Tensor,
-    options: CallOptions & { readonly noise?: Tensor } = {},
-  ): Promise<Tensor> {
+    images: Tensor<'float32'>,
+    options: Omit<EncodeOptions, 'standardised'> = {},
+  ): Promise<Tensor<'float32'>> {
     checkOptions('reconstruct', options, { signal: true, noise: true });
     return this.decodeLatents(await this.encodeLatents(images, options), { signal: options.signal });
   }
@@ -113,55 +117,51 @@ export class SoftVqTokenizer implements LatentTokenizer {
   }
 
   /** @internal All outputs of the encoder. */
-  protected async encodeAll(
-    images: Tensor,
-    { signal }: CallOptions,
-  ): Promise<Readonly<Record<string, Tensor>>> {
+  protected async encodeAll(images: Tensor<'float32'>, { signal }: CallOptions): Promise<Tensors> {
     signal?.throwIfAborted();
     const { imageSize } = this.config;
+    const must = `float32 [B, 3, ${imageSize}, ${imageSize}]: other sizes cannot be encoded`;
+    requireTensor(images, { what: 'the images', must, type: 'float32', axes: 4 });
     const [batch, ...rest] = images.dims;
-    if (images.type !== 'float32' || !(batch > 0) || rest.join() !== [3, imageSize, imageSize].join()) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `images are ${images.type} [${images.dims}]; give float32 [B, 3, ${imageSize}, ${imageSize}]: other sizes cannot be encoded`,
-      );
+    if (batch === 0 || rest.join() !== [3, imageSize, imageSize].join()) {
+      throw new DetailFlowError('shape', `the images are float32 [${images.dims}]; give ${must}`);
     }
     const encoder = await this.#encoder.get();
     return encoder.run({ images }, { signal });
   }
 
-  #drawn({ latents, logVariance }: Readonly<Record<string, Tensor>>, noise: Tensor): Tensor {
+  #drawn({ latents, logVariance }: Tensors, noise: Tensor<'float32'>): Tensor<'float32'> {
     if (logVariance === undefined) {
       throw new DetailFlowError(
         'invalid-argument',
         `latents of the kind "${this.config.kind}" are not drawn: give no noise`,
       );
     }
-    this.#requireLatents('noise', noise);
-    if (noise.dims[0] !== latents.dims[0]) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `there is noise for ${noise.dims[0]} images, not ${latents.dims[0]}`,
-      );
+    const draws = this.#requireLatents('the noise', noise).data;
+    const means = ofType(latents, 'float32');
+    if (noise.dims[0] !== means.dims[0]) {
+      throw new DetailFlowError('shape', `there is noise for ${noise.dims[0]} images, not ${means.dims[0]}`);
     }
-    const [spread, draws] = [logVariance.data as Float32Array, noise.data as Float32Array];
-    return this.#mapped(latents, (mean, i) => mean + Math.exp(0.5 * spread[i]) * draws[i]);
+    const spread = ofType(logVariance, 'float32').data;
+    return mapped(means, (mean, i) => mean + Math.exp(0.5 * spread[i]) * draws[i]);
   }
 
-  #mapped(latents: Tensor, compute: (x: number, index: number) => number): Tensor {
-    return new Tensor('float32', (latents.data as Float32Array).map(compute), latents.dims);
-  }
-
-  #requireLatents(what: string, latents: Tensor): void {
+  #requireLatents(what: string, value: Tensor<'float32'>): Tensor<'float32'> {
     const { tokens, latentDim } = this.config;
+    const must = `float32 [B, ${tokens}, ${latentDim}]`;
+    const latents = requireTensor(value, { what, must, type: 'float32', axes: 3 });
     const [batch, ...rest] = latents.dims;
-    if (latents.type === 'float32' && batch > 0 && rest.join() === [tokens, latentDim].join()) {
-      if ((latents.data as Float32Array).every(Number.isFinite)) return;
-      throw new DetailFlowError('invalid-argument', `the ${what} hold numbers that are not finite`);
+    if (batch === 0 || rest.join() !== [tokens, latentDim].join()) {
+      throw new DetailFlowError('shape', `${what} are float32 [${latents.dims}]; give ${must}`);
     }
-    throw new DetailFlowError(
-      'invalid-argument',
-      `the ${what} are ${latents.type} [${latents.dims}]; give float32 [B, ${tokens}, ${latentDim}]`,
-    );
+    if (latents.data.every(Number.isFinite)) return latents;
+    throw new DetailFlowError('invalid-argument', `${what} hold numbers that are not finite`);
   }
+}
+
+function mapped(
+  latents: Tensor<'float32'>,
+  compute: (x: number, index: number) => number,
+): Tensor<'float32'> {
+  return new Tensor('float32', latents.data.map(compute), latents.dims);
 }
