@@ -52,11 +52,12 @@ const json = goldenJson('family/softvq/golden.json');
 const kinds = ['softvq', 'vq', 'kl', 'ae'] as const;
 type Name = (typeof kinds)[number];
 
-const tensor = ({ shape, data }: GoldenTensor): Tensor =>
-  data instanceof Float32Array
-    ? new Tensor('float32', data, shape)
-    : new Tensor('int32', data as Int32Array, shape);
+const tensor = (one: GoldenTensor): Tensor<'float32'> => new Tensor('float32', floats(one), one.shape);
 const integers = ({ data }: { readonly data: ArrayLike<unknown> }): number[] => Array.from(data, Number);
+const permutationOf = (): Tensor<'int32'> => {
+  const { data, shape } = values['repa.permutation'];
+  return new Tensor('int32', data as Int32Array, shape);
+};
 const images = tensor(values.images);
 const [batch] = images.dims;
 
@@ -295,7 +296,7 @@ describe.each(devices)('on the %s backend', (device) => {
       const feeds = {
         images,
         ...(kind === 'kl' && { noise: tensor(values['kl.noise']) }),
-        ...(align === 'avg_1d_shuffle' && { permutation: tensor(values['repa.permutation']) }),
+        ...(align === 'avg_1d_shuffle' && { permutation: permutationOf() }),
       };
       const found = await run(graph, weights, feeds);
       const scalar = (key: string) => Number((found[key]?.data as Float32Array | undefined)?.[0] ?? 0);
