@@ -319,7 +319,7 @@ describe('calls', () => {
   });
 });
 
-function imagesOf(of: string, batch: number): Tensor {
+function imagesOf(of: string, batch: number): Tensor<'float32'> {
   const side = oddTokenizers[of].args.image_size as number;
   const dims = [batch, 3, side, side];
   return new Tensor('float32', numbersOf(of, dims), dims);
