@@ -10,6 +10,7 @@ export {
   readOfficialFolder,
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
+export { unsafePath } from './paths';
 export { PickleGlobal, PickleObject, type PickleValue } from './pickle';
 export {
   plainValue,

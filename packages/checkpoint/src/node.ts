@@ -1,6 +1,7 @@
-export { writeFileAtomically } from './atomic-file';
+export { syncFolder, writeFileAtomically } from './atomic-file';
 export type { FloatStorage } from './convert-floats';
 export { digestFile } from './digest-file';
+export { FileLock, type LockHolder, type LockOptions } from './file-lock';
 export { ioError, type OpenFile, openFile, openFolder } from './node-files';
 export { readConfig } from './read-config';
 export { type BundleContents, type BundlePart, type WriteBundleOptions, writeBundle } from './write-bundle';

@@ -1,0 +1,2 @@
+export { type HubAddress, hubAddressText, isHubAddress, parseHubAddress } from './address';
+export type { HubProgress, HubSettings } from './hub-options';
