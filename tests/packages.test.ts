@@ -20,6 +20,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/data': 20_000,
   '@detailflow/eval': 20_000,
   '@detailflow/features': 8_000,
+  '@detailflow/hub': 18_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 8_500,
   '@detailflow/sampler': 4_900,

@@ -38,8 +38,19 @@ export interface ContentFault {
 /** What a question is answered with, in place of the right answer. */
 export type HubFault = readonly [status: number, headers?: Readonly<Record<string, string>>, body?: string];
 
+/** Pages of other hosts may ask. */
+const CORS = new Headers({
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Allow-Headers': 'Authorization, Range',
+  'Access-Control-Expose-Headers':
+    '*, Content-Range, Link, RateLimit, Retry-After, X-Error-Code, X-Error-Message',
+});
+
+/** Two names, since Python takes ports of one name for one host. */
+const HOSTS = { hub: '127.0.0.1', content: 'localhost' } as const;
+
 /**
- * A hub on 127.0.0.1 that answers as the real one does, on two ports: the hub itself, and the host of large files with
+ * A hub on this machine that answers as the real one does, on two hosts: the hub itself, and the host of large files with
  * signed addresses that are good for one request. Faults are given by the test.
  */
 export class StandInHub {
@@ -60,6 +71,8 @@ export class StandInHub {
   pageSize = 1000;
   /** Size that HEAD and the listing announce for a file, in place of its own. */
   announcedSize?: number;
+  /** Pages and scripts that the hub serves as they are, by path. */
+  readonly pages = new Map<string, readonly [type: string, text: string]>();
   readonly #servers: Server[] = [];
   readonly #answers = new Map<string, number>();
   readonly #signed = new Set<string>();
@@ -69,10 +82,12 @@ export class StandInHub {
     for (const host of ['hub', 'content'] as const) {
       const server = createServer((request, response) => {
         this.seen.push({ host, method: request.method!, url: request.url!, headers: request.headers });
+        response.setHeaders(CORS);
+        if (request.method === 'OPTIONS') return response.writeHead(204).end();
         const answer = host === 'hub' ? this.#hub(request, response) : this.#content(request, response);
         Promise.resolve(answer).catch(() => response.destroy());
       });
-      this.#servers.push(server.listen(0, '127.0.0.1'));
+      this.#servers.push(server.listen(0, HOSTS[host]));
       await once(server, 'listening');
     }
     return this;
@@ -106,11 +121,17 @@ export class StandInHub {
   }
 
   #address(which: 0 | 1): string {
-    return `http://127.0.0.1:${(this.#servers[which].address() as AddressInfo).port}`;
+    const name = which === 0 ? HOSTS.hub : HOSTS.content;
+    return `http://${name}:${(this.#servers[which].address() as AddressInfo).port}`;
   }
 
   #hub(request: IncomingMessage, response: ServerResponse): void | Promise<void> {
     const url = new URL(request.url!, this.endpoint);
+    const page = this.pages.get(url.pathname);
+    if (page) {
+      response.writeHead(200, { 'Content-Type': page[0] }).end(page[1]);
+      return undefined;
+    }
     const fault = this.hubFault(request.url!, request.method!);
     if (fault === 'silence') return undefined;
     if (fault) {
@@ -137,7 +158,8 @@ export class StandInHub {
       response.end(JSON.stringify({ id: this.repository, sha: this.commit }));
       return undefined;
     }
-    if (url.pathname === `/api/models/${this.repository}/tree/${this.commit}`) return this.#list(url, response);
+    if (url.pathname === `/api/models/${this.repository}/tree/${this.commit}`)
+      return this.#list(url, response);
     const small = `/api/resolve-cache/models/${this.repository}/${this.commit}/`;
     if (plain.startsWith(small)) {
       const path = plain.slice(small.length);
@@ -155,7 +177,9 @@ export class StandInHub {
   #resolve(path: string, response: ServerResponse): void {
     const file = this.files.get(path);
     if (!file) {
-      response.writeHead(404, { 'x-error-code': 'EntryNotFound', 'x-error-message': 'Entry not found' }).end();
+      response
+        .writeHead(404, { 'x-error-code': 'EntryNotFound', 'x-error-message': 'Entry not found' })
+        .end();
       return;
     }
     const common = { 'x-repo-commit': this.commit, 'accept-ranges': 'bytes' };
@@ -184,7 +208,11 @@ export class StandInHub {
       const pointer = { type: 'file', path, size, oid: isLarge ? 'a'.repeat(40) : this.etag(path) };
       return isLarge ? { ...pointer, lfs: { oid: this.etag(path), size, pointerSize: 134 } } : pointer;
     });
-    const all = [{ type: 'directory', path: 'folder', oid: 'b'.repeat(40), size: 0 }, ...entries, ...this.listed];
+    const all = [
+      { type: 'directory', path: 'folder', oid: 'b'.repeat(40), size: 0 },
+      ...entries,
+      ...this.listed,
+    ];
     const from = Number(url.searchParams.get('cursor') ?? 0);
     const next = from + this.pageSize;
     if (next < all.length) {
@@ -214,7 +242,9 @@ export class StandInHub {
   ): Promise<void> {
     const original = this.files.get(path)!.bytes;
     if (request.method === 'HEAD') {
-      response.writeHead(200, { ...headers, 'Content-Length': String(this.announcedSize ?? original.length) }).end();
+      response
+        .writeHead(200, { ...headers, 'Content-Length': String(this.announcedSize ?? original.length) })
+        .end();
       return;
     }
     const n = this.transfers(path);
@@ -237,7 +267,8 @@ export class StandInHub {
     }
     const part = bytes.subarray(from, to);
     if (isPart) headers['Content-Range'] = fault.contentRange ?? `bytes ${from}-${to - 1}/${bytes.length}`;
-    if (fault.endAfter === undefined && fault.extra === undefined) headers['Content-Length'] = String(part.length);
+    if (fault.endAfter === undefined && fault.extra === undefined)
+      headers['Content-Length'] = String(part.length);
     response.writeHead(isPart ? 206 : 200, headers);
     if (fault.drip !== undefined) {
       for (const byte of part) {

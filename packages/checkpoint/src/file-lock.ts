@@ -80,8 +80,9 @@ export class FileLock {
   static async take(file: string, options: LockOptions = {}): Promise<FileLock> {
     const { interval = 2000, patience = 10_000, onNotice, onBusy, signal } = options;
     const { lostMessage = 'another process has taken this lock while this one was stopped' } = options;
-    const { busyMessage = ({ host, process: id }) => `another process has it (host ${host}, process ${id})` } =
-      options;
+    const {
+      busyMessage = ({ host, process: id }) => `another process has it (host ${host}, process ${id})`,
+    } = options;
     const token = randomBytes(16).toString('hex');
     const self = await thisProcess();
     const text = `${JSON.stringify({ ...self, token } satisfies LockFile).slice(0, -1)},"beat":"${beatText(0)}"}\n`;
@@ -102,8 +103,7 @@ export class FileLock {
         if (found === undefined) continue;
         if (await isAlive(file, found, self, { patience, interval, onNotice, signal })) {
           const { host = 'unknown', process: id = 'unknown' } = found.lock ?? {};
-          if (!onBusy)
-            throw new DetailFlowError('io', busyMessage({ host, process: id }), { file: folder });
+          if (!onBusy) throw new DetailFlowError('io', busyMessage({ host, process: id }), { file: folder });
           if (!told) onBusy({ host, process: id });
           told = true;
           attempt = -1;
@@ -237,7 +237,9 @@ async function isAlive(
   const state = found.lock ? await stateOf(found.lock, self) : 'unknown';
   if (state !== 'unknown') return state === 'runs';
   const whose = found.lock ? `host ${found.lock.host}, process ${found.lock.process}` : 'it is damaged';
-  onNotice?.(`${file} is left of a process that cannot be seen from here (${whose}): waiting for a sign of life`);
+  onNotice?.(
+    `${file} is left of a process that cannot be seen from here (${whose}): waiting for a sign of life`,
+  );
   for (const until = performance.now() + patience; performance.now() < until; ) {
     await delay(interval / 4);
     signal?.throwIfAborted();

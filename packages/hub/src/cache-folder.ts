@@ -2,8 +2,8 @@ import { copyFile, link, mkdir, readFile, rename, rm, stat, symlink, writeFile }
 import path from 'node:path';
 import { ioError, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type HubAddress, isCommit } from './address';
-import type { HubFile } from './hub-api';
 import { hasherOf } from './hashing';
+import type { HubFile } from './hub-api';
 import { nodeHasher } from './node-hashing';
 import type { Places } from './transfer';
 
@@ -45,14 +45,17 @@ export class CacheFolder {
       await mkdir(this.cache, { recursive: true });
       await writeFile(path.join(this.cache, 'CACHEDIR.TAG'), TAG, { flag: 'wx' });
     } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw ioError('cannot be written', this.cache, cause);
+      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST')
+        throw ioError('cannot be written', this.cache, cause);
     }
   }
 
   /** The commit that a revision meant when the hub was last asked. */
   async readRef(revision: string): Promise<string | undefined> {
     if (isCommit(revision)) return revision;
-    const text = await readFile(path.join(this.#root, 'refs', ...revision.split('/')), 'utf8').catch(() => '');
+    const text = await readFile(path.join(this.#root, 'refs', ...revision.split('/')), 'utf8').catch(
+      () => '',
+    );
     return isCommit(text.trim()) ? text.trim() : undefined;
   }
 
@@ -86,7 +89,11 @@ export class CacheFolder {
    * Whether the blob is there and its content has its hash. That is computed once: a note beside the lock keeps size and
    * time of the file that was checked, since Python checks sizes only.
    */
-  async holds({ etag, size }: HubFile, onBytes: (done: number) => void, signal?: AbortSignal): Promise<boolean> {
+  async holds(
+    { etag, size }: HubFile,
+    onBytes: (done: number) => void,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
     const { blob } = this.places(etag);
     const stamp = await stampOf(blob);
     if (stamp === undefined || stamp.size !== size) return false;

@@ -9,6 +9,8 @@ import { type HubSettings, hubSettings } from './hub-options';
 export interface NodeHubSettings extends HubSettings {
   /** Folder of the cache, which Python's huggingface_hub shares. */
   readonly cache: string;
+  /** Folder of files from other web servers. */
+  readonly urlCache: string;
   /** Only what is in the cache is used. */
   readonly offline: boolean;
 }
@@ -41,6 +43,7 @@ export async function nodeHubSettings(
     ...hubSettings(settings),
     token: checkedToken(options.token ?? (await tokenOf(env, home))),
     cache: path.resolve(options.cache ?? cache),
+    urlCache: path.resolve(options.urlCache ?? path.join(home, 'detailflow')),
     offline: options.offline ?? isTrue(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE),
   };
 }

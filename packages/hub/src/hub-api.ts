@@ -32,7 +32,10 @@ export class HubApi {
   /** The commit that the revision means now. */
   async commit(): Promise<string> {
     const { revision } = this.address;
-    const { value } = await this.#json(`${this.#api()}/revision/${encodeURIComponent(revision)}`, this.name());
+    const { value } = await this.#json(
+      `${this.#api()}/revision/${encodeURIComponent(revision)}`,
+      this.name(),
+    );
     const sha = (value as { sha?: unknown } | null)?.sha;
     if (typeof sha === 'string' && isCommit(sha)) return sha;
     throw new DetailFlowError('network', 'the hub names no commit for this revision', { file: this.name() });
@@ -66,9 +69,14 @@ export class HubApi {
   /** What a file is, by HEAD: redirects to other hosts are not followed, since their headers speak of other things. */
   async head(commit: string, path: string): Promise<HubFile> {
     const what = this.name(path);
-    const answer = await this.ask(this.fileAddress(commit, path), what, { method: 'HEAD', follow: 'same-host' });
+    const answer = await this.ask(this.fileAddress(commit, path), what, {
+      method: 'HEAD',
+      follow: 'same-host',
+    });
     const { header } = answer;
-    const etag = (header('x-linked-etag') ?? header('etag') ?? '').replace(/^W\//, '').replace(/^"(.*)"$/, '$1');
+    const etag = (header('x-linked-etag') ?? header('etag') ?? '')
+      .replace(/^W\//, '')
+      .replace(/^"(.*)"$/, '$1');
     if (!ETAG.test(etag)) {
       throw new DetailFlowError(
         'network',
@@ -81,9 +89,13 @@ export class HubApi {
       throw new DetailFlowError('network', 'the server does not say how large it is', { file: what });
     const at = header('x-repo-commit');
     if (at !== undefined && at !== commit) {
-      throw new DetailFlowError('network', `the server answers for commit ${at.slice(0, 60)}, not ${commit}`, {
-        file: what,
-      });
+      throw new DetailFlowError(
+        'network',
+        `the server answers for commit ${at.slice(0, 60)}, not ${commit}`,
+        {
+          file: what,
+        },
+      );
     }
     return { path, size, etag };
   }
@@ -122,7 +134,10 @@ export class HubApi {
         if (limit.aborted) {
           const seconds = settings.metadataTimeout / 1000;
           throw new Passing(
-            new DetailFlowError('network', `no answer within ${seconds} s (${shown(url)})`, { file: what, cause }),
+            new DetailFlowError('network', `no answer within ${seconds} s (${shown(url)})`, {
+              file: what,
+              cause,
+            }),
           );
         }
         if (DetailFlowError.isInstance(cause) && cause.code === 'network') throw new Passing(cause);
@@ -153,7 +168,8 @@ export class HubApi {
   #file(entry: unknown): HubFile | undefined {
     const { type, path, size, oid, lfs } = (entry ?? {}) as Record<string, unknown>;
     if (type === 'directory') return undefined;
-    if (typeof path !== 'string' || type !== 'file') throw this.#odd('the listing has an entry that is no file');
+    if (typeof path !== 'string' || type !== 'file')
+      throw this.#odd('the listing has an entry that is no file');
     const reason = unsafePath(path);
     if (reason !== undefined) {
       throw new DetailFlowError(
@@ -166,7 +182,8 @@ export class HubApi {
     const etag = String(large?.oid ?? oid).replace(/^sha256:/, '');
     const bytes = large?.size ?? size;
     const fits = typeof bytes === 'number' && Number.isSafeInteger(bytes) && bytes >= 0;
-    if (!ETAG.test(etag) || !fits) throw this.#odd(`the listing gives no hash or size of ${JSON.stringify(path)}`);
+    if (!ETAG.test(etag) || !fits)
+      throw this.#odd(`the listing gives no hash or size of ${JSON.stringify(path)}`);
     return { path, size: bytes, etag };
   }
 

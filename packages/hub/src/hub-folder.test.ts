@@ -8,13 +8,15 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { StandInHub } from '../../../tests/stand-in-hub';
-import { openHub, type OpenHubOptions } from './hub-folder';
+import { type OpenHubOptions, openHub } from './hub-folder';
 
 const text = (value: string) => new TextEncoder().encode(value);
 const noise = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 2654435761) >>> 13);
@@ -55,7 +57,8 @@ async function read(options: OpenHubOptions = {}, file = 'folder/weights.pt'): P
 }
 
 const repository = () => path.join(cache, 'models--acme--tiny');
-const blobs = () => (existsSync(path.join(repository(), 'blobs')) ? readdirSync(path.join(repository(), 'blobs')) : []);
+const blobs = () =>
+  existsSync(path.join(repository(), 'blobs')) ? readdirSync(path.join(repository(), 'blobs')) : [];
 const weights = () => hub.transfers('folder/weights.pt');
 const ranges = () => hub.seen.filter(({ host }) => host === 'content').map(({ headers }) => headers.range);
 
@@ -75,7 +78,9 @@ describe('the layout', () => {
       path.join('../../../blobs', hub.etag('folder/weights.pt')),
     );
     expect(readFileSync(path.join(snapshot, 'config.json'), 'utf8')).toBe('{"a":1}');
-    expect(readFileSync(path.join(cache, 'CACHEDIR.TAG'), 'utf8')).toMatch(/^Signature: 8a477f597d28d172789f06886806bc55/);
+    expect(readFileSync(path.join(cache, 'CACHEDIR.TAG'), 'utf8')).toMatch(
+      /^Signature: 8a477f597d28d172789f06886806bc55/,
+    );
   });
 
   test('what lies there is not fetched again, and what somebody else damaged is', async () => {
@@ -135,7 +140,9 @@ describe('the wire', () => {
     };
     await head({ etag: '"abc/../def"', 'content-length': '7' }).toMatchObject({ code: 'network' });
     const etag = `W/"${hub.etag('config.json')}"`;
-    await head({ etag, 'content-length': '7', 'x-repo-commit': 'f'.repeat(40) }).toMatchObject({ code: 'network' });
+    await head({ etag, 'content-length': '7', 'x-repo-commit': 'f'.repeat(40) }).toMatchObject({
+      code: 'network',
+    });
     await head({ etag: `"${'0'.repeat(40)}"`, 'content-length': '7' }).toMatchObject({ code: 'corrupt' });
     await head({ etag, 'content-length': '8' }).toMatchObject({ code: 'corrupt' });
     expect(blobs()).toEqual([]);
@@ -177,7 +184,11 @@ describe('a transfer that goes wrong', () => {
   });
 
   test('what another process left is hashed, used, and thrown away when it is damaged', async () => {
-    const partial = path.join(repository(), 'blobs', `${hub.etag('folder/weights.pt')}.detailflow.incomplete`);
+    const partial = path.join(
+      repository(),
+      'blobs',
+      `${hub.etag('folder/weights.pt')}.detailflow.incomplete`,
+    );
     mkdirSync(path.dirname(partial), { recursive: true });
     writeFileSync(partial, large.subarray(0, 250_000));
     expect(Buffer.from(await read()).equals(large)).toBe(true);
@@ -205,12 +216,18 @@ describe('a transfer that goes wrong', () => {
 
   test('429 waits as told, by either header, and not for ever', async () => {
     hub.contentFault = (_, n) =>
-      [{ refuse: [429, { RateLimit: '"resolvers";r=0;t=1' }] as const }, { refuse: [429, { 'Retry-After': '1' }] as const }][n];
+      [
+        { refuse: [429, { RateLimit: '"resolvers";r=0;t=1' }] as const },
+        { refuse: [429, { 'Retry-After': '1' }] as const },
+      ][n];
     const started = performance.now();
     await read({ retries: 2 });
     expect(performance.now() - started).toBeGreaterThan(1990);
     hub.hubFault = () => [429, { 'Retry-After': '100000' }];
-    await expect(open()).rejects.toMatchObject({ code: 'rate-limited', message: expect.stringContaining('100000 s') });
+    await expect(open()).rejects.toMatchObject({
+      code: 'rate-limited',
+      message: expect.stringContaining('100000 s'),
+    });
   });
 
   test('faults of the server are tried again, and end with an error', async () => {
@@ -218,7 +235,9 @@ describe('a transfer that goes wrong', () => {
     await read(); // 403 of a signed address that ran out: the hub hands out another
     hub.hubFault = () => [500];
     const before = hub.seen.length;
-    await expect(open({ retries: 3 }, `hf:acme/tiny@${'e'.repeat(40)}`)).rejects.toMatchObject({ code: 'network' });
+    await expect(open({ retries: 3 }, `hf:acme/tiny@${'e'.repeat(40)}`)).rejects.toMatchObject({
+      code: 'network',
+    });
     expect(hub.seen.length - before).toBe(4);
   });
 
@@ -235,7 +254,10 @@ describe('a transfer that goes wrong', () => {
 
   test('the disk is looked at before anything is sent', async () => {
     hub.announcedSize = 2 ** 50;
-    await expect(read()).rejects.toMatchObject({ code: 'io', message: expect.stringContaining('are needed') });
+    await expect(read()).rejects.toMatchObject({
+      code: 'io',
+      message: expect.stringContaining('are needed'),
+    });
     expect(weights()).toBe(0);
   });
 });
@@ -272,6 +294,24 @@ test('two processes fetch a file once', async () => {
   expect(weights()).toBe(1);
 });
 
+test('what a killed process left is gone on from, and its lock is no hindrance', async () => {
+  hub.contentFault = (_, n) => (n === 0 ? { stallAfter: 200_000 } : undefined);
+  const partial = path.join(repository(), 'blobs', `${hub.etag('folder/weights.pt')}.detailflow.incomplete`);
+  const program = path.join(cache, 'fetch.mjs');
+  writeFileSync(
+    program,
+    `import { openHub } from ${JSON.stringify(new URL('../dist/node.js', import.meta.url).href)};
+     await (await openHub('hf:acme/tiny')).open('folder/weights.pt');`,
+  );
+  const env = { ...process.env, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cache };
+  const child = spawn(process.execPath, [program], { env, stdio: 'inherit' });
+  while (!existsSync(partial) || statSync(partial).size < 200_000) await delay(20);
+  child.kill('SIGKILL');
+  await once(child, 'close');
+  expect(Buffer.from(await read()).equals(large)).toBe(true);
+  expect(ranges().at(-1)).toBe('bytes=200000-');
+});
+
 describe('refusals', () => {
   test.each([
     ['GatedRepo', 403, 'gated'],
@@ -281,7 +321,10 @@ describe('refusals', () => {
     ['', 404, 'not-found'],
   ])('%s with status %d is %s', async (code, status, expected) => {
     hub.hubFault = () => [status, { 'x-error-code': code, 'x-error-message': 'so it is' }];
-    await expect(open()).rejects.toMatchObject({ code: expected, message: expect.stringContaining('so it is') });
+    await expect(open()).rejects.toMatchObject({
+      code: expected,
+      message: expect.stringContaining('so it is'),
+    });
     expect(hub.seen.length).toBe(1);
   });
 
@@ -300,7 +343,10 @@ describe('refusals', () => {
     'a listing with %j',
     async (bad) => {
       hub.listed = [{ type: 'file', path: bad, size: 1, oid: 'c'.repeat(40) }];
-      await expect(open()).rejects.toMatchObject({ code: 'format', message: expect.stringContaining('refused') });
+      await expect(open()).rejects.toMatchObject({
+        code: 'format',
+        message: expect.stringContaining('refused'),
+      });
     },
   );
 
@@ -312,12 +358,15 @@ describe('refusals', () => {
     ['null', '[null]'],
   ])('a listing that is %s', async (_, body) => {
     hub.hubFault = (url) => (url.includes('/tree/') ? [200, {}, body] : undefined);
-    await expect(open({ retries: 0 })).rejects.toMatchObject({ code: expect.stringMatching(/format|network/) });
+    await expect(open({ retries: 0 })).rejects.toMatchObject({
+      code: expect.stringMatching(/format|network/),
+    });
   });
 
   test('a listing that goes round, or on at another host', async () => {
     const link = (address: string) => {
-      hub.hubFault = (url) => (url.includes('/tree/') ? [200, { Link: `<${address}>; rel="next"` }, '[]'] : undefined);
+      hub.hubFault = (url) =>
+        url.includes('/tree/') ? [200, { Link: `<${address}>; rel="next"` }, '[]'] : undefined;
       return expect(open()).rejects;
     };
     await link(`/api/models/acme/tiny/tree/${hub.commit}?recursive=true`).toMatchObject({ code: 'format' });
@@ -325,9 +374,17 @@ describe('refusals', () => {
   });
 
   test('redirects for ever, to other schemes, with passwords', async () => {
-    for (const location of ['/api/models/acme/tiny/revision/main', 'file:///etc/passwd', 'http://u:p@127.0.0.1:1/', 'http://']) {
+    for (const location of [
+      '/api/models/acme/tiny/revision/main',
+      'file:///etc/passwd',
+      'http://u:p@127.0.0.1:1/',
+      'http://',
+    ]) {
       hub.hubFault = () => [302, { Location: location }];
-      await expect(open({ retries: 0 })).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('redirects') });
+      await expect(open({ retries: 0 })).rejects.toMatchObject({
+        code: 'network',
+        message: expect.stringContaining('redirects'),
+      });
     }
   });
 

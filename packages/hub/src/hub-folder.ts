@@ -28,7 +28,10 @@ const ETAG = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
  * @throws DetailFlowError `invalid-argument`, `not-found`, `gated`, `unauthorised`, `offline`, `network`,
  * `rate-limited`; `format` for a listing that leads out of its folder
  */
-export async function openHub(address: string | HubAddress, options: OpenHubOptions = {}): Promise<HubFolder> {
+export async function openHub(
+  address: string | HubAddress,
+  options: OpenHubOptions = {},
+): Promise<HubFolder> {
   const { allow, onProgress, ...given } = options;
   const settings = await nodeHubSettings(given);
   const parsed = typeof address === 'string' ? parseHubAddress(address) : address;
@@ -131,7 +134,9 @@ export class HubFolder implements FileTree {
     const { path: inside } = this.#api.address;
     if (await this.isFile()) return this.#fetch(inside);
     const prefix = inside === '' ? '' : `${inside}/`;
-    const wanted = (await this.#paths(prefix)).map((name) => prefix + name).filter((name) => this.#isAllowed(name));
+    const wanted = (await this.#paths(prefix))
+      .map((name) => prefix + name)
+      .filter((name) => this.#isAllowed(name));
     if (wanted.length === 0)
       throw new DetailFlowError('not-found', 'there are no such files', { file: this.name });
     for (const name of wanted) {
@@ -212,7 +217,11 @@ export class HubFolder implements FileTree {
     return cached.pointer;
   }
 
-  async #checkCached(name: string, { pointer, etag }: { pointer: string; etag?: string }, what: string): Promise<void> {
+  async #checkCached(
+    name: string,
+    { pointer, etag }: { pointer: string; etag?: string },
+    what: string,
+  ): Promise<void> {
     if (etag === undefined) {
       this.#settings.onNotice?.(`${pointer}: this copy has no hash beside it, so its content is not checked`);
       return;
@@ -251,7 +260,8 @@ export class HubFolder implements FileTree {
       }
       const url = this.#api.fileAddress(this.commit, name);
       const wanted = { name: what, url, size: listed.size, etag: listed.etag };
-      if ((await transfer(wanted, this.#cache.places(listed.etag), { settings, onBytes })) === 'there') continue;
+      if ((await transfer(wanted, this.#cache.places(listed.etag), { settings, onBytes })) === 'there')
+        continue;
       await this.#cache.noteChecked(listed.etag);
       break;
     }

@@ -29,6 +29,8 @@ export interface HubSettings {
   readonly signal?: AbortSignal;
   /** Told what a person should know: waiting, another beginning, the cache in place of the hub. */
   readonly onNotice?: (message: string) => void;
+  /** `follow` in pages, where a redirect cannot be looked at; then the browser takes care that no other host gets the token. */
+  readonly redirect: 'manual' | 'follow';
   /** Default: the global `fetch`. */
   readonly fetch: typeof fetch;
 }
@@ -43,7 +45,8 @@ export function hubSettings(options: Partial<HubSettings> = {}): HubSettings {
     retries: 5,
     retryDelay: 500,
     longestWait: 300_000,
-    fetch: globalThis.fetch,
+    redirect: 'manual',
+    fetch: (...given) => fetch(...given),
     ...given,
     endpoint: endpoint.replace(/\/+$/, ''),
   };

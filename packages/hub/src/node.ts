@@ -1,2 +1,4 @@
 export { type NodeHubSettings, nodeHubSettings } from './environment';
 export { HubFolder, type OpenHubOptions, openHub } from './hub-folder';
+export { fetchRemote, isRemote, openRemote } from './remote';
+export { openUrlFolder } from './url-files';

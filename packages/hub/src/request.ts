@@ -17,8 +17,6 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
   /** Which redirects are followed: all (default), or only those that stay on the host. */
   readonly follow?: 'all' | 'same-host';
-  /** Where redirects cannot be looked at (in a page), the browser follows them. */
-  readonly redirect?: 'manual' | 'follow';
 }
 
 /**
@@ -31,7 +29,8 @@ export async function request(
   address: string,
   options: RequestOptions = {},
 ): Promise<Answer> {
-  const { method = 'GET', follow = 'all', redirect = 'manual', signal } = options;
+  const { method = 'GET', follow = 'all', signal } = options;
+  const { redirect } = settings;
   const home = new URL(settings.endpoint).origin;
   const hops: Headers[] = [];
   for (let url = new URL(address); hops.length <= MOST_REDIRECTS; ) {
@@ -44,7 +43,11 @@ export async function request(
         redirect,
         signal,
         credentials: 'omit',
-        headers: { ...(redirect === 'manual' && { 'Accept-Encoding': 'identity' }), ...options.headers, ...authorization },
+        headers: {
+          ...(redirect === 'manual' && { 'Accept-Encoding': 'identity' }),
+          ...options.headers,
+          ...authorization,
+        },
       })
       .catch((cause) => {
         signal?.throwIfAborted();
@@ -97,7 +100,11 @@ function reasonOf(cause: unknown): string {
  * What an answer that is no success means.
  * @param what the repository, revision or file that was asked for
  */
-export function refusal({ response, header, url }: Answer, what: string, settings: HubSettings): DetailFlowError {
+export function refusal(
+  { response, header, url }: Answer,
+  what: string,
+  settings: HubSettings,
+): DetailFlowError {
   const [code, said] = [header('x-error-code') ?? '', (header('x-error-message') ?? '').slice(0, 300)];
   const { status } = response;
   const details = { file: what };
@@ -119,7 +126,11 @@ export function refusal({ response, header, url }: Answer, what: string, setting
   }
   if (status === 401 || status === 403) {
     const advice = hasToken ? 'the token is wrong, or lacks the right' : 'set HF_TOKEN';
-    return new DetailFlowError('unauthorised', `access is refused (status ${status})${note}; ${advice}`, details);
+    return new DetailFlowError(
+      'unauthorised',
+      `access is refused (status ${status})${note}; ${advice}`,
+      details,
+    );
   }
   if (status === 404 || status === 410)
     return new DetailFlowError('not-found', `there is no such file (status ${status})${note}`, details);

@@ -3,22 +3,11 @@ import path from 'node:path';
 import { FileLock, ioError, syncFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import type { NodeHubSettings } from './environment';
+import { fetchRest, type Sink, type Wanted } from './fetch-rest';
 import { type Hasher, hasherOf } from './hashing';
 import { nodeHasher } from './node-hashing';
 import { waitForPython } from './python-lock';
-import { type Answer, refusal, request } from './request';
-import { askedWait, mayPass, Passing, retrying } from './retry';
-import { Watch } from './watched-body';
-
-/** A file to fetch. */
-export interface Wanted {
-  /** For messages. */
-  readonly name: string;
-  readonly url: string;
-  readonly size: number;
-  /** SHA-256 of the content, or git's SHA-1 of it as a blob. */
-  readonly etag: string;
-}
+import { retrying } from './retry';
 
 /** Where it goes. */
 export interface Places {
@@ -28,8 +17,6 @@ export interface Places {
   readonly lock: string;
 }
 
-/** After so many bytes earlier faults of the network are forgotten. */
-const FORGIVING = 8 * 2 ** 20;
 const PART = 2 ** 20;
 /** Left free on the disk. */
 const SPARE = 2 ** 20;
@@ -44,12 +31,18 @@ const SPARE = 2 ** 20;
 export async function transfer(
   wanted: Wanted,
   places: Places,
-  options: { readonly settings: NodeHubSettings; readonly onBytes: (done: number) => void },
+  options: {
+    readonly settings: NodeHubSettings;
+    readonly onBytes: (done: number) => void;
+    /** The file is not good although it is there, unless it is newer than this call. */
+    readonly anew?: boolean;
+  },
 ): Promise<'fetched' | 'there'> {
   const { settings } = options;
   const { signal, onNotice } = settings;
   await makeFolder(path.dirname(places.blob));
   await makeFolder(path.dirname(places.lock));
+  const before = options.anew ? await stampOf(places.blob) : undefined;
   await waitForPython(places.lock, { signal, onNotice });
   const lock = await FileLock.take(places.lock.replace(/\.lock$/, '.detailflow.lock'), {
     signal,
@@ -58,9 +51,13 @@ export async function transfer(
     lostMessage: 'another process fetches this file since this one was stopped for long; try again',
   });
   try {
-    if ((await sizeOf(places.blob)) === wanted.size) return 'there';
+    const isOld = before !== undefined && before === (await stampOf(places.blob));
+    if (!isOld && (await sizeOf(places.blob)) === wanted.size) return 'there';
     const all = signal ? AbortSignal.any([signal, lock.lost]) : lock.lost;
-    await fetchInto(wanted, places.blob, { ...options, settings: { ...settings, signal: all } });
+    await fetchInto(wanted, places.blob, {
+      onBytes: options.onBytes,
+      settings: { ...settings, signal: all },
+    });
     return 'fetched';
   } finally {
     await lock.release();
@@ -85,7 +82,9 @@ async function fetchInto(
       await retrying(settings, (gotFurther) => fetchRest(file, { wanted, settings, onBytes, gotFurther }));
       if (file.matches()) break;
       if (isResumed) {
-        settings.onNotice?.(`${wanted.name}: what an earlier transfer left is damaged; fetching it from its beginning`);
+        settings.onNotice?.(
+          `${wanted.name}: what an earlier transfer left is damaged; fetching it from its beginning`,
+        );
         isResumed = false;
         await file.restart();
         continue;
@@ -93,7 +92,7 @@ async function fetchInto(
       await rm(partial, { force: true });
       throw new DetailFlowError(
         'corrupt',
-        `what arrived does not have the hash that the hub announces (${wanted.etag}); it was removed, try again`,
+        `what arrived does not have the hash that was announced (${wanted.etag}); it was removed, try again`,
         { file: wanted.name },
       );
     }
@@ -112,116 +111,30 @@ async function fetchInto(
   }
 }
 
-async function fetchRest(
-  file: PartialFile,
-  {
-    wanted,
-    settings,
-    onBytes,
-    gotFurther,
-  }: {
-    readonly wanted: Wanted;
-    readonly settings: NodeHubSettings;
-    readonly onBytes: (done: number) => void;
-    readonly gotFurther: () => void;
-  },
-): Promise<void> {
-  if (file.done === wanted.size) return;
-  const watch = new Watch(settings, wanted.name);
-  try {
-    const headers = file.done > 0 ? { Range: `bytes=${file.done}-` } : undefined;
-    const answer = await request(settings, wanted.url, { headers, signal: watch.signal });
-    await begin(file, answer, { wanted, settings });
-    for (let news = 0; ; ) {
-      for await (const part of watch.parts(answer.response)) {
-        if (file.done + part.length > wanted.size) {
-          throw new DetailFlowError(
-            'corrupt',
-            `more than the ${wanted.size} bytes arrive that the hub announces; what came was removed`,
-            { file: wanted.name },
-          );
-        }
-        await file.append(part);
-        onBytes(file.done);
-        news += part.length;
-        if (news < FORGIVING) continue;
-        news = 0;
-        gotFurther();
-      }
-      break;
-    }
-    if (file.done < wanted.size) {
-      const message = `the transfer ended after ${file.done} of ${wanted.size} bytes`;
-      throw new Passing(new DetailFlowError('network', message, { file: wanted.name }));
-    }
-  } catch (cause) {
-    throw watch.fault(cause);
-  } finally {
-    watch.end();
-  }
-}
-
-/** Checks that an answer is the part that was asked for; where it is the whole file, the partial one begins anew. */
-async function begin(
-  file: PartialFile,
-  answer: Answer,
-  { wanted, settings }: { readonly wanted: Wanted; readonly settings: NodeHubSettings },
-): Promise<void> {
-  const { response, header } = answer;
-  const again = async (message: string, wait?: number) => {
-    await response.body?.cancel();
-    return new Passing(new DetailFlowError('network', message, { file: wanted.name }), wait);
-  };
-  const { status } = response;
-  if (status === 416) {
-    await file.restart();
-    throw await again('the server has no such range');
-  }
-  if (status >= 300) {
-    await response.body?.cancel();
-    const error = refusal(answer, wanted.name, settings);
-    // A signed address that ran out is refused by the host of the content; the hub hands out another one.
-    const isForeign = new URL(answer.url).origin !== new URL(settings.endpoint).origin;
-    throw mayPass(status) || (isForeign && status === 403) ? new Passing(error, askedWait(header)) : error;
-  }
-  const encoding = response.headers.get('content-encoding');
-  if (encoding !== null && encoding !== 'identity') throw await again(`the server sends it as ${encoding}`);
-  if (status === 200) {
-    if (file.done > 0) await file.restart();
-    const length = response.headers.get('content-length');
-    if (length !== null && Number(length) !== wanted.size) {
-      await response.body?.cancel();
-      throw new DetailFlowError(
-        'corrupt',
-        `${length} bytes are sent, not the ${wanted.size} that the hub announces; nothing was kept`,
-        { file: wanted.name },
-      );
-    }
-    return;
-  }
-  const range = response.headers.get('content-range') ?? 'none';
-  if (status === 206 && file.done > 0 && range === `bytes ${file.done}-${wanted.size - 1}/${wanted.size}`) return;
-  await file.restart();
-  throw await again(`the server sends another part than was asked for (status ${status}, range ${range.slice(0, 80)})`);
-}
-
 /** The beginning of a file, with its hash so far. */
-class PartialFile {
+class PartialFile implements Sink {
   done = 0;
-  #hasher: Hasher;
+  #hasher?: Hasher;
 
   constructor(
     readonly handle: FileHandle,
     readonly file: string,
     readonly wanted: Wanted,
   ) {
-    this.#hasher = hasherOf(wanted.etag, wanted.size, nodeHasher);
+    this.#hasher = this.#begin();
+  }
+
+  #begin(): Hasher | undefined {
+    const { etag, size } = this.wanted;
+    return etag === undefined ? undefined : hasherOf(etag, size, nodeHasher);
   }
 
   /** Hashes what is there. @returns how many bytes that is */
   async resume(signal?: AbortSignal): Promise<number> {
     const { size } = await this.handle.stat();
-    if (size > this.wanted.size) {
+    const { etag, ifRange } = this.wanted;
+    const isOfUse = etag !== undefined || ifRange !== undefined;
+    if (size > this.wanted.size || !isOfUse) {
       await this.restart();
       return 0;
     }
@@ -230,7 +143,7 @@ class PartialFile {
       signal?.throwIfAborted();
       const { bytesRead } = await this.handle.read(buffer, 0, buffer.length, this.done);
       if (bytesRead === 0) break;
-      this.#hasher.update(buffer.subarray(0, bytesRead));
+      this.#hasher?.update(buffer.subarray(0, bytesRead));
       this.done += bytesRead;
     }
     return this.done;
@@ -244,19 +157,19 @@ class PartialFile {
     } catch (cause) {
       throw ioError('cannot be written', this.file, cause);
     }
-    this.#hasher.update(part);
+    this.#hasher?.update(part);
     this.done += part.length;
   }
 
   async restart(): Promise<void> {
     await this.handle.truncate(0);
     this.done = 0;
-    this.#hasher = hasherOf(this.wanted.etag, this.wanted.size, nodeHasher);
+    this.#hasher = this.#begin();
   }
 
   /** Asked once, at the end. */
   matches(): boolean {
-    return this.#hasher.hex() === this.wanted.etag;
+    return this.#hasher?.hex() === this.wanted.etag;
   }
 }
 
@@ -278,7 +191,13 @@ async function makeFolder(folder: string): Promise<void> {
   });
 }
 
-async function sizeOf(file: string): Promise<number | undefined> {
+/** Changes when the file is replaced. */
+async function stampOf(file: string): Promise<string | undefined> {
+  const stats = await stat(file, { bigint: true }).catch(() => undefined);
+  return stats && `${stats.ino} ${stats.mtimeNs}`;
+}
+
+export async function sizeOf(file: string): Promise<number | undefined> {
   try {
     const stats = await stat(file);
     return stats.isFile() ? stats.size : undefined;
