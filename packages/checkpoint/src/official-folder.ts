@@ -1,7 +1,13 @@
-import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
-import { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
+import { type ByteSource, checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
+import { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
-import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { PickleObject } from './pickle-value';
+import { plainValue } from './plain-value';
+import { dictEntries, kindOf, stateDict } from './state-dict';
+import { readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
+import type { TorchValue } from './torch-globals';
+import { TorchTensor } from './torch-tensor';
+import { isWeightsPath, openWeightFiles } from './weight-files';
 import { withoutPart, withoutPrefixes } from './weight-names';
 
 export type OfficialKind = 'tokenizer' | 'ar';
@@ -9,10 +15,14 @@ export type OfficialKind = 'tokenizer' | 'ar';
 export interface ReadOfficialOptions {
   /**
    * The weights, as a path inside the folder: `checkpoints/0050000.pt` or `ema.safetensors`. Without it the newest
-   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors).
+   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors), which may lie
+   * in several files with a `model.safetensors.index.json`.
    */
   readonly weights?: string;
-  /** Which state dict of a .pt file: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none. */
+  /**
+   * Which state dict of a .pt file. Default: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none.
+   * A file without either may call it 'module' or 'state_dict', or hold nothing else.
+   */
   readonly key?: 'model' | 'ema';
   readonly signal?: AbortSignal;
 }
@@ -24,7 +34,10 @@ export interface OfficialCheckpoint {
   readonly file: string;
   /** config.json: the model's arguments. */
   readonly config: ConfigObject;
-  /** config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. */
+  /**
+   * config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. Throws
+   * DetailFlowError `format` when those inside the .pt are asked for and cannot be read.
+   */
   readonly args?: ConfigObject;
   /** siglip2_vision.json: sizes of the two towers, where the folder has it. */
   readonly vision?: ConfigObject;
@@ -43,6 +56,7 @@ export async function readOfficialFolder(
   kind: OfficialKind,
   options: ReadOfficialOptions = {},
 ): Promise<OfficialCheckpoint> {
+  checkOptions('readOfficialFolder', options, { weights: true, key: true, signal: true });
   if (!(await tree.exists('config.json'))) {
     throw new DetailFlowError(
       'io',
@@ -56,37 +70,70 @@ export async function readOfficialFolder(
   const vision = hasVision ? await readJsonConfig(tree, 'siglip2_vision.json') : undefined;
   options.signal?.throwIfAborted();
 
-  const source = await tree.open(options.weights ?? (await findWeights(tree, kind)));
+  const path = options.weights ?? (await findWeights(tree, kind));
+  if (isWeightsPath(path)) {
+    const { weights: found, file, close } = await openWeightFiles(tree, path, options);
+    const weights = withoutPart(withoutPrefixes(found.values(), file), skipped);
+    return { kind, file, config, args: yaml, vision, weights, close };
+  }
+  const source = await tree.open(path);
   const close = async () => source.close?.();
   try {
     const { weights, args } = await openWeights(source, kind, options);
     if (weights.size === 0)
       throw new DetailFlowError('weights', 'it holds no weights', { file: source.name });
-    return { kind, file: source.name, config, args: yaml ?? args, vision, weights, close };
+    return {
+      kind,
+      file: source.name,
+      config,
+      get args() {
+        return yaml ?? args?.();
+      },
+      vision,
+      weights,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
+/** Frozen features. */
+const skipped = 'repa_model.';
+
 async function openWeights(
   source: ByteSource,
   kind: OfficialKind,
   { key, signal }: ReadOfficialOptions,
-): Promise<{ weights: Weights; args?: ConfigObject }> {
-  const skipped = 'repa_model.';
-  if (source.name.endsWith('.safetensors')) {
-    const weights = withoutPrefixes((await readSafetensors(source)).values(), source.name);
-    return { weights: withoutPart(weights, skipped) };
-  }
+): Promise<{ weights: Weights; args?: () => ConfigObject }> {
   const checkpoint = await readTorchCheckpoint(source, { signal });
-  const { root } = checkpoint;
-  const chosen =
-    key ?? (kind === 'ar' && root instanceof Map && root.get('ema') instanceof Map ? 'ema' : 'model');
-  const weights = withoutPart(stateDict(checkpoint, chosen), skipped);
-  const args = root instanceof Map ? root.get('args') : undefined;
+  const weights = withoutPart(stateDict(checkpoint, key ?? chooseKey(checkpoint, kind)), skipped);
+  const args = dictEntries(checkpoint.root)?.get('args');
   if (args === undefined || args === null) return { weights };
-  return { weights, args: configObject(plainValue(checkpoint, args), source.name, 'args') };
+  return { weights, args: () => readArgs(checkpoint, args) };
+}
+
+/** The state dict that the official scripts take: the first of these keys that is there, else the file itself. */
+function chooseKey({ root }: TorchCheckpoint, kind: OfficialKind): string | undefined {
+  const entries = dictEntries(root);
+  const keys = [...(kind === 'ar' ? ['ema'] : []), 'model', 'module', 'state_dict'];
+  const found = keys.find((key) => (entries?.get(key) ?? null) !== null);
+  if (found !== undefined) return found;
+  const isBare = [...(entries?.values() ?? [])].some((value) => value instanceof TorchTensor);
+  return isBare ? undefined : 'model';
+}
+
+/** The arguments inside a .pt: what is no plain value among them is kept, and refused by whoever needs it. */
+function readArgs(checkpoint: TorchCheckpoint, args: TorchValue): ConfigObject {
+  if (args instanceof PickleObject || dictEntries(args)) {
+    return plainValue(checkpoint, args, { foreign: 'keep' }) as ConfigObject;
+  }
+  throw new DetailFlowError(
+    'format',
+    `are ${kindOf(args)}; put a config.yaml with the arguments of the training run beside config.json`,
+    { file: checkpoint.file, entry: 'args' },
+  );
 }
 
 async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> {
@@ -99,7 +146,9 @@ async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> 
   );
   if (newest !== undefined) return `checkpoints/${newest}`;
   const single = kind === 'ar' ? ['ema.safetensors', 'model.safetensors'] : ['model.safetensors'];
-  for (const name of single) if (await tree.exists(name)) return name;
+  for (const name of single) {
+    for (const path of [name, `${name}.index.json`]) if (await tree.exists(path)) return path;
+  }
   throw new DetailFlowError(
     'io',
     `there are no weights: neither checkpoints/<steps>.pt nor ${single.join(' nor ')}; ` +

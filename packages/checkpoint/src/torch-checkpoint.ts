@@ -1,11 +1,11 @@
-import { type ByteSource, DetailFlowError, storageBytes, type Weight, type Weights } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError, fileLimits, storageBytes } from '@detailflow/core';
 import { isLegacyCheckpoint, readLegacyCheckpoint } from './legacy-checkpoint';
-import { PickleObject, unpickle } from './pickle';
-import { parseStorageId } from './storage-id';
+import { unpickle } from './pickle';
+import { foreignStorage, parseStorageId } from './storage-id';
 import { type TorchValue, torchGlobals } from './torch-globals';
-import { mostTensorBytes, TorchStorage, TorchTensor } from './torch-tensor';
-import { withoutPrefixes } from './weight-names';
+import { TorchStorage } from './torch-tensor';
 import { readZip, type ZipEntry } from './zip';
+import { openMember } from './zip-member';
 
 export interface TorchCheckpoint {
   /** Name of the file, for messages. */
@@ -22,16 +22,17 @@ export interface ReadTorchOptions {
 
 /**
  * Opens what `torch.save` wrote (zip files, and the older format before torch 1.6) without running any of it: the pickle
- * is interpreted as data, with a short list of names it may use. Tensors stay on disk until they are read; keep the
- * source open for as long.
- * @throws DetailFlowError `format` for damaged, compressed, encrypted or hostile files and for names outside the
- * list; `dtype` for storages of unsupported types; `limit`; `io`
+ * is interpreted as data. What it holds of other kinds than tensors and plain values is kept as inert records, and tensors
+ * that cannot be read are found out when they are asked for: neither stands in the way of the rest. Tensors stay on disk
+ * until they are read; keep the source open for as long.
+ * @throws DetailFlowError `format` for damaged or encrypted files; `limit`; `io`
  */
 export async function readTorchCheckpoint(
   source: ByteSource,
   options: ReadTorchOptions = {},
 ): Promise<TorchCheckpoint> {
-  const { maxPickleBytes = 64 * 2 ** 20, signal } = options;
+  checkOptions('readTorchCheckpoint', options, { maxPickleBytes: true, signal: true });
+  const { maxPickleBytes = fileLimits.torch.pickleBytes, signal } = options;
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });
   await refuseOtherFormats(source, fail);
@@ -40,17 +41,14 @@ export async function readTorchCheckpoint(
   const members = await readZip(source);
   signal?.throwIfAborted();
 
-  const tops = new Set([...members.keys()].map((name) => name.slice(0, name.indexOf('/') + 1)));
-  const [top = ''] = tops;
-  if (tops.size !== 1 || top === '') {
-    throw fail('not a torch checkpoint: its members do not lie in one folder');
-  }
+  const top = archiveFolder(members, fail);
   const pickle = members.get(`${top}data.pkl`);
   if (pickle === undefined) throw fail('not a torch checkpoint: it has no data.pkl');
   if (members.has(`${top}constants.pkl`)) {
     throw fail('this is a TorchScript program, not a checkpoint; save the state with torch.save');
   }
   await checkVersion(source, members, top, fail);
+  const member = openMember(source, withChecksum(pickle));
   if (pickle.size > maxPickleBytes) {
     throw new DetailFlowError(
       'limit',
@@ -58,7 +56,7 @@ export async function readTorchCheckpoint(
       { file, entry: pickle.name },
     );
   }
-  const bytes = await source.read(pickle.offset, pickle.size);
+  const bytes = await member.readAll();
   signal?.throwIfAborted();
   const root = unpickle(bytes, {
     file,
@@ -69,80 +67,26 @@ export async function readTorchCheckpoint(
   return { file, root };
 }
 
-/**
- * The tensors that lie under `key` of a checkpoint (`model`, `ema`), or in the checkpoint itself, as weights by name. The prefixes `module.`
- * and `_orig_mod.` that DistributedDataParallel and torch.compile leave are taken off.
- * @throws DetailFlowError `weights` when there is no such key or two names become one, `format` when it holds
- * something that is no tensor, `limit` when its tensors take far more bytes than the file has
- */
-export function stateDict(checkpoint: TorchCheckpoint, key?: string): Weights {
-  const { file, root } = checkpoint;
-  const found = key === undefined ? root : root instanceof Map ? root.get(key) : undefined;
-  if (!(found instanceof Map)) {
-    const keys = root instanceof Map ? [...root.keys()].slice(0, 20).join(', ') : 'none';
-    throw new DetailFlowError(
-      'weights',
-      `there is no state dict${key === undefined ? '' : ` "${key}"`} (keys: ${keys})`,
-      { file },
-    );
-  }
-  const weights: Weight[] = [];
-  let bytes = 0;
-  for (const [name, value] of found) {
-    if (typeof name !== 'string' || !(value instanceof TorchTensor)) {
-      throw new DetailFlowError('format', 'a state dict must hold named tensors only', {
-        file,
-        entry: `${key}.${String(name)}`,
-      });
-    }
-    const { dtype, shape, location } = value;
-    bytes += value.bytes;
-    if (bytes > mostTensorBytes(value.fileBytes)) {
-      throw new DetailFlowError(
-        'limit',
-        `the tensors of "${key}" would take more than ${mostTensorBytes(value.fileBytes)} bytes, the file has ` +
-          `${value.fileBytes}; save it without expanding tensors`,
-        { file, entry: `${key}.${name}` },
-      );
-    }
-    weights.push({ name, dtype, shape, location, read: () => value.read() });
-  }
-  return withoutPrefixes(weights, file);
-}
-
-const maxPlainDepth = 32;
-const maxPlainValues = 100_000;
-
-/**
- * A part of a checkpoint as JSON-like data: Namespaces and dicts become objects, tuples arrays, large integers
- * numbers. For the arguments of a training run.
- * @throws DetailFlowError `format` for tensors, bytes and classes, `limit` for deep or endless structures
- */
-export function plainValue(checkpoint: TorchCheckpoint, value: TorchValue): unknown {
-  let values = 0;
-  const details = { file: checkpoint.file };
-  const walk = (item: TorchValue, depth: number): unknown => {
-    if (depth > maxPlainDepth || ++values > maxPlainValues) {
-      const most = `${maxPlainDepth} levels and ${maxPlainValues} values`;
-      throw new DetailFlowError('limit', `the arguments exceed ${most}`, details);
-    }
-    if (typeof item === 'bigint') return Number(item);
-    if (item === null || typeof item !== 'object') return item;
-    if (Array.isArray(item)) return item.map((part) => walk(part, depth + 1));
-    const entries = item instanceof PickleObject ? item.attributes : item instanceof Map ? item : undefined;
-    if (entries === undefined) {
-      throw new DetailFlowError('format', 'the arguments hold something that is no plain value', details);
-    }
-    return Object.fromEntries([...entries].map(([key, part]) => [String(key), walk(part, depth + 1)]));
-  };
-  return walk(value, 0);
-}
+/** torch.save may be told to leave checksums out, and states 0 then. */
+const withChecksum = (entry: ZipEntry): ZipEntry =>
+  entry.crc32 === 0 ? { ...entry, crc32: undefined } : entry;
 
 type Fail = (reason: string, entry?: string) => DetailFlowError;
 
 async function refuseOtherFormats(source: ByteSource, fail: Fail): Promise<void> {
   const [a, b, c] = await source.read(0, Math.min(3, source.size));
   if (a === 0x1f && b === 0x8b && c === 8) throw fail('it is compressed with gzip; unpack it first');
+}
+
+/** The folder that holds the checkpoint; archivers may have put other files beside it. */
+function archiveFolder(members: ReadonlyMap<string, ZipEntry>, fail: Fail): string {
+  const found = [...members.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
+  if (found.length === 1) return found[0].slice(0, -'data.pkl'.length);
+  throw fail(
+    found.length === 0
+      ? 'not a torch checkpoint: it has no data.pkl in a folder'
+      : `it holds several checkpoints: ${found.slice(0, 5).join(', ')}`,
+  );
 }
 
 async function checkVersion(
@@ -153,7 +97,7 @@ async function checkVersion(
 ): Promise<void> {
   const text = async (entry: ZipEntry) => {
     if (entry.size > 64) throw fail('this member should be a short text', entry.name);
-    return new TextDecoder().decode(await source.read(entry.offset, entry.size)).trim();
+    return new TextDecoder().decode(await openMember(source, withChecksum(entry)).readAll()).trim();
   };
   const version = members.get(`${top}version`);
   if (version === undefined) throw fail('not a torch checkpoint: it has no version');
@@ -175,7 +119,8 @@ function findStorage(
 ): TorchStorage {
   const file = source.name;
   const entry = `${top}data.pkl`;
-  const { dtype, key, count } = parseStorageId(id, { file, entry });
+  const { dtype, type, key, count } = parseStorageId(id, { file, entry });
+  if (dtype === undefined) throw foreignStorage(type, { file, entry });
   const member = members.get(`${top}data/${key}`);
   if (member === undefined) {
     throw new DetailFlowError('format', `the storage ${JSON.stringify(key.slice(0, 100))} is missing`, {
@@ -184,7 +129,7 @@ function findStorage(
     });
   }
   const bytes = count * storageBytes[dtype];
-  if (bytes !== member.size) {
+  if (!member.fault && bytes !== member.size) {
     throw new DetailFlowError(
       'format',
       `a storage of ${count} ${dtype} takes ${bytes} bytes, not ${member.size}`,
@@ -194,5 +139,5 @@ function findStorage(
       },
     );
   }
-  return new TorchStorage(source, member.name, dtype, member.offset, count);
+  return new TorchStorage(source, member.name, dtype, member.offset, count, withChecksum(member));
 }

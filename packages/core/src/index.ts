@@ -1,4 +1,3 @@
-export { Tensor } from 'onnxruntime-common';
 export type {
   Backend,
   CompileOptions,
@@ -9,7 +8,9 @@ export type {
   WeightDType,
 } from './backend';
 export { type ByteSource, bytesSource, checkRange } from './byte-source';
+export { checkOptions, type OptionNames } from './check-options';
 export { ConfigFields } from './config-fields';
+export { describe } from './describe';
 export {
   addDims,
   type Bindings,
@@ -31,6 +32,7 @@ export {
 export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
+export { fileLimits } from './file-limits';
 export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
@@ -118,6 +120,16 @@ export {
   type SafetensorsPlan,
 } from './safetensors';
 export { scheduleSteps, stepAt } from './schedule';
+export { float16Value } from './small-floats';
+export { suggestion } from './suggestion';
+export {
+  isTensor,
+  ofType,
+  requireTensor,
+  Tensor,
+  type TensorData,
+  type TensorType,
+} from './tensor';
 export {
   type ParameterSpec,
   readFloat32,

@@ -1,4 +1,5 @@
 import { DetailFlowError, Picture } from '@detailflow/core';
+import { shrunkToFit } from './shrink-to-fit';
 
 /** An RGB image of 8 bits a channel. */
 export interface RgbImage {
@@ -41,19 +42,15 @@ export function imageValues(
 }
 
 /**
- * An image in the middle of a black square.
- * @throws DetailFlowError `shape` when it is larger than the square
+ * An image in the middle of a black square, shrunk until it fits when it is larger.
  */
 export function padImage(image: RgbImage, side: number): RgbImage {
-  const { width, height } = image;
-  if (width === side && height === side) return image;
-  if (width > side || height > side) {
-    throw new DetailFlowError('shape', `${width} x ${height} pixels do not fit into a square of ${side}`);
-  }
+  if (image.width === side && image.height === side) return image;
+  const { data: pixels, width, height } = shrunkToFit(image, side);
   const data = new Uint8Array(3 * side * side);
   const [left, top] = [Math.floor((side - width) / 2), Math.floor((side - height) / 2)];
   for (let y = 0; y < height; y++) {
-    data.set(image.data.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));
+    data.set(pixels.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));
   }
   return { data, width: side, height: side };
 }

@@ -1,13 +1,15 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 
 /** Some images of a data set, in the order given, under a name of their own. Closing it closes the data set. */
 export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name = dataset.name): ImageDataset {
+  const { names } = dataset;
   return {
     name,
     classNames: dataset.classNames,
     labels: Int32Array.from({ length: indices.length }, (_, i) => dataset.labels[indices[i]]),
+    ...(names && { names: Array.from({ length: indices.length }, (_, i) => names[indices[i]]) }),
     image: (index) => dataset.image(indices[index]),
     ...(dataset.digest && { digest: (index: number) => digestOf(dataset, indices[index]) }),
     close: () => dataset.close?.() ?? Promise.resolve(),
@@ -23,8 +25,10 @@ const digestOf = (dataset: ImageDataset, index: number) =>
  */
 export function holdOut(
   dataset: ImageDataset,
-  { share, seed }: { readonly share: number; readonly seed: number },
+  options: { readonly share: number; readonly seed: number },
 ): { train: ImageDataset; heldOut: ImageDataset } {
+  checkOptions('holdOut', options, { share: true, seed: true });
+  const { share, seed } = options;
   const random = new RandomStream({ seed, purpose: Purpose.heldOut, position: 0 });
   const train: number[] = [];
   const heldOut: number[] = [];

@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, RandomStream } from '@detailflow/core';
 import { centerCrop, checkImage, crop } from './center-crop';
 import { checkSize } from './pillow-resize';
 import { Purpose } from './purpose';
@@ -8,7 +8,7 @@ import { cutImage, flipImage, padImage, type RgbImage } from './rgb-image';
 export interface ViewOptions {
   /** Side of the square in pixels. */
   readonly size: number;
-  /** `crop` resizes and cuts a square out; `pad` lays small images on a black square, as they are. */
+  /** `crop` resizes and cuts a square out; `pad` lays images on a black square, small ones as they are, larger ones shrunk. */
   readonly fit: 'crop' | 'pad';
   /**
    * For training, `crop` only: the shorter side is drawn from size .. ceil(size / zoom), and the square is anywhere;
@@ -32,11 +32,22 @@ export function trainingView(
   image: RgbImage,
   options: ViewOptions & { readonly seed: number; readonly position: number },
 ): RgbImage {
+  checkOptions('trainingView', options, {
+    size: true,
+    fit: true,
+    zoom: true,
+    flip: true,
+    seed: true,
+    position: true,
+  });
   const { size, fit, zoom, flip, seed, position } = options;
   checkSize(size);
   checkImage(image);
   if (!(zoom > 0 && zoom <= 1)) {
-    throw new DetailFlowError('invalid-argument', `zoom is ${zoom}; give a number above 0, at most 1`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `zoom is ${describe(zoom)}; give a number above 0, at most 1`,
+    );
   }
   const random = new RandomStream({ seed, purpose: Purpose.crop, position });
   const isMirrored = flip && random.uniform() < 0.5;
@@ -59,6 +70,7 @@ export function codeViews(
   image: RgbImage,
   options: Pick<ViewOptions, 'size' | 'fit'> & { readonly views: CodeViews },
 ): RgbImage[] {
+  checkOptions('codeViews', options, { size: true, fit: true, views: true });
   const { size, fit, views } = options;
   if (views === 'center') return [centerView(image, options)];
   const larger = Math.trunc(1.1 * size);

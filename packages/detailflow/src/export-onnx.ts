@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
+import { checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
 import { type FilePlacement, toOnnxLoop } from '@detailflow/onnx';
 import { generatorGraphs } from './generator-graph';
 import { type ModelSource, openModel } from './model-source';
@@ -16,7 +16,12 @@ export interface ExportOptions {
 /**
  * Writes a whole generator as one standard ONNX model, `out`, with its weights beside it in `out`.data. Any ONNX
  * runtime runs it. Inputs: labels int32 [B], noise float32 [B, N, V] of Exp(1) draws, cfg float32 [1], temperature
- * float32 [1]; outputs: tokens int32 [B, N], pixels float32 [B, 3, S, S].
+ * float32 [1]; outputs: tokens int32 [B, N], pixels float32 [B, 3, S, S]. Nodes bear the names of the model's parts.
+ *
+ * Limits: B is at least 1, labels are 0 .. classes (the last is "no class"), and noise has as many rows as labels: the graph
+ * looks labels up and shapes the noise, so ONNX Runtime ends in an error that names `labels` or `noise`. A runtime that
+ * does not check the bounds of Gather (some devices do not) draws some class instead. Draws and temperature must be above
+ * 0; nothing in the graph checks that.
  * @throws DetailFlowError; nothing is left behind on failure
  */
 export async function exportOnnx(
@@ -24,6 +29,7 @@ export async function exportOnnx(
   out: string,
   options: ExportOptions = {},
 ): Promise<void> {
+  checkOptions('exportOnnx', options, { guidance: true, signal: true, onProgress: true });
   const opened = await openModel(source, { signal: options.signal });
   const id = randomBytes(4).toString('hex');
   const aside = (file: string) => path.join(path.dirname(file), `.${path.basename(file)}.${id}`);
@@ -32,7 +38,9 @@ export async function exportOnnx(
     const { tokenizer, ar } = opened;
     if (!ar)
       throw new DetailFlowError('unsupported', 'this model has no AR part: there is no generator to export');
-    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, options);
+    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, {
+      guidance: options.guidance,
+    });
     const needed: Weights = new Map(
       [...body.weights.keys(), ...last.weights.keys()].map((name) => {
         const weight = ar.weights.get(name) ?? tokenizer.weights.get(name);

@@ -8,13 +8,16 @@ import {
 } from '@detailflow/ar-model';
 import {
   add,
+  checkOptions,
   concat,
   div,
   equal,
   extent,
   type Graph,
+  type GraphBuilder,
   gather,
   HIDDEN,
+  less,
   log,
   mul,
   reshape,
@@ -33,8 +36,10 @@ import {
 import {
   attentionMask,
   codebookEntries,
+  createResolutionMap,
   decoderTower,
   positionEmbedding,
+  resolutionSettings,
   type TokenizerConfig,
   tokenizerWeights,
   toPixels,
@@ -65,6 +70,7 @@ export function generatorGraphs(
   ar: TokenModelConfig,
   options: { readonly guidance?: 'constant' | 'gradual' } = {},
 ): GeneratorGraphs {
+  checkOptions('generatorGraphs', options, { guidance: true });
   const runs = schedule(ar);
   const length = ar.tokens + ar.groupSize - 1; // room for what the last causal run leaves behind
   const body = trace((g) => {
@@ -76,7 +82,7 @@ export function generatorGraphs(
       const all = g.constant(Float64Array.from(rows.flat()), [rows.length, width], dtype);
       return reshape(gather(all, run), [width]);
     };
-    const labels = g.input('labels', 'i32', [batch]);
+    const labels = checkedLabels(g, g.input('labels', 'i32', [batch]), ar.classes);
     const codes = g.state('codes', [batch, length], 'i32');
     const positions = row('i32', (one) => one.positions);
     const kinds = row('i32', (one) => one.kinds);
@@ -114,7 +120,24 @@ export function generatorGraphs(
     g.update('codes', writeRows(codes, chosen, slice(positions, 0, 0, 1), 1));
     return {};
   });
-  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, length) };
+  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, ar.tokens, length) };
+}
+
+/**
+ * Labels that are looked up in a table of all of them, 0 .. classes with "no class" as the last, so that others end in an
+ * error of the runtime: a label below 0 would count from the end. The first label is looked up as well, since an empty
+ * batch divides by zero later on.
+ */
+function checkedLabels(g: GraphBuilder, labels: Value, classes: number): Value {
+  const count = classes + 1;
+  const table = g.constant(
+    Int32Array.from({ length: count }, (_, i) => i),
+    [count],
+    'i32',
+  );
+  const first = gather(labels, g.constant(Int32Array.of(0), [1], 'i32'));
+  const known = add(labels, mul(first, 0));
+  return gather(table, select(less(known, 0), count, known));
 }
 
 /** What one run of the body is fed, for each of its g places. */
@@ -152,9 +175,10 @@ function schedule({ tokens, groupSize, causalTokens }: TokenModelConfig): Run[] 
   return runs;
 }
 
-function pictureGraph(config: TokenizerConfig, length: number): Graph {
-  const { tokens, groupSize, causalTokens } = config;
-  const side = config.imageSize / config.decoder.patchSize;
+function pictureGraph(config: TokenizerConfig, tokens: number, length: number): Graph {
+  const { groupSize, causalTokens } = config;
+  const size = createResolutionMap(resolutionSettings(config)).tokenToDecOutRes(tokens);
+  const side = size / config.decoder.patchSize;
   const grid = config.decoder.positionGrid;
   const patches = side * side;
   return trace((g) => {

@@ -1,7 +1,15 @@
-import { DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  pixelToByte,
+  RandomStream,
+  Tensor,
+  type TokenModel,
+} from '@detailflow/core';
 import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
+import { requireFinite } from './finite-features';
 import { SHARD, type ShardJob, type ShardStore } from './shard-store';
 
 /** Images of 8 bits a channel. */
@@ -127,6 +135,7 @@ export function reconstructionSource(
   view: View,
   options: { readonly tokenizer: Tokenizer; readonly tokens?: number; readonly noiseIndex?: number | null },
 ): ImageSource {
+  checkOptions('reconstructionSource', options, { tokenizer: true, tokens: true, noiseIndex: true });
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
   const { size } = view;
   return {
@@ -149,7 +158,7 @@ export async function imageTensor(
   view: View,
   first: number,
   count: number,
-): Promise<Tensor> {
+): Promise<Tensor<'float32'>> {
   const { size } = view;
   const length = 3 * size * size;
   const values = new Float32Array(count * length);
@@ -160,12 +169,23 @@ export async function imageTensor(
   return new Tensor('float32', values, [count, 3, size, size]);
 }
 
+/** How the classes of pictures are chosen. */
+export type PictureLabels = 'balanced' | 'random';
+
+/** Random numbers that choose classes. */
+const LABEL_PURPOSE = 402;
+
 /** How pictures are drawn for an evaluation. */
 export interface GeneratedOptions {
   readonly model: TokenModel;
   readonly tokenizer: Tokenizer;
   readonly count: number;
   readonly classes: number;
+  /**
+   * Classes of the pictures. `balanced` (default): image i is of class i mod classes. `random`: every class as likely,
+   * as the official script draws them, by the seed of the image.
+   */
+  readonly labels?: PictureLabels;
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
@@ -176,14 +196,32 @@ export interface GeneratedOptions {
   readonly topP?: number;
 }
 
-/** Generated pictures, as bytes: every class as often, image i of class i mod classes. */
+/** Generated pictures, as bytes. Image i depends on seed + i and its class alone, which `generate` draws, too. */
 export function generatedSource(options: GeneratedOptions): ImageSource {
-  const { model, tokenizer, count, classes, seed = 0, ...sampling } = options;
+  checkOptions('generatedSource', options, {
+    model: true,
+    tokenizer: true,
+    count: true,
+    classes: true,
+    labels: true,
+    seed: true,
+    cfg: true,
+    guidance: true,
+    temperature: true,
+    topK: true,
+    topP: true,
+  });
+  const { model, tokenizer, count, classes, labels: kind = 'balanced', seed = 0, ...sampling } = options;
+  const labelOf = (i: number) =>
+    kind === 'balanced'
+      ? i % classes
+      : new RandomStream({ seed: seed + i, purpose: LABEL_PURPOSE, position: 0 }).integer(classes);
+  const all = Int32Array.from({ length: count }, (_, i) => labelOf(i));
   return {
-    name: `generated ${JSON.stringify({ classes, seed, ...sampling })}`,
-    labels: Int32Array.from({ length: count }, (_, i) => i % classes),
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...sampling })}`,
+    labels: all,
     async read(first, size, { signal } = {}) {
-      const labels = Array.from({ length: size }, (_, i) => (first + i) % classes);
+      const labels = Array.from(all.subarray(first, first + size));
       for await (const step of sampleTokens({ ...sampling, model, labels, seed: seed + first, signal })) {
         if (step.count === step.total)
           return bytesOf(await tokenizer.decode(await step.tokens(), { signal }));
@@ -193,11 +231,15 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
   };
 }
 
-/** [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds. */
-export function bytesOf(pixels: Tensor): ByteImages {
+/**
+ * [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds.
+ * @throws DetailFlowError `invalid-argument` when a value is not finite: a byte would hide it
+ */
+export function bytesOf(pixels: Tensor<'float32'>): ByteImages {
   const [count, , height, width] = pixels.dims;
   const values = pixels.data as Float32Array;
   const plane = height * width;
+  requireFinite(values, 3 * plane, 'pixel value');
   const data = new Uint8Array(count * plane * 3);
   for (let i = 0; i < count; i++) {
     for (let at = 0; at < plane; at++) {

@@ -1,4 +1,5 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
+import { requireFinite } from './finite-features';
 
 export interface InceptionScoreOptions {
   /** Logits of an image. */
@@ -21,18 +22,18 @@ export class InceptionScore {
   readonly #sum: Float64Array;
   #negentropy = 0;
 
-  constructor({ classes, splitSize = 5000 }: InceptionScoreOptions) {
+  constructor(options: InceptionScoreOptions) {
+    checkOptions('InceptionScore', options, { classes: true, splitSize: true });
+    const { classes, splitSize = 5000 } = options;
     this.#classes = classes;
     this.#splitSize = splitSize;
     this.#sum = new Float64Array(classes);
   }
 
-  /** Takes logits [n, classes] in. @throws DetailFlowError `shape` */
+  /** Takes logits [n, classes] in. @throws DetailFlowError `shape`; `invalid-argument` when one is not finite */
   add(logits: Float32Array): void {
     const classes = this.#classes;
-    if (logits.length % classes !== 0) {
-      throw new DetailFlowError('shape', `${logits.length} logits do not make rows of ${classes}`);
-    }
+    requireFinite(logits, classes, 'logit');
     for (let at = 0; at < logits.length; at += classes) this.#addImage(logits.subarray(at, at + classes));
   }
 

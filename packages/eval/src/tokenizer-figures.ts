@@ -1,6 +1,7 @@
-import { DetailFlowError, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, Tensor } from '@detailflow/core';
 import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
+import { CodebookUse } from './codebook-use';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
@@ -40,7 +41,10 @@ export interface Restoration {
   readonly noiseIndex: number | null;
 }
 
-/** How well images are restored: means over images of PSNR in dB, SSIM and LPIPS of the 8-bit images. */
+/**
+ * How well images are restored: means over images of PSNR in dB, SSIM and LPIPS of the 8-bit images. PSNR is Infinity
+ * when an image is restored to the bit. Agreement with the tools that define them: docs/metrics.md.
+ */
 export interface RestorationFigures extends Restoration {
   readonly psnr: number;
   readonly ssim: number;
@@ -82,6 +86,19 @@ export interface TokenizerFigureOptions {
  * @throws DetailFlowError `invalid-argument` without images, and as tokenizer and networks throw
  */
 export async function tokenizerFigures(options: TokenizerFigureOptions): Promise<TokenizerFigures> {
+  checkOptions('tokenizerFigures', options, {
+    tokenizer: true,
+    dataset: true,
+    view: true,
+    restorations: true,
+    images: true,
+    batch: true,
+    extractor: true,
+    perceptual: true,
+    store: true,
+    signal: true,
+    onProgress: true,
+  });
   const { tokenizer, dataset, view, restorations, extractor, perceptual, store = noStore } = options;
   const { batch = 64, signal, onProgress } = options;
   const total = Math.min(options.images ?? dataset.labels.length, dataset.labels.length);
@@ -102,7 +119,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         const size = Math.min(batch, count - at);
         const images = await imageTensor(dataset, view, first + at, size);
         const codes = await tokenizer.encode(images, { signal });
-        values.codes.set(codes.data as Int32Array, at * tokenizer.tokens);
+        values.codes.set(codes.data, at * tokenizer.tokens);
         for (const restoration of restorations) {
           const { tokens, noiseIndex } = restoration;
           const restored =
@@ -119,13 +136,17 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   });
   const sums = restorations.map(() => ({ psnr: 0, ssim: 0, lpips: 0 }));
   const features = restorations.map(() => extractor && new GaussianStatistics(extractor.width));
-  const uses = new Float64Array(tokenizer.codebookSize);
+  const use = new CodebookUse(tokenizer.codebookSize);
   for await (const { first, count, columns: values } of shards) {
-    for (const code of values.codes) uses[code]++;
+    use.add(values.codes);
     for (const [i, restoration] of restorations.entries()) {
       const suffix = suffixOf(restoration);
-      for (const figure of ['psnr', 'ssim', 'lpips'] as const) {
-        for (const value of values[`${figure}${suffix}`] ?? []) sums[i][figure] += value;
+      for (const [figure, name] of [
+        ['psnr', 'psnr'],
+        ['ssim', SSIM],
+        ['lpips', 'lpips'],
+      ] as const) {
+        for (const value of values[`${name}${suffix}`] ?? []) sums[i][figure] += value;
       }
       features[i]?.add(featuresOf(values, suffix).pool);
     }
@@ -147,7 +168,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         frechet: frechetDistance((features[i] as GaussianStatistics).finish(), real.statistics.pool),
       }),
     })),
-    ...codebookUse(uses),
+    ...use.finish(),
   };
 }
 
@@ -158,6 +179,9 @@ interface Judge {
   readonly signal?: AbortSignal;
 }
 
+/** The column of SSIM; its definition is part of the name, so that values of another one are not taken for it. */
+const SSIM = 'ssim of [0, 1], range 2';
+
 /** Tells the columns of a restoration from those of others. */
 const suffixOf = ({ tokens, noiseIndex }: Restoration) =>
   ` of ${tokens}${noiseIndex === null ? '' : `, noise from ${noiseIndex}`}`;
@@ -166,7 +190,7 @@ function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): 
   const suffix = suffixOf(restoration);
   return [
     { name: `psnr${suffix}`, width: 1 },
-    { name: `ssim${suffix}`, width: 1 },
+    { name: `${SSIM}${suffix}`, width: 1 },
     ...(perceptual ? [{ name: `lpips${suffix}`, width: 1 }] : []),
     ...(extractor ? featureColumns(extractor, suffix) : []),
   ];
@@ -176,7 +200,11 @@ function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): 
 async function judgeImages(
   columns: Record<string, Float32Array>,
   at: number,
-  work: Judge & { readonly restoration: Restoration; readonly pixels: Tensor; readonly images: Tensor },
+  work: Judge & {
+    readonly restoration: Restoration;
+    readonly pixels: Tensor<'float32'>;
+    readonly images: Tensor<'float32'>;
+  },
 ): Promise<void> {
   const { restoration, pixels, images, extractor, perceptual, size, signal } = work;
   const suffix = suffixOf(restoration);
@@ -190,17 +218,11 @@ async function judgeImages(
     imageValues({ data, width: size, height: size }, size, one);
     const original = (images.data as Float32Array).subarray(i * length, (i + 1) * length);
     columns[`psnr${suffix}`][at + i] = psnr(one, original);
-    columns[`ssim${suffix}`][at + i] = ssim(one, original, { channels: 3, height: size, width: size });
+    columns[`${SSIM}${suffix}`][at + i] = ssim(one, original, { channels: 3, height: size, width: size });
   }
   if (perceptual) {
     const rounded = new Tensor('float32', restored, [count, 3, size, size]);
     columns[`lpips${suffix}`].set(await perceptual.between(rounded, images, { signal }), at);
   }
   if (extractor) fillFeatures(columns, at, count, await extractor.extract(bytes, { signal }), suffix);
-}
-
-function codebookUse(uses: Float64Array): { usage: number; perplexity: number } {
-  const codes = uses.reduce((a, b) => a + b, 0);
-  const entropy = uses.reduce((sum, use) => (use > 0 ? sum - (use / codes) * Math.log(use / codes) : sum), 0);
-  return { usage: uses.filter((use) => use > 0).length / uses.length, perplexity: Math.exp(entropy) };
 }

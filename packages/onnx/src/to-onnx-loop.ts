@@ -1,5 +1,12 @@
-import { DetailFlowError, expandComposites, type Graph, type Value } from '@detailflow/core';
-import { Emitter, findSymbols } from './emitter';
+import {
+  checkOptions,
+  DetailFlowError,
+  expandComposites,
+  type Graph,
+  plainSymbol,
+  type Value,
+} from '@detailflow/core';
+import { Emitter, findSymbols, type SymbolSource } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { attribute, ELEMENT, encodeModel, opsets, type ValueInfoProto } from './proto';
 import { type Dialect, fusedOperations } from './rules';
@@ -16,10 +23,43 @@ export interface OnnxLoopOptions extends Omit<LoweringOptions, 'dialect'> {
 }
 
 /**
+ * Inputs that share a symbol must have the same extent there: others are given that shape at run time, which fails where
+ * they have another one. Without it an extent of 1 would be spread over all.
+ */
+function agreeing(
+  inputs: readonly (readonly [string, Value])[],
+  symbols: ReadonlyMap<string, SymbolSource>,
+  emitter: Emitter,
+): Map<Value, string> {
+  const names = new Map<Value, string>();
+  for (const [name, value] of inputs) {
+    emitter.enter(name);
+    const isFollower = value.shape.some((dim) => {
+      const symbol = plainSymbol(dim);
+      return symbol !== undefined && symbols.get(symbol)?.input !== name;
+    });
+    const shaped = () =>
+      emitter.node('Reshape', [name, emitter.shape(value.shape)], [attribute.int('allowzero', 1)]);
+    names.set(value, isFollower ? shaped() : name);
+  }
+  emitter.enter('');
+  return names;
+}
+
+/**
  * Writes "run `body` so many times, then `last`" as one self-contained ONNX model with the standard Loop operator.
  * Its inputs are those of the body but for the counter, its outputs those of `last`.
  */
 export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
+  checkOptions('toOnnxLoop', options, {
+    dialect: true,
+    body: true,
+    counter: true,
+    iterations: true,
+    last: true,
+    placeWeight: true,
+    quantised: true,
+  });
   const { counter, iterations } = options;
   const dialect = options.dialect ?? 'standard';
   const body = expandComposites(options.body, fusedOperations[dialect]);
@@ -31,7 +71,7 @@ export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
 
   // The body: an inner graph that sees the inputs and weights of the outer one.
   const inner = new Emitter({ symbols, prefix: 'body', initializersOf: main });
-  const leaves = new Map<Value, string>(inputs.map(([name, value]) => [value, name]));
+  const leaves = agreeing(inputs, symbols, main);
   for (const [name, { before }] of states) leaves.set(before, `before.${name}`);
   const count = body.inputs.get(counter);
   if (!count) throw new DetailFlowError('invalid-argument', `the body has no input "${counter}"`);
@@ -61,6 +101,7 @@ export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
     return main.node('Expand', [zero, main.shape(before.shape)]);
   });
   main.nodes.push({
+    name: '/Loop',
     opType: 'Loop',
     input: [main.scalar(iterations), '', ...zeros],
     output: states.map(([name]) => `final.${name}`),

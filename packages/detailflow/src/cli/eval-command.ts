@@ -13,7 +13,8 @@ const kinds = { tokenizer: evaluateTokenizer, generation: evaluateGenerated, ima
 const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
   tokenizer: ['tokens', 'noise', 'vgg', 'lpips'],
   generation: [
-    ...['cfg', 'gradual-cfg', 'temperature', 'top-k', 'top-p', 'seed', 'train', 'save-images', 'ar'],
+    ...['cfg', 'gradual-cfg', 'temperature', 'top-k', 'top-p', 'seed', 'labels', 'train', 'save-images'],
+    'ar',
   ],
   images: ['images', 'size', 'save-statistics'],
 };
@@ -71,7 +72,7 @@ export const evalCommand: Command = {
     cfg: {
       type: 'string',
       value: 'LIST',
-      help: 'generation: guidance scales, such as 1,1.5,2 (default 1.5)',
+      help: 'generation: guidance scales, such as 1,1.5,2 (default: as generate)',
     },
     'gradual-cfg': { type: 'boolean', help: 'generation: lower the guidance scale group by group' },
     temperature: { type: 'string', value: 'X', help: 'generation: above 0 (default 1)' },
@@ -88,7 +89,12 @@ export const evalCommand: Command = {
     seed: {
       type: 'string',
       value: 'LIST',
-      help: 'generation: seeds of the first picture (default 0); several show the spread',
+      help: 'generation: seeds (default 0), whose pictures are all different; several show the spread',
+    },
+    labels: {
+      type: 'string',
+      value: 'L',
+      help: "generation: classes, balanced (every one as often) or random (as the official script; with the paper's preset)",
     },
     train: {
       type: 'boolean',

@@ -1,12 +1,13 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
+import { useLines } from '@detailflow/data';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
 import { type TrainingPart, train } from '@detailflow/train/node';
 import { openModel } from '../model-source';
 import { type Command, InterruptedError, UsageError } from './command';
 import { wasInterrupted } from './interruption';
-import { modelFolder } from './model-folder';
+import { namedFolder } from './model-options';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
@@ -57,7 +58,7 @@ export const trainCommand: Command = {
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const source = values.text('tokenizer');
-    const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
     const out = values.required('out');
     const interruption = new TrainingInterruption(process.argv.slice(2));
     const announce = () => {
@@ -81,6 +82,7 @@ export const trainCommand: Command = {
         resume: values.flag('resume'),
         createBackend: ({ threads }) => createNodeBackend({ device, threads }),
         signal,
+        onData: progress.data,
         onProgress: (state) => {
           interruption.onProgress(state);
           if (!signal.aborted) progress.show(state);
@@ -91,11 +93,9 @@ export const trainCommand: Command = {
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
-      const { skipped } = result;
       return {
         lines: [
-          ...skipped.slice(0, 20).map(({ reason }) => `skipped: ${reason}`),
-          ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
+          ...useLines(result.data),
           `trained in ${seconds.toFixed(0)} s: ${result.bundle}`,
           `how it went: ${result.report}`,
         ],

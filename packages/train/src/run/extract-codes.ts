@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream, randomRanks, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream, randomRanks, Tensor } from '@detailflow/core';
 import {
   type CodeViews,
   codeViews,
@@ -28,6 +28,16 @@ export interface ExtractOptions {
  * first wrong token, drawn once for all its views. Source: docs/method.md section 5.
  */
 export async function extractCodes(options: ExtractOptions): Promise<void> {
+  checkOptions('extractCodes', options, {
+    tokenizers: true,
+    dataset: true,
+    view: true,
+    store: true,
+    seed: true,
+    batch: true,
+    signal: true,
+    onProgress: true,
+  });
   const { store, dataset, signal, onProgress } = options;
   if (store.header.codebookSize > 65536) {
     throw new DetailFlowError(

@@ -1,14 +1,16 @@
 import { availableParallelism } from 'node:os';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
   EpochOrder,
   type ImageDataset,
   imageValues,
   type SkippedImage,
+  type SourceUse,
   skipUnreadable,
   trainingView,
+  withSkipped,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
@@ -19,6 +21,7 @@ import type { TrainingConfig } from '../training-config';
 import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { codesOrigin } from './codes-origin';
+import { writeDataUse } from './data-use';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
@@ -51,6 +54,8 @@ export interface TrainOptions {
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told what the data set holds and what in it is not used, before anything is trained. */
+  readonly onData?: (use: SourceUse) => void;
   /** Told of every checkpoint, and of the one that a stage goes on from. */
   readonly onSaved?: (saved: SavedCheckpoint) => void;
   /** Told how many images have been compared with those that the run was begun with. */
@@ -80,6 +85,8 @@ export interface TrainResult {
   readonly bundle: string;
   readonly report: string;
   readonly skipped: readonly SkippedImage[];
+  /** What the data set gave, and what in it was not used, images that could not be read included. */
+  readonly data: SourceUse;
 }
 
 /**
@@ -89,6 +96,20 @@ export interface TrainResult {
  *   saving a checkpoint
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
+  checkOptions('train', options, {
+    part: true,
+    config: true,
+    data: true,
+    out: true,
+    tokenizer: true,
+    lossNetworks: true,
+    resume: true,
+    createBackend: true,
+    signal: true,
+    onProgress: true,
+    onSkip: true,
+    ...{ onData: true, onSaved: true, onCompared: true, onNotice: true },
+  });
   const { config, part } = options;
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
@@ -109,6 +130,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     };
     const { heldOut: share, classNames } = config.data;
     opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    await writeDataUse(folder, opened.use);
+    options.onData?.(opened.use);
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
     const cores = availableParallelism();
@@ -119,14 +142,16 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new Run({ ...options, signal }, folder, backends, {
-      train: skipUnreadable(opened.train, onSkip),
-      heldOut: skipUnreadable(opened.heldOut, onSkip),
+      train: await skipUnreadable(opened.train, onSkip),
+      heldOut: await skipUnreadable(opened.heldOut, onSkip),
       images,
     });
     if (trainsTokenizer) await run.trainTokenizer();
     if (part === 'codes' || part === 'all') await run.makeCodes();
     if (part === 'ar' || part === 'all') await run.trainTokenModel();
-    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
+    const data = withSkipped(opened.use, skipped);
+    await writeDataUse(folder, data);
+    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped, data };
   } finally {
     for (const backend of backends) await backend.close?.();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();

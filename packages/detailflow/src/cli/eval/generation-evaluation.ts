@@ -11,9 +11,12 @@ import {
   type Extractor,
   evaluateGeneration,
   firstImages,
+  firstPictureSeeds,
   generatedSource,
   generationReport,
   nearestNeighbours,
+  PICTURES_PER_SEED,
+  type PictureLabels,
   type Reference,
   summariseScales,
   writeImageArchive,
@@ -36,8 +39,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     throw new UsageError('--features is missing: generated pictures are compared by a network');
   }
   const preset = presetOf(values, 'generation');
-  const count = values.whole('count', { least: 2, most: 1_000_000 }) ?? preset?.count ?? 10_000;
-  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  const count = values.whole('count', { least: 2, most: PICTURES_PER_SEED }) ?? preset?.count ?? 10_000;
+  const seeds = seedsOf(values, count);
+  const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
   const sampling = {
     guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
     temperature: values.number('temperature'),
@@ -45,12 +49,14 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
-    const { imageSize: size, tokens } = opened.tokenizer.config;
-    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
+    const { tokens } = (opened.ar ?? opened.tokenizer).config;
+    const size = opened.pictureSize;
+    const given = scalesOf(values);
     const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
-    const { tokenModel: model, tokenizer, backend } = await start();
+    const { tokenModel: model, tokenizer, backend, cfg } = await start();
+    const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
     const { classes } = model.config;
     const extractor = await openExtractor(file, backend);
@@ -62,13 +68,13 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         : undefined;
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
-          ...{ model, tokenizer, classes, count, scales, seeds, sampling, extractor, backend },
+          ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
           real: real.reference,
           store: run.store,
           keepPictures: values.flag('save-images'),
           signal: run.signal,
           onProgress,
-          async onRow({ cfg, seed }, drawn) {
+          async onRow({ cfg, seed, firstSeed }, drawn) {
             run.invocation.progress.stop();
             if (values.flag('save-images')) {
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
@@ -76,7 +82,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             }
             if (seed !== seeds[0]) return;
             const shown = Math.min(MOST_CLASSES, classes);
-            const few = { ...sampling, model, tokenizer, classes: shown, seed, cfg };
+            const few = { ...sampling, model, tokenizer, classes: shown, seed: firstSeed, cfg };
             const sheet = generatedSource({ ...few, count: shown * COLUMNS });
             const images = await sheet.read(0, shown * COLUMNS, run);
             const inOrder = picturesOf(images); // image i is of class i mod classes: one row a class
@@ -96,16 +102,24 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const { classNames } = real;
       const network = extractor.name;
       const page = generationReport({
-        ...{ title, count, network, rows, classNames, floor, accuracy },
+        ...{ title, count, labels, network, rows, classNames, floor, accuracy },
         pictures: run.pictures,
       });
-      const lines = generationLines({ count, network, summary, floor, accuracy, seeds: seeds.length });
+      const lines = generationLines({
+        count,
+        labels,
+        network,
+        summary,
+        floor,
+        accuracy,
+        seeds: seeds.length,
+      });
       const warnings = [...new Set(rows.flatMap((row) => row.warnings))];
       return await run.finish(
         'generation',
         {
           lines: [...lines, ...warnings],
-          json: { count, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
+          json: { count, labels, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
         },
         page,
       );
@@ -115,12 +129,24 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   });
 }
 
-function scalesOf(values: Values, preset = 1.5): number[] {
+function seedsOf(values: Values, count: number): number[] {
+  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  try {
+    firstPictureSeeds(seeds, count);
+  } catch (error) {
+    throw DetailFlowError.isInstance(error) ? new UsageError(`--seed: ${error.message}`) : error;
+  }
+  return seeds;
+}
+
+function scalesOf(values: Values): number[] | undefined {
   const text = values.text('cfg');
-  const scales = text === undefined ? [preset] : text.split(',').map(Number);
+  if (text === undefined) return undefined;
+  const scales = text.split(',').map(Number);
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
     throw new UsageError('--cfg: give numbers such as 1,1.5,2');
   }
+  if (new Set(scales).size < scales.length) throw new UsageError('--cfg: give different numbers');
   return scales;
 }
 
@@ -135,7 +161,7 @@ async function trainingImages(
   },
 ) {
   const { extractor, view, backend } = options;
-  const { train } = await openImages(data);
+  const train = await run.readable(data, await openImages(data), 'train');
   const source = datasetSource(train, view);
   const all = await run.features(source, extractor);
   return {
@@ -163,13 +189,14 @@ async function trainingImages(
 
 function generationLines(results: {
   readonly count: number;
+  readonly labels: PictureLabels;
   readonly network: string;
   readonly summary: ReturnType<typeof summariseScales>;
   readonly floor?: Comparison;
   readonly accuracy?: number;
   readonly seeds: number;
 }): string[] {
-  const { count, network, summary, floor, accuracy, seeds } = results;
+  const { count, labels, network, summary, floor, accuracy, seeds } = results;
   const columns = [
     { head: 'Frechet', figure: 'frechet', digits: 3, factor: 1 },
     { head: 'precision', figure: 'precision', digits: 3, factor: 1 },
@@ -182,7 +209,7 @@ function generationLines(results: {
   const cell = (text: string) => text.padStart(width);
   const dash = cell('-');
   return [
-    `${count} pictures${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
+    `${count} pictures of ${labels} classes${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
     `CFG    ${columns.map(({ head }) => cell(head)).join('')}`,
     ...summary.map(
       (one) =>

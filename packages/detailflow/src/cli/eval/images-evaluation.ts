@@ -13,7 +13,7 @@ import {
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import type { Values } from '../values';
-import { chosenPart, EvaluationRun, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, openImages, picturesOf } from './evaluation-run';
 
 /** Images of the sheet. */
 const SHOWN = 100;
@@ -34,7 +34,7 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
   const backend = await createNodeBackend({ device, threads });
   try {
     const extractor = await openExtractor(features, backend);
-    const dataset = chosenPart(await openImages(images), 'all');
+    const dataset = await run.readable(images, await openImages(images), 'all');
     try {
       const size = values.whole('size', { least: 1, most: 4096 }) ?? extractor.imageSize;
       const fit = values.choice('fit', ['crop', 'pad'] as const) ?? 'crop';
@@ -50,9 +50,12 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
       const kept = saved === undefined ? [] : [`statistics: ${saved}`];
       if (data === undefined) {
         const { mean, deviation } = found.inceptionScore;
+        const sources = run.sources();
+        const score = `${count} images, inception score ${mean.toFixed(3)} ± ${deviation.toFixed(3)}`;
+        const figures = { count, network: extractor.name, inceptionScore: found.inceptionScore };
         return {
-          lines: [`${count} images, inception score ${mean.toFixed(3)} ± ${deviation.toFixed(3)}`, ...kept],
-          json: { count, network: extractor.name, inceptionScore: found.inceptionScore, statistics: saved },
+          lines: [score, ...kept, ...sources.lines],
+          json: { ...figures, statistics: saved, ...sources.json },
         };
       }
       const real = await run.real(data, { extractor, view, part: 'all' });

@@ -15,7 +15,7 @@ import type { Tokenizer } from '@detailflow/tokenizer';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { chosenPart, EvaluationRun, modelPath, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, openImages, picturesOf } from './evaluation-run';
 
 /** Images of the sheet. */
 const SHOWN = 8;
@@ -31,9 +31,9 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
     const restorations = restorationsOf(values, config, preset?.restorations);
     const view = { size: config.imageSize, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
     const part = values.flag('all-images') || preset ? 'all' : 'held-out';
-    const dataset = chosenPart(await openImages(data), part);
     const paths = ['model', 'tokenizer'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads]);
+    const dataset = await run.readable(data, await openImages(data), part);
     const { tokenizer, backend } = await start();
     const extractor = features === undefined ? undefined : await openExtractor(features, backend);
     const perceptual =
