@@ -19,6 +19,7 @@ export const inspectCommand: Command = {
     'inspect --model @detailflow/model-fashion-32 --json',
     'inspect out/my-model --verify',
   ],
+  positionalModel: true,
   async run(invocation) {
     const named = source(invocation);
     const verified = invocation.values.verify === true ? await verify(named, invocation) : undefined;

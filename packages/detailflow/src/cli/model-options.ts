@@ -9,10 +9,21 @@ export const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',
-    help: 'a bundle, a folder with the official tokenizer/ and ar/, or an installed package',
+    source: 'model',
+    help: 'a bundle, a folder with the official tokenizer/ and ar/, an installed package, a name of "detailflow models", hf:ORG/NAME[@REVISION][/PATH], or https://...',
   },
-  tokenizer: { type: 'string', value: 'DIR', help: 'official tokenizer folder (config.json, checkpoints/)' },
-  ar: { type: 'string', value: 'DIR', help: 'official AR model folder' },
+  tokenizer: {
+    type: 'string',
+    value: 'DIR',
+    source: 'model',
+    help: 'official tokenizer folder (config.json, checkpoints/), also hf: and https:',
+  },
+  ar: {
+    type: 'string',
+    value: 'DIR',
+    source: 'model',
+    help: 'official AR model folder, also hf: and https:',
+  },
 };
 
 /** The folder of a model that an argument names, by path or by package. */
