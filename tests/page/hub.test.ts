@@ -55,7 +55,7 @@ describe.skipIf(!browserPath)('a repository of the hub, in a page', () => {
         const settings = {
           endpoint: location.origin,
           retryDelay: 5,
-          stallTimeout: 500,
+          stallTimeout: 20_000,
           ...(given as object),
         };
         try {

@@ -41,8 +41,8 @@ const open = (options: OpenHubOptions = {}, address = 'hf:acme/tiny') =>
     endpoint: hub.endpoint,
     cache,
     retryDelay: 5,
-    stallTimeout: 400,
-    metadataTimeout: 2000,
+    stallTimeout: 20_000,
+    metadataTimeout: 20_000,
     onNotice: (message) => notices.push(message),
     ...options,
   });
@@ -52,7 +52,7 @@ async function read(options: OpenHubOptions = {}, file = 'folder/weights.pt'): P
   try {
     return await source.read(0, source.size);
   } finally {
-    await source.close();
+    await source.close?.();
   }
 }
 
@@ -70,7 +70,7 @@ describe('the layout', () => {
     expect(await folder.list('')).toEqual(['config.json']);
     expect(await folder.list('folder')).toEqual(['weights.pt']);
     expect(blobs()).toEqual([]); // nothing is fetched before it is opened
-    for (const file of ['config.json', 'folder/weights.pt']) await (await folder.open(file)).close();
+    for (const file of ['config.json', 'folder/weights.pt']) await (await folder.open(file)).close?.();
     expect(blobs().sort()).toEqual([hub.etag('config.json'), hub.etag('folder/weights.pt')].sort());
     expect(readFileSync(path.join(repository(), 'refs/main'), 'utf8')).toBe(hub.commit);
     const snapshot = path.join(repository(), 'snapshots', hub.commit);
@@ -129,7 +129,7 @@ describe('the wire', () => {
     hub.pageSize = 1;
     const folder = await open({}, 'hf:old/name');
     expect(await folder.list('folder')).toEqual(['weights.pt']);
-    await (await folder.open('folder/weights.pt')).close();
+    await (await folder.open('folder/weights.pt')).close?.();
   });
 
   test('an etag that is no hash, a commit that is another, and bytes that differ from the listing are refused', async () => {
@@ -147,7 +147,7 @@ describe('the wire', () => {
     await head({ etag, 'content-length': '8' }).toMatchObject({ code: 'corrupt' });
     expect(blobs()).toEqual([]);
     hub.hubFault = (_, method) => (method === 'HEAD' ? [200, { etag, 'content-length': '7' }] : undefined);
-    await (await folder.open('config.json')).close();
+    await (await folder.open('config.json')).close?.();
   });
 });
 
@@ -158,7 +158,7 @@ describe('a transfer that goes wrong', () => {
     ['stalls', { stallAfter: 100_000 }],
   ])('%s goes on from there', async (_, fault) => {
     hub.contentFault = (file, n) => (file === 'folder/weights.pt' && n === 0 ? fault : undefined);
-    expect(Buffer.from(await read()).equals(large)).toBe(true);
+    expect(Buffer.from(await read({ stallTimeout: 600 })).equals(large)).toBe(true);
     expect(ranges()[0]).toBeUndefined();
     expect(Number(/^bytes=(\d+)-$/.exec(ranges()[1]!)![1])).toBeGreaterThan(50_000);
     expect(blobs()).toEqual([hub.etag('folder/weights.pt')]);
@@ -166,11 +166,13 @@ describe('a transfer that goes wrong', () => {
 
   test('one byte after the other is no progress', async () => {
     hub.contentFault = (_, n) => (n < 2 ? { drip: 20 } : undefined);
-    expect(Buffer.from(await read()).equals(large)).toBe(true);
+    expect(Buffer.from(await read({ stallTimeout: 600 })).equals(large)).toBe(true);
     expect(notices.join()).toContain('less than 1024 bytes');
     hub.contentFault = () => ({ drip: 20 });
     hub.add('config.json', noise(5000));
-    await expect(read({ retries: 1 }, 'config.json')).rejects.toMatchObject({ code: 'network' });
+    await expect(read({ retries: 1, stallTimeout: 600 }, 'config.json')).rejects.toMatchObject({
+      code: 'network',
+    });
   });
 
   test.each([
@@ -398,6 +400,75 @@ describe('refusals', () => {
   });
 });
 
+describe('read by ranges', () => {
+  const many = noise(9_000_000);
+  const partial = ['*.pt'];
+  beforeEach(() => hub.add('folder/weights.pt', many, { large: true }));
+
+  test('only what is asked for travels, in blocks, each once', async () => {
+    const source = await (await open({ partial })).open('folder/weights.pt');
+    expect(source).toMatchObject({ size: 9_000_000, name: 'hf:acme/tiny/folder/weights.pt' });
+    expect(await source.read(0, 0)).toEqual(new Uint8Array(0));
+    for (const [from, length] of [
+      [10, 20],
+      [2 ** 20 - 5, 10],
+      [8_999_990, 10],
+      [3_000_000, 2_500_000],
+      [1_000_000, 7_000_000],
+    ]) {
+      expect(Buffer.from(await source.read(from, length)).equals(many.subarray(from, from + length))).toBe(
+        true,
+      );
+    }
+    expect(ranges().slice(0, 3)).toEqual([
+      'bytes=0-1048575',
+      'bytes=1048576-2097151',
+      'bytes=8388608-8999999',
+    ]);
+    expect(ranges().at(-1)).toBe('bytes=1000000-7999999');
+    expect(new Set(ranges()).size).toBe(ranges().length);
+    expect(blobs()).toEqual([]);
+    expect(notices.join()).toContain('not checked against its hash');
+    await expect(source.read(8_999_999, 2)).rejects.toMatchObject({ code: 'io' });
+    await (await (await open({ partial })).open('config.json')).close?.();
+    expect(blobs()).toEqual([hub.etag('config.json')]);
+  });
+
+  test.each([
+    ['cut', { cutAfter: 1000 }],
+    ['another part', { contentRange: 'bytes 1-1048576/9000000' }],
+    ['another size', { contentRange: 'bytes 0-1048575/9000001' }],
+    ['the whole', { ignoreRange: true }],
+    ['a stall', { stallAfter: 2000 }],
+    ['an address that ran out', { refuse: [403] as const }],
+  ])('%s is tried again, and never taken', async (_, fault) => {
+    hub.contentFault = (_file, n) => (n === 0 ? fault : undefined);
+    const folder = await open({ partial, stallTimeout: 600 });
+    const source = await folder.open('folder/weights.pt');
+    expect(await source.read(5, 5)).toEqual(many.slice(5, 10));
+    hub.contentFault = () => fault;
+    const other = await (await open({ partial, retries: 1, stallTimeout: 600 })).open('folder/weights.pt');
+    await expect(other.read(5, 5)).rejects.toMatchObject({
+      code: expect.stringMatching(/network|unauthorised/),
+    });
+    hub.contentFault = () => undefined;
+    expect(await other.read(5, 5)).toEqual(many.slice(5, 10)); // a fault is not kept
+  });
+
+  test('a file that became another one on the hub', async () => {
+    const source = await (await open({ partial })).open('folder/weights.pt');
+    hub.add('folder/weights.pt', many.slice().reverse(), { large: true });
+    await expect(source.read(0, 1)).rejects.toMatchObject({ code: 'corrupt' });
+  });
+
+  test('what is in the cache is read from there', async () => {
+    await read();
+    const source = await (await open({ partial })).open('folder/weights.pt');
+    expect(source.path).toBeDefined();
+    await source.close?.();
+  });
+});
+
 describe('without the network', () => {
   test('offline: what is in the cache, and a typed error for the rest', async () => {
     await expect(open({ offline: true })).rejects.toMatchObject({ code: 'offline' });
@@ -406,7 +477,7 @@ describe('without the network', () => {
     const folder = await open({ offline: true });
     expect(await folder.list('')).toEqual(['config.json']);
     expect(await folder.exists('folder/weights.pt')).toBe(false);
-    await (await folder.open('config.json')).close();
+    await (await folder.open('config.json')).close?.();
     await expect(folder.open('folder/weights.pt')).rejects.toMatchObject({ code: 'offline' });
     expect(hub.seen.length).toBe(before);
     writeFileSync(path.join(repository(), 'blobs', hub.etag('config.json')), '{"a":2}');
@@ -417,7 +488,7 @@ describe('without the network', () => {
     await read();
     hub.hubFault = () => [503];
     const folder = await open({ retries: 0 });
-    await (await folder.open('folder/weights.pt')).close();
+    await (await folder.open('folder/weights.pt')).close?.();
     expect(notices.join()).toContain('what is in the cache is used');
     await expect(folder.open('config.json')).rejects.toMatchObject({ code: 'network' });
   });

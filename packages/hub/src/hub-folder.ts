@@ -2,21 +2,28 @@ import { readdir, readlink, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { openFile } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { type ByteSource, DetailFlowError } from '@detailflow/core';
 import { type HubAddress, parseHubAddress } from './address';
+import { blockSource } from './block-source';
 import { CacheFolder } from './cache-folder';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
+import { fetchRange } from './fetch-range';
 import { HubApi, type HubFile } from './hub-api';
 import type { HubProgress } from './hub-options';
 import { matchesPattern } from './patterns';
 import { Tally } from './tally';
-import { transfer } from './transfer';
+import { sizeOf, transfer } from './transfer';
 
 /** How {@link openHub} works; what is left out comes from the environment. */
 export interface OpenHubOptions extends Partial<NodeHubSettings> {
   /** Patterns of the files that may be fetched, such as `*.json`; default: all. */
   readonly allow?: readonly string[];
   readonly onProgress?: (progress: HubProgress) => void;
+  /**
+   * Patterns of files that are not fetched when they are opened, unless they are in the cache, but read by ranges and kept
+   * in memory only: of a checkpoint only the tensors in use travel. Their content is not checked against its hash.
+   */
+  readonly partial?: readonly string[];
 }
 
 const ETAG = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
@@ -32,10 +39,10 @@ export async function openHub(
   address: string | HubAddress,
   options: OpenHubOptions = {},
 ): Promise<HubFolder> {
-  const { allow, onProgress, ...given } = options;
+  const { allow, onProgress, partial, ...given } = options;
   const settings = await nodeHubSettings(given);
   const parsed = typeof address === 'string' ? parseHubAddress(address) : address;
-  return HubFolder.open(parsed, settings, { allow, onProgress });
+  return HubFolder.open(parsed, settings, { allow, onProgress, partial });
 }
 
 /** See {@link openHub}. */
@@ -46,6 +53,7 @@ export class HubFolder implements FileTree {
   readonly #cache: CacheFolder;
   readonly #allow?: readonly string[];
   readonly #tally: Tally;
+  readonly #partial: readonly string[];
 
   private constructor(
     api: HubApi,
@@ -54,7 +62,7 @@ export class HubFolder implements FileTree {
     readonly commit: string,
     /** The files of the repository by path; undefined when only those in the cache are known. */
     private readonly files: ReadonlyMap<string, HubFile> | undefined,
-    options: Pick<OpenHubOptions, 'allow' | 'onProgress'>,
+    options: Pick<OpenHubOptions, 'allow' | 'onProgress' | 'partial'>,
   ) {
     this.name = api.name(api.address.path);
     this.#api = api;
@@ -62,12 +70,13 @@ export class HubFolder implements FileTree {
     this.#cache = new CacheFolder(settings.cache, api.address);
     this.#allow = options.allow;
     this.#tally = new Tally(options.onProgress);
+    this.#partial = options.partial ?? [];
   }
 
   static async open(
     address: HubAddress,
     settings: NodeHubSettings,
-    options: Pick<OpenHubOptions, 'allow' | 'onProgress'>,
+    options: Pick<OpenHubOptions, 'allow' | 'onProgress' | 'partial'>,
   ): Promise<HubFolder> {
     const api = new HubApi(settings, address);
     const cache = new CacheFolder(settings.cache, address);
@@ -120,9 +129,23 @@ export class HubFolder implements FileTree {
     return names.filter((name) => !name.includes('/')).sort();
   }
 
-  async open(file: string) {
+  async open(file: string): Promise<ByteSource> {
     checkTreePath(this.name, file);
-    return openFile(await this.#fetch(this.#inside(file)));
+    const name = this.#inside(file);
+    return (await this.#openPartial(name)) ?? openFile(await this.#fetch(name));
+  }
+
+  /** A file that is read by ranges; undefined for others, and for what is in the cache. */
+  async #openPartial(name: string): Promise<ByteSource | undefined> {
+    const listed = this.files?.get(name);
+    const isPartial = listed && this.#isAllowed(name) && matchesPattern(name, this.#partial);
+    if (!isPartial || (await sizeOf(this.#cache.places(listed.etag).blob)) === listed.size) return undefined;
+    const what = this.#api.name(name);
+    const url = this.#api.fileAddress(this.commit, name);
+    const settings = this.#settings;
+    settings.onNotice?.(`${what}: read by ranges, so its content is not checked against its hash`);
+    const wanted = { url, name: what, file: listed, settings };
+    return blockSource({ name: what, size: listed.size }, (from, to) => fetchRange(wanted, from, to));
   }
 
   /**

@@ -38,7 +38,7 @@ export class UrlFiles {
   }
 
   static async create(options: OpenHubOptions = {}): Promise<UrlFiles> {
-    const { allow: _, onProgress: __, ...given } = options;
+    const { allow: _, onProgress: __, partial: ___, ...given } = options;
     return new UrlFiles(await nodeHubSettings(given), options);
   }
 

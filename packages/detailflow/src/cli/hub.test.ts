@@ -118,6 +118,42 @@ describe('a model on the hub', () => {
     );
   });
 
+  test('by ranges, with nothing kept', async () => {
+    const large = [...hub.files].filter(([, { isLarge }]) => isLarge).map(([file]) => file);
+    const before = large.map((file) => hub.transfers(file));
+    const out = at('partial.npy');
+    const args = [
+      '--class',
+      '3',
+      '--seed',
+      '5',
+      '--save-tokens',
+      out,
+      '--out',
+      at('partial.png'),
+      '--partial',
+    ];
+    const { code, stderr } = await cli(['generate', '--model', 'hf:acme/tiny/golden', ...args]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('read by ranges') });
+    expect(await codeRows(out)).toEqual(await drawn(goldenBoth('A'), 'whole'));
+    expect(large.map((file) => hub.transfers(file))).not.toEqual(before);
+    const kept = readdirSync(process.env.HF_HOME as string, { recursive: true, encoding: 'utf8' });
+    expect(kept.filter((file) => /\.(pt|safetensors)$/.test(file))).toEqual([]);
+    expect(kept.some((file) => file.endsWith('config.json'))).toBe(true);
+    const evaluation = [
+      'eval',
+      'generation',
+      '--model',
+      'hf:acme/tiny',
+      '--partial',
+      '--features',
+      'x',
+      '--data',
+      'y',
+    ];
+    expect(await cliFailure(2, ...evaluation, '--out', at('none'))).toContain('--partial');
+  });
+
   test('in a program', async () => {
     const model = await load('hf:acme/tiny');
     expect(model.tokenModel?.config.classes).toBe(10);

@@ -14,13 +14,15 @@ import {
 import { openModel, toTree } from '../model-source';
 import { releasedModel } from '../released-models';
 import { type Command, type Invocation, UsageError } from './command';
+import { showNotice } from './model-options';
 import type { Progress } from './progress';
 
 type Arguments = Pick<Invocation, 'values' | 'positionals'>;
 
 /**
  * Brings what options name on the hub, on a web server or by the name of a released model onto this machine, and puts its
- * path in place of the name, so that every command works with files. Of a model only what is needed is fetched.
+ * path in place of the name, so that every command works with files. Of a model only what is needed is fetched. With --partial
+ * models are left to the command, which reads them where they lie.
  */
 export async function localSources(
   command: Command,
@@ -32,7 +34,7 @@ export async function localSources(
   const hub: OpenHubOptions = {
     signal,
     onProgress: showing(progress),
-    onNotice: (message) => process.stderr.write(`${message.replace(/\p{Cc}/gu, ' ')}\n`),
+    onNotice: showNotice,
   };
   try {
     for (const [name, { source }] of Object.entries(command.options)) {
@@ -41,6 +43,7 @@ export async function localSources(
         values[name] = await fetchRemote(text, hub);
       }
     }
+    if (values.partial === true) return { values, positionals };
     const names = Object.keys(command.options).filter((name) => command.options[name].source === 'model');
     Object.assign(values, await localModel(values, names, hub));
     if (command.positionalModel && positionals.length === 1) {
