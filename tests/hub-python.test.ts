@@ -71,7 +71,7 @@ with FileLock(${JSON.stringify(lock)}):
     const notices: string[] = [];
     await (
       await (await open({ onNotice: (message: string) => notices.push(message) })).open('config.json')
-    ).close();
+    ).close?.();
     expect(statSync(path.join(cache, 'released')).isFile()).toBe(true);
     expect(notices.join()).toContain('another program is fetching it');
   });

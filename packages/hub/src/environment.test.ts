@@ -70,6 +70,6 @@ test.each([
   { HF_TOKEN: 'a\nX-Injected: 1' },
 ])('%j is refused', async (env) => {
   await expect(
-    nodeHubSettings({}, { HF_HOME: home, ...env } as Record<string, string>),
+    nodeHubSettings({}, { HF_HOME: home, ...env } as Record<string, string | undefined>),
   ).rejects.toMatchObject({ code: 'invalid-argument' });
 });

@@ -49,7 +49,7 @@ export function hubOptions(values: Values): OpenHubOptions {
 
 /** A line for the person at the terminal. */
 export function showNotice(message: string): void {
-  process.stderr.write(`${message.replace(/\p{Cc}/gu, ' ')}\n`);
+  process.stderr.write(`detailflow: ${message.replace(/\p{Cc}/gu, ' ')}\n`);
 }
 
 /** The model that --model, or --tokenizer and --ar, name. */
