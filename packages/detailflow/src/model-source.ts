@@ -123,9 +123,8 @@ async function openOfficial(
 ): Promise<OpenedModel> {
   const first = await readOfficialFolder(tokenizerTree, 'tokenizer', { signal: options.signal });
   return closingOnFailure(first.close, async () => {
-    const second =
-      arTree &&
-      (await readOfficialFolder(await completedAr(arTree, first), 'ar', { signal: options.signal }));
+    const completed = arTree && (await completedAr(arTree, first));
+    const second = completed && (await readOfficialFolder(completed, 'ar', { signal: options.signal }));
     const close = async () => {
       await first.close();
       await second?.close();
@@ -145,13 +144,30 @@ async function openOfficial(
           weights: second.weights,
           file: second.file,
         };
-        const model = checked({ kind: 'official', tokenizer, ar, close });
+        const isGuessed = completed !== arTree;
+        const model = withReason(isGuessed ? arTree?.name : undefined, () =>
+          checked({ kind: 'official', tokenizer, ar, close }),
+        );
         if (second && model.pictureSize < tokenizer.config.imageSize)
           checkImageSize(second, model.pictureSize, `${arTree?.name}/config.yaml`);
         return model;
       },
     );
   });
+}
+
+/** What is wrong with a model whose AR folder has no config.json is first of all that. */
+function withReason<T>(folder: string | undefined, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (folder === undefined || !DetailFlowError.isInstance(cause)) throw cause;
+    throw new DetailFlowError(
+      cause.code,
+      `there is no config.json, and as a GPT-L, which released models are, it does not fit (${cause.message})`,
+      { file: folder, cause },
+    );
+  }
 }
 
 function checked(model: Omit<OpenedModel, 'pictureSize'>): OpenedModel {

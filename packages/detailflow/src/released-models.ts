@@ -50,8 +50,10 @@ export function releasedModel(text: string): ReleasedModel | undefined {
  */
 export async function completedAr(tree: FileTree, tokenizer: OfficialCheckpoint): Promise<FileTree> {
   if (await tree.exists('config.json')) return tree;
-  const names = await tree.list('checkpoints');
-  if (!names.some((name) => name.endsWith('.pt'))) return tree;
+  const hasWeights =
+    (await tree.exists('ema.safetensors')) ||
+    (await tree.list('checkpoints')).some((name) => name.endsWith('.pt'));
+  if (!hasWeights) return tree;
   const { config, args, vision, weights } = tokenizer;
   const { tokens, groupSize, causalTokens, codebookSize } = officialTokenizerConfig({
     ...{ config, args, vision, weights },
