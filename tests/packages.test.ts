@@ -15,7 +15,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 11_000,
   '@detailflow/llamagen': 6_000,
-  '@detailflow/checkpoint': 27_000,
+  '@detailflow/checkpoint': 33_500,
   '@detailflow/core': 33_000,
   '@detailflow/data': 30_000,
   '@detailflow/eval': 22_000,
@@ -27,7 +27,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 36_000,
   '@detailflow/var': 9_000,
-  detailflow: 30_000,
+  detailflow: 36_500,
 };
 
 interface Manifest {
