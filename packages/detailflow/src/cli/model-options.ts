@@ -11,23 +11,23 @@ export const modelOptions: Options = {
     type: 'string',
     value: 'DIR',
     source: 'model',
-    help: 'a bundle, a folder with the official tokenizer/ and ar/, an installed package, a name of "detailflow models", hf:ORG/NAME[@REVISION][/PATH], or https://...',
+    help: 'bundle, official folder, package, a name of "detailflow models", hf:ORG/NAME, https:',
   },
   tokenizer: {
     type: 'string',
     value: 'DIR',
     source: 'model',
-    help: 'official tokenizer folder (config.json, checkpoints/), also hf: and https:',
+    help: 'official tokenizer folder (config.json, checkpoints/), hf:, https:',
   },
   ar: {
     type: 'string',
     value: 'DIR',
     source: 'model',
-    help: 'official AR model folder, also hf: and https:',
+    help: 'official AR model folder, hf:, https:',
   },
   partial: {
     type: 'boolean',
-    help: 'of weights on the hub fetch only the tensors in use, by ranges: nothing is kept, and no hash is checked',
+    help: 'from the hub only the tensors in use, by ranges: nothing kept, no hash checked',
   },
 };
 
