@@ -40,6 +40,7 @@ module.exports = {
     only('var-imports-blocks', 'var', ['core', 'blocks', 'checkpoint']),
     only('softvq-imports-blocks', 'softvq', ['core', 'blocks', 'checkpoint']),
     only('llamagen-imports-blocks', 'llamagen', ['core', 'blocks', 'checkpoint']),
+    only('hub-imports-core-and-checkpoint', 'hub', ['core', 'checkpoint']),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),

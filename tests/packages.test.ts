@@ -15,11 +15,12 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 12_500,
   '@detailflow/llamagen': 6_000,
-  '@detailflow/checkpoint': 27_000,
+  '@detailflow/checkpoint': 33_500,
   '@detailflow/core': 36_000,
   '@detailflow/data': 30_000,
   '@detailflow/eval': 22_000,
   '@detailflow/features': 8_000,
+  '@detailflow/hub': 18_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 8_500,
   '@detailflow/sampler': 4_900,
@@ -27,7 +28,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 36_000,
   '@detailflow/var': 9_000,
-  detailflow: 30_000,
+  detailflow: 36_500,
 };
 
 interface Manifest {

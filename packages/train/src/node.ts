@@ -3,7 +3,6 @@ export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store
 export { type ExtractOptions, extractCodes } from './run/extract-codes';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
-export { type LockOptions, RunLock } from './run/run-lock';
 export {
   runStage,
   type SavedCheckpoint,

@@ -1,9 +1,9 @@
 import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
+import { type FileLock, ioError, type LockOptions, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
-import { type LockOptions, RunLock } from './run-lock';
+import { takeRunLock } from './run-lock';
 
 /** A part of a run that has checkpoints and a log of its own. */
 export type Stage = 'tokenizer' | 'ar';
@@ -13,15 +13,15 @@ const SETTINGS = 'config.json';
 /** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
 export class RunFolder {
   readonly path: string;
-  readonly #lock: RunLock;
+  readonly #lock: FileLock;
 
-  private constructor(folder: string, lock: RunLock) {
+  private constructor(folder: string, lock: FileLock) {
     this.path = folder;
     this.#lock = lock;
   }
 
   /**
-   * Opens a folder for a run, and keeps others out until {@link close}: see {@link RunLock}.
+   * Opens a folder for a run, and keeps others out until {@link close}: see {@link FileLock}.
    * @param options.settings kept as config.json; on resume they must be those of the run
    * @param options.resume go on from the last checkpoints; otherwise the folder must not hold any
    * @throws DetailFlowError `io` when another run has it, or it holds a run and is not to be resumed; `config` when the
@@ -35,7 +35,7 @@ export class RunFolder {
     await mkdir(folder, { recursive: true }).catch((cause) => {
       throw ioError('the folder cannot be made', folder, cause);
     });
-    const run = new RunFolder(folder, await RunLock.take(folder, options.lock));
+    const run = new RunFolder(folder, await takeRunLock(folder, options.lock));
     try {
       await run.#takeSettings(options);
       return run;
@@ -45,7 +45,7 @@ export class RunFolder {
     }
   }
 
-  /** Aborted when another run has taken the folder: see {@link RunLock.lost}. */
+  /** Aborted when another run has taken the folder: see {@link FileLock.lost}. */
   get lost(): AbortSignal {
     return this.#lock.lost;
   }

@@ -30,7 +30,7 @@ import {
   sourceSection,
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
-import type { Invocation, Report } from '../command';
+import { type Invocation, type Report, UsageError } from '../command';
 import { namedFolder } from '../model-options';
 import type { Values } from '../values';
 
@@ -199,6 +199,11 @@ const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all')
 /** The folder that an option names, or that the package it names holds. */
 export function modelPath(values: Values, name: string): string | undefined {
   const text = values.text(name);
+  if (values.flag('partial')) {
+    throw new UsageError(
+      '--partial: an evaluation keeps what it finds by the content of the model, which must be here',
+    );
+  }
   return text === undefined ? undefined : namedFolder(text);
 }
 
