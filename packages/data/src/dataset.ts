@@ -9,6 +9,8 @@ export interface ImageDataset {
   readonly classNames: readonly string[];
   /** The class of every image; its length is the number of images. */
   readonly labels: Int32Array;
+  /** Of every image its path in the data set, with slashes, where it has one. */
+  readonly names?: readonly string[];
   /** @throws DetailFlowError naming the file when the image cannot be read */
   image(index: number): Promise<RgbImage>;
   /** Gives files and threads back. */

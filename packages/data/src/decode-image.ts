@@ -1,4 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
+import type { Colour } from './contact-sheet';
 import type { RgbImage } from './rgb-image';
 
 const MAX_PIXELS = 1e8;
@@ -8,12 +9,16 @@ const otherKinds = /^(?:47494638|49492a00|4d4d002a|424d|.{8}66747970|(?:09|0a|0d
 
 /**
  * Decodes a PNG, JPEG or WebP file, off the main thread. The EXIF orientation is applied, transparency is flattened on
- * black, grey becomes RGB, colour profiles are ignored; of animations the first frame counts.
+ * the background (black), grey becomes RGB, colour profiles are ignored; of animations the first frame counts.
  * @param file for messages
  * @throws DetailFlowError `format` when it is broken, `unsupported` for other kinds of images, `limit` beyond 100
  *   million pixels
  */
-export async function decodeImage(bytes: Uint8Array, file: string): Promise<RgbImage> {
+export async function decodeImage(
+  bytes: Uint8Array,
+  file: string,
+  { background = [0, 0, 0] }: { readonly background?: Colour } = {},
+): Promise<RgbImage> {
   // The library would try every decoder it has (SVG, PDF, ...) on a file; only three of them are wanted.
   const head = Buffer.from(bytes.subarray(0, 16)).toString('hex');
   if (!readable.test(head)) {
@@ -36,7 +41,7 @@ export async function decodeImage(bytes: Uint8Array, file: string): Promise<RgbI
     }
     const { data, info } = await image
       .rotate()
-      .flatten({ background: '#000' })
+      .flatten({ background: { r: background[0], g: background[1], b: background[2] } })
       .toColourspace('srgb')
       .raw({ depth: 'uchar' })
       .toBuffer({ resolveWithObject: true });

@@ -1,6 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { DetailFlowError } from '@detailflow/core';
+import { white } from './colour';
+import type { Colour } from './contact-sheet';
 import type { ImageDataset } from './dataset';
 import { decodeImage } from './decode-image';
 import { readFileCapped } from './read-file';
@@ -19,9 +21,13 @@ export interface ImageFolder extends ImageDataset {
 /**
  * Opens a folder with a folder of PNG, JPEG and WebP files for each class (looked for in folders inside, too), or a
  * folder of files that are all of one class.
+ * @param options.background what transparent pictures are laid on; default white
  * @throws DetailFlowError `io` when it cannot be listed, holds no images, or a class has none
  */
-export async function openImageFolder(folder: string): Promise<ImageFolder> {
+export async function openImageFolder(
+  folder: string,
+  options: { readonly background?: Colour } = {},
+): Promise<ImageFolder> {
   const entries = await list(folder);
   const classNames = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   const files: string[] = [];
@@ -35,6 +41,7 @@ export async function openImageFolder(folder: string): Promise<ImageFolder> {
       [path.basename(folder)],
       files,
       names.map(() => 0),
+      options,
     );
   }
   for (const [label, name] of classNames.entries()) {
@@ -46,7 +53,7 @@ export async function openImageFolder(folder: string): Promise<ImageFolder> {
     }
     for (let i = before; i < files.length; i++) labels.push(label);
   }
-  return asDataset(folder, classNames, files, labels);
+  return asDataset(folder, classNames, files, labels, options);
 }
 
 function asDataset(
@@ -54,14 +61,16 @@ function asDataset(
   classNames: readonly string[],
   files: string[],
   labels: number[],
+  { background = white }: { readonly background?: Colour },
 ): ImageFolder {
   return {
     name,
     classNames,
     files,
+    names: files.map((file) => path.relative(name, file).replaceAll(path.sep, '/')),
     labels: Int32Array.from(labels),
     image: async (index): Promise<RgbImage> =>
-      decodeImage(await readFileCapped(files[index], MOST_BYTES), files[index]),
+      decodeImage(await readFileCapped(files[index], MOST_BYTES), files[index], { background }),
   };
 }
 

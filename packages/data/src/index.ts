@@ -1,5 +1,8 @@
+export { type Augmentation, augmentationLimits, augmentImage } from './augment';
+export { BalancedOrder, type VisitOrder } from './balanced-order';
 export { centerCrop } from './center-crop';
 export { cifarDataset } from './cifar';
+export { black, parseColour, white } from './colour';
 export {
   type Colour,
   gridPicture,
@@ -10,6 +13,7 @@ export {
 } from './contact-sheet';
 export { type ImageDataset, MemoryDataset } from './dataset';
 export { EpochOrder } from './epoch-order';
+export { groupsOf, type HeldOutParts, type HoldOutRule, holdOut } from './hold-out';
 export { type IdxArray, parseIdx } from './idx';
 export { type NpyArray, type NpyDType, readNpy, writeNpy } from './npy';
 export { type NpzArray, openNpz } from './npz';
@@ -18,5 +22,5 @@ export { NpzWriter, writeNpz } from './npz-writer';
 export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';
 export { type SkippedImage, skipUnreadable } from './skip-unreadable';
-export { holdOut, subset } from './subset';
-export { type CodeViews, centerView, codeViews, trainingView, type ViewOptions } from './views';
+export { subset } from './subset';
+export { type CenterViewOptions, type CodeViews, centerView, codeViewCount, codeViews, trainingView, type ViewOptions } from './views';

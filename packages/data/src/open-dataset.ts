@@ -10,21 +10,24 @@ import { npzDataset } from './npz-dataset';
 import { hasIdx, openIdx } from './open-idx';
 import { readFileCapped } from './read-file';
 import { shapesDataset } from './shapes';
-import { holdOut } from './subset';
+import type { Colour } from './contact-sheet';
+import { type HoldOutRule, holdOut } from './hold-out';
 
 /** A data set in two parts. */
 export interface OpenedDataset {
   readonly train: ImageDataset;
   /** Never trained on. */
   readonly heldOut: ImageDataset;
-  /** All images, where the data set has no test part of its own. */
+  /** All images, where the data set has no test part of its own, and of every one whether it is held out. */
   readonly whole?: ImageDataset;
+  readonly isHeldOut?: Uint8Array;
 }
 
-export interface OpenDatasetOptions {
+export interface OpenDatasetOptions extends Pick<HoldOutRule, 'seed' | 'groupBy'> {
   /** Share of the images that is held out where the data set has no test part of its own. */
   readonly heldOut: number;
-  readonly seed: number;
+  /** What transparent pictures of a folder are laid on; default white. */
+  readonly background?: Colour;
   /** Names of the classes, where the files have none. */
   readonly classNames?: readonly string[];
 }
@@ -66,18 +69,19 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
   if (batches.length > 0) return openCifar(source, batches, names.includes('test_batch.bin'), options);
   const test = ['val', 'test'].find((name) => names.includes(name));
   if (names.includes('train') && test) {
-    const train = await openImageFolder(path.join(source, 'train'));
-    const heldOut = await openImageFolder(path.join(source, test));
+    const train = await openImageFolder(path.join(source, 'train'), options);
+    const heldOut = await openImageFolder(path.join(source, test), options);
     if (train.classNames.join('\n') !== heldOut.classNames.join('\n')) {
       throw new DetailFlowError('io', `train and ${test} must have the same classes`, { file: source });
     }
     return { train, heldOut };
   }
-  return divided(await openImageFolder(source), options);
+  return divided(await openImageFolder(source, options), options);
 }
 
-function divided(whole: ImageDataset, { heldOut: share, seed }: OpenDatasetOptions): OpenedDataset {
-  return { ...holdOut(whole, { share, seed }), whole };
+function divided(whole: ImageDataset, options: OpenDatasetOptions): OpenedDataset {
+  const { heldOut: share, seed, groupBy } = options;
+  return { ...holdOut(whole, { share, seed, groupBy }), whole };
 }
 
 /** The images of a .npz file, which stays open until the data set is closed. */

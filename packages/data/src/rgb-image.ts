@@ -1,4 +1,6 @@
 import { DetailFlowError, Picture } from '@detailflow/core';
+import { white } from './colour';
+import type { Colour } from './contact-sheet';
 
 /** An RGB image of 8 bits a channel. */
 export interface RgbImage {
@@ -41,16 +43,20 @@ export function imageValues(
 }
 
 /**
- * An image in the middle of a black square.
+ * An image in the middle of a square.
+ * @param background the colour around it
  * @throws DetailFlowError `shape` when it is larger than the square
  */
-export function padImage(image: RgbImage, side: number): RgbImage {
+export function padImage(image: RgbImage, side: number, background: Colour = white): RgbImage {
   const { width, height } = image;
   if (width === side && height === side) return image;
   if (width > side || height > side) {
     throw new DetailFlowError('shape', `${width} x ${height} pixels do not fit into a square of ${side}`);
   }
   const data = new Uint8Array(3 * side * side);
+  if (background.some((value) => value !== 0)) {
+    for (let at = 0; at < data.length; at += 3) data.set(background, at);
+  }
   const [left, top] = [Math.floor((side - width) / 2), Math.floor((side - height) / 2)];
   for (let y = 0; y < height; y++) {
     data.set(image.data.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));

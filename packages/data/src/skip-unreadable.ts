@@ -22,6 +22,7 @@ export function skipUnreadable(dataset: ImageDataset, onSkip: (skipped: SkippedI
     name: dataset.name,
     classNames: dataset.classNames,
     labels,
+    ...(dataset.names && { names: dataset.names }),
     async image(index) {
       let failure: unknown;
       let tries = 0;

@@ -1,5 +1,5 @@
 import { DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailflow/core';
-import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
+import { centerView, type ImageDataset, imageValues, type CenterViewOptions } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
 import { SHARD, type ShardJob, type ShardStore } from './shard-store';
@@ -23,7 +23,7 @@ export interface ImageSource {
   read(first: number, count: number, options?: { signal?: AbortSignal }): Promise<ByteImages>;
 }
 
-type View = Pick<ViewOptions, 'size' | 'fit'>;
+type View = CenterViewOptions;
 
 /**
  * The images of a data set.

@@ -1,5 +1,5 @@
 import { DetailFlowError, Tensor } from '@detailflow/core';
-import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
+import { type ImageDataset, imageValues, type CenterViewOptions } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
@@ -62,7 +62,7 @@ export interface TokenizerFigures {
 export interface TokenizerFigureOptions {
   readonly tokenizer: Tokenizer;
   readonly dataset: ImageDataset;
-  readonly view: Pick<ViewOptions, 'size' | 'fit'>;
+  readonly view: CenterViewOptions;
   readonly restorations: readonly Restoration[];
   /** Images, from the first; default all. */
   readonly images?: number;

@@ -1,3 +1,8 @@
+export {
+  type ClassifierRecipe,
+  ClassifierTrainer,
+  type ClassifierTrainerOptions,
+} from './classifier-trainer';
 export { type Arrays, initialClassifier, initialTokenizer, initialTokenModel } from './initialise';
 export { Learner, type LearnerOptions, type ParameterGroup, type ReplicatedExecutable } from './learner';
 export {
@@ -32,9 +37,11 @@ export {
 } from './losses/discriminator';
 export {
   type PerceptualRecipe,
+  classifierNetwork,
+  lpipsNetwork,
+  type PerceptualNetwork,
   perceptualLoss,
   perceptualSpecs,
-  perceptualWeights,
 } from './losses/perceptual';
 export {
   accumulateGradients,

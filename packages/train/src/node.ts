@@ -1,3 +1,9 @@
+export {
+  type ClassifierProgress,
+  type TrainClassifierOptions,
+  type TrainedClassifier,
+  trainClassifier,
+} from './run/train-classifier';
 export { readSnapshot, type Snapshot, writeSnapshot } from './run/checkpoint-file';
 export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store';
 export { type ExtractOptions, extractCodes } from './run/extract-codes';

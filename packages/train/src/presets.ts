@@ -20,7 +20,7 @@ const tiny32: Settings = {
   name: 'tiny-32',
   seed: 1,
   replicas: 2,
-  data: { fit: 'pad', flip: false, views: 'center' },
+  data: { fit: 'pad', background: 'black', flip: false, views: 'center' },
   tokenizer: {
     model: {
       ...{ imageSize: 32, tokens: 64, groupSize: 8, causalTokens: 8, codebookSize: 1024, codebookDim: 8 },

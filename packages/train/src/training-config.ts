@@ -1,11 +1,19 @@
 import { feedForwardWidth, parseTokenModelConfig, type TokenModelConfig } from '@detailflow/ar-model';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
-import type { CodeViews, ViewOptions } from '@detailflow/data';
+import {
+  type Augmentation,
+  augmentationLimits,
+  type CodeViews,
+  type Colour,
+  parseColour,
+  type ViewOptions,
+} from '@detailflow/data';
 import type { PatchDiscriminatorConfig } from '@detailflow/features';
 import { parseTokenizerConfig, type TokenizerConfig } from '@detailflow/tokenizer';
 import type { AdversarialRecipe } from './losses/adversarial';
 import type { AlignmentRecipe } from './losses/alignment';
 import type { PerceptualRecipe } from './losses/perceptual';
+import type { ClassifierRecipe } from './classifier-trainer';
 import type { OptimiserOptions } from './optimiser';
 import { trainingPresets } from './presets';
 import type { RevivalOptions } from './revival';
@@ -32,6 +40,13 @@ export interface TrainingConfig {
     readonly batch: number;
     readonly recipe: TokenModelRecipe;
   };
+  /** The judge of the pictures, and the network of a perceptual loss. */
+  readonly classifier: {
+    /** Channels of its stages. */
+    readonly widths: readonly [number, number, number];
+    readonly features: number;
+    readonly recipe: ClassifierRecipe;
+  };
   readonly checkpoints: {
     /** Steps between checkpoints. */
     readonly every: number;
@@ -46,9 +61,15 @@ export interface TrainingConfig {
   };
 }
 
-export interface DataConfig extends Omit<ViewOptions, 'size'> {
+export interface DataConfig extends Omit<ViewOptions, 'size' | 'background'> {
+  /** What transparent pictures are laid on, and what lies around padded and moved ones. */
+  readonly background: Colour;
   /** Share of the images that is held out where a data set has no test part. */
   readonly heldOut: number;
+  /** Ends the part of a file's name that tells which images are held out together; see `HoldOutRule`. */
+  readonly groupBy?: string;
+  /** How much oftener images of small classes come: 0 not at all, 1 until all classes come as often. */
+  readonly balance: number;
   /** Views of an image that the AR model learns from. */
   readonly views: CodeViews;
   readonly classNames?: readonly string[];
@@ -83,7 +104,7 @@ export function parseTrainingConfig(value: unknown, file?: string): TrainingConf
 
 function parse(value: unknown, file?: string): TrainingConfig {
   const fields = new ConfigFields(value, { file });
-  fields.only('name', 'seed', 'replicas', 'data', 'tokenizer', 'tokenModel', 'checkpoints', 'validation');
+  fields.only('name', 'seed', 'replicas', 'data', 'tokenizer', 'tokenModel', 'classifier', 'checkpoints', 'validation');
   const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const tokenizer = parseTokenizer(section('tokenizer'), file);
   const checkpoints = section('checkpoints');
@@ -97,14 +118,17 @@ function parse(value: unknown, file?: string): TrainingConfig {
     data: parseData(section('data'), file),
     tokenizer,
     tokenModel: parseTokenModel(section('tokenModel'), tokenizer.model, file),
+    classifier: parseClassifier(section('classifier'), file),
     checkpoints: { every: checkpoints.count('every', 500), keep: checkpoints.count('keep', 3) },
     validation: { every: validation.count('every', 500), images: validation.count('images', 128) },
   };
 }
 
 function parseData(fields: ConfigFields, file?: string): DataConfig {
-  fields.only('fit', 'zoom', 'flip', 'heldOut', 'views', 'classNames');
-  const classNames = fields.raw('classNames');
+  fields.only(
+    ...['fit', 'background', 'zoom', 'flip', 'augment', 'heldOut', 'groupBy', 'balance', 'views', 'classNames'],
+  );
+  const [classNames, augment, groupBy] = ['classNames', 'augment', 'groupBy'].map((name) => fields.raw(name));
   const isNames = Array.isArray(classNames) && classNames.every((name) => typeof name === 'string');
   if (classNames !== undefined && !isNames) {
     throw new DetailFlowError('config', 'must be a list of names', { file, entry: 'data.classNames' });
@@ -113,10 +137,40 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
     fit: fields.choice('fit', ['crop', 'pad'], 'crop'),
     zoom: fields.number('zoom', { least: 0.1, most: 1, fallback: 0.8 }),
     flip: fields.flag('flip', true),
+    background: parseBackground(fields.raw('background') ?? 'white', file),
+    ...(augment !== undefined && { augment: parseAugmentation(augment, file) }),
     heldOut: fields.number('heldOut', { least: 0, most: 0.9, fallback: 0.05 }),
-    views: fields.choice('views', ['center', 'ten-crop'], 'ten-crop'),
+    ...(groupBy !== undefined && { groupBy: parseSeparator(groupBy, file) }),
+    balance: fields.number('balance', { least: 0, most: 1, fallback: 0 }),
+    views: fields.choice('views', ['center', 'ten-crop', 'varied'], 'ten-crop'),
     ...(classNames !== undefined && { classNames: classNames as string[] }),
   };
+}
+
+function parseBackground(value: unknown, file?: string): Colour {
+  try {
+    return parseColour(`${value}`);
+  } catch (cause) {
+    throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be white, black or #rrggbb`, {
+      ...{ file, entry: 'data.background', cause },
+    });
+  }
+}
+
+function parseAugmentation(value: unknown, file?: string): Augmentation {
+  const fields = new ConfigFields(value, { file, prefix: 'data.augment' });
+  const limits = Object.entries(augmentationLimits);
+  fields.only(...limits.map(([name]) => name));
+  return Object.fromEntries(
+    limits.map(([name, most]) => [name, fields.number(name, { least: 0, most, fallback: 0 })]),
+  );
+}
+
+function parseSeparator(value: unknown, file?: string): string {
+  if (typeof value === 'string' && value.length >= 1 && value.length <= 20) return value;
+  throw new DetailFlowError('config', 'must be a text of 1 to 20 characters that ends the name of a group', {
+    ...{ file, entry: 'data.groupBy' },
+  });
 }
 
 const recipeFields = [
@@ -164,13 +218,48 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
   };
 }
 
+function parseClassifier(fields: ConfigFields, file?: string): TrainingConfig['classifier'] {
+  fields.only(
+    ...['widths', 'features', 'steps', 'batch', 'microBatch', 'learningRate', 'warmup', 'weightDecay', 'dropout'],
+  );
+  const widths = fields.raw('widths') ?? [16, 32, 64];
+  const isWidth = (x: unknown) => Number.isInteger(x) && (x as number) >= 1 && (x as number) <= 4096;
+  if (!Array.isArray(widths) || widths.length !== 3 || !widths.every(isWidth)) {
+    throw new DetailFlowError('config', 'must be three whole numbers from 1 to 4096', {
+      ...{ file, entry: 'classifier.widths' },
+    });
+  }
+  const steps = fields.count('steps', 2000);
+  const batch = fields.count('batch', 64);
+  const microBatch = fields.count('microBatch', batch);
+  if (batch % microBatch !== 0) throw notMultiple(batch, microBatch, 'classifier.batch', file);
+  const warmup = fields.number('warmup', { least: 0, most: steps, fallback: Math.min(steps, 100) });
+  return {
+    widths: widths as unknown as [number, number, number],
+    features: fields.count('features', 128),
+    recipe: {
+      ...{ steps, batch, microBatch },
+      learningRate: fields.positive('learningRate', { fallback: 2e-3, largest: 1 }),
+      warmup: whole(warmup, 'classifier.warmup', file),
+      weightDecay: fields.number('weightDecay', { least: 0, most: 1, fallback: 0.02 }),
+      dropout: fields.number('dropout', { least: 0, most: 0.9, fallback: 0.3 }),
+    },
+  };
+}
+
+const notMultiple = (batch: number, microBatch: number, entry: string, file?: string) =>
+  new DetailFlowError('config', `the batch (${batch}) must be a multiple of microBatch (${microBatch})`, {
+    ...{ file, entry },
+  });
+
 const factor = (fields: ConfigFields, name: string, fallback: number) =>
   fields.number(name, { least: 0, most: 1000, fallback });
 
 function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe {
-  fields.only('weight', 'warmup');
+  fields.only('network', 'weight', 'warmup');
   const warmup = fields.number('warmup', { least: 0, most: MOST_STEPS, fallback: 10000 });
-  return { weight: factor(fields, 'weight', 1), warmup: whole(warmup, 'tokenizer.perceptual.warmup', file) };
+  const network = fields.choice('network', ['vgg', 'classifier'], 'vgg');
+  return { network, weight: factor(fields, 'weight', 1), warmup: whole(warmup, 'tokenizer.perceptual.warmup', file) };
 }
 
 function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecipe {

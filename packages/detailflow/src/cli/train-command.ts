@@ -2,9 +2,9 @@ import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
-import { type TrainingPart, train } from '@detailflow/train/node';
+import { type TrainedClassifier, type TrainingPart, train, trainClassifier } from '@detailflow/train/node';
 import { openModel } from '../model-source';
-import { type Command, UsageError } from './command';
+import { type Command, type Report, UsageError } from './command';
 import { modelFolder } from './model-folder';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
@@ -14,7 +14,7 @@ const parts: readonly TrainingPart[] = ['tokenizer', 'codes', 'ar', 'all'];
 export const trainCommand: Command = {
   name: 'train',
   summary: 'train a tokenizer and an AR model on pictures of your own',
-  usage: '(tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]',
+  usage: '(classifier | tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]',
   options: {
     config: {
       type: 'string',
@@ -32,6 +32,16 @@ export const trainCommand: Command = {
       value: 'DIR',
       help: 'model whose tokenizer to use, instead of training one',
     },
+    init: {
+      type: 'string',
+      value: 'DIR',
+      help: 'model whose tokenizer training begins with, instead of from nothing',
+    },
+    classifier: {
+      type: 'string',
+      value: 'FILE',
+      help: 'for a perceptual loss by a classifier; default: classifier.safetensors in --out',
+    },
     vgg: { type: 'string', value: 'FILE', help: 'VGG16 of torchvision, for the perceptual loss' },
     lpips: { type: 'string', value: 'FILE', help: 'heads of LPIPS, for the perceptual loss' },
     alignment: { type: 'string', value: 'FILE', help: 'feature network that the first token must tell' },
@@ -42,35 +52,50 @@ export const trainCommand: Command = {
     'train all --config tiny-32 --data shapes:20000 --out runs/shapes',
     'train all --config tiny-32 --data fashion-mnist/ --out runs/fashion --resume',
     'train all --config tiny-32 --data fashion-mnist/ --out runs/ar --tokenizer runs/fashion/bundle',
+    'train classifier --config mine.yaml --data pictures/ --out runs/mine',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
   ],
   async run(invocation) {
     const { positionals, signal } = invocation;
     const values = new Values(invocation);
     const [part, ...others] = positionals;
-    if (!parts.includes(part as TrainingPart) || others.length > 0) {
-      throw new UsageError(`say what to train: one of ${parts.join(', ')}`);
+    const isClassifier = part === 'classifier';
+    if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
+      throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}`);
     }
     const config = await openConfig(values.required('config'));
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
+    const createBackend = ({ threads }: { threads: number }) => createNodeBackend({ device, threads });
+    const [data, out] = [values.required('data'), values.required('out')];
+    const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
+    if (isClassifier) {
+      const found = await trainClassifier({
+        ...{ config, data, out: classifier, createBackend, signal },
+        onProgress: progress.show,
+      });
+      progress.end();
+      return classifierReport(found);
+    }
     const source = values.text('tokenizer');
     const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const first = values.text('init');
+    const initial = first === undefined ? undefined : await openModel(modelFolder(first), { signal });
     const started = performance.now();
     try {
       const result = await train({
         part: part as TrainingPart,
         config,
-        data: values.required('data'),
-        out: values.required('out'),
+        ...{ data, out, createBackend },
         tokenizer: tokenizer?.tokenizer,
+        initial: initial?.tokenizer,
         lossNetworks: {
+          classifier,
           vgg: values.text('vgg'),
           lpips: values.text('lpips'),
           alignment: values.text('alignment'),
         },
         resume: values.flag('resume'),
-        createBackend: ({ threads }) => createNodeBackend({ device, threads }),
         signal,
         onProgress: progress.show,
       });
@@ -88,10 +113,24 @@ export const trainCommand: Command = {
       };
     } finally {
       await tokenizer?.close();
+      await initial?.close();
       progress.end();
     }
   },
 };
+
+function classifierReport(found: TrainedClassifier): Report {
+  const { file, accuracy, heldOut, byClass, skipped } = found;
+  const classes = Object.entries(byClass).map(([name, [right, all]]) => `  ${name}: ${right} of ${all}`);
+  return {
+    lines: [
+      ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
+      `names the class of ${(100 * accuracy).toFixed(1)} % of ${heldOut} held-out images: ${file}`,
+      ...classes,
+    ],
+    json: { ...found },
+  };
+}
 
 async function openConfig(source: string): Promise<TrainingConfig> {
   if (Object.hasOwn(trainingPresets, source)) return parseTrainingConfig({ preset: source });

@@ -1,4 +1,4 @@
-import type { CodesProgress, StageProgress } from '@detailflow/train/node';
+import type { ClassifierProgress, CodesProgress, StageProgress } from '@detailflow/train/node';
 import { durationText } from './progress';
 
 /** Milliseconds between lines where there is no terminal. */
@@ -8,7 +8,7 @@ const PAUSE = 30_000;
 export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
   let printed = Number.NEGATIVE_INFINITY;
   let isOpen = false;
-  const show = (progress: StageProgress | CodesProgress) => {
+  const show = (progress: Progress) => {
     if (quiet) return;
     const now = performance.now();
     const text = lineOf(progress);
@@ -27,8 +27,14 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
   return { show, end };
 }
 
-function lineOf(progress: StageProgress | CodesProgress): string {
+type Progress = StageProgress | CodesProgress | ClassifierProgress;
+
+function lineOf(progress: Progress): string {
   if (progress.stage === 'codes') return `codes      ${progress.done}/${progress.total} images`;
+  if (progress.stage === 'classifier') {
+    const { step, steps, loss } = progress;
+    return `classifier step ${step}/${steps}  loss ${loss.toFixed(4)}`;
+  }
   const { stage, step, steps, loss, samplesPerSecond, secondsLeft } = progress;
   const rate = samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0);
   return `${stage.padEnd(10)} step ${step}/${steps}  loss ${loss.toFixed(4)}  ${rate} images/s  ${durationText(secondsLeft)} left`;

@@ -1,8 +1,9 @@
 import { readTorchCheckpoint, stateDict } from '@detailflow/checkpoint';
 import { type OpenFile, openFile } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, openSafetensors } from '@detailflow/core';
-import type { ClassifierConfig } from '@detailflow/features';
+import { type Backend, DetailFlowError, openSafetensors, type Weights } from '@detailflow/core';
+import { type ClassifierConfig, classifierParameters } from '@detailflow/features';
 import { classifierExtractor, type Extractor, inceptionExtractor } from '../extractor';
+import { readNetwork } from './read-network';
 
 /**
  * Opens a feature network: `pt_inception-2015-12-05-*.pth`, or a classifier in a .safetensors file whose metadata hold
@@ -23,6 +24,21 @@ export async function openExtractor(path: string, backend: Backend): Promise<Ext
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+/**
+ * Reads a classifier, a .safetensors file whose metadata hold its `config`.
+ * @throws DetailFlowError `io`, `format` when it is none, `weights`
+ */
+export async function readClassifier(path: string): Promise<{ config: ClassifierConfig; weights: Weights }> {
+  const file = await openFile(path);
+  try {
+    const { metadata } = await openSafetensors(file);
+    const config = parseConfig(metadata.get('config') ?? '', path);
+    return { config, weights: await readNetwork(path, classifierParameters(config)) };
+  } finally {
+    await file.close();
   }
 }
 

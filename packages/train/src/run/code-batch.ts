@@ -1,5 +1,5 @@
 import { RandomStream } from '@detailflow/core';
-import type { EpochOrder, ImageDataset } from '@detailflow/data';
+import type { ImageDataset, VisitOrder } from '@detailflow/data';
 import type { Arrays } from '../initialise';
 import { Purpose } from '../purpose';
 import type { CodeBatch } from '../token-model-trainer';
@@ -10,7 +10,7 @@ export async function readBatch(
   store: CodeStore,
   options: {
     labels: Int32Array;
-    order: EpochOrder;
+    order: VisitOrder;
     step: number;
     batch: number;
     seed: number;

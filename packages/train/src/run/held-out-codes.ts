@@ -1,4 +1,4 @@
-import type { ImageDataset, ViewOptions } from '@detailflow/data';
+import type { CenterViewOptions, ImageDataset } from '@detailflow/data';
 import { imageTensor } from '@detailflow/eval';
 import type { Tokenizer } from '@detailflow/tokenizer';
 
@@ -17,19 +17,19 @@ export async function heldOutCodes(
   tokenizer: Tokenizer,
   options: {
     readonly dataset: ImageDataset;
-    readonly fit: ViewOptions['fit'];
+    readonly view: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
     readonly microBatch: number;
   },
 ): Promise<HeldOutCodes> {
-  const { dataset, fit, microBatch } = options;
+  const { dataset, view, microBatch } = options;
   const { tokens, imageSize: size } = tokenizer;
   const available = Math.min(options.images, dataset.labels.length);
   const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
   const clean = new Int32Array(count * tokens);
   for (let first = 0; first < Math.min(count, available); first += BATCH) {
     const part = Math.min(BATCH, available - first, count - first);
-    const images = await imageTensor(dataset, { size, fit }, first, part);
+    const images = await imageTensor(dataset, { ...view, size }, first, part);
     clean.set((await tokenizer.encode(images)).data as Int32Array, first * tokens);
   }
   for (let i = available; i < count; i++) {

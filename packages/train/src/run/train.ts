@@ -3,7 +3,7 @@ import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type Backend, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
-  EpochOrder,
+  codeViewCount,
   type ImageDataset,
   imageValues,
   type SkippedImage,
@@ -25,6 +25,7 @@ import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { runStage, type StageProgress } from './run-stage';
 import { sampleGrid, validateTokenizer } from './validate';
+import { visitOrder } from './visit-order';
 import { readArrays, weightsOf } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
 
@@ -40,6 +41,8 @@ export interface TrainOptions {
   readonly out: string;
   /** A tokenizer that is trained already: codes are made with it, and nothing is trained of it. */
   readonly tokenizer?: TrainedTokenizer;
+  /** A tokenizer whose parameters training begins with, instead of drawing them. */
+  readonly initial?: TrainedTokenizer;
   /** Files of the networks that losses of the configuration need. */
   readonly lossNetworks?: LossNetworkFiles;
   /** Go on from the last checkpoints. */
@@ -84,6 +87,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
   if (options.tokenizer) checkTokenizer(options.tokenizer, options);
+  if (options.initial) checkConfig(options.initial, config);
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
@@ -96,8 +100,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       skipped.push(image);
       options.onSkip?.(image);
     };
-    const { heldOut: share, classNames } = config.data;
-    opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    opened = await openDataset(options.data, { ...config.data, seed: config.seed });
     const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
     for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new Run(options, folder, backends, {
@@ -139,8 +142,8 @@ class Run {
     const { seed, checkpoints, validation, tokenizer, data } = this.#config;
     const { model: config, recipe, batch } = tokenizer;
     const size = config.imageSize;
-    const order = new EpochOrder({ length: this.#data.train.labels.length, seed });
-    const files = this.#options.lossNetworks ?? {};
+    const order = visitOrder(this.#data.train.labels, { balance: data.balance, seed });
+    const { lossNetworks: files = {}, initial } = this.#options;
     const { networks, close } = await openLossNetworks(this.#config, files, this.#backends[0]);
     const trainer = await TokenizerTrainer.create({
       config,
@@ -148,6 +151,7 @@ class Run {
       backends: this.#backends,
       seed,
       networks,
+      ...(initial && { parameters: await readArrays(tokenizerParameters(config), initial.weights) }),
     });
     try {
       await runStage<Float32Array>({
@@ -181,7 +185,7 @@ class Run {
           run: async (step) => {
             const parameters = await trainer.parameters(kept(recipe));
             const found = await validateTokenizer(this.#backends[0], {
-              ...{ config, parameters, fit: data.fit, images: validation.images },
+              ...{ config, parameters, data, images: validation.images },
               dataset: this.#data.heldOut,
             });
             await this.#savePicture('tokenizer', step, found.picture);
@@ -204,7 +208,7 @@ class Run {
     const { tokens, codebookSize, imageSize: size } = tokenizer.model;
     const store = await CodeStore.begin(await this.#codesFolder(), {
       images: dataset.labels.length,
-      views: data.views === 'center' ? 1 : 10,
+      views: codeViewCount(data.views),
       tokens,
       codebookSize,
       shard: 4096,
@@ -214,7 +218,7 @@ class Run {
     try {
       await extractCodes({
         ...{ tokenizers, dataset, store, seed, signal },
-        view: { size, fit: data.fit, views: data.views },
+        view: { ...data, size },
         batch: 32,
         onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
       });
@@ -236,12 +240,12 @@ class Run {
         file: await this.#codesFolder(),
       });
     }
-    const order = new EpochOrder({ length: labels.length, seed: seed + 1 });
+    const order = visitOrder(labels, { balance: data.balance, seed: seed + 1 });
     const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
     try {
       const heldOut = await heldOutCodes(tokenizer, {
-        ...{ dataset: this.#data.heldOut, fit: data.fit, images: validation.images },
+        ...{ dataset: this.#data.heldOut, view: data, images: validation.images },
         microBatch: recipe.microBatch,
       });
       await runStage<CodeBatch>({
@@ -352,6 +356,11 @@ function checkTokenizer(given: TrainedTokenizer, { part, config }: TrainOptions)
   if (part === 'tokenizer') {
     throw new DetailFlowError('config', 'a tokenizer was given, so there is none to train');
   }
+  checkConfig(given, config);
+}
+
+/** @throws DetailFlowError `config` naming the first setting in which a tokenizer differs from that of the settings */
+function checkConfig(given: TrainedTokenizer, config: TrainingConfig): void {
   const wanted = config.tokenizer.model;
   const names = Object.keys(wanted) as (keyof TokenizerConfig)[];
   const different = names.find((name) => JSON.stringify(wanted[name]) !== JSON.stringify(given.config[name]));

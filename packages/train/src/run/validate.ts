@@ -1,11 +1,11 @@
 import { createTokenModel, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { type Backend, type Picture, pictureFromPixels } from '@detailflow/core';
 import {
+  type CenterViewOptions,
   gridPicture,
   type ImageDataset,
   pictureFromBytes,
   upscaleNearest,
-  type ViewOptions,
 } from '@detailflow/data';
 import { datasetSource, previewCounts, reconstructionSource, tokenizerFigures } from '@detailflow/eval';
 import { generate } from '@detailflow/sampler';
@@ -35,14 +35,14 @@ export async function validateTokenizer(
     readonly config: TokenizerConfig;
     readonly parameters: Arrays;
     readonly dataset: ImageDataset;
-    readonly fit: ViewOptions['fit'];
+    readonly data: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
   },
 ): Promise<TokenizerValidation> {
-  const { config, parameters, dataset, fit, images } = options;
+  const { config, parameters, dataset, data, images } = options;
   const weights = weightsOf(tokenizerParameters(config), parameters);
   const tokenizer = createTokenizer({ config, weights, backend });
-  const view = { size: config.imageSize, fit };
+  const view = { size: config.imageSize, fit: data.fit, background: data.background };
   const counts = previewCounts(config);
   try {
     const restorations = counts.map((tokens) => ({ tokens, noiseIndex: null }));

@@ -7,7 +7,7 @@ import {
   openNpz,
   pictureFromBytes,
   upscaleNearest,
-  type ViewOptions,
+  type CenterViewOptions,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import {
@@ -26,7 +26,7 @@ import {
 import { fileStamp, folderStore } from '@detailflow/eval/node';
 import type { Invocation, Report } from '../command';
 
-type View = Pick<ViewOptions, 'size' | 'fit'>;
+type View = CenterViewOptions;
 
 /** Real images as an evaluation uses them. */
 export interface RealImages {
