@@ -46,7 +46,8 @@ if (bad) {
 }
 
 fetchPackages();
-const json = async (...parts) => JSON.parse(await readFile(path.join(here, 'node_modules', ...parts), 'utf8'));
+const json = async (...parts) =>
+  JSON.parse(await readFile(path.join(here, 'node_modules', ...parts), 'utf8'));
 const left = {};
 const leave = (why, set, name) => {
   left[why] ??= {};

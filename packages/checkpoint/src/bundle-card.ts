@@ -22,6 +22,8 @@ export interface BundleCard {
   readonly classNames?: readonly string[];
   /** Suggested sampling settings. */
   readonly recipe?: ConfigObject;
+  /** How the images of the training were divided and made square. */
+  readonly data?: ConfigObject;
   readonly tokenizer: { readonly config: ConfigObject; readonly weights: 'tokenizer.safetensors' };
   readonly ar?: { readonly config: ConfigObject; readonly weights: 'ar.safetensors' };
 }
@@ -67,7 +69,7 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
     if (part.weights !== weights) throw fail(`${key}.weights`, `must be "${weights}"`);
     return { config: configObject(part.config, file, `${key}.config`), weights };
   };
-  const { classNames, recipe } = object;
+  const { classNames, recipe, data } = object;
   if (classNames !== undefined) {
     const valid =
       Array.isArray(classNames) &&
@@ -84,6 +86,7 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
     attribution: optionalText('attribution'),
     classNames: classNames as string[] | undefined,
     recipe: recipe === undefined ? undefined : configObject(recipe, file, 'recipe'),
+    ...(data !== undefined && { data: configObject(data, file, 'data') }),
     tokenizer: half('tokenizer', bundleFiles.tokenizer),
     ar: object.ar === undefined ? undefined : half('ar', bundleFiles.ar),
   };

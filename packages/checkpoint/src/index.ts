@@ -1,6 +1,6 @@
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard } from './bundle-card';
-export type { ConfigObject } from './config-files';
+export { type ConfigObject, configObject } from './config-files';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
 export {
   type OfficialCheckpoint,

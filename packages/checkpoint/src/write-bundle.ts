@@ -17,7 +17,10 @@ export interface BundlePart {
 
 /** What goes into a bundle: the card without what follows from the rest, and the two halves. */
 export interface BundleContents
-  extends Pick<BundleCard, 'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'recipe'> {
+  extends Pick<
+    BundleCard,
+    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'recipe' | 'data'
+  > {
   readonly tokenizer: BundlePart;
   readonly ar?: BundlePart;
 }
@@ -72,7 +75,7 @@ export async function writeBundle(
 }
 
 function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
-  const { name, description, license, attribution, classNames, recipe, tokenizer, ar } = contents;
+  const { name, description, license, attribution, classNames, recipe, data, tokenizer, ar } = contents;
   const draft: BundleCard = {
     format: 'detailflow',
     version: 1,
@@ -82,6 +85,7 @@ function makeCard(contents: BundleContents, file: string): { card: BundleCard; t
     attribution,
     classNames,
     recipe,
+    ...(data && { data }),
     tokenizer: { config: tokenizer.config, weights: bundleFiles.tokenizer },
     ar: ar && { config: ar.config, weights: bundleFiles.ar },
   };

@@ -4,6 +4,10 @@ import type { Colour } from './contact-sheet';
 export const white: Colour = [255, 255, 255];
 export const black: Colour = [0, 0, 0];
 
+/** A colour as {@link parseColour} reads it. */
+export const colourText = (colour: Colour): string =>
+  `#${colour.map((value) => value.toString(16).padStart(2, '0')).join('')}`;
+
 /**
  * A colour from its name or number: `white`, `black` or `#rrggbb`.
  * @throws DetailFlowError `invalid-argument`

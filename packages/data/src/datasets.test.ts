@@ -191,3 +191,16 @@ test('a data set in memory refuses bytes that do not fit', () => {
   const labels = Int32Array.of(1);
   expect(() => new MemoryDataset({ ...base, labels, pixels: new Uint8Array(4) })).toThrow(/class 1/);
 });
+
+test('transparent pictures are laid on the background, white unless another one is asked for', async () => {
+  const place = await folder('glass');
+  await folder('glass/a');
+  const clear = { create: { width: 2, height: 2, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } } } as const;
+  for (const name of ['1.png', '2.webp']) await sharp(clear).toFile(path.join(place, 'a', name));
+  const first = async (options: object) => {
+    const { heldOut } = await openDataset(place, { heldOut: 0.5, seed: 1, ...options });
+    return [...(await heldOut.image(0)).data.subarray(0, 3)];
+  };
+  expect(await first({})).toEqual([255, 255, 255]);
+  expect(await first({ background: [1, 20, 200] })).toEqual([1, 20, 200]);
+});

@@ -2,7 +2,7 @@ export { type Augmentation, augmentationLimits, augmentImage } from './augment';
 export { BalancedOrder, type VisitOrder } from './balanced-order';
 export { centerCrop } from './center-crop';
 export { cifarDataset } from './cifar';
-export { black, parseColour, white } from './colour';
+export { black, colourText, parseColour, white } from './colour';
 export {
   type Colour,
   gridPicture,
@@ -10,10 +10,12 @@ export {
   type SheetOptions,
   stripPicture,
   upscaleNearest,
+  wholeEnlarged,
 } from './contact-sheet';
 export { type ImageDataset, MemoryDataset } from './dataset';
 export { EpochOrder } from './epoch-order';
 export { groupsOf, type HeldOutParts, type HoldOutRule, holdOut } from './hold-out';
+export { type HoldOutRecord, holdOutRecord, parseHoldOutRecord } from './hold-out-record';
 export { type IdxArray, parseIdx } from './idx';
 export { type NpyArray, type NpyDType, readNpy, writeNpy } from './npy';
 export { type NpzArray, openNpz } from './npz';
@@ -22,5 +24,14 @@ export { NpzWriter, writeNpz } from './npz-writer';
 export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';
 export { type SkippedImage, skipUnreadable } from './skip-unreadable';
+export { acrossClasses, evenlySpaced } from './some-images';
 export { subset } from './subset';
-export { type CenterViewOptions, type CodeViews, centerView, codeViewCount, codeViews, trainingView, type ViewOptions } from './views';
+export {
+  type CenterViewOptions,
+  type CodeViews,
+  centerView,
+  codeViewCount,
+  codeViews,
+  trainingView,
+  type ViewOptions,
+} from './views';

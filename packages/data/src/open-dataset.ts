@@ -3,15 +3,15 @@ import path from 'node:path';
 import { openFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import { cifarDataset } from './cifar';
+import type { Colour } from './contact-sheet';
 import { type ImageDataset, MemoryDataset } from './dataset';
+import { type HoldOutRule, holdOut } from './hold-out';
 import { openImageFolder } from './image-folder';
 import { openNpz } from './npz';
 import { npzDataset } from './npz-dataset';
 import { hasIdx, openIdx } from './open-idx';
 import { readFileCapped } from './read-file';
 import { shapesDataset } from './shapes';
-import type { Colour } from './contact-sheet';
-import { type HoldOutRule, holdOut } from './hold-out';
 
 /** A data set in two parts. */
 export interface OpenedDataset {
@@ -21,6 +21,8 @@ export interface OpenedDataset {
   /** All images, where the data set has no test part of its own, and of every one whether it is held out. */
   readonly whole?: ImageDataset;
   readonly isHeldOut?: Uint8Array;
+  /** By which it was divided then. */
+  readonly rule?: HoldOutRule;
 }
 
 export interface OpenDatasetOptions extends Pick<HoldOutRule, 'seed' | 'groupBy'> {
@@ -81,7 +83,8 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
 
 function divided(whole: ImageDataset, options: OpenDatasetOptions): OpenedDataset {
   const { heldOut: share, seed, groupBy } = options;
-  return { ...holdOut(whole, { share, seed, groupBy }), whole };
+  const rule = { share, seed, ...(groupBy !== undefined && { groupBy }) };
+  return { ...holdOut(whole, rule), whole, rule };
 }
 
 /** The images of a .npz file, which stays open until the data set is closed. */

@@ -47,6 +47,7 @@ export async function convert(
         attribution: attribution ?? card?.attribution,
         classNames: classNames ?? card?.classNames,
         recipe: card?.recipe,
+        ...(card?.data && { data: card.data }),
         tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),
         ...(ar && { ar: part(ar, tokenModelParameters(ar.config)) }),
       },

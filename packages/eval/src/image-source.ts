@@ -1,8 +1,9 @@
 import { DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailflow/core';
-import { centerView, type ImageDataset, imageValues, type CenterViewOptions } from '@detailflow/data';
+import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
 import { SHARD, type ShardJob, type ShardStore } from './shard-store';
+import { tokenWorth } from './token-worth';
 
 /** Images of 8 bits a channel. */
 export interface ByteImages {
@@ -121,14 +122,13 @@ export function keptSource(
 /** Images that are drawn at a time. */
 const BATCH = 64;
 
-/** The images of a data set, encoded and restored from the first tokens, as bytes. */
+/** The images of a data set, encoded and restored from the first tokens at the size that these are worth, as bytes. */
 export function reconstructionSource(
   dataset: ImageDataset,
   view: View,
   options: { readonly tokenizer: Tokenizer; readonly tokens?: number; readonly noiseIndex?: number | null },
 ): ImageSource {
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
-  const { size } = view;
   return {
     name: `${dataset.name} ${JSON.stringify(view)} from ${tokens} tokens, noise ${noiseIndex}`,
     labels: dataset.labels,
@@ -138,6 +138,7 @@ export function reconstructionSource(
         noiseIndex === null
           ? await tokenizer.encode(images, { signal })
           : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first, signal })).input;
+      const { size } = tokenWorth(tokenizer, tokens, view.size);
       return bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
     },
   };
@@ -166,6 +167,8 @@ export interface GeneratedOptions {
   readonly tokenizer: Tokenizer;
   readonly count: number;
   readonly classes: number;
+  /** The classes of the images, where they are not i mod classes. */
+  readonly labels?: Int32Array;
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
@@ -175,14 +178,15 @@ export interface GeneratedOptions {
   readonly topP?: number;
 }
 
-/** Generated pictures, as bytes: every class as often, image i of class i mod classes. */
+/** Generated pictures, as bytes: every class as often, image i of class i mod classes, unless labels are given. */
 export function generatedSource(options: GeneratedOptions): ImageSource {
-  const { model, tokenizer, count, classes, seed = 0, ...sampling } = options;
+  const { model, tokenizer, count, classes, labels: given, seed = 0, ...sampling } = options;
+  const all = given ?? Int32Array.from({ length: count }, (_, i) => i % classes);
   return {
-    name: `generated ${JSON.stringify({ classes, seed, ...sampling })}`,
-    labels: Int32Array.from({ length: count }, (_, i) => i % classes),
+    name: `generated ${JSON.stringify({ classes, seed, ...sampling, ...(given && { labels: [...given] }) })}`,
+    labels: all,
     async read(first, size, { signal } = {}) {
-      const labels = Array.from({ length: size }, (_, i) => (first + i) % classes);
+      const labels = [...all.subarray(first, first + size)];
       for await (const step of sampleTokens({ ...sampling, model, labels, seed: seed + first, signal })) {
         if (step.count === step.total)
           return bytesOf(await tokenizer.decode(await step.tokens(), { signal }));

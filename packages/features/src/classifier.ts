@@ -91,7 +91,10 @@ export function classifier(
   dropout: (features: Value) => Value = (features) => features,
 ): { features: Value; logits: Value } {
   const last = classifierStages(p, config, x)[2];
-  const flat = reshape(maxPool2d(last, { kernel: 2 }), [x.shape[0], config.widths[2] * placesAfter(config) ** 2]);
+  const flat = reshape(maxPool2d(last, { kernel: 2 }), [
+    x.shape[0],
+    config.widths[2] * placesAfter(config) ** 2,
+  ]);
   const features = maximum(linear(flat, p('hidden.weight'), p('hidden.bias')), 0);
   return { features, logits: linear(dropout(features), p('output.weight'), p('output.bias')) };
 }

@@ -9,7 +9,6 @@ import {
   reshape,
   slice,
   sub,
-  sum,
   type Value,
 } from '@detailflow/core';
 import type { Parameters } from './parameters';

@@ -36,10 +36,10 @@ export {
   patchGan,
 } from './losses/discriminator';
 export {
-  type PerceptualRecipe,
   classifierNetwork,
   lpipsNetwork,
   type PerceptualNetwork,
+  type PerceptualRecipe,
   perceptualLoss,
   perceptualSpecs,
 } from './losses/perceptual';

@@ -398,7 +398,9 @@ type Networked = Pick<TokenizerTrainerOptions, 'config' | 'recipe' | 'networks'>
 /** @throws DetailFlowError `config` when a loss of the recipe has no network */
 function requireNetworks({ recipe, networks = {} }: Networked): LossNetworks {
   const missing = [
-    recipe.perceptual && !networks.perceptual && 'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier',
+    recipe.perceptual &&
+      !networks.perceptual &&
+      'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier',
     recipe.adversarial && !networks.discriminator && 'the adversarial loss needs a discriminator',
     recipe.alignment && !networks.alignment && 'alignment needs a network whose features are to be told',
   ].find((message) => typeof message === 'string');

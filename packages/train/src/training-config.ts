@@ -10,10 +10,10 @@ import {
 } from '@detailflow/data';
 import type { PatchDiscriminatorConfig } from '@detailflow/features';
 import { parseTokenizerConfig, type TokenizerConfig } from '@detailflow/tokenizer';
+import type { ClassifierRecipe } from './classifier-trainer';
 import type { AdversarialRecipe } from './losses/adversarial';
 import type { AlignmentRecipe } from './losses/alignment';
 import type { PerceptualRecipe } from './losses/perceptual';
-import type { ClassifierRecipe } from './classifier-trainer';
 import type { OptimiserOptions } from './optimiser';
 import { trainingPresets } from './presets';
 import type { RevivalOptions } from './revival';
@@ -104,7 +104,17 @@ export function parseTrainingConfig(value: unknown, file?: string): TrainingConf
 
 function parse(value: unknown, file?: string): TrainingConfig {
   const fields = new ConfigFields(value, { file });
-  fields.only('name', 'seed', 'replicas', 'data', 'tokenizer', 'tokenModel', 'classifier', 'checkpoints', 'validation');
+  fields.only(
+    'name',
+    'seed',
+    'replicas',
+    'data',
+    'tokenizer',
+    'tokenModel',
+    'classifier',
+    'checkpoints',
+    'validation',
+  );
   const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const tokenizer = parseTokenizer(section('tokenizer'), file);
   const checkpoints = section('checkpoints');
@@ -126,7 +136,18 @@ function parse(value: unknown, file?: string): TrainingConfig {
 
 function parseData(fields: ConfigFields, file?: string): DataConfig {
   fields.only(
-    ...['fit', 'background', 'zoom', 'flip', 'augment', 'heldOut', 'groupBy', 'balance', 'views', 'classNames'],
+    ...[
+      'fit',
+      'background',
+      'zoom',
+      'flip',
+      'augment',
+      'heldOut',
+      'groupBy',
+      'balance',
+      'views',
+      'classNames',
+    ],
   );
   const [classNames, augment, groupBy] = ['classNames', 'augment', 'groupBy'].map((name) => fields.raw(name));
   const isNames = Array.isArray(classNames) && classNames.every((name) => typeof name === 'string');
@@ -194,10 +215,10 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
   const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
   const revival = fields.raw('revival');
   return {
-    model: parseTokenizerConfig(fields.raw('model'), file),
+    model: inSection('tokenizer.model', file, () => parseTokenizerConfig(fields.raw('model'), file)),
     batch: fields.count('batch', 256),
     recipe: {
-      ...commonRecipe(fields, file, { initialFactor: 0.1, finalFactor: 0.1 }),
+      ...commonRecipe(fields, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 }),
       degradation: probability('degradation', 0.2),
       correction: probability('correction', 1),
       pixelLoss: fields.choice('pixelLoss', ['l2', 'l1'], 'l2'),
@@ -220,7 +241,17 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
 
 function parseClassifier(fields: ConfigFields, file?: string): TrainingConfig['classifier'] {
   fields.only(
-    ...['widths', 'features', 'steps', 'batch', 'microBatch', 'learningRate', 'warmup', 'weightDecay', 'dropout'],
+    ...[
+      'widths',
+      'features',
+      'steps',
+      'batch',
+      'microBatch',
+      'learningRate',
+      'warmup',
+      'weightDecay',
+      'dropout',
+    ],
   );
   const widths = fields.raw('widths') ?? [16, 32, 64];
   const isWidth = (x: unknown) => Number.isInteger(x) && (x as number) >= 1 && (x as number) <= 4096;
@@ -259,7 +290,11 @@ function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe 
   fields.only('network', 'weight', 'warmup');
   const warmup = fields.number('warmup', { least: 0, most: MOST_STEPS, fallback: 10000 });
   const network = fields.choice('network', ['vgg', 'classifier'], 'vgg');
-  return { network, weight: factor(fields, 'weight', 1), warmup: whole(warmup, 'tokenizer.perceptual.warmup', file) };
+  return {
+    network,
+    weight: factor(fields, 'weight', 1),
+    warmup: whole(warmup, 'tokenizer.perceptual.warmup', file),
+  };
 }
 
 function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecipe {
@@ -300,28 +335,30 @@ function parseTokenModel(
   const size = new ConfigFields(fields.raw('model'), { file, prefix: 'tokenModel.model' });
   size.only('dim', 'layers', 'heads', 'kvHeads', 'hiddenDim', 'ropeBase', 'normEpsilon');
   const dim = size.count('dim');
-  const { classes: _, ...model } = parseTokenModelConfig(
-    {
-      tokens: tokenizer.tokens,
-      groupSize: tokenizer.groupSize,
-      causalTokens: tokenizer.causalTokens,
-      vocabularySize: tokenizer.codebookSize,
-      classes: 1,
-      dim,
-      layers: size.count('layers'),
-      heads: size.count('heads'),
-      kvHeads: size.count('kvHeads', size.count('heads')),
-      hiddenDim: size.count('hiddenDim', feedForwardWidth(dim)),
-      ropeBase: size.positive('ropeBase', { fallback: 10000 }),
-      normEpsilon: size.positive('normEpsilon', { fallback: 1e-5 }),
-    },
-    file,
+  const { classes: _, ...model } = inSection('tokenModel.model', file, () =>
+    parseTokenModelConfig(
+      {
+        tokens: tokenizer.tokens,
+        groupSize: tokenizer.groupSize,
+        causalTokens: tokenizer.causalTokens,
+        vocabularySize: tokenizer.codebookSize,
+        classes: 1,
+        dim,
+        layers: size.count('layers'),
+        heads: size.count('heads'),
+        kvHeads: size.count('kvHeads', size.count('heads')),
+        hiddenDim: size.count('hiddenDim', feedForwardWidth(dim)),
+        ropeBase: size.positive('ropeBase', { fallback: 10000 }),
+        normEpsilon: size.positive('normEpsilon', { fallback: 1e-5 }),
+      },
+      file,
+    ),
   );
   return {
     model,
     batch: fields.count('batch', 256),
     recipe: {
-      ...commonRecipe(fields, file, { initialFactor: 0.005, finalFactor: 0.01 }),
+      ...commonRecipe(fields, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 }),
       labelDropout: probability('labelDropout', 0.1),
       correction: fields.number('correction', { least: 0, most: 1, fallback: 0.3 }),
       dropout: probability('dropout', 0.1),
@@ -329,23 +366,29 @@ function parseTokenModel(
   };
 }
 
+/** Names the section in errors of what knows only its own settings. */
+function inSection<T>(section: string, file: string | undefined, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!DetailFlowError.isInstance(error)) throw error;
+    const entry = error.entry === undefined ? section : `${section}.${error.entry}`;
+    const place = [error.file, error.entry].filter((part) => part !== undefined).join(': ');
+    const reason = place === '' ? error.message : error.message.slice(place.length + 2);
+    throw new DetailFlowError(error.code, reason, { file, entry, cause: error });
+  }
+}
+
 function commonRecipe(
   fields: ConfigFields,
+  section: 'tokenizer' | 'tokenModel',
   file: string | undefined,
   factors: { initialFactor: number; finalFactor: number },
 ) {
-  const steps = whole(fields.number('steps', { least: 1, most: MOST_STEPS }), 'steps', file);
+  const steps = whole(fields.number('steps', { least: 1, most: MOST_STEPS }), `${section}.steps`, file);
   const batch = fields.count('batch', 256);
   const microBatch = fields.count('microBatch', batch);
-  if (batch % microBatch !== 0) {
-    throw new DetailFlowError(
-      'config',
-      `the batch (${batch}) must be a multiple of microBatch (${microBatch})`,
-      {
-        file,
-      },
-    );
-  }
+  if (batch % microBatch !== 0) throw notMultiple(batch, microBatch, `${section}.batch`, file);
   const factor = (name: 'initialFactor' | 'finalFactor') =>
     fields.number(name, { least: 0, most: 1, fallback: factors[name] });
   const optional = (name: string, most: number) =>
@@ -357,12 +400,16 @@ function commonRecipe(
     learningRate: fields.positive('learningRate', { largest: 1 }),
     schedule: {
       steps,
-      warmup: whole(fields.number('warmup', { least: 0, most: steps, fallback: 0 }), 'warmup', file),
+      warmup: whole(
+        fields.number('warmup', { least: 0, most: steps, fallback: 0 }),
+        `${section}.warmup`,
+        file,
+      ),
       initialFactor: factor('initialFactor'),
       finalFactor: factor('finalFactor'),
     },
     optimiser: {
-      betas: parseBetas(fields.raw('betas') ?? [0.9, 0.95], file),
+      betas: parseBetas(fields.raw('betas') ?? [0.9, 0.95], `${section}.betas`, file),
       epsilon: fields.positive('epsilon', { fallback: 1e-8, largest: 1 }),
       ...(clip !== undefined && { clip }),
       ...(weightDecay !== undefined && { weightDecay }),
@@ -371,10 +418,10 @@ function commonRecipe(
   };
 }
 
-function parseBetas(value: unknown, file?: string): readonly [number, number] {
+function parseBetas(value: unknown, entry: string, file?: string): readonly [number, number] {
   const isBeta = (x: unknown) => typeof x === 'number' && x >= 0 && x < 1;
   if (Array.isArray(value) && value.length === 2 && value.every(isBeta)) return [value[0], value[1]];
-  throw new DetailFlowError('config', 'must be two numbers from 0, below 1', { file, entry: 'betas' });
+  throw new DetailFlowError('config', 'must be two numbers from 0, below 1', { file, entry });
 }
 
 function text(fields: ConfigFields, name: string, file?: string): string | undefined {

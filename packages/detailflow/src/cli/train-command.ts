@@ -2,7 +2,13 @@ import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
-import { type TrainedClassifier, type TrainingPart, train, trainClassifier } from '@detailflow/train/node';
+import {
+  bundleRun,
+  type TrainedClassifier,
+  type TrainingPart,
+  train,
+  trainClassifier,
+} from '@detailflow/train/node';
 import { openModel } from '../model-source';
 import { type Command, type Report, UsageError } from './command';
 import { modelFolder } from './model-folder';
@@ -14,7 +20,8 @@ const parts: readonly TrainingPart[] = ['tokenizer', 'codes', 'ar', 'all'];
 export const trainCommand: Command = {
   name: 'train',
   summary: 'train a tokenizer and an AR model on pictures of your own',
-  usage: '(classifier | tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]',
+  usage:
+    '(classifier | tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]\n       detailflow train bundle --run DIR --out DIR [--step N]',
   options: {
     config: {
       type: 'string',
@@ -45,7 +52,15 @@ export const trainCommand: Command = {
     vgg: { type: 'string', value: 'FILE', help: 'VGG16 of torchvision, for the perceptual loss' },
     lpips: { type: 'string', value: 'FILE', help: 'heads of LPIPS, for the perceptual loss' },
     alignment: { type: 'string', value: 'FILE', help: 'feature network that the first token must tell' },
-    resume: { type: 'boolean', help: 'go on from the last checkpoints' },
+    resume: {
+      type: 'boolean',
+      help: 'go on from the last checkpoints; steps, schedule, checkpoints and validation may have changed',
+    },
+    'stop-after': { type: 'string', value: 'T', help: 'save and stop after so long: 90s, 20m, 2h or 1h30m' },
+    run: { type: 'string', value: 'DIR', help: 'bundle: the run whose checkpoint becomes a model' },
+    step: { type: 'string', value: 'N', help: 'bundle: the step of the checkpoint (default: the last)' },
+    stage: { type: 'string', value: 'S', help: 'bundle: tokenizer or ar (default: ar where there is one)' },
+    overwrite: { type: 'boolean', help: 'bundle: replace a bundle that is there' },
     device: { type: 'string', value: 'D', help: 'cpu (default), cuda or webgpu' },
   },
   examples: [
@@ -53,6 +68,8 @@ export const trainCommand: Command = {
     'train all --config tiny-32 --data fashion-mnist/ --out runs/fashion --resume',
     'train all --config tiny-32 --data fashion-mnist/ --out runs/ar --tokenizer runs/fashion/bundle',
     'train classifier --config mine.yaml --data pictures/ --out runs/mine',
+    'train all --config mine.yaml --data pictures/ --out runs/mine --resume --stop-after 2h',
+    'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
   ],
   async run(invocation) {
@@ -60,8 +77,9 @@ export const trainCommand: Command = {
     const values = new Values(invocation);
     const [part, ...others] = positionals;
     const isClassifier = part === 'classifier';
+    if (part === 'bundle' && others.length === 0) return bundle(values, signal);
     if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
-      throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}`);
+      throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}, bundle`);
     }
     const config = await openConfig(values.required('config'));
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
@@ -79,6 +97,7 @@ export const trainCommand: Command = {
     }
     const source = values.text('tokenizer');
     const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const stopAfter = values.text('stop-after');
     const first = values.text('init');
     const initial = first === undefined ? undefined : await openModel(modelFolder(first), { signal });
     const started = performance.now();
@@ -96,17 +115,21 @@ export const trainCommand: Command = {
           alignment: values.text('alignment'),
         },
         resume: values.flag('resume'),
+        ...(stopAfter !== undefined && { stopAfter: durationOf(stopAfter) }),
         signal,
         onProgress: progress.show,
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
-      const { skipped } = result;
+      const { skipped, stopped, bundle: made } = result;
+      const done = stopped
+        ? `stopped after ${seconds.toFixed(0)} s in the ${stopped.stage} stage, and saved; the same command with --resume goes on`
+        : `trained in ${seconds.toFixed(0)} s: ${made}`;
       return {
         lines: [
           ...skipped.slice(0, 20).map(({ reason }) => `skipped: ${reason}`),
           ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
-          `trained in ${seconds.toFixed(0)} s: ${result.bundle}`,
+          done,
           `how it went: ${result.report}`,
         ],
         json: { ...result, seconds },
@@ -118,6 +141,34 @@ export const trainCommand: Command = {
     }
   },
 };
+
+async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
+  const [run, out] = [values.required('run'), values.required('out')];
+  const source = values.text('tokenizer');
+  const given = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+  try {
+    const made = await bundleRun({
+      ...{ run, out, tokenizer: given?.tokenizer, overwrite: values.flag('overwrite') },
+      stage: values.choice('stage', ['tokenizer', 'ar'] as const),
+      step: values.whole('step'),
+    });
+    const steps = Object.entries(made.steps).map(([stage, step]) => `${stage} of step ${step}`);
+    return { lines: [`${made.bundle}: ${steps.join(', ')}`], json: { ...made } };
+  } finally {
+    await given?.close();
+  }
+}
+
+const units = { h: 3_600_000, m: 60_000, s: 1000 };
+
+/** Milliseconds of a time such as 90s, 20m or 1h30m. */
+function durationOf(text: string): number {
+  const parts = /^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text);
+  const [, h = '0', m = '0', s = '0'] = parts ?? [];
+  const duration = Number(h) * units.h + Number(m) * units.m + Number(s) * units.s;
+  if (parts && duration > 0) return duration;
+  throw new UsageError(`--stop-after "${text}": give a time such as 90s, 20m, 2h or 1h30m`);
+}
 
 function classifierReport(found: TrainedClassifier): Report {
   const { file, accuracy, heldOut, byClass, skipped } = found;

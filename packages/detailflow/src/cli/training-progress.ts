@@ -36,6 +36,8 @@ function lineOf(progress: Progress): string {
     return `classifier step ${step}/${steps}  loss ${loss.toFixed(4)}`;
   }
   const { stage, step, steps, loss, samplesPerSecond, secondsLeft } = progress;
+  const made = `${stage.padEnd(10)} step ${step}/${steps}  loss ${loss.toFixed(4)}`;
+  if (samplesPerSecond === undefined || secondsLeft === undefined) return made;
   const rate = samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0);
-  return `${stage.padEnd(10)} step ${step}/${steps}  loss ${loss.toFixed(4)}  ${rate} images/s  ${durationText(secondsLeft)} left`;
+  return `${made}  ${rate} images/s  ${durationText(secondsLeft)} left`;
 }

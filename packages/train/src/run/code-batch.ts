@@ -3,6 +3,7 @@ import type { ImageDataset, VisitOrder } from '@detailflow/data';
 import type { Arrays } from '../initialise';
 import { Purpose } from '../purpose';
 import type { CodeBatch } from '../token-model-trainer';
+import type { DataConfig } from '../training-config';
 import type { CodeStore } from './code-store';
 
 /** The codes of a batch: of every image one view, drawn by its position. */
@@ -34,12 +35,19 @@ export async function readBatch(
   return codes;
 }
 
-/** Says of which tokenizer and images codes are. */
-export async function fingerprint(parameters: Arrays, dataset: ImageDataset): Promise<string> {
+/** Says of which tokenizer, images and views codes are. */
+export async function fingerprint(
+  parameters: Arrays,
+  dataset: ImageDataset,
+  { fit, background, zoom, flip, augment, views }: DataConfig,
+): Promise<string> {
   const sums = [...parameters.values()].map((values) =>
     values.reduce((sum, x, i) => sum + x * ((i % 97) + 1), 0),
   );
-  const text = JSON.stringify([sums, dataset.labels.length, dataset.classNames]);
+  const text = JSON.stringify([
+    ...[sums, dataset.labels.length, dataset.classNames],
+    ...[fit, background, views, views === 'varied' && [zoom, flip, augment]],
+  ]);
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest, 0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

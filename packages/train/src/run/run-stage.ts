@@ -5,6 +5,8 @@ import type { LogLine, RunFolder, Stage } from './run-folder';
 /** What trains step by step and can be saved. */
 export interface Trainable<Batch> {
   readonly step: number;
+  /** Graphs compiled so far: a step that compiles says nothing of the pace. */
+  readonly graphs?: number;
   train(batch: Batch): Promise<LogLine>;
   snapshot(): Promise<Snapshot>;
   restore(snapshot: Snapshot): Promise<void>;
@@ -23,6 +25,8 @@ export interface StageOptions<Batch> {
   /** Looks at the model every so many steps, and at the end; what it returns goes into the log. */
   readonly validation: { readonly every: number; readonly run: (step: number) => Promise<LogLine> };
   readonly signal?: AbortSignal;
+  /** Whether to save and stop before the next step. */
+  readonly isTimeUp?: () => boolean;
   readonly onStep?: (progress: StageProgress) => void;
 }
 
@@ -33,18 +37,20 @@ export interface StageProgress {
   readonly step: number;
   readonly steps: number;
   readonly loss: number;
-  readonly samplesPerSecond: number;
-  readonly secondsLeft: number;
+  /** Unknown before the first step that compiled nothing. */
+  readonly samplesPerSecond?: number;
+  readonly secondsLeft?: number;
 }
 
 /**
  * Trains to the last step, from the last checkpoint if there is one. A checkpoint is saved every so many steps, at the
- * end, and when the run is stopped.
+ * end, and when the run is stopped or its time is up.
+ * @returns whether the last step was made
  * @throws DetailFlowError `diverged` when a loss is no number: the last checkpoint is from before; `io` when a
  *   checkpoint cannot be saved: the earlier ones stay; the reason of the signal, after saving
  */
-export async function runStage<Batch>(options: StageOptions<Batch>): Promise<void> {
-  const { folder, stage, trainer, steps, checkpoints, validation, signal } = options;
+export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boolean> {
+  const { folder, stage, trainer, steps, checkpoints, validation, signal, isTimeUp = () => false } = options;
   const last = await folder.last(stage);
   if (last) await trainer.restore(last);
   let saved = last?.step ?? -1;
@@ -57,12 +63,14 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
   const pace = new Pace(options.batchSize);
   try {
     let next: Promise<Batch> | undefined;
-    while (trainer.step < steps && !signal?.aborted) {
+    while (trainer.step < steps && !signal?.aborted && !isTimeUp()) {
       const { step } = trainer;
       const batch = await (next ?? options.batch(step));
+      pace.begin(trainer.graphs);
       next = step + 1 < steps ? options.batch(step + 1) : undefined;
       next?.catch(() => {}); // thrown when it is awaited
       const report = await trainer.train(batch);
+      pace.end(trainer.graphs);
       const isLast = trainer.step === steps;
       const found = isLast || trainer.step % validation.every === 0 ? await validation.run(trainer.step) : {};
       await log.append({ ...report, ...found });
@@ -72,10 +80,10 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
         step: trainer.step,
         steps,
         loss: report.loss as number,
-        ...pace.after(trainer.step, steps),
+        ...pace.left(steps - trainer.step),
       });
     }
-    if (signal?.aborted) await save();
+    if (trainer.step < steps) await save();
   } catch (error) {
     if (!DetailFlowError.isInstance(error) || error.code !== 'diverged') throw error;
     const kept = saved < 0 ? 'no checkpoint had been saved' : `the checkpoint of step ${saved} is kept`;
@@ -86,18 +94,32 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
     await log.close();
   }
   signal?.throwIfAborted();
+  return trainer.step >= steps;
 }
 
-/** Rate and time left, over the last steps. */
+/** Rate and time left by the last steps, but those that compiled a graph. */
 class Pace {
-  readonly #times: number[] = [performance.now()];
+  readonly #seconds: number[] = [];
+  #begun = 0;
+  #graphs: number | undefined;
 
   constructor(private readonly batch: number) {}
 
-  after(step: number, steps: number): { samplesPerSecond: number; secondsLeft: number } {
-    this.#times.push(performance.now());
-    if (this.#times.length > 51) this.#times.shift();
-    const seconds = (this.#times[this.#times.length - 1] - this.#times[0]) / 1000 / (this.#times.length - 1);
-    return { samplesPerSecond: this.batch / seconds, secondsLeft: (steps - step) * seconds };
+  begin(graphs: number | undefined): void {
+    this.#graphs = graphs;
+    this.#begun = performance.now();
+  }
+
+  end(graphs: number | undefined): void {
+    if (graphs !== this.#graphs) return;
+    this.#seconds.push((performance.now() - this.#begun) / 1000);
+    if (this.#seconds.length > 50) this.#seconds.shift();
+  }
+
+  /** Undefined before a step was only a step. */
+  left(steps: number): { samplesPerSecond?: number; secondsLeft?: number } {
+    if (this.#seconds.length === 0) return {};
+    const seconds = this.#seconds.reduce((a, b) => a + b, 0) / this.#seconds.length;
+    return { samplesPerSecond: this.batch / seconds, secondsLeft: steps * seconds };
   }
 }

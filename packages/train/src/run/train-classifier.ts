@@ -1,5 +1,7 @@
+import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { writeFileAtomically } from '@detailflow/checkpoint/node';
+import path from 'node:path';
+import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type Backend, encodeSafetensors } from '@detailflow/core';
 import {
   centerView,
@@ -60,6 +62,9 @@ export async function trainClassifier(options: TrainClassifierOptions): Promise<
   const { data, seed, classifier, tokenizer, replicas } = config;
   const { widths, features, recipe } = classifier;
   const size = tokenizer.model.imageSize;
+  await mkdir(path.dirname(options.out), { recursive: true }).catch((cause) => {
+    throw ioError('the folder cannot be made', options.out, cause);
+  });
   const opened = await openDataset(options.data, { ...data, seed });
   const skipped: SkippedImage[] = [];
   const onSkip = (image: SkippedImage) => skipped.push(image);

@@ -4,6 +4,7 @@ import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type Backend, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
   codeViewCount,
+  type HoldOutRecord,
   type ImageDataset,
   imageValues,
   type SkippedImage,
@@ -20,6 +21,7 @@ import { fingerprint, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
+import { listHeldOut } from './held-out-list';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
@@ -47,6 +49,8 @@ export interface TrainOptions {
   readonly lossNetworks?: LossNetworkFiles;
   /** Go on from the last checkpoints. */
   readonly resume?: boolean;
+  /** Saves and stops after so many milliseconds, at the end of a step. */
+  readonly stopAfter?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
   readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
   readonly signal?: AbortSignal;
@@ -68,11 +72,16 @@ export interface CodesProgress {
   readonly total: number;
 }
 
+/** The parts of a run, in their order. */
+export type TrainingStage = 'tokenizer' | 'codes' | 'ar';
+
 /** What a run has made. */
 export interface TrainResult {
-  /** The bundle, as `load` reads it: with the AR model once that is trained. */
-  readonly bundle: string;
+  /** The bundle, as `load` reads it: with the AR model once that is trained; missing where the run stopped before. */
+  readonly bundle?: string;
   readonly report: string;
+  /** Where the run stopped because its time was up. */
+  readonly stopped?: { readonly stage: TrainingStage };
   readonly skipped: readonly SkippedImage[];
 }
 
@@ -92,6 +101,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
   });
+  const started = performance.now();
+  const { stopAfter = Number.POSITIVE_INFINITY } = options;
+  const isTimeUp = () => performance.now() - started >= stopAfter;
   const backends: (Backend & { close?(): Promise<void> })[] = [];
   let opened: OpenedDataset | undefined;
   try {
@@ -103,13 +115,21 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     opened = await openDataset(options.data, { ...config.data, seed: config.seed });
     const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
     for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new Run(options, folder, backends, {
+    const { record } = await listHeldOut(folder, opened);
+    const run = new Run({ ...options, isTimeUp }, folder, backends, {
       train: skipUnreadable(opened.train, onSkip),
       heldOut: skipUnreadable(opened.heldOut, onSkip),
+      record,
     });
-    if (trainsTokenizer) await run.trainTokenizer();
-    if (part === 'codes' || part === 'all') await run.makeCodes();
-    if (part === 'ar' || part === 'all') await run.trainTokenModel();
+    const stages = {
+      ...(trainsTokenizer && { tokenizer: () => run.trainTokenizer() }),
+      ...((part === 'codes' || part === 'all') && { codes: () => run.makeCodes() }),
+      ...((part === 'ar' || part === 'all') && { ar: () => run.trainTokenModel() }),
+    };
+    for (const [stage, make] of Object.entries(stages)) {
+      if (!isTimeUp() && (await make())) continue;
+      return { report: await writeReport(folder), stopped: { stage: stage as TrainingStage }, skipped };
+    }
     return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
   } finally {
     for (const backend of backends) await backend.close?.();
@@ -118,19 +138,23 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   }
 }
 
+/** The images of a run, and how they were divided. */
+interface RunData {
+  readonly train: ImageDataset;
+  readonly heldOut: ImageDataset;
+  readonly record: HoldOutRecord;
+}
+
+type RunOptions = TrainOptions & { readonly isTimeUp: () => boolean };
+
 class Run {
   readonly #config: TrainingConfig;
-  readonly #options: TrainOptions;
+  readonly #options: RunOptions;
   readonly #folder: RunFolder;
   readonly #backends: readonly Backend[];
-  readonly #data: { readonly train: ImageDataset; readonly heldOut: ImageDataset };
+  readonly #data: RunData;
 
-  constructor(
-    options: TrainOptions,
-    folder: RunFolder,
-    backends: readonly Backend[],
-    data: { train: ImageDataset; heldOut: ImageDataset },
-  ) {
+  constructor(options: RunOptions, folder: RunFolder, backends: readonly Backend[], data: RunData) {
     this.#config = options.config;
     this.#options = options;
     this.#folder = folder;
@@ -138,7 +162,8 @@ class Run {
     this.#data = data;
   }
 
-  async trainTokenizer(): Promise<void> {
+  /** @returns whether it is trained to the end; so do the others */
+  async trainTokenizer(): Promise<boolean> {
     const { seed, checkpoints, validation, tokenizer, data } = this.#config;
     const { model: config, recipe, batch } = tokenizer;
     const size = config.imageSize;
@@ -154,12 +179,15 @@ class Run {
       ...(initial && { parameters: await readArrays(tokenizerParameters(config), initial.weights) }),
     });
     try {
-      await runStage<Float32Array>({
+      const isDone = await runStage<Float32Array>({
         ...this.#common(),
         stage: 'tokenizer',
         trainer: {
           get step() {
             return trainer.step;
+          },
+          get graphs() {
+            return trainer.graphs;
           },
           train: async (batch) => ({ ...(await trainer.train(batch)) }),
           snapshot: () => trainer.snapshot(),
@@ -193,14 +221,15 @@ class Run {
           },
         },
       });
-      await this.#write({ tokenizer: await trainer.parameters(kept(recipe)) });
+      if (isDone) await this.#write({ tokenizer: await trainer.parameters(kept(recipe)) });
+      return isDone;
     } finally {
       await close();
       await trainer.dispose();
     }
   }
 
-  async makeCodes(): Promise<void> {
+  async makeCodes(): Promise<boolean> {
     const { signal, onProgress } = this.#options;
     const { data, seed, tokenizer } = this.#config;
     const parameters = await this.#tokenizer();
@@ -212,7 +241,7 @@ class Run {
       tokens,
       codebookSize,
       shard: 4096,
-      origin: await fingerprint(parameters, dataset),
+      origin: await fingerprint(parameters, dataset, data),
     });
     const tokenizers = this.#backends.map((backend) => this.#createTokenizer(backend, parameters));
     try {
@@ -222,20 +251,21 @@ class Run {
         batch: 32,
         onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
       });
+      return true;
     } finally {
       for (const one of tokenizers) await one.dispose();
       await store.close();
     }
   }
 
-  async trainTokenModel(): Promise<void> {
+  async trainTokenModel(): Promise<boolean> {
     const { seed, checkpoints, validation, tokenModel, data } = this.#config;
     const { recipe, batch } = tokenModel;
     const { labels, classNames } = this.#data.train;
     const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
     const parameters = await this.#tokenizer();
     const store = await CodeStore.open(await this.#codesFolder());
-    if (store.header.origin !== (await fingerprint(parameters, this.#data.train))) {
+    if (store.header.origin !== (await fingerprint(parameters, this.#data.train, data))) {
       throw new DetailFlowError('config', 'the codes are of another tokenizer or data set; make them again', {
         file: await this.#codesFolder(),
       });
@@ -248,7 +278,7 @@ class Run {
         ...{ dataset: this.#data.heldOut, view: data, images: validation.images },
         microBatch: recipe.microBatch,
       });
-      await runStage<CodeBatch>({
+      const isDone = await runStage<CodeBatch>({
         ...this.#common(),
         stage: 'ar',
         trainer: {
@@ -286,10 +316,11 @@ class Run {
           },
         },
       });
-      await this.#write({
-        tokenizer: parameters,
-        ar: { config, parameters: await trainer.parameters(kept(recipe)) },
-      });
+      if (isDone) {
+        const ar = { config, parameters: await trainer.parameters(kept(recipe)) };
+        await this.#write({ tokenizer: parameters, ar });
+      }
+      return isDone;
     } finally {
       await tokenizer.dispose();
       await trainer.dispose();
@@ -299,12 +330,14 @@ class Run {
 
   #write(parts: Pick<TrainedModel, 'tokenizer' | 'ar'>): Promise<void> {
     const { classNames } = this.#data.train;
-    return writeModel(this.#folder, this.#config, { ...parts, classNames, trainedOn: this.#options.data });
+    const { record: heldOut } = this.#data;
+    const { data: trainedOn } = this.#options;
+    return writeModel(this.#folder, this.#config, { ...parts, classNames, trainedOn, heldOut });
   }
 
   #common() {
-    const { signal, onProgress } = this.#options;
-    return { folder: this.#folder, signal, onStep: onProgress };
+    const { signal, isTimeUp, onProgress } = this.#options;
+    return { folder: this.#folder, signal, isTimeUp, onStep: onProgress };
   }
 
   #codesFolder(): Promise<string> {
@@ -323,7 +356,7 @@ class Run {
     if (given) return readArrays(tokenizerParameters(model), given.weights);
     const { steps } = recipe.schedule;
     const last = await this.#folder.last('tokenizer');
-    if (last?.step !== steps) {
+    if (!last || last.step < steps) {
       const found = last ? `is at step ${last.step} of ${steps}` : 'has not begun';
       throw new DetailFlowError(
         'io',

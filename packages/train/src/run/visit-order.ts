@@ -5,4 +5,6 @@ export const visitOrder = (
   labels: Int32Array,
   { balance, seed }: { readonly balance: number; readonly seed: number },
 ): VisitOrder =>
-  balance > 0 ? new BalancedOrder({ labels, balance, seed }) : new EpochOrder({ length: labels.length, seed });
+  balance > 0
+    ? new BalancedOrder({ labels, balance, seed })
+    : new EpochOrder({ length: labels.length, seed });

@@ -3,13 +3,13 @@ import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Picture } from '@detailflow/core';
 import {
+  type CenterViewOptions,
   type ImageDataset,
   openNpz,
   pictureFromBytes,
   upscaleNearest,
-  type CenterViewOptions,
 } from '@detailflow/data';
-import { type OpenedDataset, openDataset } from '@detailflow/data/node';
+import type { OpenedDataset } from '@detailflow/data/node';
 import {
   type ByteImages,
   collectFeatures,
@@ -25,8 +25,7 @@ import {
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
 import type { Invocation, Report } from '../command';
-
-type View = CenterViewOptions;
+import type { ImageDivision } from './image-division';
 
 /** Real images as an evaluation uses them. */
 export interface RealImages {
@@ -34,6 +33,8 @@ export interface RealImages {
   /** Where the images themselves are at hand. */
   readonly features?: FeatureSet;
   readonly classNames: readonly string[];
+  /** What is to be said of how they were chosen. */
+  readonly note?: string;
 }
 
 /** The folder, the progress and the files of an evaluation. */
@@ -93,14 +94,20 @@ export class EvaluationRun {
   /** Real images: a data set, or a .npz file of statistics, with images or without. */
   async real(
     data: string,
-    options: { readonly extractor: Extractor; readonly view?: View; readonly part: 'held-out' | 'all' },
+    options: {
+      readonly extractor: Extractor;
+      readonly view?: CenterViewOptions;
+      readonly part: 'held-out' | 'all';
+      readonly division: ImageDivision;
+    },
   ): Promise<RealImages> {
-    const { extractor, view, part } = options;
+    const { extractor, view, part, division } = options;
     const archive = await inspectArchive(data);
     if (archive?.statistics && !archive.hasImages) {
       return { reference: { statistics: archive.statistics }, classNames: [] };
     }
-    const dataset = chosenPart(await openImages(data), part);
+    const opened = await division.open(data);
+    const dataset = chosenPart(opened, part);
     try {
       const features = await this.features(datasetSource(dataset, view), extractor);
       const statistics = archive?.statistics ?? features.statistics;
@@ -108,6 +115,7 @@ export class EvaluationRun {
         reference: { statistics, pool: features.pool, labels: features.labels },
         features,
         classNames: dataset.classNames,
+        ...(part === 'held-out' && opened.note !== undefined && { note: opened.note }),
       };
     } finally {
       await dataset.close?.();
@@ -132,10 +140,6 @@ export class EvaluationRun {
     return { ...results, lines: [...results.lines, `figures: ${figures}`, `report: ${report}`] };
   }
 }
-
-/** 5 % of the images are held out where the data set has no test part, as in training. */
-export const openImages = (data: string): Promise<OpenedDataset> =>
-  openDataset(data, { heldOut: 0.05, seed: 0 });
 
 /** All images means the test part where there is one. */
 export const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>

@@ -1,0 +1,36 @@
+import { resizeImages, Tensor } from '@detailflow/core';
+import type { Tokenizer } from '@detailflow/tokenizer';
+
+/** At which size the first tokens of an image are decoded, and what they should restore there. */
+export interface TokenWorth {
+  /** Side of the decoded image in pixels. */
+  readonly size: number;
+  /** The image is shrunk to this side, and then brought to `size`. */
+  readonly targetSize: number;
+}
+
+/** What so many tokens are worth: in training they are never asked for more. Source: docs/method.md section 2. */
+export function tokenWorth(
+  { resolutions, tokens: all }: Tokenizer,
+  tokens: number,
+  full: number,
+): TokenWorth {
+  if (tokens === all) return { size: full, targetSize: full };
+  return { size: resolutions.tokenToDecOutRes(tokens), targetSize: resolutions.tokenToRes(tokens) };
+}
+
+/**
+ * The images that so many tokens should restore, resized as in training: by area when shrinking, bicubic when growing.
+ * @param images [B, 3, S, S]
+ * @returns [B, 3, size, size]
+ * Source: docs/method.md section 5.
+ */
+export function worthTarget(images: Tensor, { size, targetSize }: TokenWorth): Tensor {
+  const [batch, channels, full] = images.dims;
+  if (size === full && targetSize === full) return images;
+  const square = (side: number) => ({ height: side, width: side });
+  const shrunk = resizeImages(images.data as Float32Array, images.dims, square(targetSize), 'area');
+  const brought = [batch, channels, targetSize, targetSize];
+  const data = resizeImages(shrunk, brought, square(size), 'degradation');
+  return new Tensor('float32', data, [batch, channels, size, size]);
+}
