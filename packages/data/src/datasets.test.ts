@@ -195,7 +195,9 @@ test('a data set in memory refuses bytes that do not fit', () => {
 test('transparent pictures are laid on the background, white unless another one is asked for', async () => {
   const place = await folder('glass');
   await folder('glass/a');
-  const clear = { create: { width: 2, height: 2, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } } } as const;
+  const clear = {
+    create: { width: 2, height: 2, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } },
+  } as const;
   for (const name of ['1.png', '2.webp']) await sharp(clear).toFile(path.join(place, 'a', name));
   const first = async (options: object) => {
     const { heldOut } = await openDataset(place, { heldOut: 0.5, seed: 1, ...options });
