@@ -149,10 +149,7 @@ describe('pictures', () => {
     expect(original[0]).toBe(0);
     // The PSNR of all tokens is that of the two pictures side by side.
     const shown = await cut(first.strip, 2 + 2 * 34, 2, 32);
-    const values = (rgba: ArrayLike<number>) =>
-      Array.from(rgba)
-        .filter((_, i) => i % 4 < 3)
-        .map((x) => x / 127.5 - 1);
+    const values = (rgb: ArrayLike<number>) => Array.from(rgb, (byte) => byte / 127.5 - 1);
     expect(first.steps[2].psnr).toBeCloseTo(psnr(values(shown), values(original)), 6);
     // The column before: what decode draws of all tokens.
     await cliJson('encode', ...fashion, file, '--out', at('square-codes.npy'));

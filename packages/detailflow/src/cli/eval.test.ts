@@ -237,7 +237,7 @@ describe('what was held out', () => {
 });
 
 test('copies are counted against held-out images', async () => {
-  const args = ['--data', 'shapes:60x32', ...network, '--count', '12', '--cfg', '1', '--train'];
+  const args = ['--data', 'shapes:400x32', ...network, '--count', '12', '--cfg', '1', '--train'];
   const { copies } = (await cliJson(
     ...['eval', 'generation', ...fashion, ...args, '--out', at('copies')],
   )) as unknown as { copies: { share: number; looked: { drawn: number; heldOut: number } }[] };

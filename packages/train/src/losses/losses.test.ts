@@ -523,7 +523,7 @@ test('the perceptual loss by a classifier: zero for equal images, those of the c
   for (let step = 0; step < 12; step++) seen.push((await one.train(shown)).extra?.perceptual as number);
   expect(seen[11]).toBeLessThan(0.96 * seen[0]);
   await one.dispose();
-}, 60_000);
+}, 180_000);
 
 test('a loss without its network is refused', async () => {
   for (const [recipe, message] of [

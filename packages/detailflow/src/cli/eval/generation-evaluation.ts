@@ -80,7 +80,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
               await writeFileAtomically(name, (write) => writeImageArchive(drawn.source, write, run));
             }
-            const nearness = real.features && training?.copies(drawn, real.features);
+            const unseen = part === 'held-out' ? real.features : undefined;
+            const nearness = unseen && training?.copies(drawn, unseen);
             if (nearness) copied.push({ cfg, seed, ...nearness });
             if (seed !== seeds[0]) return;
             const shown = Math.min(MOST_CLASSES, classes);
