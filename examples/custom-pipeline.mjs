@@ -31,7 +31,7 @@ const model = createTokenModel({
 });
 
 // One sequence with the class and one without for each picture: guidance needs both.
-const session = await model.begin([...labels, ...labels.map(() => model.unconditionalLabel)]);
+const session = await model.begin([...labels, ...labels.map(() => model.unconditional())]);
 const codes = new Int32Array(labels.length * model.tokens);
 let chosen;
 for (let position = 0; position < model.tokens; ) {

@@ -38,7 +38,7 @@ describe.each(['A', 'B'] as const)('tokens of model %s that the device chooses',
       ['drawn, guided', { cfg: 1.7, seed: 11 }],
       [
         'drawn, guided ever less, cooler, of the largest',
-        { cfg: 3, gradualCfg: true, temperature: 0.8, topK: 5, seed: 4 },
+        { cfg: 3, guidance: 'gradual', temperature: 0.8, topK: 5, seed: 4 },
       ],
       ['drawn, alone, the first tokens', { cfg: 1, seed: [9, 2, 5], tokens: config.causalTokens + 1 }],
     ])('%s: those that are chosen here', async (_name, options) => {

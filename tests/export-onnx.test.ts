@@ -51,7 +51,7 @@ describe.each(['A', 'B'] as const)('the exported generator of configuration %s',
 
   test.each([false, true])('draws the golden greedy tokens, gradual: %s', async (gradualCfg) => {
     const out = path.join(folder, `${set}-${gradualCfg}.onnx`);
-    await exportOnnx(fixtures(`golden/${set}`), out, { gradualCfg });
+    await exportOnnx(fixtures(`golden/${set}`), out, { guidance: gradualCfg ? 'gradual' : 'constant' });
     const ones = new Tensor(
       'float32',
       new Float32Array(values['gen.sampled.noise'].data.length).fill(1),

@@ -5,8 +5,8 @@ import {
   PlaceKind,
   placeMask,
 } from '@detailflow/ar-model';
-import { type Backend, type Executable, Tensor } from '@detailflow/core';
-import { filterLogits, guidanceScale, guide, sampleTokens, softmax } from '@detailflow/sampler';
+import { type Backend, type Executable, type Guidance, stepAt, Tensor } from '@detailflow/core';
+import { constantGuidance, filterLogits, guide, sampleTokens, softmax } from '@detailflow/sampler';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devices, openDevice } from './devices';
 import { expectClose, floats, golden, goldenJson } from './golden';
@@ -115,7 +115,8 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
     const generated = Array.from(values['gen.labels'].data);
 
     test.each(['greedy', 'greedy_gradual'])('%s tokens and guided logits', async (name) => {
-      const options = { cfg: settings.greedy.cfg_scale, gradualCfg: name === 'greedy_gradual' };
+      const guidance: Guidance = name === 'greedy_gradual' ? model.guidances.gradual : constantGuidance;
+      const options = { cfg: settings.greedy.cfg_scale, guidance };
       const steps = sampleTokens({ model, labels: generated, greedy: true, ...options });
       expect(await lastTokens(steps)).toEqual(Array.from(values[`gen.${name}.tokens`].data));
       expectClose(
@@ -127,11 +128,12 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
     test('sampled tokens and probabilities, replaying the noise', async () => {
       const {
         cfg_scale: cfg,
-        gradual_cfg: gradualCfg,
+        gradual_cfg: isGradual,
         temperature,
         top_k: topK,
         top_p: topP,
       } = settings.sampled;
+      const guidance = isGradual ? model.guidances.gradual : constantGuidance;
       const noise = new Tensor(
         'float32',
         floats(values['gen.sampled.noise']),
@@ -141,14 +143,14 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
         model,
         labels: generated,
         cfg,
-        gradualCfg,
+        guidance,
         temperature,
         topK,
         topP,
         noise,
       });
       expect(await lastTokens(steps)).toEqual(Array.from(values['gen.sampled.tokens'].data));
-      const logits = await guided(values['gen.sampled.tokens'].data as Int32Array, { cfg, gradualCfg });
+      const logits = await guided(values['gen.sampled.tokens'].data as Int32Array, { cfg, guidance });
       const probabilities = Array.from({ length: tokens }, (_, i) =>
         Array.from(
           softmax(
@@ -166,15 +168,15 @@ describe.each(['A', 'B'] as const)('golden AR values of configuration %s', (set)
     /** Guided logits [N, V] along a given sequence of the first label. */
     async function guided(
       sequence: Int32Array,
-      options: { cfg: number; gradualCfg: boolean },
+      options: { cfg: number; guidance: Guidance },
     ): Promise<Float32Array> {
-      const session = await model.begin([generated[0], model.unconditionalLabel]);
+      const session = await model.begin([generated[0], model.unconditional()]);
       const out = new Float32Array(tokens * vocabularySize);
       let chosen: Int32Array | undefined;
       for (let position = 0; position < tokens; ) {
         const logits = (await session.predict(chosen)).data as Float32Array;
         const count = session.nextCount;
-        const scale = guidanceScale(position, model, options);
+        const scale = options.guidance(stepAt(model.schedule, position), options.cfg);
         const half = count * vocabularySize;
         guide(
           logits.subarray(0, half),

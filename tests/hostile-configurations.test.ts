@@ -335,11 +335,10 @@ describe('weights that are not finite', () => {
   /** A token model whose logits are given. */
   const model = (logits: readonly number[], disposed: { count: number }): TokenModel => ({
     tokens: 2,
-    groupSize: 1,
-    causalTokens: 1,
+    schedule: [1, 1],
     vocabularySize: logits.length,
     classes: 1,
-    unconditionalLabel: 1,
+    unconditional: () => 1,
     dispose: async () => {},
     begin: async (labels) => ({
       position: 0,

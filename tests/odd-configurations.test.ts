@@ -11,8 +11,8 @@ import {
 import { createNodeBackend } from '@detailflow/backend-node';
 import { type OfficialCheckpoint, readOfficialFolder } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { type Backend, createReferenceBackend, resizeMatrix, Tensor } from '@detailflow/core';
-import { guidanceScale, guide, sampleTokens } from '@detailflow/sampler';
+import { type Backend, createReferenceBackend, resizeMatrix, stepAt, Tensor } from '@detailflow/core';
+import { guide, sampleTokens } from '@detailflow/sampler';
 import {
   attentionMask,
   createResolutionMap,
@@ -242,18 +242,12 @@ describe.each(configurations)('odd configuration %s', (name) => {
     });
 
     test.each(Object.keys(expected.recipes))('%s tokens', async (key) => {
-      const {
-        cfg,
-        gradual: gradualCfg,
-        greedy,
-        temperature,
-        top_k: topK,
-        top_p: topP,
-      } = expected.recipes[key];
+      const { cfg, gradual, greedy, temperature, top_k: topK, top_p: topP } = expected.recipes[key];
       const draws = greedy ? {} : { temperature, topK, topP, noise: tensor(values[`gen.${key}.noise`]) };
+      const guidance = gradual ? 'gradual' : 'constant';
       const labels = integers(values['gen.labels']);
       let last: number[] = [];
-      for await (const step of sampleTokens({ model, labels, cfg, gradualCfg, greedy, ...draws })) {
+      for await (const step of sampleTokens({ model, labels, cfg, guidance, greedy, ...draws })) {
         last = integers(await step.tokens());
       }
       expect(last).toEqual(integers(values[`gen.${key}.tokens`]));
@@ -262,16 +256,17 @@ describe.each(configurations)('odd configuration %s', (name) => {
     test('logits under gradual guidance, along the greedy tokens', async () => {
       const tokens = integers(values['gen.greedy_gradual.tokens']);
       const labels = integers(values['gen.labels']);
-      const { cfg, gradual: gradualCfg } = expected.recipes.greedy_gradual;
+      const { cfg, gradual } = expected.recipes.greedy_gradual;
+      expect(gradual).toBe(true);
       const { vocabularySize } = model;
-      const session = await model.begin([...labels, ...labels.map(() => model.unconditionalLabel)]);
+      const session = await model.begin([...labels, ...labels.map(() => model.unconditional())]);
       const guided = new Float32Array(tokens.length * vocabularySize);
       let chosen: Int32Array | undefined;
       for (let position = 0; position < model.tokens; ) {
         const logits = (await session.predict(chosen)).data as Float32Array;
         const count = session.nextCount;
         const size = count * vocabularySize;
-        const scale = guidanceScale(position, model, { cfg, gradualCfg });
+        const scale = model.guidances.gradual(stepAt(model.schedule, position), cfg);
         const blocks = labels.map((_, row) => {
           const free = labels.length + row;
           const at = (row * model.tokens + position) * vocabularySize;

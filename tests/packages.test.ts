@@ -13,6 +13,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 7_500,
   '@detailflow/backend-node': 7_500,
   '@detailflow/backend-webgpu': 15_500,
+  '@detailflow/blocks': 4_000,
   '@detailflow/checkpoint': 22_000,
   '@detailflow/core': 33_000,
   '@detailflow/data': 20_000,

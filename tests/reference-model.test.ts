@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import { guidanceScale, guide } from '@detailflow/sampler';
+import { stepAt } from '@detailflow/core';
+import { guide } from '@detailflow/sampler';
 import { load, type Model, psnr, Tensor } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
@@ -16,21 +17,21 @@ beforeAll(async () => {
 afterAll(() => model.dispose());
 
 describe.each([
-  { name: 'greedy_tokens_classes_0_to_9_cfg_2.0', cfg: 2, gradualCfg: false },
-  { name: 'greedy_tokens_classes_0_to_9_cfg_1.5_gradual', cfg: 1.5, gradualCfg: true },
-])('$name', ({ name, cfg, gradualCfg }) => {
+  { name: 'greedy_tokens_classes_0_to_9_cfg_2.0', cfg: 2, guidance: 'constant' } as const,
+  { name: 'greedy_tokens_classes_0_to_9_cfg_1.5_gradual', cfg: 1.5, guidance: 'gradual' } as const,
+])('$name', ({ name, cfg, guidance }) => {
   const sequences: number[][] = expected[name];
 
   test('every class, token by token', async () => {
     let found: number[][] = [];
-    for await (const step of model.generate({ labels: classes, greedy: true, cfg, gradualCfg })) {
+    for await (const step of model.generate({ labels: classes, greedy: true, cfg, guidance })) {
       if (step.count === step.total) found = rows(await step.tokens());
     }
     const wrong = found.flatMap((row, label) => {
       const at = row.findIndex((token, i) => token !== sequences[label][i]);
       return at < 0 ? [] : [{ label, at }];
     });
-    const lead = wrong.length > 0 ? await leads(sequences, cfg, gradualCfg) : [];
+    const lead = wrong.length > 0 ? await leads(sequences, cfg, guidance) : [];
     const places = wrong.map(
       ({ label, at }) =>
         `class ${label} differs from token ${at} on, where ${sequences[label][at]} leads by ${lead[label][at]}`,
@@ -39,25 +40,30 @@ describe.each([
   });
 
   test('each expected token is the most likely one, by a margin above the rounding of the runtime', async () => {
-    const smallest = Math.min(...(await leads(sequences, cfg, gradualCfg)).flat());
+    const smallest = Math.min(...(await leads(sequences, cfg, guidance)).flat());
     expect(smallest).toBeGreaterThan(1e-4);
   });
 });
 
 /** How far the guided logit of each token of given sequences lies above the best of the others: [class][token]. */
-async function leads(sequences: number[][], cfg: number, gradualCfg: boolean): Promise<number[][]> {
+async function leads(
+  sequences: number[][],
+  cfg: number,
+  guidance: 'constant' | 'gradual',
+): Promise<number[][]> {
   const { tokenModel } = model;
   if (!tokenModel) throw new Error('the reference model has an AR part');
-  const { vocabularySize, unconditionalLabel } = tokenModel;
+  const { vocabularySize } = tokenModel;
   const count = sequences.length;
-  const session = await tokenModel.begin([...classes, ...classes.map(() => unconditionalLabel)]);
+  const session = await tokenModel.begin([...classes, ...classes.map(() => tokenModel.unconditional())]);
   const out: number[][] = sequences.map(() => []);
   const row = new Float32Array(vocabularySize);
   let chosen: Int32Array | undefined;
   for (let position = 0; position < tokenModel.tokens; ) {
     const logits = (await session.predict(chosen)).data as Float32Array;
     const width = session.nextCount;
-    const scale = guidanceScale(position, tokenModel, { cfg, gradualCfg });
+    const step = stepAt(tokenModel.schedule, position);
+    const scale = guidance === 'gradual' ? tokenModel.guidances.gradual(step, cfg) : cfg;
     const at = (image: number, k: number) =>
       logits.subarray((image * width + k) * vocabularySize, (image * width + k + 1) * vocabularySize);
     for (const [image, sequence] of sequences.entries()) {

@@ -80,7 +80,7 @@ async function measure(dtype) {
       await drain(model.generate({ labels, cfg: 1.45, seed: round }), async (step) => {
         const now = performance.now();
         steps.push({
-          size: step.count <= model.tokenModel.causalTokens ? 1 : model.tokenModel.groupSize,
+          size: model.tokenModel.schedule[steps.length],
           ms: now - last,
         });
         last = now;
@@ -98,7 +98,7 @@ async function measure(dtype) {
       batch,
       secondsPerImage: seconds / batch,
       steps: rounds[0].steps.length,
-      stepMs: { 1: ofSize(1), [model.tokenModel.groupSize]: ofSize(model.tokenModel.groupSize) },
+      stepMs: Object.fromEntries([...new Set(model.tokenModel.schedule)].map((size) => [size, ofSize(size)])),
       decoderMs: median(rounds.map((round) => round.decoder)),
       gflops: flops / seconds / 1e9,
       shareOfPeak: flops / seconds / 1e9 / peak,

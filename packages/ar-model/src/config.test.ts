@@ -1,14 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
 import {
   feedForwardWidth,
-  officialTokenModelConfig,
-  type PresetName,
-  parseTokenModelConfig,
-  presetConfig,
-  presets,
-} from './config';
-import { tokenModelParameters } from './parameters';
+  gptSizes as presets,
+  groupParameters as tokenModelParameters,
+} from '@detailflow/blocks';
+import { describe, expect, test } from 'vitest';
+import { officialTokenModelConfig, type PresetName, parseTokenModelConfig, presetConfig } from './config';
 
 const fixture = (name: string) =>
   JSON.parse(readFileSync(new URL(`../../../tests/fixtures/golden/${name}`, import.meta.url), 'utf8'));

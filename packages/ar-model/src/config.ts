@@ -1,42 +1,15 @@
+import {
+  feedForwardWidth,
+  type GroupTransformerConfig,
+  gptSizes,
+  parseGroupConfig,
+} from '@detailflow/blocks';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
 
 /** Everything that determines an AR model's graph. docs/method.md section 4 names the symbols. */
-export interface TokenModelConfig {
-  /** Places of the sequence, N. */
-  readonly tokens: number;
-  /** Tokens predicted at once, g. */
-  readonly groupSize: number;
-  /** First tokens, predicted one by one, c: a multiple of g. */
-  readonly causalTokens: number;
-  readonly vocabularySize: number;
-  /** Classes without the unconditional one. */
-  readonly classes: number;
-  readonly dim: number;
-  readonly layers: number;
-  readonly heads: number;
-  /** Key and value heads; fewer than `heads` for grouped-query attention. */
-  readonly kvHeads: number;
-  /** Width of the SwiGLU layer. */
-  readonly hiddenDim: number;
-  readonly ropeBase: number;
-  readonly normEpsilon: number;
-}
+export type TokenModelConfig = GroupTransformerConfig;
 
-/** Sizes of the official models. Source: docs/method.md section 4. */
-export const presets = {
-  'GPT-B': { layers: 12, heads: 12, dim: 768 },
-  'GPT-L': { layers: 24, heads: 16, dim: 1024 },
-  'GPT-XL': { layers: 36, heads: 20, dim: 1280 },
-  'GPT-XLPlus': { layers: 42, heads: 22, dim: 1408 },
-  'GPT-XXL': { layers: 48, heads: 24, dim: 1536 },
-  'GPT-XXLPlus': { layers: 48, heads: 30, dim: 1920 },
-  'GPT-XXXL': { layers: 48, heads: 40, dim: 2560 },
-  'GPT-1B': { layers: 22, heads: 32, dim: 2048 },
-  'GPT-3B': { layers: 24, heads: 32, dim: 3200 },
-  'GPT-7B': { layers: 32, heads: 32, dim: 4096 },
-} as const satisfies Readonly<Record<string, { layers: number; heads: number; dim: number }>>;
-
-export type PresetName = keyof typeof presets;
+export type PresetName = keyof typeof gptSizes;
 
 /** A full configuration from an official size and what a data set and a tokenizer determine. */
 export function presetConfig(
@@ -45,11 +18,11 @@ export function presetConfig(
     causalTokens?: number;
   },
 ): TokenModelConfig {
-  const preset = presets[name];
+  const preset = gptSizes[name];
   if (!preset) {
     throw new DetailFlowError(
       'config',
-      `there is no preset "${name}"; give one of ${Object.keys(presets).join(', ')}`,
+      `there is no preset "${name}"; give one of ${Object.keys(gptSizes).join(', ')}`,
     );
   }
   return parseTokenModelConfig({
@@ -63,51 +36,9 @@ export function presetConfig(
   });
 }
 
-/** Width of the SwiGLU layer: two thirds of 4 dim, times `multiplier`, rounded up to `multipleOf`. */
-export function feedForwardWidth(dim: number, multipleOf = 256, multiplier?: number | null): number {
-  let hidden = Math.trunc((2 * (4 * dim)) / 3);
-  if (multiplier !== undefined && multiplier !== null) hidden = Math.trunc(multiplier * hidden);
-  return multipleOf * Math.ceil(hidden / multipleOf);
-}
-
-/** Far beyond any plausible model; they bound the lists and caches that a broken file can ask for. */
-const MOST_LAYERS = 1024;
-const MOST_TOKENS = 16384;
-
 /** @throws DetailFlowError `config` naming the field that no model can be built from */
-export function parseTokenModelConfig(value: unknown, file?: string): TokenModelConfig {
-  const fields = new ConfigFields(value, { file });
-  const config: TokenModelConfig = {
-    tokens: fields.count('tokens'),
-    groupSize: fields.count('groupSize'),
-    causalTokens: fields.count('causalTokens'),
-    vocabularySize: fields.count('vocabularySize'),
-    classes: fields.count('classes'),
-    dim: fields.count('dim'),
-    layers: fields.count('layers'),
-    heads: fields.count('heads'),
-    kvHeads: fields.count('kvHeads'),
-    hiddenDim: fields.count('hiddenDim'),
-    ropeBase: fields.positive('ropeBase'),
-    normEpsilon: fields.positive('normEpsilon'),
-  };
-  const { tokens, groupSize, causalTokens, dim, heads, kvHeads } = config;
-  const fail = (message: string) => {
-    throw new DetailFlowError('config', message, { file });
-  };
-  if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
-    fail(
-      `tokens (${tokens}) and causalTokens (${causalTokens}) must be multiples of groupSize (${groupSize}), and causalTokens at most tokens`,
-    );
-  }
-  if (config.layers > MOST_LAYERS) fail(`it has ${config.layers} layers; at most ${MOST_LAYERS} are read`);
-  if (tokens > MOST_TOKENS) fail(`it has ${tokens} tokens; at most ${MOST_TOKENS} are possible`);
-  if (dim % heads !== 0 || (dim / heads) % 4 !== 0) {
-    fail(`dim (${dim}) must be heads (${heads}) times a multiple of 4, for two-dimensional rotary positions`);
-  }
-  if (heads % kvHeads !== 0) fail(`heads (${heads}) must be a multiple of kvHeads (${kvHeads})`);
-  return config;
-}
+export const parseTokenModelConfig = (value: unknown, file?: string): TokenModelConfig =>
+  parseGroupConfig(value, { file });
 
 /**
  * Reads an official config.json of an AR model.

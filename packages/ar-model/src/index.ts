@@ -1,24 +1,33 @@
 export {
+  createGroupTokenModel as createTokenModel,
+  type DrawGraphOptions,
+  type Dropout,
+  drawGraph,
   feedForwardWidth,
+  forward,
+  forwardGraph,
+  GroupTokenModel,
+  type GroupTokenModelOptions as TokenModelOptions,
+  gptSizes as presets,
+  gradualGuidance,
+  groupParameters as tokenModelParameters,
+  groupSchedule,
+  groupWeights as tokenModelWeights,
+  ignoredGroupWeights as ignoredTokenModelWeights,
+  type Parameters,
+  type PlaceInputs,
+  PlaceKind,
+  placeMask,
+  ropeTables,
+  type StepOptions,
+  step,
+  stepGraph,
+} from '@detailflow/blocks';
+export {
   officialTokenModelConfig,
   type PresetName,
   parseTokenModelConfig,
   presetConfig,
-  presets,
   type TokenModelConfig,
   toOfficialTokenModelConfig,
 } from './config';
-export { type DrawGraphOptions, drawGraph } from './draw-graph';
-export { forwardGraph, stepGraph } from './graphs';
-export {
-  type Dropout,
-  forward,
-  type Parameters,
-  type PlaceInputs,
-  type StepOptions,
-  step,
-  tokenModelWeights,
-} from './model';
-export { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
-export { PlaceKind, placeMask, ropeTables } from './positions';
-export { createTokenModel, GroupTokenModel, type TokenModelOptions } from './token-model';

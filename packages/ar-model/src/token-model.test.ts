@@ -1,4 +1,8 @@
 import {
+  createGroupTokenModel as createTokenModel,
+  groupParameters as tokenModelParameters,
+} from '@detailflow/blocks';
+import {
   type Backend,
   createReferenceBackend,
   exponentialNoise,
@@ -7,8 +11,6 @@ import {
 } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
 import { parseTokenModelConfig } from './config';
-import { tokenModelParameters } from './parameters';
-import { createTokenModel } from './token-model';
 
 const config = parseTokenModelConfig({
   tokens: 8,

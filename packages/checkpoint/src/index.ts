@@ -1,6 +1,7 @@
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard } from './bundle-card';
 export { type ConfigObject, configObject } from './config-files';
+export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
 export {
   type OfficialCheckpoint,

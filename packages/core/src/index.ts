@@ -37,10 +37,17 @@ export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } f
 export { LazyExecutable } from './lazy-executable';
 export type {
   CallOptions,
+  Condition,
   DrawingOptions,
   DrawingSession,
   DrawingStep,
+  Guidance,
   ImageTokenizer,
+  PreviewKind,
+  SamplingDefaults,
+  ScheduleStep,
+  TextCondition,
+  TokenChoice,
   TokenModel,
   TokenSession,
 } from './models';
@@ -110,6 +117,7 @@ export {
   type SafetensorsFile,
   type SafetensorsPlan,
 } from './safetensors';
+export { scheduleSteps, stepAt } from './schedule';
 export {
   type ParameterSpec,
   readFloat32,

@@ -6,8 +6,13 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Turns images into tokens ordered from coarse to fine, and any number of first tokens into an image. */
+/** What the first tokens of a code show: the whole picture in less detail, or at a coarser scale, or its upper rows. */
+export type PreviewKind = 'coarse-to-fine' | 'scales' | 'rows';
+
+/** Turns images into tokens, and the first tokens into a picture of what is known so far. */
 export interface ImageTokenizer {
+  /** What a picture of a part of the tokens is. */
+  readonly previews: PreviewKind;
   /** Tokens of a full code, N. */
   readonly tokens: number;
   /** Side of a full image in pixels. */
@@ -26,24 +31,72 @@ export interface ImageTokenizer {
   dispose(): Promise<void>;
 }
 
-/** Predicts the next token or group of tokens of several sequences. */
+/** Features of a text, as its encoder gives them. */
+export interface TextCondition {
+  /** float32 [T, F]. */
+  readonly features: Tensor;
+  /** bool [T]: the rows that belong to the text; all unless given. */
+  readonly mask?: Tensor;
+}
+
+/** What a sequence is drawn for: the number of a class, or a text. */
+export type Condition = number | TextCondition;
+
+/** One step of a schedule: it predicts tokens `position` to `position + count - 1`. */
+export interface ScheduleStep {
+  /** 0 to steps - 1. */
+  readonly index: number;
+  readonly steps: number;
+  readonly position: number;
+  readonly count: number;
+}
+
+/**
+ * The scale s of a step's logits, uncond + (cond - uncond) s, from the number that the user gave. 1 means none: if
+ * every step says so, sequences without condition are not computed.
+ */
+export type Guidance = (step: ScheduleStep, cfg: number) => number;
+
+/** How a token is chosen from its logits. */
+export interface TokenChoice {
+  /** Divides the logits; from 1e-5. */
+  readonly temperature: number;
+  /** Keeps the k largest logits and all that equal the k-th; 0 keeps all. */
+  readonly topK: number;
+  /** Keeps the most probable tokens until their sum exceeds p; 1 keeps all. The first token always stays. */
+  readonly topP: number;
+}
+
+/** What a model recommends where the caller says nothing. */
+export interface SamplingDefaults extends TokenChoice {
+  readonly cfg: number;
+  /** 'constant', or a name of {@link TokenModel.guidances}. */
+  readonly guidance: string;
+}
+
+/** Predicts the tokens of several sequences, step by step along its schedule. */
 export interface TokenModel {
   /** Tokens of a full sequence, N. */
   readonly tokens: number;
-  /** Tokens predicted at once after the causal ones. */
-  readonly groupSize: number;
-  /** First tokens, predicted one by one. */
-  readonly causalTokens: number;
+  /** Tokens that each step predicts, in order: N in all. */
+  readonly schedule: readonly number[];
   readonly vocabularySize: number;
+  /** Classes that a sequence can be drawn for; 0 where the condition is a text. */
   readonly classes: number;
-  /** The label that stands for "no class". */
-  readonly unconditionalLabel: number;
-  /** Begins one sequence for each label, 0..classes. */
-  begin(labels: readonly number[], options?: CallOptions): Promise<TokenSession>;
+  /** What the model recommends; whatever is missing is the sampler's default. */
+  readonly sampling?: Partial<SamplingDefaults>;
+  /** Ways in which its guidance can run along the steps, by name, beside the constant one. */
+  readonly guidances?: Readonly<Record<string, Guidance>>;
+  /** The condition that stands for "nothing asked for" beside this one. */
+  unconditional(condition?: Condition): Condition;
+  /** How the tokens of a step are chosen, where that differs from what the caller wants. */
+  choiceAt?(step: ScheduleStep, choice: TokenChoice): TokenChoice;
+  /** Begins one sequence for each condition; classes are 0..classes, the last for none. */
+  begin(conditions: readonly Condition[], options?: CallOptions): Promise<TokenSession>;
   /** Whether {@link beginDrawing} is the quicker way on this device. */
   readonly drawsOnDevice?: boolean;
-  /** Begins one sequence for each label; tokens are chosen on the device. Absent where a model cannot do that. */
-  beginDrawing?(labels: readonly number[], options: DrawingOptions): Promise<DrawingSession>;
+  /** Begins one sequence for each condition; tokens are chosen on the device. Absent where a model cannot do that. */
+  beginDrawing?(conditions: readonly Condition[], options: DrawingOptions): Promise<DrawingSession>;
   /** Frees what the model holds on its backend. */
   dispose(): Promise<void>;
 }
@@ -76,8 +129,10 @@ export interface DrawingStep {
   readonly temperature?: number;
   /** How far logits move away from those without class, where sequences are guided. */
   readonly scale?: number;
-  /** Tokens that are not drawn: the first ones of the step, int32 [sequences, as many]. */
+  /** Tokens that are not drawn, int32 [sequences, nextCount], at the places that `isGiven` marks. */
   readonly given?: Int32Array;
+  /** [nextCount], 1 where `given` counts. */
+  readonly isGiven?: Uint8Array;
 }
 
 /** Sequences in progress. */

@@ -7,8 +7,8 @@ import { generatorGraphs } from './generator-graph';
 import { type ModelSource, openModel } from './model-source';
 
 export interface ExportOptions {
-  /** Lower the guidance scale group by group. */
-  readonly gradualCfg?: boolean;
+  /** How the guidance scale runs along the groups: 'constant' (default), or lowered from group to group. */
+  readonly guidance?: 'constant' | 'gradual';
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { done: number; total: number; unit: 'tensors' }) => void;
 }

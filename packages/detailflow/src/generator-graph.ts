@@ -1,4 +1,11 @@
-import { PlaceKind, step, type TokenModelConfig, tokenModelWeights } from '@detailflow/ar-model';
+import {
+  gradualGuidance,
+  groupSchedule,
+  PlaceKind,
+  step,
+  type TokenModelConfig,
+  tokenModelWeights,
+} from '@detailflow/ar-model';
 import {
   add,
   concat,
@@ -12,6 +19,7 @@ import {
   mul,
   reshape,
   resizeMatrix,
+  scheduleSteps,
   select,
   slice,
   sub,
@@ -22,7 +30,6 @@ import {
   type Value,
   writeRows,
 } from '@detailflow/core';
-import { guidanceScale } from '@detailflow/sampler';
 import {
   attentionMask,
   codebookEntries,
@@ -56,14 +63,14 @@ const batch = symbol('batch');
 export function generatorGraphs(
   tokenizer: TokenizerConfig,
   ar: TokenModelConfig,
-  options: { readonly gradualCfg?: boolean } = {},
+  options: { readonly guidance?: 'constant' | 'gradual' } = {},
 ): GeneratorGraphs {
   const runs = schedule(ar);
   const length = ar.tokens + ar.groupSize - 1; // room for what the last causal run leaves behind
   const body = trace((g) => {
     const run = g.input('run', 'i32', [1]);
     /** The row of a table [runs, width] that belongs to this run. */
-    const row = (dtype: 'i32' | 'f32', table: (one: Run) => readonly number[]) => {
+    const row = (dtype: 'i32' | 'f32', table: (one: Run, index: number) => readonly number[]) => {
       const rows = runs.map(table);
       const width = rows[0].length;
       const all = g.constant(Float64Array.from(rows.flat()), [rows.length, width], dtype);
@@ -92,8 +99,11 @@ export function generatorGraphs(
 
     const conditional = slice(logits, 0, 0, batch);
     const other = slice(logits, 0, batch, extent(logits, 0));
-    const guidance = { cfg: 1, gradualCfg: options.gradualCfg ?? false };
-    const factor = row('f32', (one) => [guidanceScale(one.positions[0], ar, guidance)]);
+    const steps = scheduleSteps(groupSchedule(ar));
+    const gradual = gradualGuidance(ar);
+    const factor = row('f32', (_run, index) => [
+      options.guidance === 'gradual' ? gradual(steps[index], 1) : 1,
+    ]);
     const scale = mul(g.input('cfg', 'f32', [1]), factor);
     const guided = add(other, mul(sub(conditional, other), scale)); // [B, g, V]
     const noise = g.input('noise', 'f32', [batch, ar.tokens, ar.vocabularySize]);

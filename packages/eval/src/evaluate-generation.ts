@@ -7,7 +7,7 @@ import { type GeneratedOptions, generatedSource, type ImageSource, keptSource } 
 import { noStore, type ShardStore } from './shard-store';
 
 /** Settings of the sampler other than the guidance scale. */
-export type SamplingOptions = Pick<GeneratedOptions, 'gradualCfg' | 'temperature' | 'topK' | 'topP'>;
+export type SamplingOptions = Pick<GeneratedOptions, 'guidance' | 'temperature' | 'topK' | 'topP'>;
 
 export interface GenerationOptions {
   readonly model: TokenModel;

@@ -172,7 +172,8 @@ export interface GeneratedOptions {
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
-  readonly gradualCfg?: boolean;
+  /** A name of the model's guidances. */
+  readonly guidance?: string;
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;

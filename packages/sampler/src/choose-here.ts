@@ -1,41 +1,37 @@
 import { Tensor } from '@detailflow/core';
 import { checkLogits, drawToken, filterLogits, mostLikelyToken, softmax } from './choose-token';
-import { guidanceScale, guide, needsGuidance } from './guidance';
+import { guide } from './guidance';
 import type { SamplePlan, SampleStep } from './sample-plan';
 
 /** Samples from logits that the model hands out, in float64. */
 export async function* chooseHere(plan: SamplePlan): AsyncGenerator<SampleStep, void, void> {
-  const { model, labels, choice, guidance, greedy, total, given, prefix, noiseOf, signal } = plan;
-  const guided = needsGuidance(guidance);
-  const rows = guided ? [...labels, ...labels.map(() => model.unconditionalLabel)] : labels;
-  const tokens = new Int32Array(labels.length * model.tokens);
-  const row = new Float32Array(model.vocabularySize);
+  const { model, conditions, steps, greedy, isGuided, total, givenAt, noiseOf, signal } = plan;
+  const images = conditions.length;
+  const size = model.vocabularySize;
+  const rows = isGuided ? [...conditions, ...conditions.map((c) => model.unconditional(c))] : conditions;
+  const tokens = new Int32Array(images * model.tokens);
+  const row = new Float32Array(size);
   const session = await model.begin(rows, { signal });
   try {
     let chosen: Int32Array | undefined;
-    for (let position = 0; position < total; ) {
+    for (const { position, count, scale, choice, isGiven } of steps) {
       signal?.throwIfAborted();
-      const count = position < model.causalTokens ? 1 : model.groupSize;
       const logits = (await session.predict(chosen, { signal })).data as Float32Array;
-      const scale = guidanceScale(position, model, guidance);
       chosen = new Int32Array(rows.length * count);
-      for (let image = 0; image < labels.length; image++) {
+      for (let image = 0; image < images; image++) {
         for (let k = 0; k < count; k++) {
-          const token = pick(image, position + k, image * count + k);
+          const token = givenAt(image, position + k) ?? pick(image, position + k, image * count + k);
           tokens[image * model.tokens + position + k] = token;
           chosen[image * count + k] = token;
-          if (guided) chosen[(labels.length + image) * count + k] = token;
+          if (isGuided) chosen[(images + image) * count + k] = token;
         }
       }
-      position += count;
-      if (position > given || position === total) yield snapshot(tokens, labels.length, position, total);
+      if (!isGiven || position + count === total) yield snapshot(tokens, images, position + count, total);
 
       function pick(image: number, place: number, at: number): number {
-        if (place < given) return (prefix as Tensor).data[image * given + place] as number;
-        const size = model.vocabularySize;
         const own = logits.subarray(at * size, (at + 1) * size);
-        if (guided) {
-          const other = (labels.length * count + at) * size;
+        if (isGuided && scale !== 1) {
+          const other = (images * count + at) * size;
           guide(own, logits.subarray(other, other + size), scale, row);
         } else row.set(own);
         checkLogits(row, place);

@@ -1,19 +1,10 @@
-import { DetailFlowError } from '@detailflow/core';
-
-export interface ChoiceOptions {
-  /** Divides the logits; from 1e-5. */
-  readonly temperature: number;
-  /** Keeps the k largest logits and all that equal the k-th; 0 keeps all. */
-  readonly topK: number;
-  /** Keeps the most probable tokens until their sum exceeds p; 1 keeps all. The first token always stays. */
-  readonly topP: number;
-}
+import { DetailFlowError, type TokenChoice } from '@detailflow/core';
 
 /** Below this, logits divided by it might exceed float32. */
 const LOWEST_TEMPERATURE = 1e-5;
 
 /** @throws DetailFlowError `invalid-argument` naming the option and its range */
-export function checkChoiceOptions({ temperature, topK, topP }: ChoiceOptions): void {
+export function checkChoiceOptions({ temperature, topK, topP }: TokenChoice): void {
   const fail = (name: string, value: number, range: string) => {
     throw new DetailFlowError('invalid-argument', `${name} is ${value}; give ${range}`);
   };
@@ -40,7 +31,7 @@ export function checkLogits(logits: Float32Array, position: number): void {
  * Logits of one token after temperature, top-k and top-p; what is removed becomes -Infinity.
  * Source: docs/method.md section 4.
  */
-export function filterLogits(logits: Float32Array, { temperature, topK, topP }: ChoiceOptions): Float32Array {
+export function filterLogits(logits: Float32Array, { temperature, topK, topP }: TokenChoice): Float32Array {
   const kept = logits.map((x) => x / temperature);
   if (topK > 0 && topK < kept.length) {
     const threshold = Float32Array.from(kept).sort()[kept.length - topK];

@@ -1,46 +1,41 @@
-import { Tensor, type TokenModel } from '@detailflow/core';
-import { guidanceScale, needsGuidance } from './guidance';
+import { type DrawingStep, Tensor, type TokenModel } from '@detailflow/core';
 import type { SamplePlan, SampleStep } from './sample-plan';
 
 type Begin = NonNullable<TokenModel['beginDrawing']>;
 
-/** Samples on the device of the model, which gets the noise and hands out tokens when somebody asks for them. */
+/**
+ * Samples on the device of the model, which gets the noise and hands out tokens when somebody asks for them. All steps
+ * must be drawn alike but for scale and temperature.
+ */
 export async function* drawOnDevice(plan: SamplePlan, begin: Begin): AsyncGenerator<SampleStep, void, void> {
-  const { model, labels, choice, guidance, greedy, total, given, prefix, noiseOf, signal } = plan;
+  const { model, conditions, steps, greedy, isGuided, total, givenAt, noiseOf, signal } = plan;
+  const images = conditions.length;
   const size = model.vocabularySize;
-  const session = await begin(labels, {
-    isGuided: needsGuidance(guidance),
-    topK: choice.topK,
-    isGreedy: greedy,
-    signal,
-  });
+  const [{ choice }] = steps;
+  const session = await begin(conditions, { isGuided, topK: choice.topK, isGreedy: greedy, signal });
   let last: Tensor | undefined;
   const read = async (count: number): Promise<Tensor> => {
     const { data, dims } = last ?? (await session.tokens());
-    const tokens = new Int32Array(labels.length * count);
-    for (let i = 0; i < labels.length; i++) {
+    const tokens = new Int32Array(images * count);
+    for (let i = 0; i < images; i++) {
       tokens.set((data as Int32Array).subarray(i * dims[1], i * dims[1] + count), i * count);
     }
-    return new Tensor('int32', tokens, [labels.length, count]);
+    return new Tensor('int32', tokens, [images, count]);
   };
   try {
-    for (let position = 0; position < total; ) {
+    for (const { position, count, scale, choice, isGiven } of steps) {
       signal?.throwIfAborted();
-      const { nextCount: count } = session;
       await session.draw(
         {
-          scale: guidanceScale(position, model, guidance),
+          scale,
           temperature: choice.temperature,
-          given: givenTokens(position, count),
+          ...givenFor(position, count),
           ...(!greedy && { noise: noiseFor(position, count) }),
         },
         { signal },
       );
-      position += count;
-      if (position > given || position === total) {
-        const known = position;
-        yield { count: known, total, tokens: () => read(known) };
-      }
+      const known = position + count;
+      if (!isGiven || known === total) yield { count: known, total, tokens: () => read(known) };
     }
   } finally {
     // Steps may be asked after the loop: what was drawn is kept, unless the device is gone.
@@ -48,18 +43,21 @@ export async function* drawOnDevice(plan: SamplePlan, begin: Begin): AsyncGenera
     await session.dispose();
   }
 
-  function givenTokens(position: number, count: number): Int32Array | undefined {
-    const known = Math.min(count, given - position);
-    if (!prefix || known <= 0) return undefined;
-    return Int32Array.from({ length: labels.length * known }, (_, i) => {
-      const [image, k] = [Math.floor(i / known), i % known];
-      return prefix.data[image * given + position + k] as number;
-    });
+  function givenFor(position: number, count: number): Pick<DrawingStep, 'given' | 'isGiven'> {
+    const isGiven = Uint8Array.from({ length: count }, (_, k) =>
+      Number(givenAt(0, position + k) !== undefined),
+    );
+    if (!isGiven.includes(1)) return {};
+    const given = Int32Array.from(
+      { length: images * count },
+      (_, i) => givenAt(Math.floor(i / count), position + (i % count)) ?? 0,
+    );
+    return { given, isGiven };
   }
 
   function noiseFor(position: number, count: number): Float32Array {
-    const noise = new Float32Array(labels.length * count * size);
-    for (let image = 0; image < labels.length; image++) {
+    const noise = new Float32Array(images * count * size);
+    for (let image = 0; image < images; image++) {
       for (let k = 0; k < count; k++) noise.set(noiseOf(image, position + k), (image * count + k) * size);
     }
     return noise;

@@ -1,6 +1,7 @@
 import { type ImageTokenizer, Tensor, type TokenModel } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
 import { type GenerateOptions, generate, type SampleOptions, sampleTokens } from './generate';
+import { guidanceUntil } from './guidance';
 import { vary } from './vary';
 
 /** What a fake model was asked to do. */
@@ -19,12 +20,13 @@ function fakeModel(fail: (prediction: number) => void = () => {}): { model: Toke
   const [tokens, groupSize, causalTokens, vocabularySize, classes] = [8, 2, 2, 6, 3];
   const model: TokenModel = {
     tokens,
-    groupSize,
-    causalTokens,
+    schedule: [1, 1, 2, 2, 2],
     vocabularySize,
     classes,
-    unconditionalLabel: classes,
-    async begin(labels) {
+    guidances: { falling: ({ index, steps }, cfg) => (cfg * (steps - index)) / steps },
+    unconditional: () => classes,
+    async begin(conditions) {
+      const labels = conditions as number[];
       seen.rows.push([...labels]);
       seen.open++;
       const known = labels.map((): number[] => []);
@@ -130,7 +132,7 @@ describe('guidance', () => {
     expect(seen.rows).toEqual([[0, 2]]);
   });
 
-  test.each([{ cfg: 1.5 }, { cfg: 0 }, { cfg: 1, gradualCfg: true }, {}])(
+  test.each([{ cfg: 1.5 }, { cfg: 0 }, { cfg: 1, guidance: 'falling' }, {}])(
     '%o computes them beside',
     async (options) => {
       const { model, seen } = fakeModel();
@@ -320,6 +322,104 @@ describe('stopping', () => {
   });
 });
 
+describe('tokens that are kept', () => {
+  const codes = prefixOf([5, 4, 3, 2, 1, 0, 5, 4], [0, 1, 2, 3, 4, 5, 0, 1]);
+  const mask = (places: number[]) =>
+    new Tensor(
+      'bool',
+      Uint8Array.from({ length: 8 }, (_, i) => Number(places.includes(i))),
+      [8],
+    );
+
+  test('stay anywhere, and the others are drawn with them in view', async () => {
+    const options = { labels: [0, 1], seed: 3 };
+    const drawn = await tokensOf({
+      model: fakeModel().model,
+      ...options,
+      keep: { codes, mask: mask([1, 4, 7]) },
+    });
+    for (const [row, tokens] of drawn.entries()) {
+      for (const place of [1, 4, 7]) expect(tokens[place]).toBe(codes.data[row * 8 + place]);
+    }
+    const free = await tokensOf({ model: fakeModel().model, ...options });
+    expect(drawn.map((row) => row[0])).toEqual(free.map((row) => row[0]));
+    expect(drawn.map((row) => row.slice(2))).not.toEqual(free.map((row) => row.slice(2)));
+  });
+
+  test('as first tokens are what a prefix is', async () => {
+    const kept = { codes, mask: mask([0, 1, 2]) };
+    const prefix = prefixOf([5, 4, 3], [0, 1, 2]);
+    const options = { labels: [2, 1], seed: 9 };
+    expect(await tokensOf({ model: fakeModel().model, ...options, keep: kept })).toEqual(
+      await tokensOf({ model: fakeModel().model, ...options, prefix }),
+    );
+  });
+
+  test.each([
+    ['codes of another length', { codes: prefixOf([1], [2]), mask: mask([0]) }, 'keep.codes is'],
+    [
+      'codes that do not exist',
+      { codes: prefixOf(Array(8).fill(6), Array(8).fill(0)), mask: mask([0]) },
+      'keep.codes is',
+    ],
+    ['a mask of another length', { codes, mask: new Tensor('bool', new Uint8Array(3), [3]) }, 'keep.mask is'],
+  ])('%s are refused', async (_, keep, message) => {
+    await expect(tokensOf({ model: fakeModel().model, labels: [0, 1], keep })).rejects.toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringContaining(message),
+    });
+  });
+});
+
+describe('what a model recommends', () => {
+  const recommending = (sampling: TokenModel['sampling']): TokenModel => ({ ...fakeModel().model, sampling });
+
+  test('holds where the caller says nothing', async () => {
+    const own = await tokensOf({
+      model: recommending({ cfg: 3, guidance: 'falling', topK: 2 }),
+      labels: [1],
+    });
+    const said = { cfg: 3, guidance: 'falling', topK: 2 };
+    expect(own).toEqual(await tokensOf({ model: fakeModel().model, labels: [1], ...said }));
+    expect(own).not.toEqual(await tokensOf({ model: fakeModel().model, labels: [1] }));
+  });
+
+  test('gives way to the caller', async () => {
+    const model = recommending({ cfg: 3, topK: 1 });
+    const options = { labels: [1], cfg: 1.5, topK: 0 };
+    expect(await tokensOf({ model, ...options })).toEqual(
+      await tokensOf({ model: fakeModel().model, ...options }),
+    );
+  });
+
+  test('can fix how a step is chosen', async () => {
+    const model: TokenModel = {
+      ...fakeModel().model,
+      choiceAt: ({ index }, choice) => (index < 2 ? choice : { ...choice, topK: 1 }),
+    };
+    const [first] = await tokensOf({ model, labels: [2], seed: 1 });
+    const prefix = prefixOf(first.slice(0, 2));
+    expect(await tokensOf({ model: fakeModel().model, labels: [2], prefix, greedy: true })).toEqual([first]);
+  });
+
+  test('an unknown guidance is refused with those there are', async () => {
+    await expect(countsOf({ guidance: 'rising' })).rejects.toMatchObject({
+      message: expect.stringContaining('constant or falling'),
+    });
+  });
+
+  test('guidance that ends at a step leaves the later ones to the condition alone', async () => {
+    const guided = await tokensOf({
+      model: fakeModel().model,
+      labels: [1],
+      cfg: 2,
+      guidance: guidanceUntil(1),
+    });
+    const prefix = prefixOf(guided[0].slice(0, 2));
+    expect(await tokensOf({ model: fakeModel().model, labels: [1], cfg: 1, prefix })).toEqual(guided);
+  });
+});
+
 describe('generate', () => {
   /** Draws an image of one grey per sequence: its last token; the resolution is the number of tokens. */
   function fakeTokenizer(
@@ -328,6 +428,7 @@ describe('generate', () => {
   ): { tokenizer: ImageTokenizer; decoded: [number[], number?][] } {
     const decoded: [number[], number?][] = [];
     const tokenizer: ImageTokenizer = {
+      previews: 'coarse-to-fine',
       tokens,
       imageSize: 8,
       codebookSize,
@@ -423,6 +524,7 @@ describe('generate', () => {
 describe('variations', () => {
   /** Codes of image i: i, i + 1, ... */
   const tokenizer: ImageTokenizer = {
+    previews: 'rows',
     tokens: 8,
     imageSize: 4,
     codebookSize: 6,

@@ -1,31 +1,39 @@
 import {
   type CallOptions,
+  type Condition,
   DetailFlowError,
   exponentialNoise,
+  type Guidance,
   type ImageTokenizer,
   type Picture,
   pictureFromPixels,
+  scheduleSteps,
+  stepAt,
   Tensor,
+  type TokenChoice,
   type TokenModel,
 } from '@detailflow/core';
 import { chooseHere } from './choose-here';
-import { type ChoiceOptions, checkChoiceOptions } from './choose-token';
+import { checkChoiceOptions } from './choose-token';
 import { drawOnDevice } from './draw-on-device';
-import type { GuidanceOptions } from './guidance';
-import type { SamplePlan, SampleStep } from './sample-plan';
+import { type GivenOptions, givenTokens } from './given-tokens';
+import { guidanceScales, namedGuidance } from './guidance';
+import type { PlannedStep, SamplePlan, SampleStep } from './sample-plan';
 
-export interface SampleOptions extends CallOptions, Partial<ChoiceOptions>, Partial<GuidanceOptions> {
+export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenChoice> {
   readonly model: TokenModel;
-  /** One class number for each image; `model.unconditionalLabel` for none. */
-  readonly labels: readonly number[];
+  /** One condition for each image: class numbers, the last (`model.classes`) for none, or texts. */
+  readonly labels: readonly Condition[];
+  /** Classifier-free guidance scale, 1 for none; default: what the model recommends, or 1.5. */
+  readonly cfg?: number;
+  /** How the scale runs along the steps: a name of the model's, or a function; default: the model's own. */
+  readonly guidance?: string | Guidance;
   /** Image i uses seed + i, or seeds given one by one. Default 0. */
   readonly seed?: number | readonly number[];
   /** Always take the most likely token; temperature, top-k, top-p and seed then do not matter. */
   readonly greedy?: boolean;
   /** Stop after this many tokens, or the end of their group. */
   readonly tokens?: number;
-  /** int32 [B, k]: first tokens to continue from. */
-  readonly prefix?: Tensor;
   /** float32 [B, N, V]: Exp(1) draws to use instead of the seed's. */
   readonly noise?: Tensor;
   /**
@@ -39,7 +47,7 @@ export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }
 
-/** The state of a generation after a token or a group; pictures are decoded only when asked for. */
+/** The state of a generation after a step; pictures are decoded only when asked for. */
 export interface GenerationStep extends SampleStep {
   /** Side in pixels of a picture of these tokens. */
   readonly resolution: number;
@@ -50,8 +58,8 @@ export interface GenerationStep extends SampleStep {
 }
 
 /**
- * Draws pictures, coarse to fine. Yields after every token or group; leave the loop or abort `signal` to stop. The
- * same seed gives the same picture whatever batch it is part of.
+ * Draws pictures. Yields after every step of the model; leave the loop or abort `signal` to stop. The same seed gives
+ * the same picture whatever batch it is part of.
  * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
  */
 export async function* generate(options: GenerateOptions): AsyncGenerator<GenerationStep, void, void> {
@@ -80,28 +88,53 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
  * @throws DetailFlowError `invalid-argument`; `runtime` when the model's logits are not finite; the signal's reason when aborted
  */
 export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
-  const { model, labels, signal, greedy = false } = options;
-  const choice: ChoiceOptions = {
-    temperature: options.temperature ?? 1,
-    topK: options.topK ?? 0,
-    topP: options.topP ?? 1,
-  };
-  const guidance: GuidanceOptions = { cfg: options.cfg ?? 1.5, gradualCfg: options.gradualCfg ?? false };
-  checkChoiceOptions(choice);
-  if (!Number.isFinite(guidance.cfg) || guidance.cfg < 0) {
-    throw new DetailFlowError('invalid-argument', `cfg is ${guidance.cfg}; give a number from 0, 1 for none`);
-  }
+  const { model, labels, signal } = options;
   const total = lastPosition(options.tokens ?? model.tokens, model);
-  const given = checkPrefix(options, total);
-  const noiseOf = noiseSource(options);
-
+  const given = givenTokens(options, model, labels.length, total);
+  const steps = plannedSteps(options, total, (place) => given.has(place));
   const plan: SamplePlan = {
-    ...{ model, labels, choice, guidance, greedy, total, given, noiseOf, signal },
-    prefix: options.prefix,
+    ...{ model, conditions: labels, steps, total, givenAt: given.at, signal },
+    greedy: options.greedy ?? false,
+    isGuided: steps.some(({ scale }) => scale !== 1),
+    noiseOf: noiseSource(options),
   };
+  const [first] = steps;
+  const isUniform = steps.every(({ choice: { topK, topP } }) => topK === first.choice.topK && topP === 1);
   const begin = model.beginDrawing?.bind(model);
-  const onDevice = choice.topP === 1 && (options.onDevice ?? model.drawsOnDevice ?? false);
+  const onDevice = isUniform && (options.onDevice ?? model.drawsOnDevice ?? false);
   yield* begin && onDevice ? drawOnDevice(plan, begin) : chooseHere(plan);
+}
+
+/** The steps up to `total` tokens and how each is chosen, with the model's defaults. */
+function plannedSteps(
+  options: SampleOptions,
+  total: number,
+  isGiven: (place: number) => boolean,
+): PlannedStep[] {
+  const { model } = options;
+  const defaults = { temperature: 1, topK: 0, topP: 1, cfg: 1.5, guidance: 'constant', ...model.sampling };
+  const wanted: TokenChoice = {
+    temperature: options.temperature ?? defaults.temperature,
+    topK: options.topK ?? defaults.topK,
+    topP: options.topP ?? defaults.topP,
+  };
+  const { cfg = defaults.cfg, guidance = defaults.guidance } = options;
+  checkChoiceOptions(wanted);
+  if (!Number.isFinite(cfg) || cfg < 0) {
+    throw new DetailFlowError('invalid-argument', `cfg is ${cfg}; give a number from 0, 1 for none`);
+  }
+  const steps = scheduleSteps(model.schedule).filter(({ position }) => position < total);
+  const rule = typeof guidance === 'function' ? guidance : namedGuidance(model, guidance);
+  const scales = guidanceScales(steps, rule, cfg);
+  return steps.map((step) => {
+    const places = Array.from({ length: step.count }, (_, k) => step.position + k);
+    return {
+      ...step,
+      choice: model.choiceAt?.(step, wanted) ?? wanted,
+      scale: scales[step.index],
+      isGiven: places.every(isGiven),
+    };
+  });
 }
 
 /** The tokens of one image: int32 [1, count]. */
@@ -116,27 +149,13 @@ function tokensOf(tokens: Tensor, index: number): Tensor {
   ]);
 }
 
-/** Where a run of `tokens` tokens ends: groups are never cut. */
-function lastPosition(tokens: number, { tokens: all, causalTokens, groupSize }: TokenModel): number {
+/** Where a run of `tokens` tokens ends: steps are never cut. */
+function lastPosition(tokens: number, { tokens: all, schedule }: TokenModel): number {
   if (!Number.isInteger(tokens) || tokens < 1 || tokens > all) {
     throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${all}`);
   }
-  return tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
-}
-
-function checkPrefix({ prefix, labels, model }: SampleOptions, total: number): number {
-  if (!prefix) return 0;
-  const [batch, count] = prefix.dims;
-  const codes = prefix.data as Int32Array;
-  const fits =
-    prefix.type === 'int32' && prefix.dims.length === 2 && batch === labels.length && count <= total;
-  if (!fits || codes.some((code) => code < 0 || code >= model.vocabularySize)) {
-    throw new DetailFlowError(
-      'invalid-argument',
-      `prefix is ${prefix.type} [${prefix.dims}]; give int32 [${labels.length}, up to ${total}] of codes 0..${model.vocabularySize - 1}`,
-    );
-  }
-  return count;
+  const { position, count } = stepAt(schedule, tokens - 1);
+  return position + count;
 }
 
 /** The noise of one token: from the tensor given, or drawn from the image's seed. */

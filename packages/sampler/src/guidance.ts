@@ -1,33 +1,42 @@
-import type { TokenModel } from '@detailflow/core';
+import { DetailFlowError, type Guidance, type ScheduleStep, type TokenModel } from '@detailflow/core';
 
-export interface GuidanceOptions {
-  /** Classifier-free guidance scale s: logits = uncond + (cond - uncond) s. 1 switches it off. */
-  readonly cfg: number;
-  /** Lowers the scale group by group after the causal tokens. */
-  readonly gradualCfg: boolean;
-}
+/** The same scale at every step. */
+export const constantGuidance: Guidance = (_step, cfg) => cfg;
 
-/** Whether unconditional sequences have to be computed at all. */
-export function needsGuidance({ cfg, gradualCfg }: GuidanceOptions): boolean {
-  return cfg !== 1 || gradualCfg;
+/** The scale up to step `last`, counted from 0; the steps after it are not guided. */
+export const guidanceUntil =
+  (last: number): Guidance =>
+  ({ index }, cfg) =>
+    index <= last ? cfg : 1;
+
+/**
+ * The guidance of a name among those of a model.
+ * @throws DetailFlowError `invalid-argument` naming those that there are
+ */
+export function namedGuidance(model: Pick<TokenModel, 'guidances'>, name: string): Guidance {
+  if (name === 'constant') return constantGuidance;
+  const found = Object.entries(model.guidances ?? {}).find(([known]) => known === name);
+  if (found) return found[1];
+  const names = ['constant', ...Object.keys(model.guidances ?? {})];
+  throw new DetailFlowError(
+    'invalid-argument',
+    `guidance is "${name}"; give a function, or for this model ${names.join(' or ')}`,
+  );
 }
 
 /**
- * The scale for the tokens predicted at `position`: cfg, or with `gradualCfg` for group i of M (i = position / g),
- * from the first group after the causal tokens on, cfg (M - i + 1) / (M + 1). Source: docs/method.md section 4.
+ * The scale of each step.
+ * @throws DetailFlowError `invalid-argument` for one that is not a number
  */
-export function guidanceScale(
-  position: number,
-  model: Pick<TokenModel, 'tokens' | 'groupSize' | 'causalTokens'>,
-  { cfg, gradualCfg }: GuidanceOptions,
-): number {
-  if (!gradualCfg || position < model.causalTokens) return cfg;
-  const groups = model.tokens / model.groupSize;
-  const group = Math.floor(position / model.groupSize);
-  return (cfg * (groups - group + 1)) / (groups + 1);
+export function guidanceScales(steps: readonly ScheduleStep[], guidance: Guidance, cfg: number): number[] {
+  return steps.map((step) => {
+    const scale = guidance(step, cfg);
+    if (Number.isFinite(scale)) return scale;
+    throw new DetailFlowError('invalid-argument', `the guidance gives ${scale} for step ${step.index}`);
+  });
 }
 
-/** Guided logits of one token, written into `out`. */
+/** Guided logits of one token, uncond + (cond - uncond) scale, written into `out`. */
 export function guide(
   conditional: Float32Array,
   unconditional: Float32Array,

@@ -1,5 +1,4 @@
 export {
-  type ChoiceOptions,
   drawToken,
   filterLogits,
   mostLikelyToken,
@@ -12,6 +11,7 @@ export {
   type SampleOptions,
   sampleTokens,
 } from './generate';
-export { type GuidanceOptions, guidanceScale, guide, needsGuidance } from './guidance';
+export type { GivenOptions } from './given-tokens';
+export { constantGuidance, guidanceUntil, guide } from './guidance';
 export type { SampleStep } from './sample-plan';
 export { type VaryOptions, vary } from './vary';

@@ -1,13 +1,13 @@
-import { DetailFlowError, Tensor } from '@detailflow/core';
+import { type Condition, DetailFlowError, Tensor } from '@detailflow/core';
 import { type GenerateOptions, type GenerationStep, generate } from './generate';
 
-export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'tokens'> {
+export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'keep' | 'tokens'> {
   /** First tokens of a picture that stay: 0 draws a new picture, all of them none. */
   readonly keepTokens: number;
   /** New pictures of each picture; default 1. */
   readonly count?: number;
   /** Class of each picture; default: none, the model goes by the tokens alone. */
-  readonly labels?: readonly number[];
+  readonly labels?: readonly Condition[];
 }
 
 /**
@@ -43,7 +43,7 @@ export async function* vary(
     ...rest,
     labels: Array.from(
       { length: batch * count },
-      (_, row) => labels?.[Math.floor(row / count)] ?? model.unconditionalLabel,
+      (_, row) => labels?.[Math.floor(row / count)] ?? model.unconditional(),
     ),
     ...(keepTokens > 0 && { prefix: new Tensor('int32', prefix, [batch * count, keepTokens]) }),
   });

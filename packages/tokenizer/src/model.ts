@@ -1,10 +1,15 @@
 import {
+  codeVectors,
+  nearestCodes as nearestRows,
+  type Parameters,
+  parameterAccess,
+} from '@detailflow/blocks';
+import {
   add,
   addDims,
   attention,
   broadcastTo,
   concat,
-  DetailFlowError,
   type Dim,
   extent,
   type GraphBuilder,
@@ -24,25 +29,17 @@ import {
   sub,
   sum,
   swapHeads,
-  topK,
   transpose,
   type Value,
 } from '@detailflow/core';
 import type { TokenizerConfig, TowerConfig } from './config';
 import { tokenizerParameters } from './parameters';
 
-/** A weight by its name in the official state dict. */
-export type Parameters = (name: string) => Value;
+export type { Parameters };
 
 /** Access to the weights of a tokenizer inside a graph. */
-export function tokenizerWeights(graph: GraphBuilder, config: TokenizerConfig): Parameters {
-  const shapes = new Map(tokenizerParameters(config).map(({ name, shape }) => [name, shape]));
-  return (name) => {
-    const shape = shapes.get(name);
-    if (!shape) throw new DetailFlowError('weights', 'the configuration has no such weight', { entry: name });
-    return graph.weight(name, shape);
-  };
-}
+export const tokenizerWeights = (graph: GraphBuilder, config: TokenizerConfig): Parameters =>
+  parameterAccess(graph, tokenizerParameters(config));
 
 /** Epsilon of every LayerNorm. */
 const LAYER_NORM_EPSILON = 1e-6;
@@ -174,15 +171,13 @@ export const preQuantise = (p: Parameters, latents: Value): Value => project(p, 
 
 /** The nearest codes of h [B, n, d] by squared distance of unit vectors, nearest first: i32 [B, n, min(50, K)]. */
 export function nearestCodes(p: Parameters, config: TokenizerConfig, h: Value): Value {
-  const codes = l2Normalise(p('quantize.embedding.weight'), NORM_EPSILON); // [K, d]
-  const products = matmul(l2Normalise(h, NORM_EPSILON), codes, { transposeB: true }); // [B, n, K]
-  const lengths = reshape(sum(mul(codes, codes), [-1]), [config.codebookSize]); // 1, or 0 for a zero code
-  return topK(sub(mul(2, products), lengths), Math.min(NEAREST_CODES, config.codebookSize));
+  const count = Math.min(NEAREST_CODES, config.codebookSize);
+  return nearestRows(h, p('quantize.embedding.weight'), { count });
 }
 
 /** Codes i32 [...] -> their unit vectors [..., d]. */
 export function codebookEntries(p: Parameters, codes: Value): Value {
-  return l2Normalise(gather(p('quantize.embedding.weight'), codes), NORM_EPSILON);
+  return codeVectors(codes, p('quantize.embedding.weight'));
 }
 
 /** Mean cosine of two different tokens of one group: [1, 1, 1, 1]. n must be known. */

@@ -51,6 +51,7 @@ export function createTokenizer(options: TokenizerOptions): Tokenizer {
 
 /** The DetailFlow tokenizer: images to coarse-to-fine tokens and back. Source: docs/method.md sections 2 and 3. */
 export class Tokenizer implements ImageTokenizer {
+  readonly previews = 'coarse-to-fine';
   readonly config: TokenizerConfig;
   readonly resolutions: ResolutionMap;
   readonly #encoder: LazyExecutable;

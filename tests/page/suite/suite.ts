@@ -84,14 +84,14 @@ async function checkTokenModel(set: string, backend: WebGPUBackend, check: Check
   const { cfg_scale: cfg, temperature, top_k: topK, top_p: topP } = settings.sampled;
   const runs = {
     'gen.greedy.tokens': { greedy: true, cfg: settings.greedy.cfg_scale },
-    'gen.greedy_gradual.tokens': { greedy: true, cfg: settings.greedy.cfg_scale, gradualCfg: true },
+    'gen.greedy_gradual.tokens': { greedy: true, cfg: settings.greedy.cfg_scale, guidance: 'gradual' },
     'gen.sampled.tokens': {
       noise,
       cfg,
       temperature,
       topK,
       topP,
-      gradualCfg: Boolean(settings.sampled.gradual_cfg),
+      guidance: settings.sampled.gradual_cfg ? 'gradual' : 'constant',
     },
   };
   for (const [name, options] of Object.entries(runs)) {

@@ -23,7 +23,7 @@ export const exportCommand: Command = {
     let done = 0;
     try {
       await exportOnnx(modelSource(values, 'both'), out, {
-        gradualCfg: values.flag('gradual-cfg'),
+        guidance: values.flag('gradual-cfg') ? 'gradual' : 'constant',
         signal,
         onProgress(state) {
           if (done === 0) progress.start(state.total, state.unit);

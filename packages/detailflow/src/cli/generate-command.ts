@@ -79,7 +79,7 @@ export const generateCommand: Command = {
     const progressive = values.flag('progressive');
     const settings = {
       cfg: values.number('cfg', { least: 0 }),
-      gradualCfg: values.flag('gradual-cfg'),
+      guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
       temperature: values.number('temperature'),
       topK: values.whole('top-k'),
       topP: values.number('top-p', { least: 0, most: 1 }),

@@ -43,7 +43,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   const count = values.whole('count', { least: 2, most: 1_000_000 }) ?? preset?.count ?? 10_000;
   const seeds = parseList(values.text('seed') ?? '0', '--seed');
   const sampling = {
-    gradualCfg: values.flag('gradual-cfg'),
+    guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
     temperature: values.number('temperature'),
     topK: values.whole('top-k'),
     topP: values.number('top-p', { least: 0, most: 1 }),

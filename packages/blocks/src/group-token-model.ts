@@ -1,10 +1,12 @@
 import {
   type Backend,
   type CallOptions,
+  type Condition,
   DetailFlowError,
   type DrawingOptions,
   type DrawingSession,
   type Executable,
+  type Guidance,
   LazyExecutable,
   type State,
   Tensor,
@@ -14,16 +16,18 @@ import {
   type WeightDType,
   type Weights,
 } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
+import { classLabels } from './class-labels';
 import { type DrawGraphOptions, drawGraph } from './draw-graph';
 import { DeviceDrawingSession } from './drawing-session';
-import { stepGraph } from './graphs';
-import { ignoredTokenModelWeights, tokenModelParameters } from './parameters';
-import { type StepPlaces, stepPlaces } from './places';
-import { PlaceKind } from './positions';
+import type { GroupTransformerConfig } from './group-config';
+import { stepGraph } from './group-graphs';
+import { groupParameters, ignoredGroupWeights } from './group-parameters';
+import { gradualGuidance, groupSchedule } from './group-schedule';
+import { PlaceKind } from './places';
+import { type StepPlaces, stepPlaces } from './step-places';
 
-export interface TokenModelOptions {
-  readonly config: TokenModelConfig;
+export interface GroupTokenModelOptions {
+  readonly config: GroupTransformerConfig;
   readonly weights: Weights;
   readonly backend: Backend;
   /** How the matrices are held while the model runs: 'fp32' (default), or rounded to 'q8' or 'q4'. */
@@ -33,13 +37,16 @@ export interface TokenModelOptions {
 }
 
 /** Loads an AR model. It is compiled when the first sequence begins. */
-export function createTokenModel(options: TokenModelOptions): GroupTokenModel {
+export function createGroupTokenModel(options: GroupTokenModelOptions): GroupTokenModel {
   return new GroupTokenModel(options);
 }
 
 /** The group-parallel transformer with an exact KV cache. Source: docs/method.md section 4. */
 export class GroupTokenModel implements TokenModel {
-  readonly config: TokenModelConfig;
+  readonly config: GroupTransformerConfig;
+  /** The first c tokens one by one, then groups. */
+  readonly schedule: readonly number[];
+  readonly guidances: { readonly gradual: Guidance };
   readonly #backend: Backend;
   readonly #weights: Weights;
   readonly #dtype: WeightDType | undefined;
@@ -48,9 +55,11 @@ export class GroupTokenModel implements TokenModel {
   readonly #drawings = new Map<string, LazyExecutable>();
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, dtype, file }: TokenModelOptions) {
-    validateWeights(weights, tokenModelParameters(config), { file, ignore: ignoredTokenModelWeights });
+  constructor({ config, weights, backend, dtype, file }: GroupTokenModelOptions) {
+    validateWeights(weights, groupParameters(config), { file, ignore: ignoredGroupWeights });
     this.config = config;
+    this.schedule = groupSchedule(config);
+    this.guidances = { gradual: gradualGuidance(config) };
     this.#backend = backend;
     this.#weights = weights;
     this.#dtype = dtype;
@@ -61,14 +70,6 @@ export class GroupTokenModel implements TokenModel {
     return this.config.tokens;
   }
 
-  get groupSize(): number {
-    return this.config.groupSize;
-  }
-
-  get causalTokens(): number {
-    return this.config.causalTokens;
-  }
-
   get vocabularySize(): number {
     return this.config.vocabularySize;
   }
@@ -77,13 +78,14 @@ export class GroupTokenModel implements TokenModel {
     return this.config.classes;
   }
 
-  get unconditionalLabel(): number {
+  /** The label that stands for "no class". */
+  unconditional(): number {
     return this.config.classes;
   }
 
-  async begin(labels: readonly number[], { signal }: CallOptions = {}): Promise<TokenSession> {
+  async begin(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<TokenSession> {
     signal?.throwIfAborted();
-    this.#checkLabels(labels);
+    const labels = classLabels(conditions, this.classes);
     const executable = await this.#executable.get();
     const state = await executable.createState({ batch: labels.length });
     return new CachedSession(this.config, executable, state, Int32Array.from(labels));
@@ -95,17 +97,17 @@ export class GroupTokenModel implements TokenModel {
   }
 
   async beginDrawing(
-    labels: readonly number[],
+    conditions: readonly Condition[],
     { isGuided, topK = 0, isGreedy = false, signal }: DrawingOptions,
   ): Promise<DrawingSession> {
     signal?.throwIfAborted();
-    this.#checkLabels(labels);
+    const labels = classLabels(conditions, this.classes);
     const options = { isGuided, isGreedy, topK: topK < this.vocabularySize ? topK : 0 };
     const executable = await this.#drawing(options).get();
     const state = await executable.createState({ pictures: labels.length });
     return new DeviceDrawingSession({
       ...{ config: this.config, executable, state, labels, isGuided, isGreedy },
-      unconditionalLabel: this.unconditionalLabel,
+      unconditionalLabel: this.unconditional(),
     });
   }
 
@@ -124,20 +126,10 @@ export class GroupTokenModel implements TokenModel {
     this.#drawings.set(key, made);
     return made;
   }
-
-  #checkLabels(labels: readonly number[]): void {
-    const wrong = labels.find((label) => !Number.isInteger(label) || label < 0 || label > this.classes);
-    if (labels.length === 0 || wrong !== undefined) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `labels: ${wrong ?? 'none given'}; give class numbers 0..${this.classes}`,
-      );
-    }
-  }
 }
 
 class CachedSession implements TokenSession {
-  readonly #config: TokenModelConfig;
+  readonly #config: GroupTransformerConfig;
   readonly #executable: Executable;
   readonly #state: State;
   readonly #labels: Int32Array;
@@ -145,7 +137,7 @@ class CachedSession implements TokenSession {
   /** Whether logits for the next tokens have been handed out. */
   #predicted = false;
 
-  constructor(config: TokenModelConfig, executable: Executable, state: State, labels: Int32Array) {
+  constructor(config: GroupTransformerConfig, executable: Executable, state: State, labels: Int32Array) {
     this.#config = config;
     this.#executable = executable;
     this.#state = state;

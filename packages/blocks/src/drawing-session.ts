@@ -8,13 +8,13 @@ import {
   Tensor,
   type Tensors,
 } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
 import { DRAWN } from './draw-graph';
-import { stepPlaces } from './places';
-import { PlaceKind } from './positions';
+import type { GroupTransformerConfig } from './group-config';
+import { PlaceKind } from './places';
+import { stepPlaces } from './step-places';
 
 interface SessionOptions {
-  readonly config: TokenModelConfig;
+  readonly config: GroupTransformerConfig;
   /** A `drawGraph`. */
   readonly executable: Executable;
   readonly state: State;
@@ -96,14 +96,13 @@ export class DeviceDrawingSession implements DrawingSession {
     };
   }
 
-  #choiceFeeds({ noise, temperature = 1, scale = 1, given }: DrawingStep, count: number): Tensors {
+  #choiceFeeds({ noise, temperature = 1, scale = 1, given, isGiven }: DrawingStep, count: number): Tensors {
     const { config, labels, isGuided, isGreedy } = this.#options;
     const pictures = labels.length;
-    const known = (given?.length ?? 0) / pictures;
-    if (!Number.isInteger(known) || known > count) {
+    if ((given?.length ?? 0) !== (given ? pictures * count : 0) || (isGiven?.length ?? count) !== count) {
       throw new DetailFlowError(
         'invalid-argument',
-        `${given?.length} tokens are given for ${pictures} pictures`,
+        `${given?.length ?? 0} tokens are given; the step has ${count} of each of ${pictures} pictures`,
       );
     }
     const size = pictures * count * config.vocabularySize;
@@ -113,18 +112,10 @@ export class DeviceDrawingSession implements DrawingSession {
         `the noise has ${noise?.length ?? 'no'} values, must have ${size}`,
       );
     }
-    const tokens = new Int32Array(pictures * count);
-    for (let i = 0; i < pictures; i++) {
-      tokens.set((given ?? tokens).subarray(i * known, (i + 1) * known), i * count);
-    }
     const scalar = (value: number) => new Tensor('float32', Float32Array.of(value), [1]);
     return {
-      given: new Tensor('int32', tokens, [pictures, count]),
-      isGiven: new Tensor(
-        'bool',
-        Uint8Array.from({ length: count }, (_, i) => Number(i < known)),
-        [count],
-      ),
+      given: new Tensor('int32', given ?? new Int32Array(pictures * count), [pictures, count]),
+      isGiven: new Tensor('bool', (given && isGiven) ?? new Uint8Array(count), [count]),
       ...(isGuided && { scale: scalar(scale) }),
       ...(!isGreedy && {
         temperature: scalar(temperature),

@@ -1,5 +1,5 @@
-import type { TokenModelConfig } from './config';
-import { PlaceKind } from './positions';
+import type { GroupTransformerConfig } from './group-config';
+import { PlaceKind } from './places';
 
 /** What is fed at the places of a step. */
 export interface StepPlaces {
@@ -15,7 +15,10 @@ export interface StepPlaces {
  * The places of the step that predicts the tokens from `position` on: the class first, then the last token alone, then
  * once [the last causal token ; the special embeddings], then the tokens of the last group.
  */
-export function stepPlaces({ causalTokens, groupSize }: TokenModelConfig, position: number): StepPlaces {
+export function stepPlaces(
+  { causalTokens, groupSize }: GroupTransformerConfig,
+  position: number,
+): StepPlaces {
   const count = position < causalTokens ? 1 : groupSize;
   const range = (value: (i: number) => number) => Int32Array.from({ length: count }, (_, i) => value(i));
   const kinds = range((i) => {

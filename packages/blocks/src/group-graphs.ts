@@ -1,21 +1,21 @@
 import { type Graph, type GraphBuilder, symbol, trace } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
-import { forward, type PlaceInputs, step, tokenModelWeights } from './model';
+import type { GroupTransformerConfig } from './group-config';
+import { forward, groupWeights, type PlaceInputs, step } from './group-transformer';
 
 const batch = symbol('batch');
 /** Places fed at once. */
 const places = symbol('step');
 
 /** Feeds: ids i32 [B, L], kinds i32 [L], positions i32 [L]. Output: logits [B, L, V]. */
-export function stepGraph(config: TokenModelConfig): Graph {
-  return trace((g) => ({ logits: step(g, tokenModelWeights(g, config), config, placeInputs(g)) }));
+export function stepGraph(config: GroupTransformerConfig): Graph {
+  return trace((g) => ({ logits: step(g, groupWeights(g, config), config, placeInputs(g)) }));
 }
 
 /** Feeds: as {@link stepGraph}, and visible bool [L, L]. Output: logits [B, L, V]. */
-export function forwardGraph(config: TokenModelConfig): Graph {
+export function forwardGraph(config: GroupTransformerConfig): Graph {
   return trace((g) => {
     const visible = g.input('visible', 'bool', [places, places]);
-    return { logits: forward(tokenModelWeights(g, config), config, { ...placeInputs(g), visible }) };
+    return { logits: forward(groupWeights(g, config), config, { ...placeInputs(g), visible }) };
   });
 }
 

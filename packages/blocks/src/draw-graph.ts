@@ -21,8 +21,8 @@ import {
   type Value,
   writeRows,
 } from '@detailflow/core';
-import type { TokenModelConfig } from './config';
-import { step, tokenModelWeights } from './model';
+import type { GroupTransformerConfig } from './group-config';
+import { groupWeights, step } from './group-transformer';
 
 /** What a {@link drawGraph} is made for. */
 export interface DrawGraphOptions {
@@ -48,7 +48,7 @@ export const DRAWN = 'drawn';
  * and isGiven bool [L], tokens that are not drawn. State: {@link DRAWN}, and the cache. No output.
  * Source: docs/method.md section 4.
  */
-export function drawGraph(config: TokenModelConfig, options: DrawGraphOptions): Graph {
+export function drawGraph(config: GroupTransformerConfig, options: DrawGraphOptions): Graph {
   const { isGuided, isGreedy } = options;
   const [pictures, places] = [symbol('pictures'), symbol('step')];
   const rows = isGuided ? multiplyDims(2, pictures) : pictures;
@@ -63,7 +63,7 @@ export function drawGraph(config: TokenModelConfig, options: DrawGraphOptions): 
     );
     const kinds = g.input('kinds', 'i32', [places]);
     const positions = g.input('positions', 'i32', [places]);
-    const logits = step(g, tokenModelWeights(g, config), config, { ids, kinds, positions }); // [rows, L, V]
+    const logits = step(g, groupWeights(g, config), config, { ids, kinds, positions }); // [rows, L, V]
     const guided = isGuided ? guide(logits, pictures, g.input('scale', 'f32', [1])) : logits;
     const scores = isGreedy
       ? guided

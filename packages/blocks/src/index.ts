@@ -1,0 +1,32 @@
+export {
+  type ConvTowerConfig,
+  convDecoder,
+  convEncoder,
+  convTowerConfig,
+  convTowerParameters,
+  strideOf,
+} from './conv-autoencoder';
+export { type DrawGraphOptions, drawGraph } from './draw-graph';
+export { feedForwardWidth, gptSizes } from './gpt-sizes';
+export { type Cell, gridRotation } from './grid-rotation';
+export { type Arrangement, type GroupTransformerConfig, parseGroupConfig } from './group-config';
+export { forwardGraph, stepGraph } from './group-graphs';
+export { groupParameters, ignoredGroupWeights } from './group-parameters';
+export { gradualGuidance, groupSchedule } from './group-schedule';
+export { createGroupTokenModel, GroupTokenModel, type GroupTokenModelOptions } from './group-token-model';
+export { forward, groupWeights, type PlaceInputs, type StepOptions, step } from './group-transformer';
+export { convolution, groupNorm, nearestTwice } from './image-layers';
+export { type Parameters, parameterAccess } from './parameters';
+export { PlaceKind, placeMask, regionOrder, ropeTables } from './places';
+export {
+  type Attend,
+  type CachedAttendOptions,
+  cachedAttend,
+  type Dropout,
+  maskedAttend,
+  type RopeTransformerConfig,
+  type RopeTransformerInputs,
+  ropeTransformer,
+  ropeTransformerParameters,
+} from './rope-transformer';
+export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';

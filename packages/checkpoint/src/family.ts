@@ -1,0 +1,59 @@
+import type {
+  Backend,
+  CallOptions,
+  ImageTokenizer,
+  TokenModel,
+  WeightDType,
+  Weights,
+} from '@detailflow/core';
+import type { BundleCard } from './bundle-card';
+import type { ConfigObject } from './config-files';
+import type { FileTree } from './file-tree';
+
+/** The files that somebody names as a model: one tree, or one for each half. */
+export type ModelFiles =
+  | { readonly model: FileTree; readonly settings?: ConfigObject }
+  | {
+      readonly tokenizer: FileTree;
+      readonly ar?: FileTree;
+      /** What no file says and the user does: sizes that cannot be read off names and shapes. */
+      readonly settings?: ConfigObject;
+    };
+
+/** One half of an opened model. */
+export interface ModelHalf {
+  /** What it is, in words: "VQ-16 tokenizer, 16384 codes of 8". */
+  readonly description: string;
+  /** Everything that determines its graphs, as a bundle stores it. */
+  readonly config: ConfigObject;
+  readonly weights: Weights;
+  /** The file that the weights lie in. */
+  readonly file: string;
+}
+
+/** A model of some family, opened and checked against its configuration; nothing of the weights is read yet. */
+export interface FamilyModel {
+  /** Name of the family. */
+  readonly family: string;
+  /** config.json of a bundle. */
+  readonly card?: BundleCard;
+  readonly tokenizer: ModelHalf;
+  readonly ar?: ModelHalf;
+  createTokenizer(options: { readonly backend: Backend }): ImageTokenizer;
+  /** Absent where there is no AR half. The tokenizer is the one that was made of the same files. */
+  createTokenModel?(options: {
+    readonly backend: Backend;
+    readonly dtype?: WeightDType;
+    readonly tokenizer: ImageTokenizer;
+  }): TokenModel;
+  close(): Promise<void>;
+}
+
+/** A kind of models that can be opened. Its package exports it as a value; whoever loads models takes a list of them. */
+export interface Family {
+  readonly name: string;
+  /** Whether the files look like this family's. Reads names and headers, never weights. */
+  recognise(files: ModelFiles, options?: CallOptions): Promise<boolean>;
+  /** @throws DetailFlowError naming the file and what is wrong with it, or the setting that has to be given */
+  open(files: ModelFiles, options?: CallOptions): Promise<FamilyModel>;
+}
