@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
+    // Tests that run ONNX Runtime themselves leave nothing under the home folder either.
+    env: { ORT_DISABLE_TELEMETRY: '1' },
     include: ['packages/*/src/**/*.test.ts', 'tests/**/*.test.ts'],
     exclude: ['**/*.slow.test.ts', '**/node_modules/**'],
     testTimeout: 60_000,

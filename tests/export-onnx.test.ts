@@ -1,10 +1,13 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { exponentialNoise, Tensor } from '@detailflow/core';
-import { exportOnnx, load, type Model } from 'detailflow';
+import { exportOnnx, load, type Model, openModel } from 'detailflow';
 import ort from 'onnxruntime-node';
+import protobuf from 'protobufjs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectClose, golden, goldenJson } from './golden';
 
@@ -87,6 +90,108 @@ test.each(models)('%s: the same tokens and pixels as generate()', async (name) =
   expect(Array.from(exported.tokens.data as Int32Array)).toEqual(Array.from(tokens?.data as Int32Array));
   expect(exported.pixels.dims).toEqual(pixels.dims);
   expectClose(exported.pixels.data as Float32Array, pixels.data as Float32Array);
+});
+
+describe('what a user of the file may do wrong ends in an error, and the process lives', () => {
+  let file: string;
+  let shape: { tokens: number; codebookSize: number; classes: number };
+  beforeAll(async () => {
+    file = path.join(folder, 'guarded.onnx');
+    await exportOnnx(fixtures('golden/A'), file);
+    const opened = await openModel(fixtures('golden/A'));
+    const { tokens, codebookSize } = opened.tokenizer.config;
+    shape = { tokens, codebookSize, classes: opened.ar!.config.classes };
+    await opened.close();
+  });
+
+  /** Runs the file with nothing but onnxruntime-node, in a process of its own, which may die. */
+  async function outcome(labels: readonly number[], images: number, dims = 1) {
+    const { tokens, codebookSize } = shape;
+    const program = `
+      const ort = require('onnxruntime-node');
+      const one = (value) => new ort.Tensor('float32', Float32Array.of(value), [1]);
+      (async () => {
+        const session = await ort.InferenceSession.create(${JSON.stringify(file)}, { logSeverityLevel: 4 });
+        const labels = ${JSON.stringify(labels)};
+        const size = ${images * tokens * codebookSize};
+        const noise = new ort.Tensor('float32', new Float32Array(size).fill(1), [${images}, ${tokens}, ${codebookSize}]);
+        const run = (given) => session.run({
+          labels: new ort.Tensor('int32', Int32Array.from(given), ${dims === 1 ? '[given.length]' : '[given.length, 1]'}),
+          noise, cfg: one(2), temperature: one(1),
+        });
+        const first = await run(labels).then(({ tokens }) => ({ dims: tokens.dims }), (error) => ({ error: error.message }));
+        console.log(JSON.stringify(first));
+      })();`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['--eval', program], {
+      cwd: path.join(import.meta.dirname, '..'),
+    });
+    return JSON.parse(stdout) as { dims?: number[]; error?: string };
+  }
+
+  test('a batch of any size from 1 on, with every class and without one', async () => {
+    const { classes, tokens } = shape;
+    expect(await outcome([0], 1)).toEqual({ dims: [1, tokens] });
+    const all = Array.from({ length: classes + 1 }, (_, i) => i);
+    expect(await outcome(all, all.length)).toEqual({ dims: [all.length, tokens] });
+  });
+
+  test.each<[string, readonly number[], number, RegExp]>([
+    ['no image at all', [], 0, /labels\/Gather.*idx=0 must be within the inclusive range \[0,-1\]/],
+    ['label -1', [-1, 2], 2, /labels\/Gather.*within the inclusive range \[-11,10\]/],
+    ['label -11', [2, -11], 2, /labels\/Gather.*within the inclusive range \[-11,10\]/],
+    ['the first label that is none', [11], 1, /labels\/Gather.*idx=11/],
+    ['a label beyond all', [2 ** 31 - 1], 1, /labels\/Gather/],
+    ['a label below all', [-(2 ** 31)], 1, /labels\/Gather/],
+    ['noise for one image and labels for two', [1, 2], 1, /noise\/Reshape/],
+    ['noise for three images and labels for two', [1, 2], 3, /noise\/Reshape/],
+    ['noise for none', [1], 0, /noise\/Reshape/],
+    ['labels for none', [], 1, /noise\/Reshape/],
+  ])('%s', async (_, labels, images, message) => {
+    expect((await outcome(labels, images)).error).toMatch(message);
+  });
+
+  test('labels of two axes', async () => {
+    expect((await outcome([1], 1, 2)).error).toMatch(/labels/);
+  });
+});
+
+test('nodes and values bear the names of the model', async () => {
+  const file = path.join(folder, 'named.onnx');
+  await exportOnnx(fixtures('golden/A'), file);
+  const { root } = protobuf.parse(`
+    syntax = "proto3";
+    message Model { Graph graph = 7; }
+    message Graph { repeated Node node = 1; repeated Tensor initializer = 5; }
+    message Tensor { string name = 8; }
+    message Node { repeated string output = 2; string name = 3; string op_type = 4; repeated Attribute attribute = 5; }
+    message Attribute { Graph g = 6; }
+  `);
+  type Node = { name: string; opType: string; output: string[]; attribute: { g?: { node: Node[] } }[] };
+  const { graph } = root.lookupType('Model').decode(await readFile(file)) as unknown as {
+    graph: { node: Node[]; initializer: { name: string }[] };
+  };
+  const nodes = graph.node.flatMap((node) => [node, ...node.attribute.flatMap(({ g }) => g?.node ?? [])]);
+  expect(nodes.length).toBeGreaterThan(200);
+  const names = nodes.map(({ name }) => name);
+  expect(names).not.toContain('');
+  expect(new Set(names).size).toBe(names.length);
+  const values = [...nodes.flatMap(({ output }) => output), ...graph.initializer.map(({ name }) => name)];
+  expect(new Set(values).size).toBe(values.length);
+
+  const opened = await openModel(fixtures('golden/A'));
+  const modules = [...opened.ar!.weights.keys(), ...opened.tokenizer.weights.keys()]
+    .map((name) => name.slice(0, Math.max(0, name.lastIndexOf('.'))))
+    .filter((name) => name !== '');
+  await opened.close();
+  const products = nodes.filter(
+    ({ opType, name }) => opType === 'MatMul' && modules.some((module) => name.includes(`/${module}/MatMul`)),
+  );
+  expect(products.length).toBeGreaterThan(20);
+  expect(names).toContain('body/layers.2.attention.wqkv/MatMul');
+  expect(nodes.find(({ name }) => name === 'body/layers.2.attention.wqkv/MatMul')?.output).toEqual([
+    'body/layers.2.attention.wqkv/MatMul_output_0',
+  ]);
+  expect(names.some((name) => name.startsWith('body/layers.2.attention/Softmax'))).toBe(true);
 });
 
 test('a cancelled export leaves nothing behind', async () => {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import { plainValue, readTorchCheckpoint, stateDict, TorchTensor } from '@detailflow/checkpoint';
 import { openFile, openFolder } from '@detailflow/checkpoint/node';
-import { bytesSource, openSafetensors, readSafetensors, type Weight } from '@detailflow/core';
+import { bytesSource, openSafetensors, readFloat32, readSafetensors, type Weight } from '@detailflow/core';
 import { openModel, readImage } from 'detailflow';
 import { afterAll, describe, expect, test } from 'vitest';
 import {
@@ -89,7 +89,12 @@ describe('safetensors', () => {
       /unknown data type/,
     ],
     ['tensor that is a list', file('{"a":[]}'), /must have dtype/],
-    ['additional field', file('{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":1}}'), /nothing else/],
+    [
+      'additional field that is deep',
+      file(`{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":${nested(9)}}}`),
+      /deep/,
+    ],
+    ['index of another file as a tensor', file('{"a":{"weight_map":{"a":"../x"}}}'), /must have dtype/],
     ['metadata of numbers', file('{"__metadata__":{"a":1}}'), /strings to strings/],
     ['metadata of objects', file('{"__metadata__":{"a":{"b":"c"}}}'), /strings to strings/],
     ['metadata that is a list', file('{"__metadata__":["a"]}'), /strings to strings/],
@@ -105,8 +110,13 @@ describe('safetensors', () => {
   ];
   test.each(attacks)('%s', (_, bytes, message) => refused(() => open(bytes), 'format', message));
 
-  test('dtypes that are known but not supported', () =>
-    refused(() => open(file(`{"a":${entry(0, 1, '[1]', 'F8_E4M3')}}`, 1)), 'dtype', /F8_E4M3/));
+  test('dtypes of which only the bytes can be read', async () => {
+    const { weights } = await open(file(`{"a":${entry(0, 8, '[1]', 'C64')}}`, 8));
+    await expect(readFloat32(weights.get('a') as Weight)).rejects.toMatchObject({
+      code: 'dtype',
+      entry: 'a',
+    });
+  });
 
   test('zero-size tensors, names of prototypes and white space padding are fine', async () => {
     const header = `{"__proto__":${entry(0, 0, '[0,3]')},"constructor":${entry(0, 8)},"s":${entry(8, 12, '[]')}} \n\t `;
@@ -442,25 +452,47 @@ describe('zip files', () => {
       'a comment that is an end record',
       [data, version],
       { comment: 'PK\x05\x06'.padEnd(22, '\0') },
-      /comment|directory/,
+      /no data\.pkl/,
     ],
-    ['a comment', [data, version], { comment: 'x' }, /end record/],
+    ['a second end record behind', [data, version], { tail: [...buildZip([])] }, /no data\.pkl/],
     [
-      'a second end record behind',
+      'another archive behind',
       [data, version],
-      { tail: [...buildZip([])] },
-      /does not end at the end record/,
+      { tail: [...buildZip([{ ...data, name: 'other/x' }])] },
+      /no data\.pkl/,
     ],
+    ['a checksum that is another', [{ ...data, crc: 1 }, version], {}, /CRC-32/],
     ['local and central names differ', [{ ...data, localName: 'top/other.p' }, version], {}, /another name/],
     ['local and central sizes differ', [{ ...data, localSize: 1 }, version], {}, /local header says/],
     ['local and central flags differ', [{ ...data, localFlags: 8 }, version], {}, /contradicts/],
     ['overlapping entries', [data, { ...version, offset: 4 }], {}, /overlaps|no member|another name/],
     ['an entry that spans the next', [{ ...data, size: 90, localSize: 90 }, version], {}, /overlaps/],
     [
-      'a bomb: a compressed entry',
+      'a bomb: a compressed entry whose packed size lies',
       [{ ...data, data: deflateRawSync(big), method: 8, size: big.length, packed: 1000 }, version],
       {},
-      /compressed/,
+      /local header says|overlaps/,
+    ],
+    [
+      'a bomb: a compressed entry that unpacks to more than it says',
+      [{ ...data, data: deflateRawSync(big), method: 8, size: 1000, localSize: 1000 }, version],
+      {},
+      /more than the 1000 bytes/,
+    ],
+    [
+      'a bomb: a compressed entry that does not end',
+      [
+        {
+          ...data,
+          data: deflateRawSync(big).subarray(0, -9),
+          method: 8,
+          size: big.length,
+          localSize: big.length,
+        },
+        version,
+      ],
+      {},
+      /cannot be unpacked|fewer than/,
     ],
     [
       'a bomb: a stored entry of 4 GB',
@@ -482,8 +514,9 @@ describe('zip files', () => {
       {},
       /field is missing/,
     ],
-    ['a directory size that lies', [data, version], { directorySize: 30 }, /does not end/],
-    ['a directory offset that lies', [data, version], { directoryOffset: 1 }, /does not end/],
+    ['a directory size that lies', [data, version], { directorySize: 30 }, /damaged at member 0/],
+    ['a directory offset that lies', [data, version], { directoryOffset: 1 }, /overlaps|no member/],
+    ['a directory beyond the file', [data, version], { directoryOffset: 1e6 }, /does not end/],
     ['fewer entries than claimed', [data, version], { count: 3 }, /damaged/],
     ['more entries than claimed', [data, version], { count: 1 }, /more than 1/],
     ['an encrypted entry', [{ ...data, flags: 1 }, version], {}, /encrypted/],
@@ -504,6 +537,23 @@ describe('zip files', () => {
 
   test('a directory of a terabyte claimed', () =>
     refused(() => openTorch(buildZip([data, version], { wide: true, directorySize: 2 ** 40 })), 'limit'));
+
+  test('a bomb: a compressed entry of a terabyte, one beyond the cap, and one that is not asked for', async () => {
+    const bomb = (size: number) => ({ data: deflateRawSync(big), method: 8, size, localSize: size });
+    const wide = { ...bomb(2 ** 40), wide: true };
+    await refused(() => openTorch(buildZip([{ ...data, ...wide }, version])), 'limit', /at most 1032/);
+    const cap = 65 * 2 ** 20;
+    const zeros = { data: deflateRawSync(new Uint8Array(cap)), method: 8, size: cap, localSize: cap };
+    await refused(() => openTorch(buildZip([{ ...data, ...zeros }, version])), 'limit', /maxPickleBytes/);
+    const unneeded = buildZip([data, version, { ...wide, name: 'top/data/0' }]);
+    expect((await openTorch(unneeded)).root).toBeNull();
+  });
+
+  test('a comment, or something before or behind, is passed over', async () => {
+    for (const overrides of [{ comment: 'x' }, { tail: [1, 2] }, { before: [1, 2] }]) {
+      expect((await openTorch(buildZip([data, version], overrides))).root).toBeNull();
+    }
+  });
 
   test('an entry named __proto__ is an entry', async () => {
     const file = buildZip([

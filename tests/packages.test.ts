@@ -10,10 +10,11 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
-  '@detailflow/ar-model': 7_500,
-  '@detailflow/backend-node': 7_500,
+  '@detailflow/ar-model': 2_500,
+  '@detailflow/backend-node': 7_700,
   '@detailflow/backend-webgpu': 15_500,
-  '@detailflow/blocks': 4_000,
+  '@detailflow/blocks': 11_000,
+  '@detailflow/llamagen': 6_000,
   '@detailflow/checkpoint': 22_000,
   '@detailflow/core': 33_000,
   '@detailflow/data': 20_000,
@@ -21,9 +22,10 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/features': 8_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 8_500,
-  '@detailflow/sampler': 4_600,
+  '@detailflow/sampler': 4_900,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 36_000,
+  '@detailflow/var': 9_000,
   detailflow: 30_000,
 };
 

@@ -30,7 +30,9 @@ const { values } = parseArgs({
     profile: { type: 'boolean', default: false },
   },
 });
-const [seconds, rounds, threads] = [values.seconds, values.rounds, values.threads].map(Number);
+const [seconds, rounds, wanted] = [values.seconds, values.rounds, values.threads].map(Number);
+const threads = Math.min(wanted, availableParallelism()); // one backend each
+if (threads < wanted) console.error(`${threads} threads instead of ${wanted}: there are no more cores`);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
 const tiny = parseTrainingConfig({ preset: 'tiny-32' });

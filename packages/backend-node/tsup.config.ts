@@ -1,6 +1,11 @@
 import { library } from '../../tsup.base';
 
 export default library({
-  entry: { index: 'src/index.ts', worker: 'src/worker.ts', 'probe-child': 'src/probe-child.ts' },
+  entry: {
+    index: 'src/index.ts',
+    worker: 'src/worker.ts',
+    'worker-process': 'src/worker-process.ts',
+    'probe-child': 'src/probe-child.ts',
+  },
   dts: { entry: { index: 'src/index.ts' } },
 });

@@ -1,6 +1,7 @@
 // Fuzzes every reader of files from elsewhere. Whatever they hold, a reader either loads them or throws a
 // DetailFlowError that names the file; it does not hang, take memory out of proportion, crash or touch other files.
-//   node tools/fuzz/fuzz.mjs [--seconds N] [--seed S] [--target NAME] [--iteration I]
+//   node tools/fuzz/fuzz.mjs [--seconds N | --inputs N] [--seed S] [--target NAME] [--iteration I]
+// With --inputs every target gets so many, however long that takes.
 // Input I of a target depends on seed, target and I alone. Inputs that break a rule are kept in runs/fuzz/, with
 // the command that makes them again; the exit code is then 1.
 import { spawn } from 'node:child_process';
@@ -16,25 +17,28 @@ import { makeInput, targets } from './targets.mjs';
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '60' },
+    inputs: { type: 'string' },
     seed: { type: 'string', default: '1' },
     target: { type: 'string' },
     iteration: { type: 'string' },
   },
 });
 const chosen = values.target === undefined ? targets : targets.filter(({ name }) => name === values.target);
-if (chosen.length === 0 || !(Number(values.seconds) > 0)) {
+if (chosen.length === 0 || !(Number(values.seconds) > 0) || !(Number(values.inputs ?? 1) > 0)) {
   console.error(
-    `usage: fuzz.mjs [--seconds N] [--seed S] [--target ${targets.map(({ name }) => name).join('|')}] [--iteration I]`,
+    `usage: fuzz.mjs [--seconds N | --inputs N] [--seed S] [--target ${targets.map(({ name }) => name).join('|')}] [--iteration I]`,
   );
   process.exit(2);
 }
 
 /** An input for which nothing happens for so long will never end. */
-const patience = 20_000;
+const patience = 60_000;
 const mostFindings = 20;
+const UNLIMITED = 1e9;
 const runs = fileURLToPath(new URL('../../runs/fuzz/', import.meta.url));
 let findings = 0;
-for (const target of chosen) await fuzz(target, Number(values.seconds) / chosen.length);
+const seconds = values.inputs === undefined ? Number(values.seconds) / chosen.length : UNLIMITED;
+for (const target of chosen) await fuzz(target, seconds);
 console.log(
   findings === 0
     ? `no findings (seed ${values.seed})`
@@ -45,7 +49,7 @@ process.exitCode = findings === 0 ? 0 : 1;
 async function fuzz(target, seconds) {
   const begun = Date.now();
   const only = values.iteration === undefined ? undefined : Number(values.iteration);
-  const last = only ?? Number.MAX_SAFE_INTEGER;
+  const last = only ?? (values.inputs === undefined ? Number.MAX_SAFE_INTEGER : Number(values.inputs) - 1);
   const outcomes = {};
   let found = 0;
   let next = only ?? 0;

@@ -1,5 +1,6 @@
+import { readdirSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import {
@@ -320,6 +321,24 @@ describe('devices', () => {
       });
     },
   );
+});
+
+test('more threads than cores are not made, and that is said', async () => {
+  const threads = () => (process.platform === 'linux' ? readdirSync('/proc/self/task').length : 0);
+  const cores = availableParallelism();
+  const notices: string[] = [];
+  const before = threads();
+  const own = await createNodeBackend({ threads: 1000, onNotice: (message) => notices.push(message) });
+  const executable = await own.compile(plain, weights);
+  expect(values((await executable.run({ x: f32(3) })).y)).toEqual([6]);
+  expect(threads() - before).toBeLessThan(cores + 20);
+  expect(notices).toEqual([
+    `DetailFlow uses ${cores} of the 1000 threads asked for: there are no more cores`,
+  ]);
+  await own.close();
+  const quiet = await createNodeBackend({ threads: cores, onNotice: (message) => notices.push(message) });
+  await quiet.close();
+  expect(notices).toHaveLength(1);
 });
 
 test('a profile says how long each operation took', async () => {

@@ -30,31 +30,38 @@ export interface NodeBackendOptions {
    * Default: 'cpu'.
    */
   readonly device?: NodeDevice | 'auto';
-  /** Threads of the CPU device. Default: the cores of this machine. */
+  /** Threads of the CPU device, 1 to 1024; at most the cores of this machine are used. Default: those cores. */
   readonly threads?: number;
   /**
    * Writes where the time of each graph goes: the beginning of the paths of files in the format of Chrome's trace viewer,
    * one a graph, complete when its executable is disposed of. Slows small operations down. Default: none.
    */
   readonly profile?: string;
-  /** Takes the one-line notice when 'auto' settles for the CPU. Default: written to standard error. */
+  /** Takes one-line notices: 'auto' settles for the CPU, fewer threads than asked for. Default: standard error. */
   readonly onNotice?: (message: string) => void;
 }
 
 /**
- * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free.
+ * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free; one that is made in
+ * a worker thread runs them in a process of its own, so that the thread may be terminated. Turns ONNX Runtime's telemetry
+ * off (`ORT_DISABLE_TELEMETRY=1`), unless the environment already says something else.
  * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it
  */
 export async function createNodeBackend(options: NodeBackendOptions = {}): Promise<Backend> {
-  const threads = options.threads ?? availableParallelism();
+  const cores = availableParallelism();
+  const { threads = cores, onNotice = (message: string) => process.stderr.write(`${message}\n`) } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new DetailFlowError(
       'invalid-argument',
       `threads is ${options.threads}; give a whole number from 1 to 1024`,
     );
   }
-  const device = await chooseDevice(options);
-  return new NodeBackend(device, new WorkerClient({ device, threads, profile: options.profile }));
+  if (threads > cores) {
+    onNotice(`DetailFlow uses ${cores} of the ${threads} threads asked for: there are no more cores`);
+  }
+  const device = await chooseDevice(options.device, onNotice);
+  const settings = { device, threads: Math.min(threads, cores), profile: options.profile };
+  return new NodeBackend(device, new WorkerClient(settings));
 }
 
 const remedies: Readonly<Record<'cuda' | 'webgpu', string>> = {
@@ -64,7 +71,10 @@ const remedies: Readonly<Record<'cuda' | 'webgpu', string>> = {
   webgpu: 'WebGPU needs a graphics driver (on Linux: Vulkan, package libvulkan1, and the driver of your GPU)',
 };
 
-async function chooseDevice({ device = 'cpu', onNotice }: NodeBackendOptions): Promise<NodeDevice> {
+async function chooseDevice(
+  device: NodeBackendOptions['device'] = 'cpu',
+  onNotice: (message: string) => void,
+): Promise<NodeDevice> {
   if (device === 'cpu') return 'cpu';
   if (device === 'cuda' || device === 'webgpu') {
     const probe = await probeDevice(device);
@@ -86,8 +96,7 @@ async function chooseDevice({ device = 'cpu', onNotice }: NodeBackendOptions): P
     if (probe.usable && probe.relativeTime < 0.8) return candidate;
     reasons.push(`${candidate}: ${probe.usable ? 'slower than the CPU' : firstLine(probe.reason)}`);
   }
-  const notice = onNotice ?? ((message: string) => process.stderr.write(`${message}\n`));
-  notice(`DetailFlow runs on the CPU (${reasons.join('; ')})`);
+  onNotice(`DetailFlow runs on the CPU (${reasons.join('; ')})`);
   return 'cpu';
 }
 

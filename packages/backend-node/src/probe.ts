@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { NodeDevice } from './protocol';
+import { quietEnvironment } from './telemetry';
 
 /** What a child process found out about a device. */
 export type ProbeResult =
@@ -14,7 +15,8 @@ export type ProbeResult =
 export async function probeDevice(device: Exclude<NodeDevice, 'cpu'>): Promise<ProbeResult> {
   const script = fileURLToPath(new URL('./probe-child.js', import.meta.url));
   return new Promise((resolve) => {
-    execFile(process.execPath, [script, device], { timeout: 60_000 }, (error, stdout, stderr) => {
+    const options = { timeout: 60_000, env: quietEnvironment() };
+    execFile(process.execPath, [script, device], options, (error, stdout, stderr) => {
       const line = stdout.trim().split('\n').at(-1) ?? '';
       try {
         resolve(JSON.parse(line) as ProbeResult);

@@ -10,11 +10,14 @@ export interface WireTensor {
   readonly dims: readonly number[];
 }
 
-export interface WorkerSettings {
+export interface RuntimeSettings {
   readonly device: NodeDevice;
   readonly threads: number;
   /** Where profiles of the sessions are written: the beginning of their paths. */
   readonly profile?: string;
+}
+
+export interface WorkerSettings extends RuntimeSettings {
   /** Shared memory, see {@link Flag}. */
   readonly flags: Int32Array;
 }
@@ -36,13 +39,21 @@ export type WireState = Omit<OnnxState, 'shape' | 'dtype'>;
 /** Requests to the worker; each is answered by one {@link Reply} with the same id. */
 export type Request =
   | {
+      /** A part of the weights of a session that is loaded next. */
+      readonly kind: 'fill';
+      readonly session: number;
+      readonly size: number;
+      readonly at: number;
+      readonly data: Uint8Array;
+    }
+  | {
       readonly kind: 'load';
       readonly session: number;
       readonly model: Uint8Array;
       /** Folder of the files that hold weights. */
       readonly folder?: string;
-      /** Weights that are not in a file, as one block. */
-      readonly memory?: { readonly name: string; readonly data: Uint8Array };
+      /** Weights that are not in a file, as one block; without data where `fill` has sent it. */
+      readonly memory?: { readonly name: string; readonly data?: Uint8Array };
       readonly states: readonly WireState[];
     }
   | {

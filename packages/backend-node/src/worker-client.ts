@@ -1,13 +1,9 @@
-import { Worker } from 'node:worker_threads';
+import { isMainThread } from 'node:worker_threads';
 import { DetailFlowError } from '@detailflow/core';
-import {
-  Flag,
-  type Message,
-  type Reply,
-  type Request,
-  type WireTensor,
-  type WorkerSettings,
-} from './protocol';
+import { ProcessHost } from './process-host';
+import type { Reply, Request, RuntimeSettings, WireTensor } from './protocol';
+import type { HostEvents, RuntimeHost } from './runtime-host';
+import { ThreadHost } from './thread-host';
 
 type Tensors = Readonly<Record<string, WireTensor>>;
 
@@ -16,78 +12,52 @@ interface Pending {
   reject(error: unknown): void;
 }
 
-/** How long a process that ends waits for the run under way, in milliseconds. */
-const EXIT_PATIENCE = 10_000;
-
 /**
- * The main thread's end of the worker. The worker keeps the process alive only while a request is under way, so a
- * program ends by itself even if it forgets to close its backend.
+ * This end of ONNX Runtime: sends requests, and gives answers back. The runtime keeps the process alive only while a
+ * request is under way, so a program ends by itself even if it forgets to close its backend.
  */
 export class WorkerClient {
-  readonly #worker: Worker;
+  readonly #host: RuntimeHost;
   readonly #pending = new Map<number, Pending>();
-  readonly #flags = new Int32Array(new SharedArrayBuffer(8));
   readonly #ended: Promise<void>;
-  /** A process that ends stops the worker. */
-  readonly #waitForIdle = () => {
-    Atomics.store(this.#flags, Flag.closing, 1);
-    Atomics.wait(this.#flags, Flag.busy, 1, EXIT_PATIENCE);
-  };
   #next = 0;
   #failure: DetailFlowError | undefined;
 
-  constructor(settings: Omit<WorkerSettings, 'flags'>) {
-    this.#flags[Flag.busy] = 1; // until it has loaded ONNX Runtime
-    // `node --input-type=module --eval ...` hands its options on, and no worker can be started with those.
-    const evaluated = process.execArgv.some((option) => option.startsWith('--input-type'));
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { ...settings, flags: this.#flags } satisfies WorkerSettings,
-      ...(evaluated && { execArgv: [] }),
-    });
-    this.#worker.on('message', (reply: Reply) => this.#settle(reply));
-    this.#worker.on('error', (cause: Error) => {
-      this.#flags[Flag.busy] = 0;
-      const missing = /onnxruntime[-_]/.test(cause.message)
-        ? '; reinstall it with "npm install onnxruntime-node" (add ONNXRUNTIME_NODE_INSTALL=skip to the environment where its CUDA download is blocked)'
-        : '';
-      this.#fail(`the worker thread of ONNX Runtime failed: ${cause.message}${missing}`, cause);
-    });
-    process.on('exit', this.#waitForIdle);
+  constructor(settings: RuntimeSettings) {
+    let end: () => void;
     this.#ended = new Promise((resolve) => {
-      this.#worker.on('exit', () => {
-        process.off('exit', this.#waitForIdle);
-        this.#fail('the backend is closed');
-        resolve();
-      });
+      end = resolve;
     });
-    this.#worker.unref(); // after the listeners: one for messages keeps the process alive again
+    const events: HostEvents = {
+      onReply: (reply) => this.#settle(reply),
+      onFailure: (message, cause) => this.#fail(`${message}${remedy(message)}`, cause),
+      onEnd: () => {
+        this.#fail('the backend is closed');
+        end();
+      },
+    };
+    this.#host = isMainThread ? new ThreadHost(settings, events) : new ProcessHost(settings, events);
   }
 
-  /** @throws DetailFlowError `closed`, or `runtime` when the worker has failed */
+  /** @throws DetailFlowError `closed`, or `runtime` when the runtime has failed */
   requireOpen(): void {
     if (this.#failure) throw this.#failure;
   }
 
   async send(request: Request, transfer: readonly ArrayBuffer[] = []): Promise<Tensors> {
-    this.requireOpen();
-    const id = this.#next++;
-    return new Promise((resolve, reject) => {
-      try {
-        this.#worker.postMessage({ id, request } satisfies Message, transfer as ArrayBuffer[]);
-      } catch (cause) {
-        reject(
-          new DetailFlowError('invalid-argument', `a tensor cannot be sent: ${(cause as Error).message}`, {
-            cause,
-          }),
-        );
-        return;
-      }
-      this.#pending.set(id, { resolve, reject });
-      this.#worker.ref();
-    });
+    if (request.kind !== 'load' || (request.memory?.data?.length ?? 0) <= this.#host.mostBytes) {
+      return this.#send(request, transfer);
+    }
+    const { name, data } = request.memory as { name: string; data: Uint8Array };
+    const { session } = request;
+    for (let at = 0; at < data.length; at += this.#host.mostBytes) {
+      const part = data.subarray(at, at + this.#host.mostBytes);
+      await this.#send({ kind: 'fill', session, size: data.length, at, data: part });
+    }
+    return this.#send({ ...request, memory: { name } });
   }
 
-  /** Sends a request that frees something; there is nothing left to free once the worker is gone. */
+  /** Sends a request that frees something; there is nothing left to free once the runtime is gone. */
   async free(request: Request): Promise<void> {
     if (this.#failure) return;
     await this.send(request).catch((error) => {
@@ -98,16 +68,34 @@ export class WorkerClient {
   /** Rejects what is pending, and waits for the run under way: it cannot be stopped. */
   async close(): Promise<void> {
     this.#fail('the backend is closed');
-    Atomics.store(this.#flags, Flag.closing, 1);
-    this.#worker.ref();
-    this.#worker.postMessage('close' satisfies Message);
+    this.#host.hold(true);
+    this.#host.close();
     await this.#ended;
+  }
+
+  #send(request: Request, transfer: readonly ArrayBuffer[] = []): Promise<Tensors> {
+    this.requireOpen();
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      try {
+        this.#host.post({ id, request }, transfer);
+      } catch (cause) {
+        reject(
+          new DetailFlowError('invalid-argument', `a tensor cannot be sent: ${(cause as Error).message}`, {
+            cause,
+          }),
+        );
+        return;
+      }
+      this.#pending.set(id, { resolve, reject });
+      this.#host.hold(true);
+    });
   }
 
   #settle(reply: Reply): void {
     const pending = this.#pending.get(reply.id);
     this.#pending.delete(reply.id);
-    if (this.#pending.size === 0 && !this.#failure) this.#worker.unref();
+    if (this.#pending.size === 0 && !this.#failure) this.#host.hold(false);
     if ('error' in reply) pending?.reject(new DetailFlowError('runtime', `ONNX Runtime: ${reply.error}`));
     else pending?.resolve(reply.tensors);
   }
@@ -118,3 +106,8 @@ export class WorkerClient {
     this.#pending.clear();
   }
 }
+
+const remedy = (message: string): string =>
+  /onnxruntime[-_]/.test(message)
+    ? '; reinstall it with "npm install onnxruntime-node" (add ONNXRUNTIME_NODE_INSTALL=skip to the environment where its CUDA download is blocked)'
+    : '';

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, fileLimits } from '@detailflow/core';
 import { type ConfigObject, configObject } from './config-files';
 
 /** The three files of a bundle. */
@@ -28,8 +28,7 @@ export interface BundleCard {
   readonly ar?: { readonly config: ConfigObject; readonly weights: 'ar.safetensors' };
 }
 
-const maxText = 10_000;
-const maxClasses = 100_000;
+const { textLength: maxText, classes: maxClasses } = fileLimits.card;
 
 /**
  * Checks a value read from config.json. Keys that this version does not know are left out.

@@ -1,7 +1,8 @@
-import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
+import { DetailFlowError, type Weights } from '@detailflow/core';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { readJsonConfig } from './config-files';
 import type { FileTree } from './file-tree';
+import { openWeightFiles, type WeightFiles } from './weight-files';
 
 /** An open bundle. Weights are read when asked for; call `close` when done. */
 export interface Bundle {
@@ -13,7 +14,8 @@ export interface Bundle {
 }
 
 /**
- * Opens a bundle: a folder with config.json, tokenizer.safetensors and, where it generates, ar.safetensors.
+ * Opens a bundle: a folder with config.json, tokenizer.safetensors and, where it generates, ar.safetensors; either may lie
+ * in several files with an index (`ar.safetensors.index.json`).
  * @throws DetailFlowError `format`, `unsupported` (later version), `dtype`, `limit`, `io`; each names file and reason
  */
 export async function readBundle(tree: FileTree): Promise<Bundle> {
@@ -26,14 +28,14 @@ export async function readBundle(tree: FileTree): Promise<Bundle> {
     await readJsonConfig(tree, bundleFiles.card),
     `${tree.name}/${bundleFiles.card}`,
   );
-  const sources: ByteSource[] = [];
+  const opened: WeightFiles[] = [];
   const close = async () => {
-    await Promise.all(sources.map((source) => source.close?.()));
+    await Promise.all(opened.map((files) => files.close()));
   };
   const open = async (path: string) => {
-    const source = await tree.open(path);
-    sources.push(source);
-    return readSafetensors(source);
+    const files = await openWeightFiles(tree, path);
+    opened.push(files);
+    return files.weights;
   };
   try {
     const tokenizer = await open(card.tokenizer.weights);

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, fileLimits } from '@detailflow/core';
 import { type Document, isScalar, parseDocument, visit } from 'yaml';
 import { type FileTree, readText } from './file-tree';
 
@@ -6,12 +6,13 @@ import { type FileTree, readText } from './file-tree';
 export type ConfigObject = Readonly<Record<string, unknown>>;
 
 /** Configurations beyond this are refused. */
-export const maxConfigBytes = 1_000_000;
-/** YAML takes some 10 microseconds a byte when it is hostile; official files have 2 kB. */
-const maxYamlBytes = 100_000;
-const maxDepth = 32;
-const maxValues = 100_000;
-const maxAliases = 100;
+export const maxConfigBytes = fileLimits.config.jsonBytes;
+const {
+  yamlBytes: maxYamlBytes,
+  depth: maxDepth,
+  values: maxValues,
+  aliases: maxAliases,
+} = fileLimits.config;
 
 /**
  * Reads a JSON file that holds one object.

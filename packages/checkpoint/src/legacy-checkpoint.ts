@@ -1,4 +1,4 @@
-import { type ByteSource, DetailFlowError, storageBytes } from '@detailflow/core';
+import { type ByteSource, DetailFlowError, fileLimits, storageBytes } from '@detailflow/core';
 import { unpickleFirst } from './pickle';
 import { parseStorageId, type StorageId } from './storage-id';
 import type { ReadTorchOptions, TorchCheckpoint } from './torch-checkpoint';
@@ -24,7 +24,7 @@ export async function isLegacyCheckpoint(source: ByteSource): Promise<boolean> {
  */
 export async function readLegacyCheckpoint(
   source: ByteSource,
-  { maxPickleBytes = 64 * 2 ** 20, signal }: ReadTorchOptions,
+  { maxPickleBytes = fileLimits.torch.pickleBytes, signal }: ReadTorchOptions,
 ): Promise<TorchCheckpoint> {
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });

@@ -1,7 +1,8 @@
-import { type ByteSource, DetailFlowError, readSafetensors, type Weights } from '@detailflow/core';
+import { type ByteSource, DetailFlowError, type Weights } from '@detailflow/core';
 import { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
 import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { isWeightsPath, openWeightFiles } from './weight-files';
 import { withoutPart, withoutPrefixes } from './weight-names';
 
 export type OfficialKind = 'tokenizer' | 'ar';
@@ -9,7 +10,8 @@ export type OfficialKind = 'tokenizer' | 'ar';
 export interface ReadOfficialOptions {
   /**
    * The weights, as a path inside the folder: `checkpoints/0050000.pt` or `ema.safetensors`. Without it the newest
-   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors).
+   * of checkpoints/*.pt is taken, or else model.safetensors (AR: ema.safetensors, then model.safetensors), which may lie
+   * in several files with a `model.safetensors.index.json`.
    */
   readonly weights?: string;
   /** Which state dict of a .pt file: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none. */
@@ -56,7 +58,13 @@ export async function readOfficialFolder(
   const vision = hasVision ? await readJsonConfig(tree, 'siglip2_vision.json') : undefined;
   options.signal?.throwIfAborted();
 
-  const source = await tree.open(options.weights ?? (await findWeights(tree, kind)));
+  const path = options.weights ?? (await findWeights(tree, kind));
+  if (isWeightsPath(path)) {
+    const { weights: found, file, close } = await openWeightFiles(tree, path, options);
+    const weights = withoutPart(withoutPrefixes(found.values(), file), skipped);
+    return { kind, file, config, args: yaml, vision, weights, close };
+  }
+  const source = await tree.open(path);
   const close = async () => source.close?.();
   try {
     const { weights, args } = await openWeights(source, kind, options);
@@ -69,16 +77,14 @@ export async function readOfficialFolder(
   }
 }
 
+/** Frozen features. */
+const skipped = 'repa_model.';
+
 async function openWeights(
   source: ByteSource,
   kind: OfficialKind,
   { key, signal }: ReadOfficialOptions,
 ): Promise<{ weights: Weights; args?: ConfigObject }> {
-  const skipped = 'repa_model.';
-  if (source.name.endsWith('.safetensors')) {
-    const weights = withoutPrefixes((await readSafetensors(source)).values(), source.name);
-    return { weights: withoutPart(weights, skipped) };
-  }
   const checkpoint = await readTorchCheckpoint(source, { signal });
   const { root } = checkpoint;
   const chosen =
@@ -99,7 +105,9 @@ async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> 
   );
   if (newest !== undefined) return `checkpoints/${newest}`;
   const single = kind === 'ar' ? ['ema.safetensors', 'model.safetensors'] : ['model.safetensors'];
-  for (const name of single) if (await tree.exists(name)) return name;
+  for (const name of single) {
+    for (const path of [name, `${name}.index.json`]) if (await tree.exists(path)) return path;
+  }
   throw new DetailFlowError(
     'io',
     `there are no weights: neither checkpoints/<steps>.pt nor ${single.join(' nor ')}; ` +

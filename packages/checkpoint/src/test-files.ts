@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type ByteSource, bytesSource, DetailFlowError } from '@detailflow/core';
+import { crc32 } from './crc32';
 
 const root = new URL('../../../', import.meta.url);
 export const goldenPath = (path: string) => fileURLToPath(new URL(`tests/fixtures/golden/${path}`, root));
@@ -41,6 +42,7 @@ export interface TestMember {
   data: Uint8Array | readonly number[];
   /** What the headers say in place of the truth. */
   method?: number;
+  crc?: number;
   flags?: number;
   localName?: string;
   localFlags?: number;
@@ -61,6 +63,8 @@ export interface ZipOverrides {
   directoryOffset?: number;
   directorySize?: number;
   comment?: string;
+  /** Bytes before the archive, which its offsets do not count. */
+  before?: readonly number[];
   tail?: readonly number[];
   end64?: (record: Uint8Array) => void;
 }
@@ -75,10 +79,11 @@ export function buildZip(members: readonly TestMember[], overrides: ZipOverrides
     const name = utf8(member.name);
     const localName = utf8(member.localName ?? member.name);
     const size = member.size ?? data.length;
-    const packed = member.packed ?? size;
+    const packed = member.packed ?? (method === 0 ? size : data.length);
     const localSize = member.localSize ?? data.length;
+    const localPacked = method === 0 ? localSize : data.length;
     const offset = member.offset ?? file.length;
-    const localExtra = wide ? [...u16(1), ...u16(16), ...u64(localSize), ...u64(localSize)] : [];
+    const localExtra = wide ? [...u16(1), ...u16(16), ...u64(localSize), ...u64(localPacked)] : [];
     const extra = wide
       ? [
           ...u16(0x4246),
@@ -93,11 +98,11 @@ export function buildZip(members: readonly TestMember[], overrides: ZipOverrides
         ]
       : [];
     if (member.withoutField) extra.length = 0;
-    const fields = [...u16(method), ...u32(0), ...u32(0)];
+    const fields = [...u16(method), ...u32(0), ...u32(member.crc ?? crc32(Uint8Array.from(data)))];
     file = concat(
       file,
       [...u32(0x04034b50), ...u16(20), ...u16(member.localFlags ?? flags), ...fields],
-      wide ? [...u32(none), ...u32(none)] : [...u32(localSize), ...u32(localSize)],
+      wide ? [...u32(none), ...u32(none)] : [...u32(localPacked), ...u32(localSize)],
       [...u16(localName.length), ...u16(localExtra.length)],
       localName,
       localExtra,
@@ -135,6 +140,7 @@ export function buildZip(members: readonly TestMember[], overrides: ZipOverrides
   }
   const comment = utf8(overrides.comment ?? '');
   return concat(
+    overrides.before ?? [],
     file,
     [...u32(0x06054b50), ...u16(0), ...u16(0)],
     overrides.wide

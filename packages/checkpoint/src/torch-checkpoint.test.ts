@@ -362,9 +362,13 @@ test('understands integers, floats and bytes of every length', async () => {
 
 const good = model(op.text('w'), tensor());
 const archives: [string, Uint8Array, RegExp][] = [
-  ['members in two folders', buildTorch(good, undefined, [{ name: 'other/x', data: [] }]), /one folder/],
-  ['members in no folder', buildZip([{ name: 'data.pkl', data: good }]), /one folder/],
-  ['an empty zip', buildZip([]), /one folder/],
+  [
+    'two checkpoints in one file',
+    buildTorch(good, undefined, [{ name: 'other/data.pkl', data: good }]),
+    /several checkpoints: top\/data.pkl, other\/data.pkl/,
+  ],
+  ['members in no folder', buildZip([{ name: 'data.pkl', data: good }]), /no data\.pkl in a folder/],
+  ['an empty zip', buildZip([]), /no data\.pkl/],
   ['a zip of something else', buildZip([{ name: 'word/document.xml', data: [] }]), /no data\.pkl/],
   ['TorchScript', buildTorch(good, undefined, [{ name: 'top/constants.pkl', data: [] }]), /TorchScript/],
   ['no version', buildZip([{ name: 'top/data.pkl', data: good }]), /no version/],

@@ -1,4 +1,11 @@
-import { type ByteSource, DetailFlowError, storageBytes, type Weight, type Weights } from '@detailflow/core';
+import {
+  type ByteSource,
+  DetailFlowError,
+  fileLimits,
+  storageBytes,
+  type Weight,
+  type Weights,
+} from '@detailflow/core';
 import { isLegacyCheckpoint, readLegacyCheckpoint } from './legacy-checkpoint';
 import { PickleObject, unpickle } from './pickle';
 import { parseStorageId } from './storage-id';
@@ -6,6 +13,7 @@ import { type TorchValue, torchGlobals } from './torch-globals';
 import { mostTensorBytes, TorchStorage, TorchTensor } from './torch-tensor';
 import { withoutPrefixes } from './weight-names';
 import { readZip, type ZipEntry } from './zip';
+import { openMember } from './zip-member';
 
 export interface TorchCheckpoint {
   /** Name of the file, for messages. */
@@ -24,14 +32,14 @@ export interface ReadTorchOptions {
  * Opens what `torch.save` wrote (zip files, and the older format before torch 1.6) without running any of it: the pickle
  * is interpreted as data, with a short list of names it may use. Tensors stay on disk until they are read; keep the
  * source open for as long.
- * @throws DetailFlowError `format` for damaged, compressed, encrypted or hostile files and for names outside the
+ * @throws DetailFlowError `format` for damaged, encrypted or hostile files and for names outside the
  * list; `dtype` for storages of unsupported types; `limit`; `io`
  */
 export async function readTorchCheckpoint(
   source: ByteSource,
   options: ReadTorchOptions = {},
 ): Promise<TorchCheckpoint> {
-  const { maxPickleBytes = 64 * 2 ** 20, signal } = options;
+  const { maxPickleBytes = fileLimits.torch.pickleBytes, signal } = options;
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });
   await refuseOtherFormats(source, fail);
@@ -40,17 +48,14 @@ export async function readTorchCheckpoint(
   const members = await readZip(source);
   signal?.throwIfAborted();
 
-  const tops = new Set([...members.keys()].map((name) => name.slice(0, name.indexOf('/') + 1)));
-  const [top = ''] = tops;
-  if (tops.size !== 1 || top === '') {
-    throw fail('not a torch checkpoint: its members do not lie in one folder');
-  }
+  const top = archiveFolder(members, fail);
   const pickle = members.get(`${top}data.pkl`);
   if (pickle === undefined) throw fail('not a torch checkpoint: it has no data.pkl');
   if (members.has(`${top}constants.pkl`)) {
     throw fail('this is a TorchScript program, not a checkpoint; save the state with torch.save');
   }
   await checkVersion(source, members, top, fail);
+  const member = openMember(source, withChecksum(pickle));
   if (pickle.size > maxPickleBytes) {
     throw new DetailFlowError(
       'limit',
@@ -58,7 +63,7 @@ export async function readTorchCheckpoint(
       { file, entry: pickle.name },
     );
   }
-  const bytes = await source.read(pickle.offset, pickle.size);
+  const bytes = await member.readAll();
   signal?.throwIfAborted();
   const root = unpickle(bytes, {
     file,
@@ -138,11 +143,26 @@ export function plainValue(checkpoint: TorchCheckpoint, value: TorchValue): unkn
   return walk(value, 0);
 }
 
+/** torch.save may be told to leave checksums out, and states 0 then. */
+const withChecksum = (entry: ZipEntry): ZipEntry =>
+  entry.crc32 === 0 ? { ...entry, crc32: undefined } : entry;
+
 type Fail = (reason: string, entry?: string) => DetailFlowError;
 
 async function refuseOtherFormats(source: ByteSource, fail: Fail): Promise<void> {
   const [a, b, c] = await source.read(0, Math.min(3, source.size));
   if (a === 0x1f && b === 0x8b && c === 8) throw fail('it is compressed with gzip; unpack it first');
+}
+
+/** The folder that holds the checkpoint; archivers may have put other files beside it. */
+function archiveFolder(members: ReadonlyMap<string, ZipEntry>, fail: Fail): string {
+  const found = [...members.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
+  if (found.length === 1) return found[0].slice(0, -'data.pkl'.length);
+  throw fail(
+    found.length === 0
+      ? 'not a torch checkpoint: it has no data.pkl in a folder'
+      : `it holds several checkpoints: ${found.slice(0, 5).join(', ')}`,
+  );
 }
 
 async function checkVersion(
@@ -153,7 +173,7 @@ async function checkVersion(
 ): Promise<void> {
   const text = async (entry: ZipEntry) => {
     if (entry.size > 64) throw fail('this member should be a short text', entry.name);
-    return new TextDecoder().decode(await source.read(entry.offset, entry.size)).trim();
+    return new TextDecoder().decode(await openMember(source, withChecksum(entry)).readAll()).trim();
   };
   const version = members.get(`${top}version`);
   if (version === undefined) throw fail('not a torch checkpoint: it has no version');
@@ -184,7 +204,7 @@ function findStorage(
     });
   }
   const bytes = count * storageBytes[dtype];
-  if (bytes !== member.size) {
+  if (!member.fault && bytes !== member.size) {
     throw new DetailFlowError(
       'format',
       `a storage of ${count} ${dtype} takes ${bytes} bytes, not ${member.size}`,
@@ -194,5 +214,5 @@ function findStorage(
       },
     );
   }
-  return new TorchStorage(source, member.name, dtype, member.offset, count);
+  return new TorchStorage(source, member.name, dtype, member.offset, count, withChecksum(member));
 }

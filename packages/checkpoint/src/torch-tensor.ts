@@ -2,13 +2,20 @@ import {
   type ByteSource,
   checkRange,
   DetailFlowError,
+  fileLimits,
   type StorageDType,
   storageBytes,
   type WeightLocation,
 } from '@detailflow/core';
+import type { ZipEntry } from './zip';
+import { openMember, type ZipMember } from './zip-member';
 
 /** A storage of a torch checkpoint: a flat run of elements that tensors are views of. */
 export class TorchStorage {
+  #member: ZipMember | undefined;
+  /** Of a compressed member, which tensors then need not unpack again and again; may be let go of. */
+  #unpacked: WeakRef<Uint8Array> | undefined;
+
   constructor(
     readonly source: ByteSource,
     /** The zip member that holds the bytes. */
@@ -18,7 +25,39 @@ export class TorchStorage {
     readonly offset: number,
     /** Number of elements. */
     readonly length: number,
+    /** The zip member itself, in files that are zip files. */
+    private readonly zipEntry?: ZipEntry,
   ) {}
+
+  /** Whether the bytes lie in the file as they are. */
+  get isStored(): boolean {
+    return !this.zipEntry || !(this.zipEntry.isDeflated || this.zipEntry.fault);
+  }
+
+  /**
+   * Bytes from `begin` on.
+   * @throws DetailFlowError `format` for a damaged zip member (its checksum, once all of it is read), `limit` for one that
+   *   unpacks to far more than the file has, `io`
+   */
+  async read(begin: number, length: number): Promise<Uint8Array> {
+    const { source, offset, zipEntry } = this;
+    if (!zipEntry) {
+      checkRange(source.name, source.size, offset + begin, length);
+      return source.read(offset + begin, length);
+    }
+    this.#member ??= openMember(source, zipEntry);
+    if (this.isStored) return this.#member.read(begin, length);
+    if (zipEntry.size > mostTensorBytes(source.size)) {
+      throw new DetailFlowError(
+        'limit',
+        `unpacks to ${zipEntry.size} bytes, at most ${mostTensorBytes(source.size)} are read of a file of ${source.size}`,
+        { file: source.name, entry: zipEntry.name },
+      );
+    }
+    const bytes = this.#unpacked?.deref() ?? (await this.#member.readAll());
+    this.#unpacked = new WeakRef(bytes);
+    return bytes.slice(begin, begin + length);
+  }
 }
 
 /** How a tensor looks at its storage, in elements. */
@@ -29,10 +68,12 @@ export interface TensorLayout {
   readonly offset: number;
 }
 
-const maxDimensions = 64;
-/** Expanded views (stride 0) and views of one storage may together be larger than the file, up to the larger of these. */
-const maxExpandedBytes = 64 * 2 ** 20;
-const maxExpandedFiles = 16;
+const {
+  axes: maxDimensions,
+  // Expanded views (stride 0), views of one storage and what is compressed may together be larger than the file.
+  expandedBytes: maxExpandedBytes,
+  expandedFiles: maxExpandedFiles,
+} = fileLimits.torch;
 
 /** The most bytes that tensors of a file may take when they are read. */
 export const mostTensorBytes = (fileBytes: number): number =>
@@ -67,7 +108,7 @@ export class TorchTensor {
     this.end = end;
     this.contiguous = isContiguous(layout);
     const { path } = storage.source;
-    if (path !== undefined && this.contiguous && count > 0) {
+    if (path !== undefined && storage.isStored && this.contiguous && count > 0) {
       const width = storageBytes[this.dtype];
       this.location = { path, offset: storage.offset + layout.offset * width, length: count * width };
     }
@@ -78,10 +119,7 @@ export class TorchTensor {
     const { storage, layout, count } = this;
     if (count === 0) return new Uint8Array(0);
     const width = storageBytes[this.dtype];
-    const begin = storage.offset + layout.offset * width;
-    const length = (this.end - layout.offset) * width;
-    checkRange(storage.source.name, storage.source.size, begin, length);
-    const bytes = await storage.source.read(begin, length);
+    const bytes = await storage.read(layout.offset * width, (this.end - layout.offset) * width);
     return this.contiguous ? bytes : gather(bytes, layout, count, width);
   }
 }

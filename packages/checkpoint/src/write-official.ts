@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Weights } from '@detailflow/core';
+import { DetailFlowError, fileLimits, type Weights } from '@detailflow/core';
 import { stringify } from 'yaml';
 import { writeFileAtomically } from './atomic-file';
-import type { ConfigObject } from './config-files';
+import { type ConfigObject, configObject } from './config-files';
 import { writeTorchCheckpoint } from './write-torch';
 
 /** One half of a model in the layout of the official training scripts. */
@@ -22,16 +22,35 @@ export interface OfficialContents {
 
 /**
  * Writes a folder as the official training scripts leave it: config.json, config.yaml and checkpoints/NNNNNNN.pt.
- * @throws DetailFlowError `io`, `limit` (4 GiB), `dtype`
+ * @throws DetailFlowError `io`, `dtype`, `limit` (4 GiB, and configurations beyond `fileLimits.config`, before anything is
+ *   written)
  */
 export async function writeOfficialFolder(path: string, contents: OfficialContents): Promise<void> {
   const { config, args, vision, weights, key, steps } = contents;
+  const { jsonBytes, yamlBytes } = fileLimits.config;
+  const json = (value: ConfigObject) => `${JSON.stringify(value, undefined, 2)}\n`;
+  const texts = [
+    checkedText(join(path, 'config.yaml'), args, stringify, yamlBytes),
+    ...(vision ? [checkedText(join(path, 'siglip2_vision.json'), vision, json, jsonBytes)] : []),
+    checkedText(join(path, 'config.json'), config, json, jsonBytes),
+  ];
   await mkdir(join(path, 'checkpoints'), { recursive: true });
-  const text = (name: string, value: string) =>
-    writeFileAtomically(join(path, name), (write) => write(new TextEncoder().encode(value)));
   const file = `${String(steps).padStart(7, '0')}.pt`;
   await writeTorchCheckpoint(join(path, 'checkpoints', file), { [key]: weights, steps });
-  await text('config.yaml', stringify(args));
-  if (vision) await text('siglip2_vision.json', `${JSON.stringify(vision, undefined, 2)}\n`);
-  await text('config.json', `${JSON.stringify(config, undefined, 2)}\n`);
+  for (const { name, bytes } of texts) await writeFileAtomically(name, (write) => write(bytes));
+}
+
+/** @throws DetailFlowError `limit` for what would not be read again */
+function checkedText(
+  name: string,
+  value: ConfigObject,
+  format: (value: ConfigObject) => string,
+  most: number,
+): { name: string; bytes: Uint8Array } {
+  configObject(value, name);
+  const bytes = new TextEncoder().encode(format(value));
+  if (bytes.length <= most) return { name, bytes };
+  throw new DetailFlowError('limit', `would take ${bytes.length} bytes; at most ${most} are read`, {
+    file: name,
+  });
 }

@@ -1,12 +1,17 @@
 import { crc32 } from 'node:zlib';
-import { DetailFlowError, type Weight, type Weights } from '@detailflow/core';
+import { DetailFlowError, fileLimits, type Weight, type Weights } from '@detailflow/core';
 import { writeFileAtomically } from './atomic-file';
+import { unsafePath } from './paths';
 
 /** What goes into a file: plain values, and weights for the state dicts. */
 export type TorchContents = Readonly<Record<string, Weights | string | number | null>>;
 
 const ALIGNMENT = 64;
 const MOST_BYTES = 0xffffffff;
+/** One more would say that a zip64 record follows. */
+const MOST_ENTRIES = 0xfffe;
+/** Besides the storages: pickle, byte order, version. */
+const OTHER_ENTRIES = 3;
 const storages: Readonly<Record<string, string>> = {
   f32: 'FloatStorage',
   i64: 'LongStorage',
@@ -16,12 +21,23 @@ const storages: Readonly<Record<string, string>> = {
 /**
  * Writes a checkpoint as torch.save does: a zip of stored entries with a pickle of tensors, all of it or nothing. One
  * tensor at a time is held in memory.
- * @throws DetailFlowError `io`; `limit` beyond 4 GiB; `dtype` for weights that are not f32, f16 or i64
+ * @throws DetailFlowError `io`; `limit` beyond 4 GiB, 65,531 tensors, 64 axes or what else is not read again
+ *   (`fileLimits.torch`); `dtype` for weights that are not f32, f16 or i64
  */
 export async function writeTorchCheckpoint(path: string, contents: TorchContents): Promise<void> {
   const tensors: Weight[] = [];
   const pickle = encodePickle(contents, tensors, path);
-  const folder = path.replace(/^.*[/\\]/, '').replace(/\.pt$/, '');
+  const limit = (reason: string) =>
+    new DetailFlowError('limit', `cannot be written: ${reason}`, { file: path });
+  const { pickleBytes } = fileLimits.torch;
+  if (pickle.length > pickleBytes) {
+    throw limit(`names and values take ${pickle.length} bytes; at most ${pickleBytes} are read`);
+  }
+  const mostTensors = Math.min(MOST_ENTRIES, fileLimits.zip.members) - OTHER_ENTRIES;
+  if (tensors.length > mostTensors)
+    throw limit(`${tensors.length} tensors; at most ${mostTensors} fit such a file`);
+  const stem = path.replace(/^.*[/\\]/, '').replace(/\.pt$/, '');
+  const folder = unsafePath(stem) === undefined ? stem : 'archive';
   await writeFileAtomically(path, async (write) => {
     const zip = new ZipWriter(write, folder, path);
     await zip.add('data.pkl', pickle);
@@ -134,6 +150,16 @@ function encodePickle(contents: TorchContents, tensors: Weight[], file: string):
         file,
         entry: weight.name,
       });
+    }
+    if (weight.shape.length > fileLimits.torch.axes) {
+      throw new DetailFlowError(
+        'limit',
+        `has ${weight.shape.length} axes; at most ${fileLimits.torch.axes} are read`,
+        {
+          file,
+          entry: weight.name,
+        },
+      );
     }
     raw('ctorch._utils\n_rebuild_tensor_v2\n((');
     text('storage');

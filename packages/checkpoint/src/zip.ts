@@ -1,4 +1,4 @@
-import { type ByteSource, DetailFlowError } from '@detailflow/core';
+import { type ByteSource, DetailFlowError, fileLimits } from '@detailflow/core';
 import { unsafePath } from './paths';
 
 /** A member of a zip file: its bytes are [offset, offset + packedSize) of the file. */
@@ -10,40 +10,51 @@ export interface ZipEntry {
   /** Bytes once unpacked, as the file states it. */
   readonly size: number;
   readonly isDeflated: boolean;
+  /** As the file states it; undefined where it states none. */
+  readonly crc32?: number;
+  /** Why this member cannot be read. */
+  readonly fault?: DetailFlowError;
 }
 
 const [STORED, DEFLATED] = [0, 8]; // methods of compression
-const maxEntries = 100_000;
-const maxDirectoryBytes = 64 * 2 ** 20;
+const { members: maxEntries, directoryBytes: maxDirectoryBytes } = fileLimits.zip;
 const endBytes = 22;
+const maxCommentBytes = 65_535;
 const locatorBytes = 20;
 const end64Bytes = 56;
 const localBytes = 30;
 const localHeadersAtOnce = 32;
 
 /**
- * Finds the members of a zip file as torch.save and NumPy write it (zip64 included).
- * It trusts the end record and the central directory, and checks every local header against them.
+ * Finds the members of a zip file, stored or deflated, zip64 included. As with Python's zipfile, bytes may lie before the
+ * archive, and a comment or something else (up to 64 kB) behind it; folders are left out.
  *
- * Refused are compression (but for Deflate, when asked for), encryption, several disks, a comment or other bytes at the end, duplicate or unsafe
- * names, members that overlap or leave the file, and more than 100 000 members. Checksums are not verified.
- * @param options.deflated also finds members that are compressed with Deflate
- * @throws DetailFlowError `format`, `limit`, `io`
+ * The end record and the central directory must be sound, and no name may lead out of a folder. A member that is not
+ * sound (encrypted or compressed otherwise, overlapping, outside the file, with a name that occurs twice, with a local
+ * header that says something else) has a `fault`, which is thrown when it is opened, so that the others can be read. Use
+ * {@link openMember}.
+ * @throws DetailFlowError `format`, `limit` (`fileLimits.zip`), `io`
  */
-export async function readZip(
-  source: ByteSource,
-  options: { readonly deflated?: boolean } = {},
-): Promise<ReadonlyMap<string, ZipEntry>> {
-  const zip = new ZipReader(source, options.deflated === true);
+export async function readZip(source: ByteSource): Promise<ReadonlyMap<string, ZipEntry>> {
+  const zip = new ZipReader(source);
   const directory = await zip.findDirectory();
   const members = await zip.readDirectory(directory);
-  return zip.locate(members, directory.offset);
+  return zip.locate(members, directory.start);
 }
 
-interface Directory {
+interface EndRecord {
   readonly offset: number;
   readonly size: number;
   readonly entries: number;
+}
+
+interface Directory {
+  /** Where it begins in the file. */
+  readonly start: number;
+  readonly size: number;
+  readonly entries: number;
+  /** Bytes before the archive: stated offsets count from behind them. */
+  readonly before: number;
 }
 
 interface Member {
@@ -53,25 +64,20 @@ interface Member {
   readonly method: number;
   readonly packed: number;
   readonly size: number;
-  readonly headerOffset: number;
+  readonly crc32: number;
+  /** Where its local header begins in the file. */
+  readonly headerOffset?: number;
+  readonly fault?: DetailFlowError;
 }
 
 class ZipReader {
-  constructor(
-    private readonly source: ByteSource,
-    private readonly takesDeflated: boolean,
-  ) {}
+  constructor(private readonly source: ByteSource) {}
 
   async findDirectory(): Promise<Directory> {
     const { source } = this;
     if (source.size < endBytes) throw this.fail('it is too short');
-    const tailBytes = Math.min(source.size, endBytes + locatorBytes);
-    const tail = await this.view(source.size - tailBytes, tailBytes);
-    const at = tailBytes - endBytes;
-    if (tail.getUint32(at, true) !== 0x06054b50) {
-      throw this.fail('it does not end in a zip end record; it was cut off, or something was appended');
-    }
-    if (tail.getUint16(at + 20, true) !== 0) throw this.fail('its end record claims a comment');
+    const { tail, at } = await this.tail();
+    const endOffset = source.size - tail.byteLength + at;
     const narrow = {
       entries: tail.getUint16(at + 10, true),
       size: tail.getUint32(at + 12, true),
@@ -82,8 +88,8 @@ class ZipReader {
     const onDisk = tail.getUint16(at + 8, true);
     if (onDisk !== narrow.entries) throw this.fail('it is one of several disks');
 
-    let found: Directory = narrow;
-    let limit = source.size - endBytes;
+    let found: EndRecord = narrow;
+    let limit = endOffset;
     const wide = at >= locatorBytes && tail.getUint32(at - locatorBytes, true) === 0x07064b50;
     if (wide) {
       const record = await this.readEnd64(tail, at - locatorBytes, limit - locatorBytes);
@@ -104,12 +110,25 @@ class ZipReader {
     if (found.size > maxDirectoryBytes) {
       throw this.tooLarge(`a directory of ${found.size} bytes`, `${maxDirectoryBytes}`);
     }
-    if (found.offset + found.size !== limit) {
+    const start = limit - found.size;
+    const before = start - found.offset;
+    if (before < 0) {
       throw this.fail(
         `its directory (${found.offset}..${found.offset + found.size}) does not end at the end record (${limit})`,
       );
     }
-    return found;
+    return { start, size: found.size, entries: found.entries, before };
+  }
+
+  /** The end of the file, from the locator of a zip64 end record on, and where in it the end record begins. */
+  private async tail(): Promise<{ tail: DataView; at: number }> {
+    for (const commentBytes of [0, maxCommentBytes]) {
+      const length = Math.min(this.source.size, locatorBytes + endBytes + commentBytes);
+      const tail = await this.view(this.source.size - length, length);
+      const at = commentBytes === 0 ? endRecordAtLast(tail) : lastEndRecord(tail);
+      if (at !== undefined) return { tail, at };
+    }
+    throw this.fail('it has no zip end record; it was cut off, or is no zip file');
   }
 
   private async readEnd64(tail: DataView, at: number, locatorOffset: number) {
@@ -117,8 +136,9 @@ class ZipReader {
       throw this.fail('it is one of several disks');
     }
     const recordOffset = this.uint64(tail, at + 8);
-    if (recordOffset !== locatorOffset - end64Bytes) throw this.fail('its zip64 end record is misplaced');
-    const record = await this.view(recordOffset, end64Bytes);
+    const place = locatorOffset - end64Bytes;
+    if (recordOffset > place || place < 0) throw this.fail('its zip64 end record is misplaced');
+    const record = await this.view(place, end64Bytes);
     if (record.getUint32(0, true) !== 0x06064b50 || this.uint64(record, 4) !== end64Bytes - 12) {
       throw this.fail('its zip64 end record is damaged');
     }
@@ -127,13 +147,12 @@ class ZipReader {
       throw this.fail('it is one of several disks');
     }
     if (this.uint64(record, 24) !== entries) throw this.fail('it is one of several disks');
-    return { entries, size: this.uint64(record, 40), offset: this.uint64(record, 48), recordOffset };
+    return { entries, size: this.uint64(record, 40), offset: this.uint64(record, 48), recordOffset: place };
   }
 
   async readDirectory(directory: Directory): Promise<Member[]> {
-    const view = await this.view(directory.offset, directory.size);
+    const view = await this.view(directory.start, directory.size);
     const members: Member[] = [];
-    const names = new Set<string>();
     let at = 0;
     for (let i = 0; i < directory.entries; i++) {
       if (at + 46 > directory.size || view.getUint32(at, true) !== 0x02014b50) {
@@ -143,59 +162,78 @@ class ZipReader {
       const extraLength = view.getUint16(at + 30, true);
       const next = at + 46 + nameLength + extraLength + view.getUint16(at + 32, true);
       if (next > directory.size) throw this.fail(`its directory is damaged at member ${i}`);
-      const nameBytes = new Uint8Array(view.buffer, view.byteOffset + at + 46, nameLength);
-      const name = this.name(nameBytes, i);
-      if (names.has(name)) throw this.fail('two members have this name', name);
-      names.add(name);
-
-      const flags = view.getUint16(at + 8, true);
-      if (flags & 0x2041) throw this.fail('it is encrypted; save it without encryption', name);
-      const method = view.getUint16(at + 10, true);
-      if (method !== STORED && !(this.takesDeflated && method === DEFLATED)) {
-        throw this.fail(
-          this.takesDeflated
-            ? `it is compressed by method ${method}; stored and deflated members can be read`
-            : 'it is compressed; torch.save stores members as they are, so save the file again',
-          name,
-        );
-      }
-      if (![0, 0xffff].includes(view.getUint16(at + 34, true)))
-        throw this.fail('it lies on another disk', name);
-      const extra = { view, at: at + 46 + nameLength, length: extraLength };
-      const [size, packed, headerOffset] = this.widen(
-        [view.getUint32(at + 24, true), view.getUint32(at + 20, true), view.getUint32(at + 42, true)],
-        extra,
-        name,
-      );
-      if (method === STORED && size !== packed) {
-        throw this.fail('it is stored, but its two sizes differ', name);
-      }
-      members.push({ name, nameBytes, flags, method, packed, size, headerOffset });
+      members.push(this.member(view, at, directory.before));
       at = next;
     }
     if (at !== directory.size) throw this.fail(`its directory holds more than ${directory.entries} members`);
     return members;
   }
 
+  private member(view: DataView, at: number, before: number): Member {
+    const nameLength = view.getUint16(at + 28, true);
+    const nameBytes = new Uint8Array(view.buffer, view.byteOffset + at + 46, nameLength);
+    const { name, isUtf8 } = readName(nameBytes);
+    const unsafe = name.endsWith('/') ? undefined : unsafePath(name);
+    if (unsafe) throw this.fail(`the name of a member is unsafe: ${unsafe}`, JSON.stringify(name));
+    const flags = view.getUint16(at + 8, true);
+    const method = view.getUint16(at + 10, true);
+    const found = { name, nameBytes, flags, method, crc32: view.getUint32(at + 16, true) };
+    const extra = { view, at: at + 46 + nameLength, length: view.getUint16(at + 30, true) };
+    try {
+      const [size, packed, headerOffset] = this.widen(
+        [view.getUint32(at + 24, true), view.getUint32(at + 20, true), view.getUint32(at + 42, true)],
+        extra,
+        name,
+      );
+      const reason = isUtf8 ? undefined : 'the name of a member is not UTF-8';
+      const fault = reason ?? memberFault(flags, method, view.getUint16(at + 34, true), size !== packed);
+      return {
+        ...found,
+        size,
+        packed,
+        headerOffset: headerOffset + before,
+        fault: fault === undefined ? undefined : this.fail(fault, name),
+      };
+    } catch (error) {
+      return { ...found, size: 0, packed: 0, fault: this.asFault(error) };
+    }
+  }
+
   /** Reads the local headers, and checks that each member ends before the next one begins. */
   async locate(members: readonly Member[], directoryOffset: number): Promise<Map<string, ZipEntry>> {
-    const byOffset = [...members].sort((a, b) => a.headerOffset - b.headerOffset);
+    const starts = members.flatMap(({ headerOffset }) => headerOffset ?? []).sort((a, b) => a - b);
     const limits = new Map(
-      byOffset.map((member, i) => [member, byOffset[i + 1]?.headerOffset ?? directoryOffset] as const),
+      starts.map((start, i) => [start, Math.min(starts[i + 1] ?? directoryOffset, directoryOffset)] as const),
     );
+    const files = members.filter(({ name }) => !name.endsWith('/'));
     const entries = new Map<string, ZipEntry>();
-    for (let i = 0; i < members.length; i += localHeadersAtOnce) {
-      const batch = members.slice(i, i + localHeadersAtOnce);
-      const located = await Promise.all(
-        batch.map((member) => this.locateOne(member, limits.get(member) as number)),
-      );
-      for (const entry of located) entries.set(entry.name, entry);
+    for (let i = 0; i < files.length; i += localHeadersAtOnce) {
+      const batch = files.slice(i, i + localHeadersAtOnce);
+      const located = await Promise.all(batch.map((member) => this.locateOrFault(member, limits)));
+      for (const entry of located) {
+        const isTwice = entries.has(entry.name);
+        const fault = isTwice ? this.fail('two members have this name', entry.name) : entry.fault;
+        entries.set(entry.name, { ...entry, fault });
+      }
     }
     return entries;
   }
 
-  private async locateOne(member: Member, limit: number): Promise<ZipEntry> {
-    const { name, nameBytes, headerOffset, size, packed, method } = member;
+  private async locateOrFault(member: Member, limits: ReadonlyMap<number, number>): Promise<ZipEntry> {
+    const { name, packed, size, crc32, method, headerOffset } = member;
+    const unlocated = { name, offset: 0, packedSize: packed, size, crc32, isDeflated: method === DEFLATED };
+    if (member.fault || headerOffset === undefined) return { ...unlocated, fault: member.fault };
+    try {
+      const limit = limits.get(headerOffset) ?? headerOffset;
+      return { ...unlocated, offset: await this.locateOne(member, headerOffset, limit) };
+    } catch (error) {
+      return { ...unlocated, fault: this.asFault(error) };
+    }
+  }
+
+  /** Where the bytes of a member begin. */
+  private async locateOne(member: Member, headerOffset: number, limit: number): Promise<number> {
+    const { name, nameBytes, size, packed, method } = member;
     const headerEnd = headerOffset + localBytes + nameBytes.length;
     if (headerEnd > limit) throw this.fail('it overlaps its neighbour or leaves the file', name);
     const view = await this.view(headerOffset, localBytes + nameBytes.length);
@@ -223,7 +261,7 @@ class ZipReader {
         throw this.fail(`its local header says ${local} bytes, the directory ${stated}`, name);
       }
     }
-    return { name, offset, size, packedSize: packed, isDeflated: method === DEFLATED };
+    return offset;
   }
 
   /** Replaces each 0xFFFFFFFF by the next number of the zip64 extra field. */
@@ -251,19 +289,6 @@ class ZipReader {
     throw this.fail('its zip64 field is missing', name);
   }
 
-  private name(bytes: Uint8Array, index: number): string {
-    let name: string;
-    try {
-      name = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-    } catch (cause) {
-      throw this.fail(`the name of member ${index} is not UTF-8`, undefined, cause);
-    }
-    const reason = unsafePath(name);
-    if (reason !== undefined)
-      throw this.fail(`the name of a member is unsafe: ${reason}`, JSON.stringify(name));
-    return name;
-  }
-
   private uint64(view: DataView, at: number): number {
     const value = Number(view.getBigUint64(at, true));
     if (!Number.isSafeInteger(value)) throw this.fail(`it states an impossible number (${value})`);
@@ -276,11 +301,16 @@ class ZipReader {
     return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  private fail(reason: string, entry?: string, cause?: unknown): DetailFlowError {
+  /** What is wrong with one member only; failures of the source are thrown on. */
+  private asFault(error: unknown): DetailFlowError {
+    if (DetailFlowError.isInstance(error) && error.code === 'format') return error;
+    throw error;
+  }
+
+  private fail(reason: string, entry?: string): DetailFlowError {
     return new DetailFlowError('format', `not a readable zip file: ${reason}`, {
       file: this.source.name,
       entry,
-      cause,
     });
   }
 
@@ -289,4 +319,38 @@ class ZipReader {
       file: this.source.name,
     });
   }
+}
+
+const endSignature = 0x06054b50;
+
+/** Where the end record begins if it is the last thing in the file and has no comment. */
+function endRecordAtLast(tail: DataView): number | undefined {
+  const at = tail.byteLength - endBytes;
+  return tail.getUint32(at, true) === endSignature && tail.getUint16(at + 20, true) === 0 ? at : undefined;
+}
+
+/** Otherwise it is the last place that looks like one, as Python's zipfile has it. */
+function lastEndRecord(tail: DataView): number | undefined {
+  for (let at = tail.byteLength - endBytes; at >= 0; at--) {
+    if (tail.getUint32(at, true) === endSignature) return at;
+  }
+  return undefined;
+}
+
+function readName(bytes: Uint8Array): { name: string; isUtf8: boolean } {
+  try {
+    const name = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return { name, isUtf8: true };
+  } catch {
+    return { name: new TextDecoder('latin1').decode(bytes), isUtf8: false };
+  }
+}
+
+function memberFault(flags: number, method: number, disk: number, isPacked: boolean): string | undefined {
+  if (flags & 0x2041) return 'it is encrypted; save it without encryption';
+  if (method !== STORED && method !== DEFLATED) {
+    return `it is compressed by method ${method}; stored and deflated members can be read`;
+  }
+  if (disk !== 0 && disk !== 0xffff) return 'it lies on another disk';
+  return method === STORED && isPacked ? 'it is stored, but its two sizes differ' : undefined;
 }

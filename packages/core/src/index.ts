@@ -31,6 +31,7 @@ export {
 export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
+export { fileLimits } from './file-limits';
 export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
@@ -118,6 +119,7 @@ export {
   type SafetensorsPlan,
 } from './safetensors';
 export { scheduleSteps, stepAt } from './schedule';
+export { float16Value } from './small-floats';
 export {
   type ParameterSpec,
   readFloat32,

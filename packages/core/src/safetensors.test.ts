@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type ByteSource, bytesSource } from './byte-source';
 import { DetailFlowError } from './errors';
+import { fileLimits } from './file-limits';
 import { encodeSafetensors, openSafetensors, readSafetensors } from './safetensors';
 import { readFloat32, type StorageDType, type Weight } from './weights';
 
@@ -86,7 +87,8 @@ const hostile: [string, Uint8Array, RegExp][] = [
   ['a header beyond the file', build({}, 0, 3), /claims 3 bytes, the file has/],
   ['a header beyond the cap', build({}, 0, 100_000_001), /the format allows 100000000/],
   ['a header of 2^63 bytes', build({}, 0, 2 ** 63), /claims 92233720368547/],
-  ['a leading space', build(' {}'), /does not start/],
+  ['a byte order mark', build('\ufeff{}'), /does not start/],
+  ['white space alone', build(' \n\t '), /does not start/],
   ['a list', build('[{}]'), /does not start/],
   ['a header of no bytes', build({}, 0, 0), /does not start/],
   ['bad UTF-8', build(Uint8Array.of(0x7b, 0x22, 0xff, 0x22, 0x3a, 0x7b, 0x7d, 0x7d)), /UTF-8/],
@@ -116,9 +118,15 @@ const hostile: [string, Uint8Array, RegExp][] = [
     build({ a: { dtype: 'F33', shape: [1], data_offsets: [0, 4] } }, 4),
     /unknown data type "F33"/,
   ],
-  ['an additional field', build({ a: { ...f32(0, 4), more: 1 } }, 4), /nothing else/],
   ['a missing field', build({ a: { dtype: 'F32', shape: [1] } }, 4), /must have dtype/],
-  ['a tensor that is null', build('{"a":null}'), /only objects/],
+  ['a tensor that is null', build('{"a":null}'), /must have dtype/],
+  ['metadata twice', build('{"__metadata__":null,"__metadata__":{}}'), /twice/],
+  ['metadata of nulls', build('{"__metadata__":{"a":null}}'), /strings to strings/],
+  [
+    'elements that share a byte in part',
+    build({ a: { dtype: 'F4', shape: [3], data_offsets: [0, 2] } }, 2),
+    /whole bytes/,
+  ],
   ['a negative extent', build({ a: f32(0, 4, [-1]) }, 4), /'-' at character/],
   ['a fractional extent', build({ a: f32(0, 4, [1.5]) }, 4), /only objects/],
   ['an extent of 1.0', build('{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}', 4), /only objects/],
@@ -146,10 +154,52 @@ test.each(hostile)('refuses %s', async (_, bytes, message) => {
   expect(error.message).toMatch(message);
 });
 
-test('names data types that exist but are not supported', async () => {
-  const error = await refusal(build({ a: { dtype: 'F8_E4M3', shape: [4], data_offsets: [0, 4] } }, 4));
-  expect(error.code).toBe('dtype');
-  expect(error.entry).toBe('a');
+test('takes what the safetensors library takes: white space first, no metadata, unknown fields, any order', async () => {
+  const open = (header: unknown, data = 0) => openSafetensors(bytesSource(build(header, data)));
+  expect((await open(' \n\r\t{}')).weights.size).toBe(0);
+  expect((await open('{"__metadata__":null}')).metadata.size).toBe(0);
+  const fields = { ...f32(0, 4), more: 1, list: [1, 2], note: null, inner: 'x' };
+  expect((await open({ a: fields }, 4)).weights.get('a')?.shape).toEqual([1]);
+  const { weights } = await open({ b: f32(4, 8), c: f32(8, 8, [0, 3]), a: f32(0, 4) }, 8);
+  expect([...weights.keys()]).toEqual(['b', 'c', 'a']);
+  expect([...(await weights.get('b')!.read())]).toEqual([4, 5, 6, 7]);
+});
+
+// What safetensors 0.8 takes, and how many bytes eight elements have.
+test.each([
+  ['BOOL', 8],
+  ['F4', 4],
+  ['F6_E2M3', 6],
+  ['F6_E3M2', 6],
+  ['U8', 8],
+  ['I8', 8],
+  ['F8_E5M2', 8],
+  ['F8_E4M3', 8],
+  ['F8_E8M0', 8],
+  ['F8_E4M3FNUZ', 8],
+  ['F8_E5M2FNUZ', 8],
+  ['I16', 16],
+  ['U16', 16],
+  ['F16', 16],
+  ['BF16', 16],
+  ['I32', 32],
+  ['U32', 32],
+  ['F32', 32],
+  ['C64', 64],
+  ['F64', 64],
+  ['I64', 64],
+  ['U64', 64],
+])('reads the bytes of %s, and writes them again', async (dtype, length) => {
+  const bytes = build({ a: { dtype, shape: [2, 4], data_offsets: [0, length] } }, length);
+  const weight = (await readSafetensors(bytesSource(bytes))).get('a') as Weight;
+  const data = await weight.read();
+  expect([...data]).toEqual(Array.from({ length }, (_, i) => i));
+  const plan = encodeSafetensors([weight]);
+  const again = new Uint8Array(plan.size);
+  again.set(plan.header);
+  again.set(data, plan.tensors[0].offset);
+  const read = (await readSafetensors(bytesSource(again))).get('a') as Weight;
+  expect([read.dtype, read.shape, await read.read()]).toEqual([weight.dtype, [2, 4], data]);
 });
 
 test('refuses a file cut at any byte', async () => {
@@ -209,8 +259,70 @@ test('refuses to write what could not be read', () => {
     () => encodeSafetensors([entry('a', [1.5])]),
     () => encodeSafetensors([entry('a', [2 ** 40, 2 ** 40])]),
     () => encodeSafetensors([entry('a')], { k: 1 as unknown as string }),
+    () => encodeSafetensors([{ name: 'a', dtype: 'f4', shape: [3] }]),
   ];
   for (const fault of faults) {
     expect(fault).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
   }
+});
+
+describe('what is within the limits is written and read, and the next step is refused by both', () => {
+  const { keys, nameLength, axes } = fileLimits.safetensors;
+  const entry = (name: string, shape: number[] = [0]) => ({ name, dtype: 'u8' as const, shape });
+  const tensor = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}';
+  const many = (count: number) => Array.from({ length: count }, (_, i) => `${i}`);
+  test.each<
+    [
+      string,
+      () => ReturnType<typeof encodeSafetensors>,
+      () => ReturnType<typeof encodeSafetensors>,
+      () => string,
+    ]
+  >([
+    [
+      'length of a name',
+      () => encodeSafetensors([entry('é'.repeat(nameLength))]),
+      () => encodeSafetensors([entry('é'.repeat(nameLength + 1))]),
+      () => `{"${'é'.repeat(nameLength + 1)}":${tensor}}`,
+    ],
+    [
+      'axes',
+      () => encodeSafetensors([entry('a', new Array(axes).fill(0))]),
+      () => encodeSafetensors([entry('a', new Array(axes + 1).fill(0))]),
+      () => `{"a":{"dtype":"U8","shape":[${new Array(axes + 1).fill(0)}],"data_offsets":[0,0]}}`,
+    ],
+    [
+      'tensors',
+      () =>
+        encodeSafetensors(
+          many(keys - 1).map((name) => entry(name)),
+          { made: 'here' },
+        ),
+      () =>
+        encodeSafetensors(
+          many(keys).map((name) => entry(name)),
+          { made: 'here' },
+        ),
+      () => `{${many(keys + 1).map((name) => `"${name}":${tensor}`)}}`,
+    ],
+    [
+      'length of a key of the metadata',
+      () => encodeSafetensors([], { ['k'.repeat(nameLength)]: '' }),
+      () => encodeSafetensors([], { ['k'.repeat(nameLength + 1)]: '' }),
+      () => `{"__metadata__":{"${'k'.repeat(nameLength + 1)}":""}}`,
+    ],
+    [
+      'entries of the metadata',
+      () => encodeSafetensors([], Object.fromEntries(many(keys).map((key) => [key, '']))),
+      () => encodeSafetensors([], Object.fromEntries(many(keys + 1).map((key) => [key, '']))),
+      () => `{"__metadata__":{${many(keys + 1).map((key) => `"${key}":""`)}}}`,
+    ],
+  ])('%s', async (_, most, more, header) => {
+    const plan = most();
+    const file = new Uint8Array(plan.size);
+    file.set(plan.header);
+    expect((await openSafetensors(bytesSource(file))).weights.size).toBe(plan.tensors.length);
+    expect(more).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
+    expect((await refusal(build(header()))).code).toBe('format');
+  });
 });

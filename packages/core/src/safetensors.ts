@@ -1,7 +1,10 @@
 import { type ByteSource, checkRange } from './byte-source';
 import { DetailFlowError } from './errors';
-import { byteLength, dtypeNames, maxHeaderBytes, parseHeader } from './safetensors-header';
+import { fileLimits } from './file-limits';
+import { byteLength, dtypeNames, parseHeader } from './safetensors-header';
 import { type StorageDType, storageBytes, type Weight, type Weights } from './weights';
+
+const limits = fileLimits.safetensors;
 
 /** What {@link readSafetensors} finds: the weights, and the file's own string-to-string metadata. */
 export interface SafetensorsFile {
@@ -16,7 +19,7 @@ export interface SafetensorsFile {
  *
  * Refused are: a header beyond 100 MB or the file, invalid UTF-8 or JSON, duplicate keys, unknown data types,
  * shapes that overflow or do not fit their bytes, and data that overlaps, leaves gaps or trails.
- * @throws DetailFlowError `format`, `dtype` (F8, I16 and other types not supported), `io`
+ * @throws DetailFlowError `format`, `io`
  */
 export async function readSafetensors(source: ByteSource): Promise<Weights> {
   return (await openSafetensors(source)).weights;
@@ -31,8 +34,8 @@ export async function openSafetensors(source: ByteSource): Promise<SafetensorsFi
   const prefix = await source.read(0, 8);
   const view = new DataView(prefix.buffer, prefix.byteOffset, 8);
   const headerBytes = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
-  if (headerBytes > maxHeaderBytes) {
-    throw fail(`its header claims ${headerBytes} bytes, the format allows ${maxHeaderBytes}`);
+  if (headerBytes > limits.headerBytes) {
+    throw fail(`its header claims ${headerBytes} bytes, the format allows ${limits.headerBytes}`);
   }
   if (headerBytes > source.size - 8) {
     throw fail(`its header claims ${headerBytes} bytes, the file has ${source.size}`);
@@ -76,13 +79,15 @@ export interface SafetensorsPlan<T extends SafetensorsEntry> {
  * Lays out a safetensors file without touching tensor data, so that a writer never holds more than one tensor.
  * The header lists the entries in the order given; the data lies widest element first, so that every tensor is
  * aligned to its element size.
- * @throws DetailFlowError `invalid-argument` for duplicate or reserved names, impossible shapes, a header beyond 100 MB
+ * @throws DetailFlowError `invalid-argument` for duplicate or reserved names, impossible shapes, and whatever goes beyond
+ *   `fileLimits.safetensors`
  */
 export function encodeSafetensors<T extends SafetensorsEntry>(
   entries: Iterable<T>,
   metadata: Readonly<Record<string, string>> = {},
 ): SafetensorsPlan<T> {
   const sized = [...entries].map((entry) => ({ entry, length: checkEntry(entry) }));
+  if (sized.length >= limits.keys) throw refuse(`more than ${limits.keys - 1} tensors`);
   const byWidth = (entry: T) => storageBytes[entry.dtype];
   const ordered = [...sized].sort((a, b) => byWidth(b.entry) - byWidth(a.entry));
   const begins = new Map<string, number>();
@@ -103,15 +108,22 @@ export function encodeSafetensors<T extends SafetensorsEntry>(
     };
     return `${JSON.stringify(entry.name)}:${JSON.stringify(value)}`;
   });
-  if (Object.keys(metadata).length > 0) {
+  const keys = Object.keys(metadata);
+  if (keys.length > 0) {
     if (Object.entries(metadata).flat().some(malformed))
       throw refuse('not well-formed strings', '__metadata__');
+    if (keys.length > limits.keys || keys.some((key) => key.length > limits.nameLength)) {
+      throw refuse(
+        `more than ${limits.keys} entries, or a key of more than ${limits.nameLength} characters`,
+        '__metadata__',
+      );
+    }
     fields.unshift(`"__metadata__":${JSON.stringify(metadata)}`);
   }
   const json = new TextEncoder().encode(`{${fields.join(',')}}`);
   const headerBytes = Math.ceil(json.length / 8) * 8;
-  if (headerBytes > maxHeaderBytes) {
-    throw refuse(`the header would take ${headerBytes} bytes, the format allows ${maxHeaderBytes}`);
+  if (headerBytes > limits.headerBytes) {
+    throw refuse(`the header would take ${headerBytes} bytes, the format allows ${limits.headerBytes}`);
   }
   const header = new Uint8Array(8 + headerBytes).fill(0x20);
   new DataView(header.buffer).setBigUint64(0, BigInt(headerBytes), true);
@@ -128,6 +140,10 @@ export function encodeSafetensors<T extends SafetensorsEntry>(
 function checkEntry({ name, dtype, shape }: SafetensorsEntry): number {
   if (name === '__metadata__') throw refuse('this name is reserved by the format', name);
   if (malformed(name)) throw refuse('the name is not a well-formed string', name);
+  if (name.length > limits.nameLength) {
+    throw refuse(`the name has more than ${limits.nameLength} characters`, name.slice(0, 100));
+  }
+  if (shape.length > limits.axes) throw refuse(`more than ${limits.axes} axes`, name);
   const valid = shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0);
   const length = valid ? byteLength(shape, dtype) : undefined;
   if (length === undefined) throw refuse(`shape [${shape.join(', ')}] is impossible`, name);

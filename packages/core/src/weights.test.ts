@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import {
   readFloat32,
@@ -56,6 +57,11 @@ describe('widening to float32', () => {
     ['i64', 'i64', BigInt64Array.of(-(2n ** 40n), -1n, 0n, 2n ** 53n + 1n), [-(2 ** 40), -1, 0, 2 ** 53]],
     ['i32', 'i32', Int32Array.of(-5, 6, -(2 ** 31)), [-5, 6, -(2 ** 31)]],
     ['u8', 'u8', Uint8Array.of(0, 255), [0, 255]],
+    ['i16', 'i16', Int16Array.of(-(2 ** 15), 32767), [-(2 ** 15), 32767]],
+    ['i8', 'i8', Int8Array.of(-128, 127), [-128, 127]],
+    ['u64', 'u64', BigUint64Array.of(0n, 2n ** 64n - 1n), [0, 2 ** 64]],
+    ['u32', 'u32', Uint32Array.of(2 ** 32 - 1), [2 ** 32]],
+    ['u16', 'u16', Uint16Array.of(65535), [65535]],
     ['bool', 'bool', Uint8Array.of(1, 0), [1, 0]],
     ['f32', 'f32', Float32Array.of(1.5, -(2 ** -149)), [1.5, -(2 ** -149)]],
   ])('%s', async (_, dtype, data, expected) => {
@@ -77,7 +83,11 @@ describe('widening to float32', () => {
     for (const value of await readFloat32(stored(dtype, bytesOf(data)))) expect(value).toBeNaN();
   });
 
-  test.each(Object.keys(storageBytes) as StorageDType[])('%s at an odd address', async (dtype) => {
+  const bytesOnly = ['c64', 'f4', 'f6_e2m3', 'f6_e3m2'] as const;
+  const widened = (Object.keys(storageBytes) as StorageDType[]).filter(
+    (dtype) => !bytesOnly.some((other) => other === dtype),
+  );
+  test.each(widened)('%s at an odd address', async (dtype) => {
     const width = storageBytes[dtype];
     const aligned = Uint8Array.from({ length: 3 * width }, (_, i) => (i % width === 0 ? 1 : 0));
     const shifted = new Uint8Array(aligned.length + 1).subarray(1);
@@ -93,6 +103,28 @@ describe('widening to float32', () => {
       const value = exponent === 0 ? fraction * 2 ** -14 : (1 + fraction) * 2 ** (exponent - 15);
       if (values[bits] !== value) expect([bits, values[bits]]).toEqual([bits, value]);
     }
+  });
+
+  const float8 = JSON.parse(
+    readFileSync(new URL('../../../tests/fixtures/float8.json', import.meta.url), 'utf8'),
+  ) as Record<string, string>;
+  test.each(Object.entries(float8))('every byte of %s is what ml_dtypes says', async (format, words) => {
+    const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
+    const values = await readFloat32(stored(format as StorageDType, bytes));
+    const bits = new Uint32Array(values.buffer);
+    const found = Array.from(values, (value, i) =>
+      Number.isNaN(value) ? 'nan' : bits[i].toString(16).padStart(8, '0'),
+    );
+    expect(found.join(' ')).toBe(words);
+  });
+
+  test.each(bytesOnly)('%s is refused by name, its bytes can be read', async (dtype) => {
+    const weight = stored(
+      dtype,
+      Uint8Array.from({ length: 24 }, (_, i) => i),
+    );
+    await expect(readFloat32(weight)).rejects.toMatchObject({ code: 'dtype', entry: 'w' });
+    expect(await weight.read()).toHaveLength(24);
   });
 
   test('too few bytes are refused', async () => {

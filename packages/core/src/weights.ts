@@ -1,9 +1,31 @@
 import { DetailFlowError } from './errors';
+import { type Float8Format, float8Values, float16Value } from './small-floats';
 
-/** How a weight lies in storage. Graphs compute in f32; the others are widened when loaded. */
-export type StorageDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i64' | 'i32' | 'u8' | 'bool';
+/**
+ * How a weight lies in storage: all that safetensors knows. Graphs compute in f32; the others are widened when loaded,
+ * but for complex numbers and those of 4 and 6 bits, of which only the bytes can be read.
+ */
+export type StorageDType =
+  | 'f64'
+  | 'f32'
+  | 'f16'
+  | 'bf16'
+  | 'i64'
+  | 'i32'
+  | 'i16'
+  | 'i8'
+  | 'u64'
+  | 'u32'
+  | 'u16'
+  | 'u8'
+  | 'bool'
+  | 'c64'
+  | 'f6_e2m3'
+  | 'f6_e3m2'
+  | 'f4'
+  | Float8Format;
 
-/** Bytes of one element. */
+/** Bytes of one element; several elements of 4 or 6 bits share a byte. */
 export const storageBytes: Readonly<Record<StorageDType, number>> = {
   f64: 8,
   f32: 4,
@@ -11,8 +33,22 @@ export const storageBytes: Readonly<Record<StorageDType, number>> = {
   bf16: 2,
   i64: 8,
   i32: 4,
+  i16: 2,
+  i8: 1,
+  u64: 8,
+  u32: 4,
+  u16: 2,
   u8: 1,
   bool: 1,
+  c64: 8,
+  f8_e4m3: 1,
+  f8_e5m2: 1,
+  f8_e8m0: 1,
+  f8_e4m3fnuz: 1,
+  f8_e5m2fnuz: 1,
+  f6_e2m3: 0.75,
+  f6_e3m2: 0.75,
+  f4: 0.5,
 };
 
 /** Where a weight's bytes lie in a local file: contiguous, row-major, little-endian. */
@@ -53,7 +89,10 @@ export function weightFromArray(name: string, shape: readonly number[], data: Fl
   };
 }
 
-/** Reads a weight and widens it to float32 (i64, i32, u8 and bool become numbers, too). */
+/**
+ * Reads a weight and widens it to float32; integers and booleans become numbers, too.
+ * @throws DetailFlowError `dtype` for complex numbers and those of 4 and 6 bits; `weights` when bytes and shape differ
+ */
 export async function readFloat32(weight: Weight): Promise<Float32Array> {
   const bytes = await weight.read();
   const count = weight.shape.reduce((a, b) => a * b, 1);
@@ -64,10 +103,10 @@ export async function readFloat32(weight: Weight): Promise<Float32Array> {
       { entry: weight.name },
     );
   }
-  return widen(bytes, weight.dtype, count);
+  return widen(bytes, weight, count);
 }
 
-function widen(bytes: Uint8Array, dtype: StorageDType, count: number): Float32Array {
+function widen(bytes: Uint8Array, { dtype, name }: Weight, count: number): Float32Array {
   if (dtype === 'f32' && bytes.byteOffset % 4 === 0) {
     return new Float32Array(bytes.buffer, bytes.byteOffset, count);
   }
@@ -81,7 +120,7 @@ function widen(bytes: Uint8Array, dtype: StorageDType, count: number): Float32Ar
       for (let i = 0; i < count; i++) out[i] = view.getFloat64(8 * i, true);
       return out;
     case 'f16':
-      for (let i = 0; i < count; i++) out[i] = float16(view.getUint16(2 * i, true));
+      for (let i = 0; i < count; i++) out[i] = float16Value(view.getUint16(2 * i, true));
       return out;
     case 'bf16': {
       const bits = new Uint32Array(out.buffer);
@@ -94,20 +133,38 @@ function widen(bytes: Uint8Array, dtype: StorageDType, count: number): Float32Ar
     case 'i32':
       for (let i = 0; i < count; i++) out[i] = view.getInt32(4 * i, true);
       return out;
+    case 'i16':
+      for (let i = 0; i < count; i++) out[i] = view.getInt16(2 * i, true);
+      return out;
+    case 'i8':
+      for (let i = 0; i < count; i++) out[i] = view.getInt8(i);
+      return out;
+    case 'u64':
+      for (let i = 0; i < count; i++) out[i] = Number(view.getBigUint64(8 * i, true));
+      return out;
+    case 'u32':
+      for (let i = 0; i < count; i++) out[i] = view.getUint32(4 * i, true);
+      return out;
+    case 'u16':
+      for (let i = 0; i < count; i++) out[i] = view.getUint16(2 * i, true);
+      return out;
     case 'u8':
     case 'bool':
       out.set(bytes);
       return out;
+    case 'c64':
+    case 'f4':
+    case 'f6_e2m3':
+    case 'f6_e3m2':
+      throw new DetailFlowError('dtype', `is stored as ${dtype}, of which only the bytes can be read`, {
+        entry: name,
+      });
+    default: {
+      const values = float8Values(dtype);
+      for (let i = 0; i < count; i++) out[i] = values[bytes[i]];
+      return out;
+    }
   }
-}
-
-function float16(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 0x3ff;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  if (exponent === 0) return sign * 2 ** -24 * fraction;
-  return sign * 2 ** (exponent - 25) * (1024 + fraction);
 }
 
 /**

@@ -13,6 +13,11 @@ export interface ImageDataset {
   readonly names?: readonly string[];
   /** @throws DetailFlowError naming the file when the image cannot be read */
   image(index: number): Promise<RgbImage>;
+  /**
+   * Where it costs less than the image: bytes that tell what is stored of an image from every other content.
+   * @throws DetailFlowError naming the file when it cannot be read
+   */
+  digest?(index: number): Promise<Uint8Array>;
   /** Gives files and threads back. */
   close?(): Promise<void>;
 }

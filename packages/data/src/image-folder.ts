@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { digestFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import { white } from './colour';
 import type { Colour } from './contact-sheet';
@@ -71,6 +72,7 @@ function asDataset(
     labels: Int32Array.from(labels),
     image: async (index): Promise<RgbImage> =>
       decodeImage(await readFileCapped(files[index], MOST_BYTES), files[index], { background }),
+    digest: (index) => digestFile(files[index]),
   };
 }
 

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { fileLimits } from '@detailflow/core';
 import { describe, expect, it } from 'vitest';
 import { readNpy, writeNpy } from './npy';
 
@@ -40,6 +42,19 @@ describe('writeNpy', () => {
     expect(() => writeNpy({ data: new Uint8Array(3), shape: [2] })).toThrow(code('shape'));
     expect(() => writeNpy({ data: new Uint8Array(4), shape: [-2, -2] })).toThrow(code('shape'));
   });
+
+  it('writes as many axes as are read, and refuses one more', () => {
+    const { axes } = fileLimits.npy;
+    const data = Uint8Array.of(7);
+    const most = new Array(axes).fill(1);
+    expect(readNpy(writeNpy({ data, shape: most })).shape).toEqual(most);
+    expect(() => writeNpy({ data, shape: [...most, 1] })).toThrow(code('limit'));
+    const huge = {
+      data: new Float64Array(0),
+      shape: [0, ...new Array(axes - 1).fill(Number.MAX_SAFE_INTEGER)],
+    };
+    expect(readNpy(writeNpy(huge)).shape).toEqual(huge.shape); // the longest header there is
+  });
 });
 
 describe('readNpy', () => {
@@ -58,6 +73,22 @@ describe('readNpy', () => {
       3,
     );
     expect(readNpy(i8)).toEqual({ dtype: 'int64', shape: [1, 1], data: BigInt64Array.of(-(2n ** 40n)) });
+  });
+
+  const written = JSON.parse(
+    readFileSync(new URL('../../../tests/fixtures/npy-files.json', import.meta.url), 'utf8'),
+  ) as Record<string, { npy: string; dtype: string; shape: number[]; values: number[] }>;
+  it.each(Object.entries(written))('reads what NumPy reads: %s', (_, { npy, dtype, shape, values }) => {
+    const array = readNpy(Buffer.from(npy, 'base64'));
+    expect([array.dtype, array.shape]).toEqual([dtype, shape]);
+    expect(Array.from(array.data as ArrayLike<number | bigint>, Number)).toEqual(values);
+  });
+
+  it('names objects as what they are, and never unpickles them', () => {
+    const header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }";
+    expect(() => readNpy(file(header, new Uint8Array(40)))).toThrow(
+      /Python objects, which are never unpickled/,
+    );
   });
 
   it('turns Fortran order into C order', () => {
@@ -102,9 +133,18 @@ describe('readNpy', () => {
     ['an overflowing product', 'format', file(good.replace('2,', '9007199254740991, '.repeat(2)))],
     ['a boolean order that is none', 'format', file(good.replace('False', '0'), new Uint8Array(2))],
     ['an escaped string', 'format', file(good.replace('|u1', '\\x7cu1'), new Uint8Array(2))],
-    ['float16', 'dtype', file(good.replace('|u1', '<f2'), new Uint8Array(4))],
-    ['big-endian', 'dtype', file(good.replace('|u1', '>f4'), new Uint8Array(8))],
     ['pickled objects', 'dtype', file(good.replace('|u1', '|O'), new Uint8Array(2))],
+    ['strings', 'dtype', file(good.replace('|u1', '<U3'), new Uint8Array(24))],
+    ['complex numbers', 'dtype', file(good.replace('|u1', '<c8'), new Uint8Array(16))],
+    ['dates', 'dtype', file(good.replace('|u1', '<M8[ns]'), new Uint8Array(16))],
+    ['a type of a prototype', 'dtype', file(good.replace('|u1', 'constructor'), new Uint8Array(2))],
+    [
+      'records',
+      'dtype',
+      file(good.replace("'|u1'", "[('a', '<f4', (2, 3)), (('b', 'c'), [('d', '|O')])]"), new Uint8Array(2)),
+    ],
+    ['records that do not end', 'format', file(good.replace("'|u1'", '[[['), new Uint8Array(2))],
+    ['two Ls', 'format', file(good.replace('(2,)', '(2LL,)'), new Uint8Array(2))],
     ['too many axes', 'limit', file(good.replace('2,', '1, '.repeat(33)), new Uint8Array(1))],
     ['a huge header', 'limit', file(' '.repeat(70_000) + good, new Uint8Array(2), 2)],
   ])('refuses %s (%s), naming the file', (_, expected, bytes) => {

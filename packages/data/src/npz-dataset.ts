@@ -35,7 +35,11 @@ export async function npzDataset(arrays: ReadonlyMap<string, NpzArray>, file: st
       { file },
     );
   }
-  const found = await find(labelNames)?.read();
+  const classes = find(labelNames);
+  if (classes?.dtype.startsWith('float')) {
+    throw new DetailFlowError('dtype', `holds classes of ${classes.dtype}; give integers`, { file });
+  }
+  const found = await classes?.read();
   if (found && found.data.length !== count) {
     throw new DetailFlowError('shape', `has ${found.data.length} classes for ${count} images`, { file });
   }

@@ -1,8 +1,15 @@
-import { DetailFlowError } from '@detailflow/core';
-import { itemBytes, type NpyContents, type NpyDType, npyHeader, readNpyHeader, writeNpy } from './npy';
+import { crc32, unsafePath } from '@detailflow/checkpoint';
+import { DetailFlowError, fileLimits } from '@detailflow/core';
+import { type NpyContents, writeNpy } from './npy';
+import { dtypes, type NpyDType } from './npy-dtype';
+import { npyHeader, readNpyHeader } from './npy-header';
 
+/** Names are UTF-8; sizes and checksum follow the data. */
+const FLAGS = 0x808;
 /** Bytes before the data of a member, besides its name. */
 const LOCAL_BYTES = 30 + 20;
+/** Bytes of a member in the directory, besides its name. */
+const ENTRY_BYTES = 46 + 28;
 
 interface Member {
   readonly name: Uint8Array;
@@ -17,6 +24,9 @@ interface Member {
  */
 export class NpzWriter {
   readonly #members: Member[] = [];
+  readonly #names = new Set<string>();
+  /** Bytes of the directory so far. */
+  #directory = 0;
   #open: Member | undefined;
   #expected = 0;
   #size = 0;
@@ -24,20 +34,38 @@ export class NpzWriter {
   /**
    * Begins an array; its values follow by {@link data}.
    * @param name without .npy
-   * @throws DetailFlowError `invalid-argument` for a name twice, or when the array before lacks values
+   * @throws DetailFlowError `invalid-argument` for a name twice, or when the array before lacks values; whatever
+   *   `openNpz` would not read: `invalid-argument` for a name that is no path inside an archive, `limit` for more arrays
+   *   or axes, or a longer name
    */
   array(name: string, dtype: NpyDType, shape: readonly number[]): Uint8Array {
     const end = this.#close();
     const encoded = new TextEncoder().encode(`${name}.npy`);
-    if (this.#members.some((member) => `${member.name}` === `${encoded}`)) {
+    const known = new TextDecoder().decode(encoded);
+    if (this.#names.has(known)) {
       throw new DetailFlowError('invalid-argument', `there is an array "${name}" already`);
+    }
+    const reason = unsafePath(`${name}.npy`);
+    if (reason !== undefined) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `an array cannot be named ${JSON.stringify(name)}: ${reason}`,
+      );
+    }
+    const { members, nameBytes, directoryBytes } = fileLimits.zip;
+    this.#directory += ENTRY_BYTES + encoded.length;
+    if (encoded.length > nameBytes || this.#names.size >= members || this.#directory > directoryBytes) {
+      throw new DetailFlowError(
+        'limit',
+        `a .npz file holds at most ${members} arrays, with names of ${nameBytes} bytes and ${directoryBytes} bytes together`,
+      );
     }
     const header = npyHeader(dtype, shape);
     const local = new Uint8Array(LOCAL_BYTES + encoded.length);
     const view = new DataView(local.buffer);
     view.setUint32(0, 0x04034b50, true);
     view.setUint16(4, 45, true); // zip64
-    view.setUint16(6, 8, true); // sizes and checksum follow the data
+    view.setUint16(6, FLAGS, true);
     view.setUint32(18, 0xffffffff, true);
     view.setUint32(22, 0xffffffff, true);
     view.setUint16(26, encoded.length, true);
@@ -45,8 +73,9 @@ export class NpzWriter {
     local.set(encoded, 30);
     view.setUint16(30 + encoded.length, 1, true);
     view.setUint16(32 + encoded.length, 16, true);
+    this.#names.add(known);
     this.#open = { name: encoded, offset: this.#size + end.length, size: 0, crc: 0 };
-    this.#expected = header.length + shape.reduce((product, extent) => product * extent, itemBytes[dtype]);
+    this.#expected = header.length + shape.reduce((product, extent) => product * extent, dtypes[dtype].bytes);
     this.#size += end.length + local.length;
     return joined([end, local, this.data(header)]);
   }
@@ -68,12 +97,12 @@ export class NpzWriter {
     const parts = [this.#close()];
     const start = this.#size + parts[0].length;
     for (const { name, offset, size, crc } of this.#members) {
-      const entry = new Uint8Array(46 + name.length + 28);
+      const entry = new Uint8Array(ENTRY_BYTES + name.length);
       const view = new DataView(entry.buffer);
       view.setUint32(0, 0x02014b50, true);
       view.setUint16(4, 45, true);
       view.setUint16(6, 45, true);
-      view.setUint16(8, 8, true);
+      view.setUint16(8, FLAGS, true);
       view.setUint32(16, crc, true);
       view.setUint32(20, 0xffffffff, true);
       view.setUint32(24, 0xffffffff, true);
@@ -153,31 +182,4 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
     at += part.length;
   }
   return out;
-}
-
-/** Remainders by the polynomial of CRC-32, bits reversed: of every byte, and of it with one to three zero bytes after it. */
-const tables = new Uint32Array(4 * 256);
-for (let byte = 0; byte < 256; byte++) {
-  let value = byte;
-  for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
-  tables[byte] = value;
-}
-for (let at = 256; at < tables.length; at++) {
-  tables[at] = (tables[at - 256] >>> 8) ^ tables[tables[at - 256] & 255];
-}
-
-/** CRC-32 of bytes that follow others, whose checksum is given; four at a time. Source: ISO 3309, as zip files use it. */
-function crc32(bytes: Uint8Array, before: number): number {
-  let crc = ~before;
-  let i = 0;
-  for (; i + 4 <= bytes.length; i += 4) {
-    crc ^= bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24);
-    crc =
-      tables[768 + (crc & 255)] ^
-      tables[512 + ((crc >>> 8) & 255)] ^
-      tables[256 + ((crc >>> 16) & 255)] ^
-      tables[crc >>> 24];
-  }
-  for (; i < bytes.length; i++) crc = (crc >>> 8) ^ tables[(crc ^ bytes[i]) & 255];
-  return ~crc >>> 0;
 }

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { readZip } from '@detailflow/checkpoint';
 import { openFile } from '@detailflow/checkpoint/node';
-import { type ByteSource, bytesSource } from '@detailflow/core';
+import { type ByteSource, bytesSource, DetailFlowError, fileLimits } from '@detailflow/core';
 import { zipSync } from 'fflate';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeNpy } from './npy';
@@ -70,6 +72,74 @@ test('deflated data that are broken, or fewer than stated', async () => {
   await expect(arrayOf(lying).then((array) => array.read())).rejects.toThrow(/fewer than the/);
 });
 
+const fixture = (name: string) =>
+  bytesSource(
+    new Uint8Array(readFileSync(new URL(`../../../tests/fixtures/npz/${name}`, import.meta.url))),
+    name,
+  );
+
+test.each(['crc_stored.npz', 'crc_deflated.npz'])(
+  '%s: one bit is another, and the entry is named',
+  async (name) => {
+    const array = (await openNpz(fixture(name))).get('x')!;
+    expect(() => array.dtype).toThrow(/x\.npy: .*CRC-32/);
+    await expect(array.read()).rejects.toMatchObject({ code: 'format', file: name, entry: 'x.npy' });
+  },
+);
+
+test.each([
+  ['withstr.npz', 'names', /holds "<U3"/],
+  ['withobj.npz', 'meta', /Python objects, which are never unpickled/],
+])('%s: only asking for the entry that cannot be read fails', async (name, other, message) => {
+  const arrays = await openNpz(fixture(name));
+  const read = async (key: string) => {
+    const { dtype, shape, data } = await arrays.get(key)!.read();
+    return [dtype, shape, Array.from(data as ArrayLike<number | bigint>, Number)];
+  };
+  expect(await read('mu')).toEqual(['float64', [3], [0, 1, 2]]);
+  expect(await read('sigma')).toEqual(['float64', [3, 3], [0, 1, 2, 3, 4, 5, 6, 7, 8]]);
+  expect(await read('lab')).toEqual(['int64', [2], [1, 2]]);
+  expect(await read('s')).toEqual(['int32', [], [5]]);
+  expect(await read('e')).toEqual(['float32', [0, 4], []]);
+  const unreadable = arrays.get(other)!;
+  await expect(unreadable.read()).rejects.toMatchObject({ code: 'dtype', file: `${name}/${other}.npy` });
+  for (const key of ['dtype', 'shape', 'byteLength', 'isSeekable'] as const) {
+    expect(() => unreadable[key]).toThrow(message);
+  }
+});
+
+test('large arrays: a flipped bit is found where all of it is read, at once or row after row', async () => {
+  const rows = 50;
+  const data = Uint8Array.from({ length: rows * 4000 }, (_, i) => (i * 31) % 253);
+  const npy = writeNpy({ shape: [rows, 4000], data });
+  for (const level of [0, 6] as const) {
+    const bytes = zipSync(
+      { 'a.npy': npy, 'b.npy': writeNpy({ shape: [1], data: Uint8Array.of(3) }) },
+      { level },
+    );
+    const start = new DataView(bytes.buffer).getUint32(bytes.length - 6, true);
+    bytes[start + 16] ^= 1; // its checksum in the directory
+    const open = async () => openNpz(bytesSource(bytes, 'a.npz'));
+    const array = (await open()).get('a')!;
+    expect(array.shape).toEqual([rows, 4000]);
+    await expect(array.read()).rejects.toThrow(/CRC-32/);
+    const byRows = (await open()).get('a')!;
+    for (let row = 0; row < rows - 1; row++) await byRows.read(row, 1);
+    await expect(byRows.read(rows - 1, 1)).rejects.toMatchObject({ code: 'format', entry: 'a.npy' });
+    expect((await (await open()).get('b')!.read()).data).toEqual(Uint8Array.of(3));
+  }
+});
+
+test('a failing disk is no damaged entry', async () => {
+  const source = bytesSource(stored, 'a.npz');
+  const failing: ByteSource = {
+    ...source,
+    read: (offset, length) =>
+      length > 200 ? Promise.reject(new DetailFlowError('io', 'gone')) : source.read(offset, length),
+  };
+  await expect(openNpz(failing)).rejects.toMatchObject({ code: 'io' });
+});
+
 test('rows of an array in Fortran order are refused, the whole is turned', async () => {
   const bytes = writeNpy({ shape: [2, 3], data: Float32Array.of(1, 4, 2, 5, 3, 6) });
   const text = new TextDecoder('latin1').decode(bytes).replace('False', 'True ');
@@ -132,6 +202,14 @@ test.each([
     'shape',
   ],
   [
+    'classes that are no integers',
+    {
+      arr_0: { data: new Uint8Array(12), shape: [1, 2, 2, 3] },
+      arr_1: { data: Float32Array.of(0.5), shape: [1] },
+    },
+    'dtype',
+  ],
+  [
     'a class below 0',
     {
       arr_0: { data: new Uint8Array(12), shape: [1, 2, 2, 3] },
@@ -176,6 +254,40 @@ describe('written files', () => {
     expect(() => writer.finish()).toThrow(/1 bytes less/);
     writer.data(new Uint8Array(1));
     expect(() => writer.array('a', 'uint8', [1])).toThrow(/already/);
+  });
+
+  test('have only names that are read again, however long or strange', async () => {
+    const { nameBytes } = fileLimits.zip;
+    const names = ['a/b', 'ñ', '日本', 'x'.repeat(nameBytes - 4), ' ', 'a.npy', '__proto__'];
+    const writer = new NpzWriter();
+    const parts = names.flatMap((name) => [writer.array(name, 'uint8', [1]), writer.data(Uint8Array.of(9))]);
+    const arrays = await openNpz(bytesSource(Buffer.concat([...parts, writer.finish()]), 'a.npz'));
+    expect([...arrays.keys()]).toEqual(names);
+    for (const array of arrays.values()) expect((await array.read()).data).toEqual(Uint8Array.of(9));
+    for (const name of ['../a', '/a', 'a\\b', 'a\0', 'a//b', 'C:a', './a']) {
+      expect(() => new NpzWriter().array(name, 'uint8', [1])).toThrow(
+        expect.objectContaining({ code: 'invalid-argument' }),
+      );
+    }
+    expect(() => new NpzWriter().array('x'.repeat(nameBytes - 3), 'uint8', [1])).toThrow(
+      expect.objectContaining({ code: 'limit' }),
+    );
+  });
+
+  test('hold as many arrays and as long a directory as is read', async () => {
+    const { members, nameBytes, directoryBytes } = fileLimits.zip;
+    const limit = expect.objectContaining({ code: 'limit' });
+    const writer = new NpzWriter();
+    const parts = Array.from({ length: members }, (_, i) => writer.array(`${i}`, 'uint8', [0]));
+    expect(() => writer.array('one more', 'uint8', [0])).toThrow(limit);
+    const bytes = Buffer.concat([...parts, writer.finish()]);
+    expect((await readZip(bytesSource(bytes, 'a.npz'))).size).toBe(members);
+
+    const long = new NpzWriter();
+    const name = (i: number) => `${i}`.padEnd(nameBytes - 4, 'x');
+    const fitting = Math.floor(directoryBytes / (74 + nameBytes));
+    for (let i = 0; i < fitting; i++) long.array(name(i), 'uint8', [0]);
+    expect(() => long.array(name(fitting), 'uint8', [0])).toThrow(limit);
   });
 
   const hasUnzip = (() => {

@@ -3,6 +3,9 @@ import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 import type { RgbImage } from './rgb-image';
 
+/** Of the drawing: another one when the same seed gives other pictures. */
+const VERSION = 1;
+
 type Vector = readonly [number, number, number];
 
 /** Distance from a point to the surface of a solid about 1 in radius, negative inside. */
@@ -56,6 +59,7 @@ export function shapesDataset(options: { images: number; size: number; seed?: nu
     classNames: shapeNames,
     labels: Int32Array.from({ length: images }, (_, i) => i % shapeNames.length),
     image: async (index) => drawShape(index, size, seed),
+    digest: async (index) => new TextEncoder().encode(`shape ${VERSION} ${index} ${size} ${seed}`),
   };
 }
 

@@ -46,6 +46,7 @@ export function skipUnreadable(dataset: ImageDataset, onSkip: (skipped: SkippedI
         cause: failure,
       });
     },
+    digest: dataset.digest?.bind(dataset),
     close: () => dataset.close?.() ?? Promise.resolve(),
   };
 }

@@ -9,6 +9,10 @@ export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name =
     labels: Int32Array.from({ length: indices.length }, (_, i) => dataset.labels[indices[i]]),
     ...(names && { names: Array.from({ length: indices.length }, (_, i) => names[indices[i]]) }),
     image: (index) => dataset.image(indices[index]),
+    ...(dataset.digest && { digest: (index: number) => digestOf(dataset, indices[index]) }),
     close: () => dataset.close?.() ?? Promise.resolve(),
   };
 }
+
+const digestOf = (dataset: ImageDataset, index: number) =>
+  (dataset.digest as NonNullable<ImageDataset['digest']>)(index);

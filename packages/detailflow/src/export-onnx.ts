@@ -16,7 +16,12 @@ export interface ExportOptions {
 /**
  * Writes a whole generator as one standard ONNX model, `out`, with its weights beside it in `out`.data. Any ONNX
  * runtime runs it. Inputs: labels int32 [B], noise float32 [B, N, V] of Exp(1) draws, cfg float32 [1], temperature
- * float32 [1]; outputs: tokens int32 [B, N], pixels float32 [B, 3, S, S].
+ * float32 [1]; outputs: tokens int32 [B, N], pixels float32 [B, 3, S, S]. Nodes bear the names of the model's parts.
+ *
+ * Limits: B is at least 1, labels are 0 .. classes (the last is "no class"), and noise has as many rows as labels: the graph
+ * looks labels up and shapes the noise, so ONNX Runtime ends in an error that names `labels` or `noise`. A runtime that
+ * does not check the bounds of Gather (some devices do not) draws some class instead. Draws and temperature must be above
+ * 0; nothing in the graph checks that.
  * @throws DetailFlowError; nothing is left behind on failure
  */
 export async function exportOnnx(

@@ -13,8 +13,10 @@ import {
   equal,
   extent,
   type Graph,
+  type GraphBuilder,
   gather,
   HIDDEN,
+  less,
   log,
   mul,
   reshape,
@@ -76,7 +78,7 @@ export function generatorGraphs(
       const all = g.constant(Float64Array.from(rows.flat()), [rows.length, width], dtype);
       return reshape(gather(all, run), [width]);
     };
-    const labels = g.input('labels', 'i32', [batch]);
+    const labels = checkedLabels(g, g.input('labels', 'i32', [batch]), ar.classes);
     const codes = g.state('codes', [batch, length], 'i32');
     const positions = row('i32', (one) => one.positions);
     const kinds = row('i32', (one) => one.kinds);
@@ -115,6 +117,23 @@ export function generatorGraphs(
     return {};
   });
   return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, length) };
+}
+
+/**
+ * Labels that are looked up in a table of all of them, 0 .. classes with "no class" as the last, so that others end in an
+ * error of the runtime: a label below 0 would count from the end. The first label is looked up as well, since an empty
+ * batch divides by zero later on.
+ */
+function checkedLabels(g: GraphBuilder, labels: Value, classes: number): Value {
+  const count = classes + 1;
+  const table = g.constant(
+    Int32Array.from({ length: count }, (_, i) => i),
+    [count],
+    'i32',
+  );
+  const first = gather(labels, g.constant(Int32Array.of(0), [1], 'i32'));
+  const known = add(labels, mul(first, 0));
+  return gather(table, select(less(known, 0), count, known));
 }
 
 /** What one run of the body is fed, for each of its g places. */

@@ -21,3 +21,10 @@ export { type ExportOptions, exportOnnx } from './export-onnx';
 export { type GeneratorGraphs, generatorGraphs } from './generator-graph';
 export { type LoadOptions, load, Model, type Reconstruction } from './load';
 export { type ModelPart, type ModelSource, type OpenedModel, openModel } from './model-source';
+export {
+  type Verification,
+  type VerifiedFile,
+  type VerifiedTensors,
+  type VerifyOptions,
+  verifyModel,
+} from './verify-model';

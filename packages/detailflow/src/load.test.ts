@@ -62,7 +62,8 @@ describe('a model with a backend of its own', () => {
     expect(model.backend.name).toBe('cpu');
     expect(model.card).toBeUndefined();
     expect(model.tokenizer).toMatchObject({ tokens: 32, imageSize: 32, codebookSize: 1024 });
-    expect(model.tokenModel).toMatchObject({ tokens: 32, groupSize: 4, causalTokens: 4, classes: 10 });
+    expect(model.tokenModel).toMatchObject({ tokens: 32, classes: 10 });
+    expect(model.tokenModel?.schedule).toEqual([1, 1, 1, 1, 4, 4, 4, 4, 4, 4, 4]);
   });
 
   test('generates step by step; pictures are decoded when asked for', async () => {

@@ -160,7 +160,8 @@ async function closingOnFailure<T>(close: () => Promise<void>, work: () => T | P
   }
 }
 
-function toTree(source: FolderSource): Promise<FileTree> | FileTree {
+/** Opens a folder by its path or address. */
+export function toTree(source: FolderSource): Promise<FileTree> | FileTree {
   if (typeof source === 'string') return openFolder(source);
   if (!(source instanceof URL)) return source;
   if (source.protocol === 'file:') return openFolder(fileURLToPath(source));

@@ -1,7 +1,8 @@
 import { type Backend, DetailFlowError } from '@detailflow/core';
 import type { FeatureSet, FeatureStatistics } from './feature-set';
+import { requireFinite } from './finite-features';
 import { frechetDistance } from './frechet-distance';
-import { kernelDistance } from './kernel-distance';
+import { KERNEL_SUBSET, kernelDistance } from './kernel-distance';
 import { precisionRecall } from './precision-recall';
 
 /** What images are compared with: statistics, and where the images are at hand their features. */
@@ -76,6 +77,7 @@ export async function compareFeatures(
     warnings: [
       ...tooFew(count, 'images', width),
       ...(realCount === undefined ? [] : tooFew(realCount, 'real images', width)),
+      ...(realCount === undefined ? [] : tooFewForSubsets(Math.min(count, realCount))),
     ],
   };
 }
@@ -84,6 +86,13 @@ function tooFew(count: number, what: string, width: number): string[] {
   if (count > width) return [];
   return [
     `${count} ${what} are too few for a covariance of ${width} features: the Frechet distance is biased upwards`,
+  ];
+}
+
+function tooFewForSubsets(count: number): string[] {
+  if (count > KERNEL_SUBSET) return [];
+  return [
+    `KID: subsets of ${KERNEL_SUBSET} are the rule, and one side has ${count} images: its deviation over subsets says little`,
   ];
 }
 
@@ -111,8 +120,10 @@ function shareByClass(hits: Uint8Array, labels: Int32Array): number[] {
  * The nearest of `among` to each of some images, by squared distance of the features.
  * @param of features [n, width]
  * @returns indices into `among`
+ * @throws DetailFlowError `shape`; `invalid-argument` when a feature is not finite
  */
 export function nearestNeighbours(of: Float32Array, among: Float32Array, width: number): Uint32Array {
+  for (const features of [of, among]) requireFinite(features, width);
   const [n, m] = [of.length / width, among.length / width];
   return Uint32Array.from({ length: n }, (_, i) => {
     let [best, least] = [0, Number.POSITIVE_INFINITY];

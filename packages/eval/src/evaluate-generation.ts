@@ -1,9 +1,16 @@
-import type { Backend, TokenModel } from '@detailflow/core';
+import { type Backend, DetailFlowError, type TokenModel } from '@detailflow/core';
 import type { Tokenizer } from '@detailflow/tokenizer';
 import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
 import type { Extractor } from './extractor';
 import { collectFeatures, type FeatureSet } from './feature-set';
-import { type GeneratedOptions, generatedSource, type ImageSource, keptSource } from './image-source';
+import {
+  type GeneratedOptions,
+  generatedSource,
+  type ImageSource,
+  keptSource,
+  type PictureLabels,
+} from './image-source';
+import { firstPictureSeeds } from './picture-seeds';
 import { noStore, type ShardStore } from './shard-store';
 
 /** Settings of the sampler other than the guidance scale. */
@@ -13,11 +20,16 @@ export interface GenerationOptions {
   readonly model: TokenModel;
   readonly tokenizer: Tokenizer;
   readonly classes: number;
-  /** Pictures for each guidance scale and seed: image i is of class i mod classes, and drawn with seed + i. */
+  /** Pictures for each guidance scale and seed, at most 1,000,000. */
   readonly count: number;
   readonly scales: readonly number[];
-  /** Default [0]. Two or more show how far figures spread by chance. */
+  /**
+   * Default [0]. Two or more show how far figures spread by chance: their pictures are all different, see
+   * {@link firstPictureSeeds}.
+   */
   readonly seeds?: readonly number[];
+  /** Default `balanced`: image i is of class i mod classes. */
+  readonly labels?: PictureLabels;
   readonly sampling?: SamplingOptions;
   readonly extractor: Extractor;
   readonly real: Reference;
@@ -42,6 +54,8 @@ export interface DrawnPictures {
 export interface GenerationRow extends Comparison {
   readonly cfg: number;
   readonly seed: number;
+  /** Picture i was drawn with the seed firstSeed + i. */
+  readonly firstSeed: number;
   /** Where the network knows the classes: the share of pictures that it takes for the class that was asked for. */
   readonly agreement?: { readonly all: number; readonly byClass: readonly number[] };
   /** Of drawing and looking, 0 where the features were kept. */
@@ -50,22 +64,31 @@ export interface GenerationRow extends Comparison {
 
 /**
  * Draws pictures at every guidance scale with every seed, and compares them with real images.
- * @throws DetailFlowError as sampler, networks and {@link compareFeatures}
+ * @throws DetailFlowError as {@link firstPictureSeeds}, sampler, networks and {@link compareFeatures}
  */
 export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
-  const { real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
+  const { labels, real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
   const { imageSize: size } = tokenizer.config;
+  const firstSeeds = firstPictureSeeds(seeds, count);
+  const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
+  if (twice !== undefined) {
+    throw new DetailFlowError('invalid-argument', `the guidance scale ${twice} is given twice`);
+  }
   const rows: GenerationRow[] = [];
   for (const cfg of scales) {
-    for (const seed of seeds) {
-      const drawn = generatedSource({ ...sampling, model, tokenizer, count, classes, seed, cfg });
+    for (const [i, seed] of seeds.entries()) {
+      const firstSeed = firstSeeds[i];
+      const drawn = generatedSource({
+        ...{ ...sampling, model, tokenizer, count, classes, labels, cfg },
+        seed: firstSeed,
+      });
       const source = keepPictures ? keptSource(drawn, store, { height: size, width: size }) : drawn;
       const started = performance.now();
       const features = await collectFeatures(source, { extractor, store, signal, onProgress });
       const seconds = (performance.now() - started) / 1000;
       const row = {
-        ...{ cfg, seed },
+        ...{ cfg, seed, firstSeed },
         ...(await compareFeatures(features, real, { backend, signal })),
         ...(extractor.classes === classes && { agreement: classAgreement(features) }),
         seconds,

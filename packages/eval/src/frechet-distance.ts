@@ -1,14 +1,20 @@
 import { DetailFlowError } from '@detailflow/core';
+import { type CovarianceFactor, factorCovariance } from './covariance';
 import type { Gaussian } from './gaussian-statistics';
 import { addRowSums } from './row-sums';
 import { symmetricEigenvalues } from './symmetric-eigenvalues';
+
+/** What a distance may be below 0 by, of the variances: rounding of statistics that were kept in float32. */
+const ROUNDING = 1e-5;
 
 /**
  * Frechet distance of two Gaussians: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
  *
  * With S1 = F F^T, the eigenvalues of S1 S2 that are not zero are those of the symmetric matrix F^T S2 F, so nothing
  * ever becomes complex, and covariances without full rank need no special care.
- * @throws DetailFlowError `shape` when the widths differ, `invalid-argument` when a value is not finite
+ * @returns of equal Gaussians 0 up to rounding, which may end below 0: it is not cut
+ * @throws DetailFlowError `shape` when the widths differ; `invalid-argument` when a value is not finite or a covariance
+ *   is none (asymmetric, or with variances or eigenvalues below 0 by more than rounding)
  * Source: Heusel et al., "GANs trained by a two time-scale update rule", 2017.
  */
 export function frechetDistance(a: Gaussian, b: Gaussian): number {
@@ -19,76 +25,51 @@ export function frechetDistance(a: Gaussian, b: Gaussian): number {
       `Gaussians of ${width} and ${b.mean.length} features cannot be compared`,
     );
   }
-  for (const { mean, covariance } of [a, b]) {
-    if (covariance.length !== width * width) {
-      throw new DetailFlowError(
-        'shape',
-        `${covariance.length} values do not make a covariance of ${width} features`,
-      );
-    }
-    if (![mean, covariance].every((values) => values.every(Number.isFinite))) {
-      throw new DetailFlowError('invalid-argument', 'mean or covariance holds a value that is not finite');
+  for (const { mean } of [a, b]) {
+    if (!mean.every(Number.isFinite)) {
+      throw new DetailFlowError('invalid-argument', 'a mean holds a value that is not finite');
     }
   }
-  let distance = 0;
+  const root = traceOfRoot(a.covariance, b.covariance, width);
+  let [between, variances] = [0, 0];
   for (let i = 0; i < width; i++) {
-    distance += (a.mean[i] - b.mean[i]) ** 2 + a.covariance[i * width + i] + b.covariance[i * width + i];
+    between += (a.mean[i] - b.mean[i]) ** 2;
+    variances += a.covariance[i * width + i] + b.covariance[i * width + i];
   }
-  return Math.max(0, distance - 2 * traceOfRoot(a.covariance, b.covariance, width)); // rounding may end below 0
-}
-
-/** tr((S1 S2)^(1/2)) of covariances [n, n]. */
-export function traceOfRoot(first: Float64Array, second: Float64Array, n: number): number {
-  const { factor, rank, order } = pivotedCholesky(first, n);
-  if (rank === 0) return 0;
-  const inner = congruence(factor, rank, order, second, n);
-  return symmetricEigenvalues(inner, rank).reduce((sum, value) => sum + Math.sqrt(Math.max(0, value)), 0);
+  const distance = between + variances - 2 * root;
+  if (!Number.isFinite(distance)) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      'means or variances are too large to be compared in float64',
+    );
+  }
+  if (distance < -ROUNDING * variances) {
+    throw new DetailFlowError(
+      'runtime',
+      `the distance came out as ${distance}, below 0 by more than rounding; please report these statistics`,
+    );
+  }
+  return distance;
 }
 
 /**
- * S = F F^T with rows in pivoted order: row i of `factor` [n, rank] belongs to feature order[i], and ends at column i.
- * Stops where what is left is rounding.
+ * tr((S1 S2)^(1/2)) of covariances [n, n].
+ * @throws DetailFlowError `shape`; `invalid-argument` when one is no covariance
  */
-function pivotedCholesky(matrix: Float64Array, n: number) {
-  const order = Uint32Array.from({ length: n }, (_, i) => i);
-  const left = Float64Array.from({ length: n }, (_, i) => matrix[i * n + i]);
-  const factor = new Float64Array(n * n);
-  const smallest = Number.EPSILON * left.reduce((a, b) => Math.max(a, b), 0);
-  let rank = 0;
-  for (; rank < n; rank++) {
-    let pivot = rank;
-    for (let i = rank + 1; i < n; i++) if (left[i] > left[pivot]) pivot = i;
-    if (!(left[pivot] > smallest)) break;
-    swap(order, rank, pivot);
-    swap(left, rank, pivot);
-    const row = factor.slice(rank * n, rank * n + rank);
-    factor.copyWithin(rank * n, pivot * n, pivot * n + rank);
-    factor.set(row, pivot * n);
-    const root = Math.sqrt(left[rank]);
-    const at = rank * n;
-    factor[at + rank] = root;
-    const source = order[rank] * n;
-    for (let i = rank + 1; i < n; i++) {
-      const to = i * n;
-      let sum = matrix[source + order[i]];
-      for (let k = 0; k < rank; k++) sum -= factor[to + k] * factor[at + k];
-      const value = sum / root;
-      factor[to + rank] = value;
-      left[i] -= value * value;
-    }
-  }
-  return { factor, rank, order };
-}
-
-function swap(values: Float64Array | Uint32Array, i: number, j: number): void {
-  [values[i], values[j]] = [values[j], values[i]];
+export function traceOfRoot(first: Float64Array, second: Float64Array, n: number): number {
+  const factors = [factorCovariance(first, n), factorCovariance(second, n)];
+  // An exact factor before one that lacks directions; then the smaller one, which is less work.
+  factors.sort((a, b) => Number(a.isRounded) - Number(b.isRounded) || a.rank - b.rank);
+  const [{ factor, rank, order }, { matrix }] = factors;
+  if (rank === 0) return 0;
+  const values = symmetricEigenvalues(congruence({ factor, rank, order }, matrix, n), rank);
+  // Both are covariances: what is below 0 here is rounding of 0.
+  return values.reduce((sum, value) => sum + (value > 0 ? Math.sqrt(value) : 0), 0);
 }
 
 /** F^T S F [rank, rank], of which the lower triangle is right. */
 function congruence(
-  factor: Float64Array,
-  rank: number,
-  order: Uint32Array,
+  { factor, rank, order }: Pick<CovarianceFactor, 'factor' | 'rank' | 'order'>,
   matrix: Float64Array,
   n: number,
 ): Float64Array {

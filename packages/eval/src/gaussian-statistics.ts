@@ -1,4 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
+import { requireFinite } from './finite-features';
 import { addRowSums } from './row-sums';
 
 /** Mean and covariance of features, as the Frechet distance compares them. */
@@ -49,18 +50,8 @@ export class GaussianStatistics {
    */
   add(features: ArrayLike<number>): void {
     const { width } = this;
+    requireFinite(features, width);
     const rows = features.length / width;
-    if (!Number.isInteger(rows)) {
-      throw new DetailFlowError('shape', `${features.length} features do not make rows of ${width}`);
-    }
-    for (let i = 0; i < features.length; i++) {
-      if (!Number.isFinite(features[i])) {
-        throw new DetailFlowError(
-          'invalid-argument',
-          `feature ${i % width} of row ${Math.floor(i / width)} is ${features[i]}; features must be finite`,
-        );
-      }
-    }
     for (let first = 0; first < rows; first += BLOCK) {
       this.#addBlock(features, first, Math.min(BLOCK, rows - first));
     }

@@ -1,7 +1,8 @@
-import { DetailFlowError, pixelToByte, Tensor, type TokenModel } from '@detailflow/core';
+import { DetailFlowError, pixelToByte, RandomStream, Tensor, type TokenModel } from '@detailflow/core';
 import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
+import { requireFinite } from './finite-features';
 import { SHARD, type ShardJob, type ShardStore } from './shard-store';
 import { tokenWorth } from './token-worth';
 
@@ -161,14 +162,25 @@ export async function imageTensor(
   return new Tensor('float32', values, [count, 3, size, size]);
 }
 
+/** How the classes of pictures are chosen. */
+export type PictureLabels = 'balanced' | 'random';
+
+/** Random numbers that choose classes. */
+const LABEL_PURPOSE = 402;
+
 /** How pictures are drawn for an evaluation. */
 export interface GeneratedOptions {
   readonly model: TokenModel;
   readonly tokenizer: Tokenizer;
   readonly count: number;
   readonly classes: number;
-  /** The classes of the images, where they are not i mod classes. */
-  readonly labels?: Int32Array;
+  /** The classes of the pictures one by one, instead. */
+  readonly chosen?: Int32Array;
+  /**
+   * Classes of the pictures. `balanced` (default): image i is of class i mod classes. `random`: every class as likely,
+   * as the official script draws them, by the seed of the image.
+   */
+  readonly labels?: PictureLabels;
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
@@ -179,15 +191,29 @@ export interface GeneratedOptions {
   readonly topP?: number;
 }
 
-/** Generated pictures, as bytes: every class as often, image i of class i mod classes, unless labels are given. */
+/** Generated pictures, as bytes. Image i depends on seed + i and its class alone, which `generate` draws, too. */
 export function generatedSource(options: GeneratedOptions): ImageSource {
-  const { model, tokenizer, count, classes, labels: given, seed = 0, ...sampling } = options;
-  const all = given ?? Int32Array.from({ length: count }, (_, i) => i % classes);
+  const {
+    model,
+    tokenizer,
+    count,
+    classes,
+    chosen,
+    labels: kind = 'balanced',
+    seed = 0,
+    ...sampling
+  } = options;
+  const labelOf = (i: number) =>
+    kind === 'balanced'
+      ? i % classes
+      : new RandomStream({ seed: seed + i, purpose: LABEL_PURPOSE, position: 0 }).integer(classes);
+  const all = chosen ?? Int32Array.from({ length: count }, (_, i) => labelOf(i));
+  const ones = chosen && { chosen: [...chosen] };
   return {
-    name: `generated ${JSON.stringify({ classes, seed, ...sampling, ...(given && { labels: [...given] }) })}`,
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...sampling, ...ones })}`,
     labels: all,
     async read(first, size, { signal } = {}) {
-      const labels = [...all.subarray(first, first + size)];
+      const labels = Array.from(all.subarray(first, first + size));
       for await (const step of sampleTokens({ ...sampling, model, labels, seed: seed + first, signal })) {
         if (step.count === step.total)
           return bytesOf(await tokenizer.decode(await step.tokens(), { signal }));
@@ -197,11 +223,15 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
   };
 }
 
-/** [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds. */
+/**
+ * [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds.
+ * @throws DetailFlowError `invalid-argument` when a value is not finite: a byte would hide it
+ */
 export function bytesOf(pixels: Tensor): ByteImages {
   const [count, , height, width] = pixels.dims;
   const values = pixels.data as Float32Array;
   const plane = height * width;
+  requireFinite(values, 3 * plane, 'pixel value');
   const data = new Uint8Array(count * plane * 3);
   for (let i = 0; i < count; i++) {
     for (let at = 0; at < plane; at++) {

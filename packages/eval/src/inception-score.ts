@@ -1,4 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
+import { requireFinite } from './finite-features';
 
 export interface InceptionScoreOptions {
   /** Logits of an image. */
@@ -27,12 +28,10 @@ export class InceptionScore {
     this.#sum = new Float64Array(classes);
   }
 
-  /** Takes logits [n, classes] in. @throws DetailFlowError `shape` */
+  /** Takes logits [n, classes] in. @throws DetailFlowError `shape`; `invalid-argument` when one is not finite */
   add(logits: Float32Array): void {
     const classes = this.#classes;
-    if (logits.length % classes !== 0) {
-      throw new DetailFlowError('shape', `${logits.length} logits do not make rows of ${classes}`);
-    }
+    requireFinite(logits, classes, 'logit');
     for (let at = 0; at < logits.length; at += classes) this.#addImage(logits.subarray(at, at + classes));
   }
 

@@ -32,11 +32,13 @@ export {
   type ImageSource,
   imageTensor,
   keptSource,
+  type PictureLabels,
   reconstructionSource,
 } from './image-source';
 export { InceptionScore, type InceptionScoreOptions, inceptionScore } from './inception-score';
 export { type KernelDistanceOptions, kernelDistance } from './kernel-distance';
 export { type PerceptualDistance, perceptualDistance } from './perceptual-distance';
+export { firstPictureSeeds, PICTURES_PER_SEED } from './picture-seeds';
 export { type PrecisionRecall, type PrecisionRecallOptions, precisionRecall } from './precision-recall';
 export { type EvaluationPreset, evaluationPresets } from './presets';
 export { psnr } from './psnr';
@@ -53,7 +55,7 @@ export {
 export { escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
-export { ssim } from './ssim';
+export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';
 export { type TokenWorth, tokenWorth, worthTarget } from './token-worth';

@@ -1,4 +1,6 @@
 import { type Backend, DetailFlowError, RandomStream } from '@detailflow/core';
+import { meanRow } from './centred-rows';
+import { requireFinite } from './finite-features';
 import { exactProducts, RowProducts } from './row-products';
 
 export interface KernelDistanceOptions {
@@ -15,14 +17,22 @@ export interface KernelDistanceOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Rows of a subset, unless there are fewer. */
+export const KERNEL_SUBSET = 1000;
 /** Random numbers that choose the rows of subsets. */
 const PURPOSE = 401;
 
 /**
- * KID: the unbiased squared maximum mean discrepancy under the kernel (x . y / D + 1)^3, over random subsets.
+ * KID: the unbiased squared maximum mean discrepancy under the kernel (x . y / D + 1)^3, over random subsets. It may come
+ * out below 0, and is left so.
+ *
+ * The kernel depends on where 0 is, so rows cannot simply be centred. With rows x = m + x', m the mean of both sets,
+ * x . y = x' . y' + m . x' + m . y' + m . m: the backend multiplies the small x' and y', the rest is added in float64; and
+ * the part of the kernel that is the same for all pairs falls out of the difference before it is rounded.
  * @param a, b features [n, D]
- * @returns mean and standard deviation over the subsets
- * @throws DetailFlowError `shape`, or `invalid-argument` with fewer than two rows
+ * @returns mean and standard deviation over the subsets; with as many rows as a subset has, all subsets are the same
+ * @throws DetailFlowError `shape`, or `invalid-argument` with fewer than two rows or a feature that is not finite, or too
+ *   large for the kernel
  * Source: Binkowski et al., "Demystifying MMD GANs", 2018; defaults of torch-fidelity.
  */
 export async function kernelDistance(
@@ -31,29 +41,26 @@ export async function kernelDistance(
   options: KernelDistanceOptions,
 ): Promise<{ mean: number; deviation: number }> {
   const { width, backend, subsets = 100, seed = 0, signal } = options;
+  for (const features of [a, b]) requireFinite(features, width);
   const counts = [a, b].map(({ length }) => length / width);
-  const size = Math.min(options.subsetSize ?? 1000, ...counts);
-  if (!counts.every(Number.isInteger)) {
-    throw new DetailFlowError('shape', `${a.length} and ${b.length} features do not make rows of ${width}`);
-  }
-  if (size < 2) throw new DetailFlowError('invalid-argument', 'at least two rows on each side are needed');
+  const size = Math.min(options.subsetSize ?? KERNEL_SUBSET, ...counts);
+  if (!(size >= 2))
+    throw new DetailFlowError('invalid-argument', 'at least two rows on each side are needed');
+  if (!(subsets >= 1)) throw new DetailFlowError('invalid-argument', `subsets is ${subsets}; give 1 or more`);
+  const centre = meanRow([a, b], width);
   const products = backend ? await RowProducts.create(backend, width) : exactProducts(width);
   try {
     const distances: number[] = [];
     for (let position = 0; position < subsets; position++) {
       const random = new RandomStream({ seed, purpose: PURPOSE, position });
-      const x = rowsOf(a, width, chooseRows(random, counts[0], size));
-      const y = rowsOf(b, width, chooseRows(random, counts[1], size));
-      const [xx, yy, xy] = [
-        await products.of(x, x, { signal }),
-        await products.of(y, y, { signal }),
-        await products.of(x, y, { signal }),
-      ];
-      const within = [xx, yy].reduce(
-        (sum, own) => sum + kernelSum(own, width) - diagonal(own, size, width),
-        0,
-      );
-      distances.push(within / (size * (size - 1)) - (2 * kernelSum(xy, width)) / size ** 2);
+      const x = rowsOf(a, centre, chooseRows(random, counts[0], size));
+      const y = rowsOf(b, centre, chooseRows(random, counts[1], size));
+      const mean = async (one: Rows, other: Rows) =>
+        meanKernel(await products.of(one.data, other.data, { signal }), one, other, centre);
+      distances.push((await mean(x, x)) + (await mean(y, y)) - 2 * (await mean(x, y)));
+    }
+    if (!distances.every(Number.isFinite)) {
+      throw new DetailFlowError('invalid-argument', 'features are too large: their kernel is beyond float32');
     }
     const mean = distances.reduce((sum, x) => sum + x, 0) / subsets;
     const deviation = Math.sqrt(distances.reduce((sum, x) => sum + (x - mean) ** 2, 0) / subsets);
@@ -73,28 +80,42 @@ function chooseRows(random: RandomStream, count: number, size: number): Uint32Ar
   return order.subarray(0, size);
 }
 
-function rowsOf(features: Float32Array, width: number, rows: Uint32Array): Float32Array {
-  const out = new Float32Array(rows.length * width);
-  for (const [i, row] of rows.entries())
-    out.set(features.subarray(row * width, (row + 1) * width), i * width);
-  return out;
+/** Rows x' without the mean m of all. */
+interface Rows {
+  /** [count, width] */
+  readonly data: Float64Array;
+  /** m . x' of every row. */
+  readonly along: Float64Array;
 }
 
-function kernel(product: number, width: number): number {
-  const base = product / width + 1;
-  return base * base * base; // a power would take ten times as long
+function rowsOf(features: Float32Array, centre: Float64Array, rows: Uint32Array): Rows {
+  const width = centre.length;
+  const data = new Float64Array(rows.length * width);
+  const along = new Float64Array(rows.length);
+  for (const [i, row] of rows.entries()) {
+    for (let k = 0; k < width; k++) {
+      const value = features[row * width + k] - centre[k];
+      data[i * width + k] = value;
+      along[i] += centre[k] * value;
+    }
+  }
+  return { data, along };
 }
 
-/** Sum of the kernel over all pairs. */
-function kernelSum(products: Float32Array | Float64Array, width: number): number {
+/** Mean of the kernel less its value at the centre, over all pairs; of a set with itself over pairs of different rows. */
+function meanKernel(products: ArrayLike<number>, x: Rows, y: Rows, centre: Float64Array): number {
+  const [width, n, m] = [centre.length, x.along.length, y.along.length];
+  const base = centre.reduce((sum, value) => sum + value * value, 0) / width + 1;
+  const isSame = x === y;
   let total = 0;
-  for (let i = 0; i < products.length; i++) total += kernel(products[i], width);
-  return total;
-}
-
-/** Sum of the kernel of rows with themselves. */
-function diagonal(products: Float32Array | Float64Array, size: number, width: number): number {
-  let total = 0;
-  for (let i = 0; i < size; i++) total += kernel(products[i * (size + 1)], width);
-  return total;
+  for (let i = 0, at = 0; i < n; i++) {
+    let sum = 0;
+    for (let j = 0; j < m; j++, at++) {
+      if (isSame && i === j) continue;
+      const d = (products[at] + x.along[i] + y.along[j]) / width;
+      sum += d * (3 * base * base + d * (3 * base + d)); // (base + d)^3 - base^3
+    }
+    total += sum;
+  }
+  return total / (isSame ? n * (n - 1) : n * m);
 }

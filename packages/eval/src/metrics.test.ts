@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { createReferenceBackend } from '@detailflow/core';
+import { createNodeBackend } from '@detailflow/backend-node';
+import { type Backend, createReferenceBackend, type Executable, Tensor } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
 import { exactNumbers as numbers } from '../../../tests/numbers-by-formula';
+import { nearestNeighbours } from './comparison';
 import { frechetDistance } from './frechet-distance';
 import { GaussianStatistics } from './gaussian-statistics';
 import { inceptionScore } from './inception-score';
@@ -11,14 +13,15 @@ import { psnr } from './psnr';
 import { ssim } from './ssim';
 import { symmetricEigenvalues } from './symmetric-eigenvalues';
 
-/** By scipy, numpy and scikit-image: tools/reference/eval-metrics.py. */
+/** By SciPy, scikit-learn and scikit-image: tools/reference/eval-metrics.py. */
 const reference = JSON.parse(
   readFileSync(new URL('../../../tests/fixtures/eval-metrics.json', import.meta.url), 'utf8'),
 );
 
-function features(name: string, rows: number, width: number): Float32Array {
+function features(name: string, rows: number, width: number, hasMean = true): Float32Array {
   const mix = numbers(`${name}/mix`, width * width).map((x) => x / Math.sqrt(width));
-  const [x, mean] = [numbers(name, rows * width), numbers(`${name}/mean`, width)];
+  const [x, means] = [numbers(name, rows * width), numbers(`${name}/mean`, width)];
+  const mean = hasMean ? means : means.fill(0);
   return Float32Array.from({ length: rows * width }, (_, at) => {
     const [row, column] = [Math.floor(at / width), at % width];
     let sum = mean[column];
@@ -53,6 +56,20 @@ describe('Frechet distance', () => {
       gaussian(features('b', 30, 48), 48),
     );
     expect(relative(deficient, reference.frechet.deficient)).toBeLessThan(1e-6);
+    // sqrtm of a product without full rank is right to fewer digits.
+    expect(relative(deficient, reference.frechet['deficient, sqrtm'])).toBeLessThan(1e-5);
+  });
+
+  test.each([
+    ['float32', 400, 64],
+    ['float32, deficient', 20, 48],
+  ])('statistics kept in float32: %s', (name, rows, width) => {
+    const [a, b] = ['a', 'b'].map((set, i) => {
+      const { mean, covariance } = gaussian(features(set, rows + 10 * i, width), width);
+      return { mean: Float64Array.from(mean, Math.fround), covariance: covariance.map(Math.fround) };
+    });
+    expect(relative(frechetDistance(a, b), reference.frechet[name])).toBeLessThan(1e-5);
+    expect(Math.abs(frechetDistance(a, a))).toBeLessThan(1e-4);
   });
 
   test('nothing between a set and itself, the same both ways, and more with more noise', () => {
@@ -123,45 +140,194 @@ test('eigenvalues: of a matrix whose eigenvalues are known, and of diagonal ones
   expect([...symmetricEigenvalues(Float64Array.of(5), 1)]).toEqual([5]);
 });
 
-test('precision and recall', async () => {
-  const backend = createReferenceBackend();
-  const a = features('a', 120, 16);
-  const found = await precisionRecall(a, features('b', 150, 16), { width: 16, backend });
-  expect([found.precision, found.recall]).toEqual(reference.precisionRecall['120 150 16']);
-  const rows = features('a', 270, 16);
-  const near = rows.subarray(120 * 16).map((x) => 1.25 * x);
-  const { precision, recall } = await precisionRecall(rows.subarray(0, 120 * 16), near, {
-    width: 16,
-    backend,
+/** Pairs of sets [real, generated] as the script makes them. */
+function overlappingSets(): Record<string, [Float32Array, Float32Array]> {
+  const width = 16;
+  const rows = features('a', 400, width, false);
+  const part = (from: number, to: number) => rows.slice(from * width, to * width);
+  const plus = (set: Float32Array, offset: (row: number) => number) =>
+    set.map((x, at) => x + offset(Math.floor(at / width)));
+  const wider = part(180, 400).map((x) => 1.25 * x);
+  const far = () => 4096;
+  const cluster = (row: number) => (row % 2) * 3000;
+  const pick = (count: number, row: (i: number) => number) =>
+    Float32Array.from(
+      { length: count * width },
+      (_, at) => rows[row(Math.floor(at / width)) * width + (at % width)],
+    );
+  return {
+    'equal spread': [part(0, 200), part(200, 400)],
+    wider: [part(0, 180), wider],
+    'equal spread, far from 0': [plus(part(0, 200), far), plus(part(200, 400), far)],
+    'wider, far from 0': [plus(part(0, 180), far), plus(wider, far)],
+    'two clusters': [plus(part(0, 200), cluster), plus(part(200, 400), cluster)],
+    'one side far': [part(0, 200), plus(part(200, 400), far)],
+    copies: [part(0, 120), Float32Array.of(...part(60, 120), ...part(0, 60))],
+    'repeated rows': [pick(150, (i) => Math.floor(i / 5)), pick(120, (i) => Math.floor(i / 3) + 10)],
+  };
+}
+
+describe('precision and recall of scikit-learn', () => {
+  const sets = overlappingSets();
+  test('all cases are here', () => {
+    expect(Object.keys(sets)).toEqual(Object.keys(reference.precisionRecall));
   });
-  const [expectedPrecision, expectedRecall] = reference.precisionRecall.near;
-  expect(precision).toBeCloseTo(expectedPrecision, 10);
-  expect(recall).toBeCloseTo(expectedRecall, 10);
+
+  test.each(Object.keys(sets))('%s', async (name) => {
+    const found = await precisionRecall(...sets[name], { width: 16, backend: createReferenceBackend() });
+    expect([found.precision, found.recall]).toEqual(reference.precisionRecall[name]);
+  });
+
+  test('a backend that rounds products to 11 bits, or overflows, changes nothing', async () => {
+    const backend = createReferenceBackend();
+    const rounding = (round: (x: number) => number): Backend => ({
+      ...backend,
+      async compile(graph, weights) {
+        const executable = await backend.compile(graph, weights);
+        return {
+          ...executable,
+          dispose: () => executable.dispose(),
+          async run(feeds, options) {
+            const short = Object.entries(feeds).map(([name, { data, dims }]) => {
+              const values = Float32Array.from(data as Float32Array, round);
+              return [name, new Tensor('float32', values, dims)] as const;
+            });
+            return executable.run(Object.fromEntries(short), options);
+          },
+        } as Executable;
+      },
+    });
+    const elevenBits = (x: number) => {
+      const unit = 2 ** (Math.floor(Math.log2(Math.abs(x) || 1)) - 10);
+      return unit * Math.round(x / unit);
+    };
+    const expected = reference.precisionRecall.wider;
+    for (const round of [elevenBits, (x: number) => x * 1e25]) {
+      const found = await precisionRecall(...sets.wider, { width: 16, backend: rounding(round) });
+      expect([found.precision, found.recall]).toEqual(expected);
+    }
+  });
+
+  test('features that are not finite are refused', async () => {
+    const backend = createReferenceBackend();
+    const broken = sets.wider[0].slice();
+    broken[35] = Number.NaN;
+    for (const [one, other] of [
+      [broken, sets.wider[1]],
+      [sets.wider[1], broken],
+    ] as const) {
+      const place = /feature 3 of row 2 is NaN/;
+      await expect(precisionRecall(one, other, { width: 16, backend })).rejects.toThrow(place);
+      await expect(kernelDistance(one, other, { width: 16, backend })).rejects.toThrow(place);
+      expect(() => nearestNeighbours(one, other, 16)).toThrow(place);
+    }
+  });
 });
 
-test('kernel distance: one subset of all rows; on a backend, in float32', async () => {
-  const [a, b] = [features('a', 60, 16), features('b', 60, 16)];
-  const found = await kernelDistance(a, b, { width: 16, subsets: 1 });
-  expect(relative(found.mean, reference.kernelDistance['60 16'])).toBeLessThan(1e-9);
-  const backend = createReferenceBackend();
-  const rounded = await kernelDistance(a, b, { width: 16, subsets: 1, backend });
-  expect(relative(rounded.mean, found.mean)).toBeLessThan(1e-5);
+describe('kernel distance: one subset of all rows', () => {
+  const [width, subsets] = [16, 1];
+  test('of scikit-learn; on a backend, in float32', async () => {
+    const [a, b] = [features('a', 60, width), features('b', 60, width)];
+    const found = await kernelDistance(a, b, { width, subsets });
+    expect(relative(found.mean, reference.kernelDistance['60 16'])).toBeLessThan(1e-9);
+    const backend = createReferenceBackend();
+    const rounded = await kernelDistance(a, b, { width, subsets, backend });
+    expect(relative(rounded.mean, found.mean)).toBeLessThan(1e-6);
+  });
+
+  test.each([0, 16, 1024, 65536])('near sets, %i from 0', async (offset) => {
+    const set = (rows: Float32Array) => rows.map((x) => x + offset);
+    const all = features('a', 120, width, false);
+    const a = set(all.slice(0, 60 * width));
+    const b = set(all.slice(60 * width).map((x) => Math.fround(1.1) * x));
+    const expected = reference.kernelDistance[offset === 0 ? 'near' : `near, ${offset} from 0`];
+    const found = await kernelDistance(a, b, { width, subsets });
+    expect(relative(found.mean, expected)).toBeLessThan(1e-8);
+    const backend = await createNodeBackend();
+    try {
+      const rounded = await kernelDistance(a, b, { width, subsets, backend });
+      expect(relative(rounded.mean, expected)).toBeLessThan(1e-4);
+    } finally {
+      await backend.close?.();
+    }
+  });
+
+  test('of a set and itself is below 0, since a row and its copy are a pair across and none within; left so', async () => {
+    const rows = features('a', 100, width, false);
+    expect((await kernelDistance(rows, rows, { width, subsets })).mean).toBeLessThan(0);
+  });
 });
 
 test('inception score in splits', () => {
-  const logits = Float32Array.from(numbers('logits', 90 * 12), (x) => 4 * x);
-  const found = inceptionScore(logits, { classes: 12, splitSize: 40 });
-  const [mean, deviation] = reference.inceptionScore['90 12'];
-  expect(relative(found.mean, mean)).toBeLessThan(1e-6);
-  expect(relative(found.deviation, deviation)).toBeLessThan(1e-5);
+  const score = (factor: number) => {
+    const logits = Float32Array.from(numbers('logits', 90 * 12), (x) => factor * x);
+    return inceptionScore(logits, { classes: 12, splitSize: 40 });
+  };
+  for (const [name, factor] of [
+    ['90 12', 4],
+    ['sure', 200], // probabilities that underflow to 0
+  ] as const) {
+    const [mean, deviation] = reference.inceptionScore[name];
+    expect(relative(score(factor).mean, mean)).toBeLessThan(1e-6);
+    expect(relative(score(factor).deviation, deviation)).toBeLessThan(1e-5);
+  }
+  expect(() => inceptionScore(Float32Array.of(1, Number.NaN), { classes: 2 })).toThrow(
+    /logit 1 of row 0 is NaN/,
+  );
 });
 
-test('SSIM and PSNR of scikit-image', () => {
-  const x = numbers('image', 3 * 20 * 17);
-  const noise = numbers('noise', 3 * 20 * 17);
-  const y = x.map((value, i) => Math.min(1, Math.max(-1, value + 0.3 * noise[i])));
-  const size = { channels: 3, height: 20, width: 17 };
-  expect(relative(ssim(y, x, size), reference.images.ssim)).toBeLessThan(1e-6);
-  expect(relative(psnr(y, x), reference.images.psnr)).toBeLessThan(1e-6);
-  expect(ssim(x, x, size)).toBeCloseTo(1, 12);
+describe('SSIM and PSNR of scikit-image', () => {
+  const [height, width] = [48, 40];
+  const size = { channels: 3, height, width };
+  const { original, ...restored } = photographs(height, width);
+  /** As the pipeline of an evaluation makes values of bytes. */
+  const values = (bytes: Uint8Array) => Float32Array.from(bytes, (byte) => byte / 127.5 - 1);
+  test.each(Object.keys(restored))('%s', (name) => {
+    const { official, officialIn64Bits, customary, psnr: expectedPsnr } = reference.images[name];
+    const pair = [values(restored[name as keyof typeof restored]), values(original)] as const;
+    expect(Math.abs(ssim(...pair, size) - official)).toBeLessThan(1e-6);
+    expect(Math.abs(ssim(...pair, size) - officialIn64Bits)).toBeLessThan(1e-7);
+    expect(Math.abs(ssim(...pair, { ...size, dataRange: 1 }) - customary)).toBeLessThan(1e-7);
+    if (expectedPsnr === null) expect(psnr(...pair)).toBe(Number.POSITIVE_INFINITY);
+    else expect(Math.abs(psnr(...pair) - expectedPsnr)).toBeLessThan(1e-5);
+  });
+
+  test('refuses images that are too small, and no range', () => {
+    const image = new Float32Array(3 * 6 * 9);
+    expect(() => ssim(image, image, { channels: 3, height: 6, width: 9 })).toThrow(/sides of 7/);
+    expect(() => ssim(values(original), values(original), { ...size, dataRange: 0 })).toThrow(/dataRange/);
+  });
 });
+
+/** Bytes [3, height, width] as the script makes them. */
+function photographs(height: number, width: number) {
+  const plane = height * width;
+  const cut = (value: (at: number) => number) =>
+    Uint8Array.from({ length: 3 * plane }, (_, at) => Math.min(255, Math.max(0, Math.floor(value(at)))));
+  const place = (at: number) => [Math.floor(at / plane), Math.floor((at % plane) / width), at % width];
+  const [rows, columns] = [height / 8, width / 8];
+  const blocks = numbers('photo/blocks', 3 * rows * columns);
+  const [fine, noise] = [numbers('photo/fine', 3 * plane), numbers('photo/noise', 3 * plane)];
+  const original = cut((at) => {
+    const [c, y, x] = place(at);
+    return 128 + 90 * blocks[(c * rows + (y >> 3)) * columns + (x >> 3)] + 30 * fine[at];
+  });
+  const blurred = cut((at) => {
+    const [c, y, x] = place(at);
+    let sum = 0;
+    for (const dy of [-1, 0, 1]) {
+      for (const dx of [-1, 0, 1]) {
+        const row = Math.min(height - 1, Math.max(0, y + dy));
+        sum += original[c * plane + row * width + Math.min(width - 1, Math.max(0, x + dx))];
+      }
+    }
+    return sum / 9;
+  });
+  return {
+    original,
+    noisy: cut((at) => original[at] + 26 * noise[at]),
+    blurred,
+    black: new Uint8Array(3 * plane),
+    itself: original,
+  };
+}

@@ -1,3 +1,5 @@
+import type { PictureLabels } from './image-source';
+
 /** Settings of an evaluation that the paper reports. Source: docs/method.md section 6. */
 export interface EvaluationPreset {
   readonly what: 'tokenizer' | 'generation';
@@ -7,6 +9,8 @@ export interface EvaluationPreset {
   readonly count: number;
   /** The guidance scale of models of so many tokens. */
   readonly scaleByTokens?: Readonly<Record<number, number>>;
+  /** How the classes of drawn pictures are chosen. */
+  readonly labels?: PictureLabels;
   /** `all` tokens, or the noise indices of the noisy evaluation besides. */
   readonly restorations?: 'all' | 'noisy';
 }
@@ -15,8 +19,9 @@ export interface EvaluationPreset {
 export const evaluationPresets: Readonly<Record<string, EvaluationPreset>> = {
   'imagenet256-gfid': {
     what: 'generation',
-    help: 'gFID: 50,000 pictures at the official CFG, 1.45, 1.5 or 1.32 for 128, 256 or 512 tokens',
+    help: 'gFID: 50,000 pictures of random classes at the official CFG, 1.45, 1.5 or 1.32 for 128, 256 or 512 tokens',
     count: 50_000,
+    labels: 'random',
     scaleByTokens: { 128: 1.45, 256: 1.5, 512: 1.32 },
   },
   'tokenizer-rfid': {

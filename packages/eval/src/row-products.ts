@@ -1,5 +1,7 @@
 import { type Backend, type Executable, matmul, symbol, Tensor, trace } from '@detailflow/core';
 
+type FloatArray = Float32Array | Float64Array;
+
 /** Scalar products of rows, on a backend, in float32. */
 export class RowProducts {
   readonly #executable: Executable;
@@ -21,9 +23,11 @@ export class RowProducts {
   }
 
   /** Every row of x [n, width] with every row of y [m, width]: [n, m]. */
-  async of(x: Float32Array, y: Float32Array, options: { signal?: AbortSignal } = {}): Promise<Float32Array> {
-    const rows = (data: Float32Array) =>
-      new Tensor('float32', data, [data.length / this.#width, this.#width]);
+  async of(x: FloatArray, y: FloatArray, options: { signal?: AbortSignal } = {}): Promise<Float32Array> {
+    const rows = (data: FloatArray) => {
+      const rounded = data instanceof Float32Array ? data : new Float32Array(data);
+      return new Tensor('float32', rounded, [data.length / this.#width, this.#width]);
+    };
     const { products } = await this.#executable.run({ x: rows(x), y: rows(y) }, options);
     return products.data as Float32Array;
   }
@@ -36,7 +40,7 @@ export class RowProducts {
 /** The same in float64, on this thread. */
 export function exactProducts(width: number) {
   return {
-    async of(x: Float32Array, y: Float32Array): Promise<Float64Array> {
+    async of(x: FloatArray, y: FloatArray): Promise<Float64Array> {
       const [rows, columns] = [x.length / width, y.length / width];
       const out = new Float64Array(rows * columns);
       for (let i = 0; i < rows; i++) {

@@ -1,5 +1,6 @@
 import { type ByteSource, DetailFlowError } from '@detailflow/core';
 import { type NpzArray, openNpz, writeNpz } from '@detailflow/data';
+import { factorCovariance } from './covariance';
 import type { FeatureStatistics } from './feature-set';
 import type { Gaussian } from './gaussian-statistics';
 
@@ -8,8 +9,9 @@ const names = { pool: ['mu', 'sigma'], spatial: ['mu_s', 'sigma_s'] } as const;
 
 /**
  * Reads statistics as pytorch-fid and the ADM evaluator store them: a .npz file with `mu` [D] and `sigma` [D, D], and
- * for sFID `mu_s` and `sigma_s`, float32 or float64.
- * @throws DetailFlowError `format`, `dtype`, `shape` or `invalid-argument` naming the array; `limit`
+ * for sFID `mu_s` and `sigma_s`, of floats.
+ * @throws DetailFlowError `format`, `dtype`, `shape` or `invalid-argument` naming the array, which must hold finite
+ *   numbers and, where it is `sigma`, be a covariance; `limit`
  */
 export async function readStatistics(source: ByteSource): Promise<FeatureStatistics> {
   const found = await findStatistics(await openNpz(source), source.name);
@@ -55,12 +57,17 @@ async function gaussianOf(
   if (width > MOST_FEATURES) {
     throw new DetailFlowError('limit', `${width} features are too many; at most ${MOST_FEATURES}`, { file });
   }
-  return { mean: await floats(mean, mu, file), covariance: await floats(covariance, sigma, file) };
+  const found = { mean: await floats(mean, mu, file), covariance: await floats(covariance, sigma, file) };
+  factorCovariance(found.covariance, width, { file, entry: sigma });
+  return found;
 }
 
 async function floats(array: NpzArray, entry: string, file?: string): Promise<Float64Array> {
-  if (array.dtype !== 'float32' && array.dtype !== 'float64') {
-    throw new DetailFlowError('dtype', `is ${array.dtype}; must be float32 or float64`, { file, entry });
+  if (!array.dtype.startsWith('float')) {
+    throw new DetailFlowError('dtype', `is ${array.dtype}; must be float16, float32 or float64`, {
+      file,
+      entry,
+    });
   }
   const values = Float64Array.from((await array.read()).data as Float64Array);
   if (values.every(Number.isFinite)) return values;

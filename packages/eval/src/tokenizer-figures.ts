@@ -7,6 +7,7 @@ import {
   subset,
 } from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
+import { CodebookUse } from './codebook-use';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
@@ -50,7 +51,8 @@ export interface Restoration {
 /**
  * How well images are restored: means over images of figures of the 8-bit images. PSNR and SSIM are taken at the size that
  * the tokens are worth, against the image resized the same way, as the tokenizer is trained: see {@link tokenWorth}. LPIPS
- * and the Frechet distance are of the restored image enlarged to full size, against the image as it is.
+ * and the Frechet distance are of the restored image enlarged to full size, against the image as it is. PSNR is Infinity
+ * when an image is restored to the bit. Agreement with the tools that define them: docs/metrics.md.
  */
 export interface RestorationFigures extends Restoration {
   /** Side of the decoded image in pixels. */
@@ -137,13 +139,17 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   });
   const sums = restorations.map(() => ({ psnr: 0, ssim: 0, lpips: 0 }));
   const features = restorations.map(() => extractor && new GaussianStatistics(extractor.width));
-  const uses = new Float64Array(tokenizer.codebookSize);
+  const use = new CodebookUse(tokenizer.codebookSize);
   for await (const { first, count, columns: values } of shards) {
-    for (const code of values.codes) uses[code]++;
+    use.add(values.codes);
     for (const [i, restoration] of restorations.entries()) {
       const suffix = suffixOf(restoration);
-      for (const figure of ['psnr', 'ssim', 'lpips'] as const) {
-        for (const value of values[`${figure}${suffix}`] ?? []) sums[i][figure] += value;
+      for (const [figure, name] of [
+        ['psnr', 'psnr'],
+        ['ssim', SSIM],
+        ['lpips', 'lpips'],
+      ] as const) {
+        for (const value of values[`${name}${suffix}`] ?? []) sums[i][figure] += value;
       }
       features[i]?.add(featuresOf(values, suffix).pool);
     }
@@ -166,7 +172,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         frechet: frechetDistance((features[i] as GaussianStatistics).finish(), real.statistics.pool),
       }),
     })),
-    ...codebookUse(uses),
+    ...use.finish(),
   };
 }
 
@@ -186,6 +192,9 @@ interface Judge {
   readonly signal?: AbortSignal;
 }
 
+/** The column of SSIM; its definition is part of the name, so that values of another one are not taken for it. */
+const SSIM = 'ssim of [0, 1], range 2';
+
 /** Tells the columns of a restoration from those of others. */
 const suffixOf = ({ tokens, noiseIndex }: Restoration) =>
   ` of ${tokens}${noiseIndex === null ? '' : `, noise from ${noiseIndex}`}`;
@@ -194,7 +203,7 @@ function columnsOf(restoration: Restoration, { extractor, perceptual }: Judge): 
   const suffix = suffixOf(restoration);
   return [
     { name: `psnr${suffix}`, width: 1 },
-    { name: `ssim${suffix}`, width: 1 },
+    { name: `${SSIM}${suffix}`, width: 1 },
     ...(perceptual ? [{ name: `lpips${suffix}`, width: 1 }] : []),
     ...(extractor ? featureColumns(extractor, suffix) : []),
   ];
@@ -225,7 +234,7 @@ async function judgeImages(
     imageValues({ data, width: size, height: size }, size, one);
     const original = target.subarray(i * length, (i + 1) * length);
     columns[`psnr${suffix}`][at + i] = psnr(one, original);
-    columns[`ssim${suffix}`][at + i] =
+    columns[`${SSIM}${suffix}`][at + i] =
       size < SSIM_WINDOW ? Number.NaN : ssim(one, original, { channels: 3, height: size, width: size });
   }
   if (!perceptual && !extractor) return;
@@ -238,10 +247,4 @@ async function judgeImages(
     const features = await extractor.extract(size === full ? bytes : bytesOf(shown), { signal });
     fillFeatures(columns, at, count, features, suffix);
   }
-}
-
-function codebookUse(uses: Float64Array): { usage: number; perplexity: number } {
-  const codes = uses.reduce((a, b) => a + b, 0);
-  const entropy = uses.reduce((sum, use) => (use > 0 ? sum - (use / codes) * Math.log(use / codes) : sum), 0);
-  return { usage: uses.filter((use) => use > 0).length / uses.length, perplexity: Math.exp(entropy) };
 }

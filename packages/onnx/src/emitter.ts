@@ -15,7 +15,10 @@ export interface SymbolSource {
   readonly axis: number;
 }
 
-/** Collects ONNX nodes and constants while a graph is lowered. */
+/**
+ * Collects ONNX nodes and constants while a graph is lowered. Nodes and values are named after the part of the model they
+ * belong to: `/layers.3.attention.wqkv/MatMul`, and its result `/layers.3.attention.wqkv/MatMul_output_0`.
+ */
 export class Emitter {
   readonly nodes: NodeProto[] = [];
   readonly initializers: TensorProto[];
@@ -23,7 +26,9 @@ export class Emitter {
   readonly #prefix: string;
   readonly #known = new Map<string, string>();
   readonly #sharedNodes = new Map<string, string[]>();
-  #count = 0;
+  /** How often each name was given. */
+  readonly #counts = new Map<string, number>();
+  #scope = '';
 
   /**
    * @param options.prefix keeps names apart where one model holds several graphs
@@ -37,6 +42,11 @@ export class Emitter {
     this.#symbols = options.symbols;
     this.#prefix = options.prefix ?? '';
     this.initializers = options.initializersOf?.initializers ?? [];
+  }
+
+  /** Says which part of the model the nodes to come belong to. */
+  enter(scope: string): void {
+    this.#scope = scope;
   }
 
   /** Adds a node with one result and returns the result's name. */
@@ -56,8 +66,9 @@ export class Emitter {
     attributes: readonly AttributeProto[] = [],
     domain = '',
   ): string[] {
-    const output = Array.from({ length: outputs }, () => this.#name());
-    this.nodes.push({ opType, input, output, domain, attribute: attributes });
+    const name = this.#name(opType);
+    const output = Array.from({ length: outputs }, (_, i) => `${name}_output_${i}`);
+    this.nodes.push({ name, opType, input, output, domain, attribute: attributes });
     return output;
   }
 
@@ -70,7 +81,7 @@ export class Emitter {
 
   /** Gives a result another name. */
   copy(from: string, to: string): void {
-    this.nodes.push({ opType: 'Identity', input: [from], output: [to] });
+    this.nodes.push({ name: this.#name(to), opType: 'Identity', input: [from], output: [to] });
   }
 
   addInitializer(tensor: TensorProto): void {
@@ -78,7 +89,7 @@ export class Emitter {
   }
 
   constant(data: TypedData, dims: readonly number[], dtype: DType): string {
-    const name = this.#name();
+    const name = this.#name('Constant');
     const typed =
       dtype === 'f32'
         ? Float32Array.from(data)
@@ -93,7 +104,7 @@ export class Emitter {
   /** A one-dimensional int64 constant; equal ones are shared. */
   int64(values: readonly number[]): string {
     return this.#once(`int64 ${values.join()}`, () => {
-      const name = this.#name();
+      const name = this.#name('Constant');
       const data = BigInt64Array.from(values, BigInt);
       this.initializers.push({
         name,
@@ -107,7 +118,7 @@ export class Emitter {
 
   /** An int64 without axes. */
   scalar(value: number): string {
-    const name = this.#name();
+    const name = this.#name('Constant');
     const data = BigInt64Array.of(BigInt(value));
     this.initializers.push({ name, dims: [], dataType: ELEMENT.int64, rawData: new Uint8Array(data.buffer) });
     return name;
@@ -138,8 +149,12 @@ export class Emitter {
     );
   }
 
-  #name(): string {
-    return `${this.#prefix}%${this.#count++}`;
+  #name(kind: string): string {
+    const scope = this.#scope === '' ? '' : `/${this.#scope}`;
+    const base = `${this.#prefix}${scope}/${kind}`;
+    const count = this.#counts.get(base) ?? 0;
+    this.#counts.set(base, count + 1);
+    return count === 0 ? base : `${base}_${count}`;
   }
 
   #symbol(name: string): string {
@@ -159,7 +174,10 @@ export class Emitter {
   #once(key: string, make: () => string): string {
     const known = this.#known.get(key);
     if (known !== undefined) return known;
+    const scope = this.#scope;
+    this.#scope = 'extents'; // whoever asks first
     const made = make();
+    this.#scope = scope;
     this.#known.set(key, made);
     return made;
   }

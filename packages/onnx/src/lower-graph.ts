@@ -47,9 +47,13 @@ export function lowerNodes(
   const { dialect, leaves, skipped } = options;
   const quantised = new Map<string, QuantisedInitializers>();
   const names = new Map<Value, string>(leaves);
+  const scopes = new Scopes();
   for (const node of graph.nodes) {
-    if (!names.has(node) && !skipped?.has(node)) names.set(node, lower(node));
+    if (names.has(node) || skipped?.has(node)) continue;
+    emitter.enter(scopes.of(node));
+    names.set(node, lower(node));
   }
+  emitter.enter('');
   return names;
 
   function lower(value: Value): string {
@@ -71,6 +75,34 @@ export function lowerNodes(
     return `weight.${name}`;
   }
 }
+
+/** The part of a model that a node belongs to, told by the weights' names and the order in which models are written. */
+class Scopes {
+  #surrounding = '';
+  /** The one input that a value is made of. */
+  readonly #origins = new Map<Value, string>();
+
+  /**
+   * `layers.3.attention.wqkv` for what reads its weight, and `layers.3.attention` for what comes after it; the name of an
+   * input for what is made of that alone.
+   */
+  of(value: Value): string {
+    const weight = value.inputs.find(({ op }) => op === 'weight');
+    if (weight) {
+      const module = outer(weight.attrs.name as string) || (weight.attrs.name as string);
+      this.#surrounding = outer(module);
+      return module;
+    }
+    const [origin, ...others] = value.inputs
+      .filter(({ op }) => op !== 'constant')
+      .map((input) => (input.op === 'input' ? (input.attrs.name as string) : this.#origins.get(input)));
+    if (origin === undefined || others.some((other) => other !== origin)) return this.#surrounding;
+    this.#origins.set(value, origin);
+    return origin;
+  }
+}
+
+const outer = (name: string): string => name.slice(0, Math.max(0, name.lastIndexOf('.')));
 
 const elementTypes: Readonly<Record<DType, number>> = {
   f32: ELEMENT.float,

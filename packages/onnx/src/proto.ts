@@ -14,6 +14,7 @@ export interface AttributeProto {
 }
 
 export interface NodeProto {
+  name: string;
   opType: string;
   input: readonly string[];
   output: readonly string[];
@@ -88,6 +89,7 @@ const root = protobuf.Root.fromJSON({
       fields: {
         input: field(1, 'string', 'repeated'),
         output: field(2, 'string', 'repeated'),
+        name: field(3, 'string'),
         opType: field(4, 'string'),
         attribute: field(5, 'AttributeProto', 'repeated'),
         domain: field(7, 'string'),

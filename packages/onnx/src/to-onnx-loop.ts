@@ -1,5 +1,5 @@
-import { DetailFlowError, expandComposites, type Graph, type Value } from '@detailflow/core';
-import { Emitter, findSymbols } from './emitter';
+import { DetailFlowError, expandComposites, type Graph, plainSymbol, type Value } from '@detailflow/core';
+import { Emitter, findSymbols, type SymbolSource } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { attribute, ELEMENT, encodeModel, opsets, type ValueInfoProto } from './proto';
 import { type Dialect, fusedOperations } from './rules';
@@ -13,6 +13,30 @@ export interface OnnxLoopOptions extends Omit<LoweringOptions, 'dialect'> {
   readonly iterations: number;
   /** Run once afterwards; its inputs bear the names of final states of the body. */
   readonly last: Graph;
+}
+
+/**
+ * Inputs that share a symbol must have the same extent there: others are given that shape at run time, which fails where
+ * they have another one. Without it an extent of 1 would be spread over all.
+ */
+function agreeing(
+  inputs: readonly (readonly [string, Value])[],
+  symbols: ReadonlyMap<string, SymbolSource>,
+  emitter: Emitter,
+): Map<Value, string> {
+  const names = new Map<Value, string>();
+  for (const [name, value] of inputs) {
+    emitter.enter(name);
+    const isFollower = value.shape.some((dim) => {
+      const symbol = plainSymbol(dim);
+      return symbol !== undefined && symbols.get(symbol)?.input !== name;
+    });
+    const shaped = () =>
+      emitter.node('Reshape', [name, emitter.shape(value.shape)], [attribute.int('allowzero', 1)]);
+    names.set(value, isFollower ? shaped() : name);
+  }
+  emitter.enter('');
+  return names;
 }
 
 /**
@@ -31,7 +55,7 @@ export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
 
   // The body: an inner graph that sees the inputs and weights of the outer one.
   const inner = new Emitter({ symbols, prefix: 'body', initializersOf: main });
-  const leaves = new Map<Value, string>(inputs.map(([name, value]) => [value, name]));
+  const leaves = agreeing(inputs, symbols, main);
   for (const [name, { before }] of states) leaves.set(before, `before.${name}`);
   const count = body.inputs.get(counter);
   if (!count) throw new DetailFlowError('invalid-argument', `the body has no input "${counter}"`);
@@ -61,6 +85,7 @@ export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
     return main.node('Expand', [zero, main.shape(before.shape)]);
   });
   main.nodes.push({
+    name: '/Loop',
     opType: 'Loop',
     input: [main.scalar(iterations), '', ...zeros],
     output: states.map(([name]) => `final.${name}`),

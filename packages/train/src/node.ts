@@ -4,7 +4,14 @@ export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store
 export { type ExtractOptions, extractCodes } from './run/extract-codes';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
-export { runStage, type StageOptions, type StageProgress, type Trainable } from './run/run-stage';
+export { type LockOptions, RunLock } from './run/run-lock';
+export {
+  runStage,
+  type SavedCheckpoint,
+  type StageOptions,
+  type StageProgress,
+  type Trainable,
+} from './run/run-stage';
 export {
   type CodesProgress,
   type TrainedTokenizer,

@@ -113,6 +113,7 @@ export class TokenModelTrainer {
   /** The loss on clean codes that are not learned, of the running means where they are kept. */
   async evaluate(
     batch: Pick<CodeBatch, 'labels' | 'clean'>,
+    { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<{ loss: number; positionLoss: Float32Array }> {
     const { config, recipe } = this;
     const kind = recipe.averageDecay === undefined ? Buffer.parameter : Buffer.average;
@@ -123,6 +124,7 @@ export class TokenModelTrainer {
     const graph = await this.#losses;
     const results = [];
     for (const feeds of this.#split({ labels: batch.labels, rows: batch.clean, targets: batch.clean })) {
+      signal?.throwIfAborted();
       results.push(await this.#learner.run(graph, feeds));
     }
     return meanLoss(results);

@@ -243,7 +243,7 @@ describe('Ctrl-C', () => {
     );
     expect(performance.now() - pressed).toBeLessThan(2000);
     expect({ code, stdout, stderr }).toEqual({
-      code: 1,
+      code: 130,
       stdout: '',
       stderr: 'detailflow generate: stopped\n',
     });
@@ -262,7 +262,7 @@ describe('Ctrl-C', () => {
     const { code, stderr } = await cli(['generate', ...fashion, ...args, ...tokens], {
       interrupt: () => delay(2000),
     });
-    expect({ code, stderr }).toEqual({ code: 1, stderr: 'detailflow generate: stopped\n' });
+    expect({ code, stderr }).toEqual({ code: 130, stderr: 'detailflow generate: stopped\n' });
     expect(await names(at('sheet'))).toEqual([]);
   });
 });

@@ -6,6 +6,18 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+/** A command was interrupted: what it kept, and how to go on. */
+export class InterruptedError extends Error {
+  override readonly name = 'InterruptedError';
+
+  constructor(
+    readonly lines: readonly string[],
+    options: ErrorOptions,
+  ) {
+    super(lines.join('\n'), options);
+  }
+}
+
 /** An option of a command, for parsing and for --help. */
 export interface Option {
   readonly type: 'string' | 'boolean';

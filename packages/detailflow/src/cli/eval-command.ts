@@ -1,8 +1,9 @@
 import { evaluationPresets } from '@detailflow/eval';
-import { type Command, deviceOptions, UsageError } from './command';
+import { type Command, deviceOptions, InterruptedError, UsageError } from './command';
 import { evaluateGenerated } from './eval/generation-evaluation';
 import { evaluateImages } from './eval/images-evaluation';
 import { evaluateTokenizer } from './eval/tokenizer-evaluation';
+import { wasInterrupted } from './interruption';
 import { modelOptions } from './model-options';
 import { Values } from './values';
 
@@ -12,7 +13,8 @@ const kinds = { tokenizer: evaluateTokenizer, generation: evaluateGenerated, ima
 const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
   tokenizer: ['tokens', 'noise', 'vgg', 'lpips'],
   generation: [
-    ...['cfg', 'gradual-cfg', 'temperature', 'top-k', 'top-p', 'seed', 'train', 'save-images', 'ar'],
+    ...['cfg', 'gradual-cfg', 'temperature', 'top-k', 'top-p', 'seed', 'labels', 'train', 'save-images'],
+    'ar',
   ],
   images: ['images', 'size', 'save-statistics'],
 };
@@ -96,7 +98,12 @@ export const evalCommand: Command = {
     seed: {
       type: 'string',
       value: 'LIST',
-      help: 'generation: seeds of the first picture (default 0); several show the spread',
+      help: 'generation: seeds (default 0), whose pictures are all different; several show the spread',
+    },
+    labels: {
+      type: 'string',
+      value: 'L',
+      help: "generation: classes, balanced (every one as often) or random (as the official script; with the paper's preset)",
     },
     train: {
       type: 'boolean',
@@ -135,6 +142,13 @@ export const evalCommand: Command = {
         throw new UsageError(`--${given} is for eval ${other}, not for eval ${kind}`);
       }
     }
-    return kinds[kind](invocation, new Values(invocation));
+    const values = new Values(invocation);
+    try {
+      return await kinds[kind](invocation, values);
+    } catch (error) {
+      if (!wasInterrupted(error, invocation.signal)) throw error;
+      const kept = `what was measured is kept in ${values.required('out')}: the same command goes on from there`;
+      throw new InterruptedError([kept], { cause: error });
+    }
   },
 };

@@ -34,7 +34,8 @@ export const exportCommand: Command = {
     } finally {
       progress.stop();
     }
-    const inputs = 'labels int32 [B], noise float32 [B, N, V], cfg float32 [1], temperature float32 [1]';
+    const inputs =
+      'labels int32 [B] of 0 .. classes, B >= 1, noise float32 [B, N, V], cfg float32 [1], temperature float32 [1]';
     const outputs = 'tokens int32 [B, N], pixels float32 [B, 3, S, S]';
     return {
       lines: [`${out} (weights: ${out}.data)`, `inputs: ${inputs}`, `outputs: ${outputs}`],

@@ -1,5 +1,6 @@
-import type { Weights } from '@detailflow/core';
+import { DetailFlowError, type Weights } from '@detailflow/core';
 import { type ModelSource, openModel } from '../model-source';
+import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
 import { modelFolder } from './model-folder';
 import { modelOptions, modelSource } from './model-options';
@@ -9,10 +10,19 @@ export const inspectCommand: Command = {
   name: 'inspect',
   summary: 'say what a model is, and check that its weights fit',
   usage: 'DIR | --tokenizer DIR [--ar DIR]',
-  options: modelOptions,
-  examples: ['inspect @detailflow/model-fashion-32', 'inspect --model @detailflow/model-fashion-32 --json'],
+  options: {
+    ...modelOptions,
+    verify: { type: 'boolean', help: 'read and check everything: checksums, hashes, every number' },
+  },
+  examples: [
+    'inspect @detailflow/model-fashion-32',
+    'inspect --model @detailflow/model-fashion-32 --json',
+    'inspect out/my-model --verify',
+  ],
   async run(invocation) {
-    const opened = await openModel(source(invocation), { signal: invocation.signal });
+    const named = source(invocation);
+    const verified = invocation.values.verify === true ? await verify(named, invocation) : undefined;
+    const opened = await openModel(named, { signal: invocation.signal });
     try {
       const { kind, card, tokenizer, ar } = opened;
       const parts = { tokenizer: summary(tokenizer), ...(ar && { ar: summary(ar) }) };
@@ -25,14 +35,60 @@ export const inspectCommand: Command = {
               ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
             ),
           ]),
+          ...(verified ? verificationLines(verified) : []),
         ],
-        json: { kind, ...(card && { card }), ...parts },
+        json: { kind, ...(card && { card }), ...parts, ...(verified && { verified }) },
       } satisfies Report;
     } finally {
       await opened.close();
     }
   },
 };
+
+const MOST_FAULTS = 20;
+
+/** @throws DetailFlowError `format` with the faults, where there are any */
+async function verify(
+  model: ModelSource,
+  { signal, progress }: Parameters<Command['run']>[0],
+): Promise<Verification> {
+  let done = -1;
+  try {
+    const found = await verifyModel(model, {
+      signal,
+      onProgress(state) {
+        if (done < 0) progress.start(state.total, state.unit);
+        progress.advance(state.done - Math.max(done, 0));
+        done = state.done;
+      },
+    });
+    const { faults } = found;
+    if (faults.length === 0) return found;
+    const more = faults.length > MOST_FAULTS ? [`and ${faults.length - MOST_FAULTS} more`] : [];
+    const shown = [...faults.slice(0, MOST_FAULTS), ...more].map((fault) => `\n  ${fault}`).join('');
+    throw new DetailFlowError('format', `the model is damaged (${faults.length} faults):${shown}`);
+  } finally {
+    progress.stop();
+  }
+}
+
+function verificationLines({ files, tokenizer, ar, notChecked }: Verification): string[] {
+  const tensors = tokenizer.tensors + (ar?.tensors ?? 0);
+  const values = tokenizer.values + (ar?.values ?? 0);
+  return [
+    'checked, and found sound:',
+    ...files.map(({ file, bytes, members, sha256 }) => {
+      const how = [
+        `${bytes.toLocaleString('en')} bytes`,
+        ...(members ? [`CRC-32 of ${members.checked} zip members`] : []),
+        ...(sha256 ? ['SHA-256'] : []),
+      ];
+      return `  ${file}: ${how.join(', ')}`;
+    }),
+    `  ${values.toLocaleString('en')} numbers in ${tensors} tensors are finite`,
+    ...(notChecked.length > 0 ? ['not checked:', ...notChecked.map((line) => `  ${line}`)] : []),
+  ];
+}
 
 function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   const { positionals } = invocation;

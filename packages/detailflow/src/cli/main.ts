@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { DetailFlowError } from '@detailflow/core';
-import { type Command, helpText, parseConfig, UsageError } from './command';
+import { type Command, helpText, InterruptedError, parseConfig, UsageError } from './command';
 import { convertCommand } from './convert-command';
 import { decodeCommand } from './decode-command';
 import { encodeCommand } from './encode-command';
@@ -10,6 +10,7 @@ import { evalCommand } from './eval-command';
 import { exportCommand } from './export-command';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
+import { interruptions, wasInterrupted } from './interruption';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
 import { trainCommand } from './train-command';
@@ -37,7 +38,7 @@ const overview = [
   ...commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
   '',
   'detailflow COMMAND --help tells more; detailflow --version says which this is.',
-  'Exit code: 0 done, 1 failed, 2 wrong usage.',
+  'Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).',
   '',
 ].join('\n');
 
@@ -62,22 +63,24 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stderr.write(`detailflow: there is no command "${name}"\n\n${overview}`);
     return 2;
   }
-  const controller = new AbortController();
-  const interrupt = () => controller.abort();
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  const interruption = interruptions();
+  const { signal } = interruption;
   try {
-    return await runCommand(command, rest, controller.signal);
+    return await runCommand(command, rest, signal);
   } catch (error) {
     if (error instanceof UsageError) {
       process.stderr.write(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`);
       return 2;
     }
-    process.stderr.write(
-      `detailflow ${name}: ${controller.signal.aborted ? 'stopped' : printable(describe(error))}\n`,
-    );
+    if (wasInterrupted(error, signal)) {
+      const lines = error instanceof InterruptedError ? error.lines : [];
+      process.stderr.write([`detailflow ${name}: stopped`, ...lines, ''].map(printable).join('\n'));
+      return interruption.exitCode;
+    }
+    process.stderr.write(`detailflow ${name}: ${printable(describe(error))}\n`);
     return 1;
   } finally {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+    interruption.end();
   }
 }
 

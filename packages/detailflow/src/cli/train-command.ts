@@ -10,8 +10,10 @@ import {
   trainClassifier,
 } from '@detailflow/train/node';
 import { openModel } from '../model-source';
-import { type Command, type Report, UsageError } from './command';
+import { type Command, InterruptedError, type Report, UsageError } from './command';
+import { wasInterrupted } from './interruption';
 import { modelFolder } from './model-folder';
+import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
 
@@ -100,6 +102,12 @@ export const trainCommand: Command = {
     const stopAfter = values.text('stop-after');
     const first = values.text('init');
     const initial = first === undefined ? undefined : await openModel(modelFolder(first), { signal });
+    const interruption = new TrainingInterruption(process.argv.slice(2));
+    const announce = () => {
+      progress.end();
+      process.stderr.write(`${interruption.atOnce}\n`);
+    };
+    signal.addEventListener('abort', announce);
     const started = performance.now();
     try {
       const result = await train({
@@ -117,7 +125,13 @@ export const trainCommand: Command = {
         resume: values.flag('resume'),
         ...(stopAfter !== undefined && { stopAfter: durationOf(stopAfter) }),
         signal,
-        onProgress: progress.show,
+        onProgress: (state) => {
+          interruption.onProgress(state);
+          if (!signal.aborted) progress.show(state);
+        },
+        onCompared: (done, total) => progress.show({ stage: 'images', done, total }),
+        onSaved: (saved) => interruption.onSaved(saved),
+        onNotice: (message) => process.stderr.write(`${message}\n`),
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
@@ -134,7 +148,11 @@ export const trainCommand: Command = {
         ],
         json: { ...result, seconds },
       };
+    } catch (error) {
+      if (!wasInterrupted(error, signal)) throw error;
+      throw new InterruptedError(interruption.afterwards(out), { cause: error });
     } finally {
+      signal.removeEventListener('abort', announce);
       await tokenizer?.close();
       await initial?.close();
       progress.end();

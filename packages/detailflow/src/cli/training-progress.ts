@@ -6,7 +6,8 @@ const PAUSE = 30_000;
 
 /** One line that is kept up to date on a terminal, a line now and then elsewhere. */
 export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
-  let printed = Number.NEGATIVE_INFINITY;
+  /** When the last line of a stage was printed; images are read without a word if that is quickly done. */
+  const printed = new Map<string, number>([['images', performance.now()]]);
   let isOpen = false;
   const show = (progress: Progress) => {
     if (quiet) return;
@@ -15,9 +16,9 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
     if (stream.isTTY) {
       stream.write(`\r\u001b[K${text}`);
       isOpen = true;
-    } else if (now - printed >= PAUSE) {
+    } else if (now - (printed.get(progress.stage) ?? Number.NEGATIVE_INFINITY) >= PAUSE) {
       stream.write(`${text}\n`);
-      printed = now;
+      printed.set(progress.stage, now);
     }
   };
   const end = () => {
@@ -27,9 +28,17 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
   return { show, end };
 }
 
-type Progress = StageProgress | CodesProgress | ClassifierProgress;
+/** How many images have been compared with those that a run was begun with. */
+interface ImagesProgress {
+  readonly stage: 'images';
+  readonly done: number;
+  readonly total: number;
+}
+
+type Progress = StageProgress | CodesProgress | ClassifierProgress | ImagesProgress;
 
 function lineOf(progress: Progress): string {
+  if (progress.stage === 'images') return `reading    ${progress.done}/${progress.total} images`;
   if (progress.stage === 'codes') return `codes      ${progress.done}/${progress.total} images`;
   if (progress.stage === 'classifier') {
     const { step, steps, loss } = progress;

@@ -1,5 +1,6 @@
 import type { Comparison } from '../comparison';
 import { type GenerationRow, type Spread, summariseScales } from '../evaluate-generation';
+import type { PictureLabels } from '../image-source';
 import type { TokenizerFigures } from '../tokenizer-figures';
 import { escapeHtml, htmlPage, htmlPicture, htmlTable } from './html-page';
 import { lineChart } from './line-chart';
@@ -11,7 +12,7 @@ export interface ReportPicture {
 }
 
 const fixed = (value: number | undefined, digits: number) =>
-  value === undefined || Number.isNaN(value) ? '–' : value.toFixed(digits);
+  value === undefined || Number.isNaN(value) ? '–' : value.toFixed(digits).replace(/^-(0\.?0*)$/, '$1');
 const percent = (value: number | undefined) =>
   value === undefined || Number.isNaN(value) ? '–' : `${(100 * value).toFixed(1)} %`;
 const spread = (found: Spread | undefined, digits: number, many: boolean) =>
@@ -64,6 +65,8 @@ export function tokenizerReport({ title, figures, pictures }: TokenizerReport): 
 export interface GenerationReport {
   readonly title: string;
   readonly count: number;
+  /** Default `balanced`. */
+  readonly labels?: PictureLabels;
   readonly network: string;
   readonly rows: readonly GenerationRow[];
   readonly classNames: readonly string[];
@@ -76,7 +79,7 @@ export interface GenerationReport {
 
 /** How generated pictures compare with real images, as a page. */
 export function generationReport(report: GenerationReport): string {
-  const { title, count, network, rows, classNames, floor, accuracy, pictures } = report;
+  const { title, count, labels = 'balanced', network, rows, classNames, floor, accuracy, pictures } = report;
   const summary = summariseScales(rows);
   const many = new Set(rows.map(({ seed }) => seed)).size > 1;
   const curves = (figure: (one: (typeof summary)[number]) => Spread | undefined, name = '') => ({
@@ -98,7 +101,7 @@ export function generationReport(report: GenerationReport): string {
   ];
   return htmlPage(title, [
     paragraph(
-      `${count} pictures for each guidance scale${many ? ' and seed (mean ± half the range)' : ''}; features of ${network}.` +
+      `${count} pictures of ${labels} classes for each guidance scale${many ? ' and seed (mean ± half the range)' : ''}; features of ${network}.` +
         (accuracy === undefined
           ? ''
           : ` The network takes ${percent(accuracy)} of the real images for what they are.`),

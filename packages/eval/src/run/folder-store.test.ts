@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, truncate } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -93,6 +93,19 @@ describe('a second run', () => {
       code: 'format',
       file: second,
     });
+  });
+});
+
+test('a value that has changed on disk is found', async () => {
+  const store = folderStore(folder, { origin: 'one' });
+  await collectFeatures(source(), { extractor, store });
+  const [, second] = await files();
+  const bytes = await readFile(second);
+  bytes[bytes.length - 3] ^= 1;
+  await writeFile(second, bytes);
+  await expect(collectFeatures(source(), { extractor, store })).rejects.toMatchObject({
+    ...{ code: 'format', file: second },
+    message: expect.stringMatching(/is damaged; remove the file/),
   });
 });
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
@@ -11,6 +12,9 @@ import {
 } from '@detailflow/core';
 import type { Column, Shard, ShardStore } from '../shard-store';
 
+/** Of what is computed: another one when the same images and networks give other values. */
+const VERSION = 2;
+
 /**
  * Keeps shards as .safetensors files: one folder a job inside `folder`, one file a shard. Any file may be removed to be
  * made anew.
@@ -20,7 +24,7 @@ import type { Column, Shard, ShardStore } from '../shard-store';
 export function folderStore(folder: string, options: { readonly origin: string }): ShardStore {
   return {
     async shard({ name, total, columns, make }, first, count) {
-      const place = path.join(folder, await shortHash(`${name} ${total} ${options.origin}`));
+      const place = path.join(folder, await shortHash(`${VERSION} ${name} ${total} ${options.origin}`));
       const file = path.join(place, `images-${String(first).padStart(8, '0')}-${count}.safetensors`);
       if (await exists(file)) return readShard(file, columns, count);
       const made = await make(first, count);
@@ -46,7 +50,7 @@ async function writeShard(
   const entries = columns.map(
     ({ name, width, dtype = 'f32' }): SafetensorsEntry => ({ name, dtype, shape: [count, width] }),
   );
-  const plan = encodeSafetensors(entries);
+  const plan = encodeSafetensors(entries, { sha256: digestOf(columns, values) });
   await writeFileAtomically(file, async (write) => {
     await write(plan.header);
     for (const { entry } of plan.tensors) {
@@ -59,7 +63,7 @@ async function writeShard(
 async function readShard(path: string, columns: readonly Column[], count: number): Promise<Shard['columns']> {
   const file = await openFile(path);
   try {
-    const { weights } = await openSafetensors(file);
+    const { weights, metadata } = await openSafetensors(file);
     const found: Record<string, Float32Array | Uint8Array> = {};
     for (const { name, width, dtype = 'f32' } of columns) {
       const weight = weights.get(name);
@@ -72,10 +76,23 @@ async function readShard(path: string, columns: readonly Column[], count: number
       }
       found[name] = await valuesOf(weight);
     }
+    if (metadata.get('sha256') !== digestOf(columns, found)) {
+      throw new DetailFlowError('format', 'is damaged; remove the file to have it made anew', { file: path });
+    }
     return found;
   } finally {
     await file.close();
   }
+}
+
+/** Of the values of a shard. */
+function digestOf(columns: readonly Column[], values: Shard['columns']): string {
+  const hash = createHash('sha256');
+  for (const { name } of columns) {
+    const { buffer, byteOffset, byteLength } = values[name];
+    hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+  return hash.digest('hex');
 }
 
 const valuesOf = (weight: Weight) => (weight.dtype === 'u8' ? weight.read() : readFloat32(weight));

@@ -1,56 +1,47 @@
-import { readTorchCheckpoint, stateDict } from '@detailflow/checkpoint';
-import { type OpenFile, openFile } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, openSafetensors, type Weights } from '@detailflow/core';
+import { type Backend, DetailFlowError, type Weights } from '@detailflow/core';
 import { type ClassifierConfig, classifierParameters } from '@detailflow/features';
 import { classifierExtractor, type Extractor, inceptionExtractor } from '../extractor';
-import { readNetwork } from './read-network';
+import { openNetwork, readNetwork } from './read-network';
 
 /**
- * Opens a feature network: `pt_inception-2015-12-05-*.pth`, or a classifier in a .safetensors file whose metadata hold
- * its `config`.
+ * Opens a feature network: `pt_inception-2015-12-05-*.pth`, or a classifier in a .safetensors file (or several, with an
+ * index) whose metadata hold its `config`.
  * @throws DetailFlowError `io`, `format`, `weights`
  */
 export async function openExtractor(path: string, backend: Backend): Promise<Extractor> {
-  const file = await openFile(path);
+  const files = await openNetwork(path);
   try {
-    const extractor = await read(file, path, backend);
+    const { weights, metadata } = files;
+    const config = metadata.get('config');
+    const extractor =
+      config === undefined
+        ? await inceptionExtractor({ weights, backend, file: path })
+        : await classifierExtractor({ weights, config: parseConfig(config, path), backend, file: path });
     return {
       ...extractor,
       dispose: async () => {
         await extractor.dispose();
-        await file.close();
+        await files.close();
       },
     };
   } catch (error) {
-    await file.close();
+    await files.close();
     throw error;
   }
 }
 
 /**
- * Reads a classifier, a .safetensors file whose metadata hold its `config`.
+ * Reads a classifier, a .safetensors file (or several, with an index) whose metadata hold its `config`.
  * @throws DetailFlowError `io`, `format` when it is none, `weights`
  */
 export async function readClassifier(path: string): Promise<{ config: ClassifierConfig; weights: Weights }> {
-  const file = await openFile(path);
+  const network = await openNetwork(path);
   try {
-    const { metadata } = await openSafetensors(file);
-    const config = parseConfig(metadata.get('config') ?? '', path);
+    const config = parseConfig(network.metadata.get('config') ?? '', path);
     return { config, weights: await readNetwork(path, classifierParameters(config)) };
   } finally {
-    await file.close();
+    await network.close();
   }
-}
-
-async function read(file: OpenFile, path: string, backend: Backend): Promise<Extractor> {
-  if (!path.endsWith('.safetensors')) {
-    const weights = stateDict(await readTorchCheckpoint(file));
-    return inceptionExtractor({ weights, backend, file: path });
-  }
-  const { weights, metadata } = await openSafetensors(file);
-  const config = metadata.get('config');
-  if (config === undefined) return inceptionExtractor({ weights, backend, file: path });
-  return classifierExtractor({ weights, config: parseConfig(config, path), backend, file: path });
 }
 
 function parseConfig(text: string, file: string): ClassifierConfig {

@@ -6,9 +6,12 @@ import { ioError, writeBundle } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type ParameterSpec, Tensor } from '@detailflow/core';
 import { parseTokenizerConfig, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
+import type { TrainingConfig } from '../training-config';
 import type { Snapshot } from './checkpoint-file';
+import { codesOrigin, codesSettings } from './codes-origin';
 import { readHeldOut } from './held-out-list';
 import { readCheckpoint, type Stage } from './run-folder';
+import { notedImages } from './run-images';
 import type { TrainedTokenizer } from './train';
 import { readArrays, weightsOf } from './weights';
 import { dataOf } from './write-model';
@@ -55,6 +58,7 @@ export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> 
     tokenizerSettings,
     stage === 'tokenizer' ? step : undefined,
   );
+  if (ar) await requireItsTokenizer(run, tokenizer.parameters, settings.value);
   const name = settings.value.name;
   const steps = {
     ...(tokenizer.step !== undefined && { tokenizer: tokenizer.step }),
@@ -105,6 +109,21 @@ async function requireCheckpoint(run: string, stage: Stage, step?: number): Prom
     {
       file: run,
     },
+  );
+}
+
+/** The AR model must have been trained on codes of these parameters: the tokenizer may have gone on since. */
+async function requireItsTokenizer(run: string, parameters: Arrays, settings: ConfigObject): Promise<void> {
+  const file = path.join(run, 'ar', 'origin.json');
+  const { origin } = (await readSettings(file)).value;
+  const images = await notedImages(run);
+  // config.json is the configuration as it was parsed
+  const wanted = codesSettings(settings as unknown as TrainingConfig);
+  if (origin === codesOrigin({ parameters, images, settings: wanted })) return;
+  throw new DetailFlowError(
+    'config',
+    'the AR model was trained with another tokenizer than this one; give that (--tokenizer), or train the AR model anew',
+    { file },
   );
 }
 

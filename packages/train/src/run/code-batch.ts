@@ -1,9 +1,7 @@
 import { RandomStream } from '@detailflow/core';
-import type { ImageDataset, VisitOrder } from '@detailflow/data';
-import type { Arrays } from '../initialise';
+import type { VisitOrder } from '@detailflow/data';
 import { Purpose } from '../purpose';
 import type { CodeBatch } from '../token-model-trainer';
-import type { DataConfig } from '../training-config';
 import type { CodeStore } from './code-store';
 
 /** The codes of a batch: of every image one view, drawn by its position. */
@@ -33,21 +31,4 @@ export async function readBatch(
     for (const name of ['clean', 'input', 'target'] as const) codes[name].set(rows[name], i * tokens);
   }
   return codes;
-}
-
-/** Says of which tokenizer, images and views codes are. */
-export async function fingerprint(
-  parameters: Arrays,
-  dataset: ImageDataset,
-  { fit, background, zoom, flip, augment, views }: DataConfig,
-): Promise<string> {
-  const sums = [...parameters.values()].map((values) =>
-    values.reduce((sum, x, i) => sum + x * ((i % 97) + 1), 0),
-  );
-  const text = JSON.stringify([
-    ...[sums, dataset.labels.length, dataset.classNames],
-    ...[fit, background, views, views === 'varied' && [zoom, flip, augment]],
-  ]);
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(digest, 0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

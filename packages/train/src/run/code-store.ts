@@ -51,7 +51,7 @@ export class CodeStore {
     if (before !== undefined && before !== text) {
       throw new DetailFlowError(
         'config',
-        'the folder holds codes of another tokenizer or data set; remove it',
+        'the folder holds codes of another tokenizer, of other images, or made with other settings; remove it to have them made anew',
         {
           file: folder,
         },

@@ -20,9 +20,10 @@ export async function heldOutCodes(
     readonly view: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
     readonly microBatch: number;
+    readonly signal?: AbortSignal;
   },
 ): Promise<HeldOutCodes> {
-  const { view, microBatch } = options;
+  const { view, microBatch, signal } = options;
   const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, options.images));
   const { tokens, imageSize: size } = tokenizer;
   const available = dataset.labels.length;
@@ -31,7 +32,7 @@ export async function heldOutCodes(
   for (let first = 0; first < Math.min(count, available); first += BATCH) {
     const part = Math.min(BATCH, available - first, count - first);
     const images = await imageTensor(dataset, { ...view, size }, first, part);
-    clean.set((await tokenizer.encode(images)).data as Int32Array, first * tokens);
+    clean.set((await tokenizer.encode(images, { signal })).data as Int32Array, first * tokens);
   }
   for (let i = available; i < count; i++) {
     clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);

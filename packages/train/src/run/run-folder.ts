@@ -1,27 +1,28 @@
-import { appendFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { appendFile, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
+import { type LockOptions, RunLock } from './run-lock';
 import { forbiddenChange, settingChanges } from './settings-change';
 
 /** A part of a run that has checkpoints and a log of its own. */
 export type Stage = 'tokenizer' | 'ar';
 
-const LOCK = 'lock.json';
 const SETTINGS = 'config.json';
 
 /** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
 export class RunFolder {
   readonly path: string;
+  readonly #lock: RunLock;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, lock: RunLock) {
     this.path = folder;
+    this.#lock = lock;
   }
 
   /**
-   * Opens a folder for a run, and keeps others out until {@link close}.
+   * Opens a folder for a run, and keeps others out until {@link close}: see {@link RunLock}.
    * @param options.settings kept as config.json; on resume only harmless ones may have changed
    * @param options.resume go on from the last checkpoints; otherwise the folder must not hold any
    * @throws DetailFlowError `io` when another run has it, or it holds a run and is not to be resumed; `config` when the
@@ -29,13 +30,12 @@ export class RunFolder {
    */
   static async open(
     folder: string,
-    options: { readonly settings: unknown; readonly resume: boolean },
+    options: { readonly settings: unknown; readonly resume: boolean; readonly lock?: LockOptions },
   ): Promise<RunFolder> {
     await mkdir(folder, { recursive: true }).catch((cause) => {
       throw ioError('the folder cannot be made', folder, cause);
     });
-    await lock(path.join(folder, LOCK), folder);
-    const run = new RunFolder(folder);
+    const run = new RunFolder(folder, await RunLock.take(folder, options.lock));
     try {
       await run.#takeSettings(options);
       return run;
@@ -45,8 +45,14 @@ export class RunFolder {
     }
   }
 
-  /** A path inside, whose folder is there. */
+  /** Aborted when another run has taken the folder: see {@link RunLock.lost}. */
+  get lost(): AbortSignal {
+    return this.#lock.lost;
+  }
+
+  /** A path inside to write to, whose folder is there. @throws DetailFlowError `io` when another run has the folder */
   async place(...parts: string[]): Promise<string> {
+    await this.#lock.require();
     const full = path.join(this.path, ...parts);
     await mkdir(path.dirname(full), { recursive: true });
     return full;
@@ -82,6 +88,7 @@ export class RunFolder {
     const handle = await open(file, 'a');
     return {
       append: async (line) => {
+        await this.#lock.require();
         await handle.appendFile(`${JSON.stringify(line)}\n`).catch((cause) => {
           throw ioError('cannot be written', file, cause);
         });
@@ -90,13 +97,39 @@ export class RunFolder {
     };
   }
 
+  /** Whether anything in the folder depends on the images: checkpoints or codes. */
+  async holdsWork(): Promise<boolean> {
+    const codes = await readdir(path.join(this.path, 'codes')).catch(() => []);
+    return codes.length > 0 || (await this.holdsRun());
+  }
+
+  /**
+   * Notes what a stage is trained on, and that it is the same when the stage goes on.
+   * @param origin what the stage is trained on, in a few characters
+   * @throws DetailFlowError `config` when its checkpoints are of another origin
+   */
+  async bind(stage: Stage, origin: string): Promise<void> {
+    const file = await this.place(stage, 'origin.json');
+    const text = `${JSON.stringify({ origin })}\n`;
+    if ((await this.#checkpoints(stage)).length === 0) {
+      await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
+      return;
+    }
+    if ((await readFile(file, 'utf8').catch(() => undefined)) === text) return;
+    throw new DetailFlowError(
+      'config',
+      `the checkpoints were trained on other codes; remove the folder ${stage}/ to train it anew, or choose another folder for the run`,
+      { file },
+    );
+  }
+
   /** All lines of a log. */
   readLog(stage: Stage): Promise<LogLine[]> {
     return readLog(path.join(this.path, stage, 'log.jsonl'));
   }
 
   async close(): Promise<void> {
-    await rm(path.join(this.path, LOCK), { force: true });
+    await this.#lock.release();
   }
 
   async #takeSettings({ settings, resume }: { settings: unknown; resume: boolean }): Promise<void> {
@@ -195,39 +228,6 @@ async function readLog(file: string): Promise<LogLine[]> {
       return [];
     }
   });
-}
-
-async function lock(file: string, folder: string): Promise<void> {
-  const mine = JSON.stringify({ process: process.pid, host: hostname() });
-  for (let attempt = 0; attempt < 2; attempt++) {
-    try {
-      await writeFile(file, mine, { flag: 'wx' });
-      return;
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw ioError('cannot be written', file, cause);
-      if (await isHeld(file)) {
-        throw new DetailFlowError(
-          'io',
-          `another run is at work in this folder (remove ${LOCK} if that is wrong); choose another one`,
-          { file: folder, cause },
-        );
-      }
-      await rm(file, { force: true });
-    }
-  }
-}
-
-/** Whether the process that locked the folder still runs, as far as can be told. */
-async function isHeld(file: string): Promise<boolean> {
-  try {
-    const { process: id, host } = JSON.parse(await readFile(file, 'utf8'));
-    if (host !== hostname()) return true;
-    if (!Number.isInteger(id)) return false;
-    process.kill(id, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 function parsed(text: string, file: string): unknown {

@@ -22,12 +22,25 @@ export interface StageOptions<Batch> {
   readonly checkpoints: { readonly every: number; readonly keep: number };
   /** The batch of a step; the next one is fetched while a step computes. */
   readonly batch: (step: number) => Promise<Batch>;
-  /** Looks at the model every so many steps, and at the end; what it returns goes into the log. */
-  readonly validation: { readonly every: number; readonly run: (step: number) => Promise<LogLine> };
+  /** Looks at the model every so many steps, and at the end; what it returns goes into the log. Ends early by the signal. */
+  readonly validation: {
+    readonly every: number;
+    readonly run: (step: number, signal?: AbortSignal) => Promise<LogLine>;
+  };
+  /** Ends the stage after the step under way, or in the middle of a validation, which is made up for on resuming. */
   readonly signal?: AbortSignal;
   /** Whether to save and stop before the next step. */
   readonly isTimeUp?: () => boolean;
+  /** Told of every checkpoint that is saved, and of the one that the stage began with. */
+  readonly onSaved?: (saved: SavedCheckpoint) => void;
   readonly onStep?: (progress: StageProgress) => void;
+}
+
+/** The last checkpoint of a stage. */
+export interface SavedCheckpoint {
+  readonly stage: Stage;
+  readonly step: number;
+  readonly steps: number;
 }
 
 /** How far a stage has come. */
@@ -55,25 +68,40 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
   if (last) await trainer.restore(last);
   let saved = last?.step ?? -1;
   const save = async () => {
-    if (trainer.step === saved) return;
-    await folder.save(stage, await trainer.snapshot(), checkpoints.keep);
+    if (trainer.step !== saved) await folder.save(stage, await trainer.snapshot(), checkpoints.keep);
     saved = trainer.step;
+    options.onSaved?.({ stage, step: saved, steps });
   };
-  const log = await folder.log(stage, trainer.step);
+  if (last) options.onSaved?.({ stage, step: saved, steps });
+  /** What a validation finds; a mark where it was stopped. */
+  const validate = (): Promise<LogLine> =>
+    validation.run(trainer.step, signal).catch((error) => {
+      if (!signal?.aborted) throw error;
+      return { [PENDING]: true };
+    });
+  const pending = (await folder.readLog(stage)).find(
+    (line) => line.step === trainer.step - 1 && line[PENDING],
+  );
+  const log = await folder.log(stage, trainer.step - (pending ? 1 : 0));
   const pace = new Pace(options.batchSize);
   try {
+    if (pending) {
+      const { [PENDING]: _, ...line } = pending;
+      await log.append({ ...line, ...(await validate()) });
+    }
     let next: Promise<Batch> | undefined;
     while (trainer.step < steps && !signal?.aborted && !isTimeUp()) {
       const { step } = trainer;
       const batch = await (next ?? options.batch(step));
+      if (signal?.aborted) break;
       pace.begin(trainer.graphs);
       next = step + 1 < steps ? options.batch(step + 1) : undefined;
       next?.catch(() => {}); // thrown when it is awaited
       const report = await trainer.train(batch);
       pace.end(trainer.graphs);
       const isLast = trainer.step === steps;
-      const found = isLast || trainer.step % validation.every === 0 ? await validation.run(trainer.step) : {};
-      await log.append({ ...report, ...found });
+      const isDue = isLast || trainer.step % validation.every === 0;
+      await log.append({ ...report, ...(isDue ? await validate() : {}) });
       if (isLast || trainer.step % checkpoints.every === 0) await save();
       options.onStep?.({
         stage,
@@ -96,6 +124,9 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
   signal?.throwIfAborted();
   return trainer.step >= steps;
 }
+
+/** Marks the line of a step whose validation was stopped. */
+const PENDING = 'validationPending';
 
 /** Rate and time left by the last steps, but those that compiled a graph. */
 class Pace {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readBundle } from '@detailflow/checkpoint';
@@ -104,7 +104,7 @@ test('a whole run: curves fall, and a run that is stopped and resumed is the sam
   }
   await train(options('stopped', { resume: true }));
   await expectSameRun('whole', 'stopped');
-});
+}, 240_000);
 
 /** A program that trains into a folder, with --resume, and ends with 0. */
 async function runProgram(out: string): Promise<string> {
@@ -203,6 +203,25 @@ test('a run that diverges stops, names the step, and keeps the last good checkpo
   });
 });
 
+test('no more replicas are made than there are cores, and that is said', async () => {
+  const notices: string[] = [];
+  const made: number[] = [];
+  const controller = new AbortController();
+  const run = train(
+    options('replicas', {
+      config: { ...options('').config, replicas: 1000 },
+      signal: controller.signal,
+      createBackend: ({ threads }) => createNodeBackend({ threads: made.push(threads) && threads }),
+      onProgress: () => controller.abort(new Error('enough')),
+      onNotice: (message) => notices.push(message),
+    }),
+  );
+  await expect(run).rejects.toThrow('enough');
+  const cores = availableParallelism();
+  expect(made).toEqual(Array(cores).fill(1));
+  expect(notices).toEqual([`${cores} of 1000 replicas are made: there are no more cores`]);
+});
+
 test('the AR model can be trained on the tokenizer of a bundle', async () => {
   await train(options('first'));
   const bundle = await readBundle(await openFolder(path.join(home, 'first', 'bundle')));
@@ -242,7 +261,7 @@ test('what is held out is listed, goes into the bundle, and must stay the same',
   const { data } = JSON.parse(await readFile(path.join(home, 'whole', 'bundle', 'config.json'), 'utf8'));
   expect(data).toMatchObject({ fit: 'crop', heldOut: { images: 60, digest: listed.digest } });
   await expect(train(options('whole', { resume: true, data: 'shapes:61x16' }))).rejects.toThrow(
-    /other images.*then 60/,
+    /images are not those that this run was begun with/,
   );
 });
 
@@ -297,6 +316,12 @@ test('any checkpoint becomes a bundle, with the means that the recipe keeps', as
   );
   const bundle = await readBundle(await openFolder(early));
   try {
+    // an AR model does not go with a tokenizer that it was not trained on
+    const { model } = options('').config.tokenizer;
+    const other = { config: model, weights: bundle.tokenizer };
+    await expect(bundleRun({ run, out: path.join(home, 'mixed'), tokenizer: other })).rejects.toThrow(
+      /trained with another tokenizer/,
+    );
     const weight = bundle.tokenizer.get('quant_conv.weight');
     expect(new Float32Array((await weight?.read())?.slice().buffer as ArrayBuffer)).toEqual(
       snapshot.tensors['ema.quant_conv.weight'].data,

@@ -17,15 +17,17 @@ import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
-import { fingerprint, readBatch } from './code-batch';
+import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
+import { codesOrigin, codesSettings } from './codes-origin';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { listHeldOut } from './held-out-list';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
-import { runStage, type StageProgress } from './run-stage';
+import { requireSameImages } from './run-images';
+import { runStage, type SavedCheckpoint, type StageProgress } from './run-stage';
 import { sampleGrid, validateTokenizer } from './validate';
 import { visitOrder } from './visit-order';
 import { readArrays, weightsOf } from './weights';
@@ -53,8 +55,15 @@ export interface TrainOptions {
   readonly stopAfter?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
   readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told of every checkpoint, and of the one that a stage goes on from. */
+  readonly onSaved?: (saved: SavedCheckpoint) => void;
+  /** Told how many images have been compared with those that the run was begun with. */
+  readonly onCompared?: (done: number, total: number) => void;
+  /** Takes one-line notices. */
+  readonly onNotice?: (message: string) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
 }
@@ -100,10 +109,12 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
+    lock: { onNotice: options.onNotice, signal: options.signal },
   });
   const started = performance.now();
   const { stopAfter = Number.POSITIVE_INFINITY } = options;
   const isTimeUp = () => performance.now() - started >= stopAfter;
+  const signal = options.signal ? AbortSignal.any([options.signal, folder.lost]) : folder.lost;
   const backends: (Backend & { close?(): Promise<void> })[] = [];
   let opened: OpenedDataset | undefined;
   try {
@@ -113,13 +124,20 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       options.onSkip?.(image);
     };
     opened = await openDataset(options.data, { ...config.data, seed: config.seed });
-    const threads = Math.max(1, Math.floor(availableParallelism() / config.replicas));
-    for (let i = 0; i < config.replicas; i++) backends.push(await options.createBackend({ threads }));
+    const { onCompared: onProgress } = options;
+    const images = await requireSameImages(folder, opened, { signal, onProgress });
     const { record } = await listHeldOut(folder, opened);
-    const run = new Run({ ...options, isTimeUp }, folder, backends, {
+    const cores = availableParallelism();
+    const replicas = Math.min(config.replicas, cores);
+    if (replicas < config.replicas) {
+      options.onNotice?.(`${replicas} of ${config.replicas} replicas are made: there are no more cores`);
+    }
+    const threads = Math.floor(cores / replicas);
+    for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
+    const run = new Run({ ...options, signal, isTimeUp }, folder, backends, {
       train: skipUnreadable(opened.train, onSkip),
       heldOut: skipUnreadable(opened.heldOut, onSkip),
-      record,
+      ...{ images, record },
     });
     const stages = {
       ...(trainsTokenizer && { tokenizer: () => run.trainTokenizer() }),
@@ -138,10 +156,12 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   }
 }
 
-/** The images of a run, and how they were divided. */
 interface RunData {
   readonly train: ImageDataset;
   readonly heldOut: ImageDataset;
+  /** Digest of the training images. */
+  readonly images: string;
+  /** How they were divided. */
   readonly record: HoldOutRecord;
 }
 
@@ -210,11 +230,11 @@ class Run {
         },
         validation: {
           every: validation.every,
-          run: async (step) => {
+          run: async (step, signal) => {
             const parameters = await trainer.parameters(kept(recipe));
             const found = await validateTokenizer(this.#backends[0], {
               ...{ config, parameters, data, images: validation.images },
-              dataset: this.#data.heldOut,
+              ...{ dataset: this.#data.heldOut, signal },
             });
             await this.#savePicture('tokenizer', step, found.picture);
             return { psnr: found.psnr };
@@ -241,7 +261,7 @@ class Run {
       tokens,
       codebookSize,
       shard: 4096,
-      origin: await fingerprint(parameters, dataset, data),
+      origin: this.#codesOrigin(parameters),
     });
     const tokenizers = this.#backends.map((backend) => this.#createTokenizer(backend, parameters));
     try {
@@ -265,18 +285,22 @@ class Run {
     const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
     const parameters = await this.#tokenizer();
     const store = await CodeStore.open(await this.#codesFolder());
-    if (store.header.origin !== (await fingerprint(parameters, this.#data.train, data))) {
-      throw new DetailFlowError('config', 'the codes are of another tokenizer or data set; make them again', {
-        file: await this.#codesFolder(),
-      });
+    const { origin } = store.header;
+    if (origin !== this.#codesOrigin(parameters)) {
+      throw new DetailFlowError(
+        'config',
+        'the codes are of another tokenizer, of other images, or made with other settings; remove them and make them again',
+        { file: await this.#codesFolder() },
+      );
     }
+    await this.#folder.bind('ar', origin);
     const order = visitOrder(labels, { balance: data.balance, seed: seed + 1 });
     const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
     try {
       const heldOut = await heldOutCodes(tokenizer, {
         ...{ dataset: this.#data.heldOut, view: data, images: validation.images },
-        microBatch: recipe.microBatch,
+        ...{ microBatch: recipe.microBatch, signal: this.#options.signal },
       });
       const isDone = await runStage<CodeBatch>({
         ...this.#common(),
@@ -302,11 +326,11 @@ class Run {
         batch: async (step) => readBatch(store, { labels, order, step, batch, seed, views: data.views }),
         validation: {
           every: validation.every,
-          run: async (step) => {
-            const { loss, positionLoss } = await trainer.evaluate(heldOut);
+          run: async (step, signal) => {
+            const { loss, positionLoss } = await trainer.evaluate(heldOut, { signal });
             const found = await trainer.parameters(kept(recipe));
             const cfg = 1.5;
-            const options = { tokenizer, config, parameters: found, cfg };
+            const options = { tokenizer, config, parameters: found, cfg, signal };
             await this.#savePicture('ar', step, await sampleGrid(this.#backends[0], options));
             return {
               heldOutLoss: loss,
@@ -336,12 +360,17 @@ class Run {
   }
 
   #common() {
-    const { signal, isTimeUp, onProgress } = this.#options;
-    return { folder: this.#folder, signal, isTimeUp, onStep: onProgress };
+    const { signal, isTimeUp, onProgress, onSaved } = this.#options;
+    return { folder: this.#folder, signal, isTimeUp, onStep: onProgress, onSaved };
   }
 
   #codesFolder(): Promise<string> {
     return this.#folder.place('codes', 'codes.json').then((file) => file.replace(/[/\\]codes\.json$/, ''));
+  }
+
+  #codesOrigin(parameters: Arrays): string {
+    const settings = codesSettings(this.#config);
+    return codesOrigin({ parameters, images: this.#data.images, settings });
   }
 
   #createTokenizer(backend: Backend, parameters: Arrays) {

@@ -41,9 +41,10 @@ export async function validateTokenizer(
     readonly dataset: ImageDataset;
     readonly data: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
+    readonly signal?: AbortSignal;
   },
 ): Promise<TokenizerValidation> {
-  const { config, parameters, data, images } = options;
+  const { config, parameters, data, images, signal } = options;
   const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, images));
   const weights = weightsOf(tokenizerParameters(config), parameters);
   const tokenizer = createTokenizer({ config, weights, backend });
@@ -51,11 +52,13 @@ export async function validateTokenizer(
   const counts = previewCounts(config);
   try {
     const restorations = counts.map((tokens) => ({ tokens, noiseIndex: null }));
-    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations });
+    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, signal });
     const shown = Math.min(SHOWN, figures.images);
     const columns = [await datasetSource(dataset, view).read(0, shown)];
     for (const tokens of counts) {
-      columns.push(await reconstructionSource(dataset, view, { tokenizer, tokens }).read(0, shown));
+      columns.push(
+        await reconstructionSource(dataset, view, { tokenizer, tokens }).read(0, shown, { signal }),
+      );
     }
     const rows = Array.from({ length: shown }, (_, i) =>
       columns.map((column) => wholeEnlarged(pictureFromBytes(column, i), config.imageSize)),
@@ -87,16 +90,17 @@ export async function sampleGrid(
     readonly config: TokenModelConfig;
     readonly parameters: Arrays;
     readonly cfg: number;
+    readonly signal?: AbortSignal;
   },
 ): Promise<Picture> {
-  const { tokenizer, config, parameters, cfg } = options;
+  const { tokenizer, config, parameters, cfg, signal } = options;
   const weights = weightsOf(tokenModelParameters(config), parameters);
   const model = createTokenModel({ config, weights, backend });
   try {
     const classes = Math.min(MOST_CLASSES, config.classes);
     const columns = Math.min(SAMPLES, Math.floor(MOST_PICTURES / classes));
     const labels = evenlySpaced(config.classes, classes).flatMap((label) => Array(columns).fill(label));
-    for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0 })) {
+    for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0, signal })) {
       if (step.count < step.total) continue;
       const pixels = await step.pixels();
       const pictures = labels.map((_, i) => pictureFromPixels(pixels, i));

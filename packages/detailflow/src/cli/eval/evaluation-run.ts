@@ -25,6 +25,8 @@ import {
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
 import type { Invocation, Report } from '../command';
+import { modelFolder } from '../model-folder';
+import type { Values } from '../values';
 import type { ImageDivision } from './image-division';
 
 /** Real images as an evaluation uses them. */
@@ -144,6 +146,12 @@ export class EvaluationRun {
 /** All images means the test part where there is one. */
 export const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
   part === 'all' ? (whole ?? heldOut) : heldOut;
+
+/** The folder that an option names, or that the package it names holds. */
+export function modelPath(values: Values, name: string): string | undefined {
+  const text = values.text(name);
+  return text === undefined ? undefined : modelFolder(text);
+}
 
 /** Images as pictures. */
 export function picturesOf(images: ByteImages): Picture[] {

@@ -14,9 +14,12 @@ import {
   type Extractor,
   evaluateGeneration,
   type FeatureSet,
+  firstPictureSeeds,
   generatedSource,
   generationReport,
   nearestNeighbours,
+  PICTURES_PER_SEED,
+  type PictureLabels,
   type Reference,
   summariseScales,
   writeImageArchive,
@@ -25,7 +28,7 @@ import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { EvaluationRun, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
 import { type ImageDivision, imageDivision } from './image-division';
 import { presetOf } from './tokenizer-evaluation';
 
@@ -40,8 +43,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     throw new UsageError('--features is missing: generated pictures are compared by a network');
   }
   const preset = presetOf(values, 'generation');
-  const count = values.whole('count', { least: 2, most: 1_000_000 }) ?? preset?.count ?? 10_000;
-  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  const count = values.whole('count', { least: 2, most: PICTURES_PER_SEED }) ?? preset?.count ?? 10_000;
+  const seeds = seedsOf(values, count);
+  const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
   const sampling = {
     guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
     temperature: values.number('temperature'),
@@ -53,7 +57,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
     const division = imageDivision(values, opened.card);
     const view = { ...division.view, size };
-    const paths = ['model', 'tokenizer', 'ar'].map((name) => values.text(name));
+    const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
     const { tokenModel: model, tokenizer, backend } = await start();
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
@@ -68,13 +72,13 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const copied: ({ cfg: number; seed: number } & Copies)[] = [];
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
-          ...{ model, tokenizer, classes, count, scales, seeds, sampling, extractor, backend },
+          ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
           real: real.reference,
           store: run.store,
           keepPictures: values.flag('save-images'),
           signal: run.signal,
           onProgress,
-          async onRow({ cfg, seed }, drawn) {
+          async onRow({ cfg, seed, firstSeed }, drawn) {
             run.invocation.progress.stop();
             if (values.flag('save-images')) {
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
@@ -86,8 +90,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             if (seed !== seeds[0]) return;
             const shown = Math.min(MOST_CLASSES, classes);
             const rowClasses = evenlySpaced(classes, shown);
-            const labels = Int32Array.from({ length: shown * COLUMNS }, (_, i) => rowClasses[i % shown]);
-            const few = { ...sampling, model, tokenizer, classes, labels, seed, cfg };
+            const chosen = Int32Array.from({ length: shown * COLUMNS }, (_, i) => rowClasses[i % shown]);
+            const few = { ...sampling, model, tokenizer, classes, chosen, seed: firstSeed, cfg };
             const sheet = generatedSource({ ...few, count: shown * COLUMNS });
             const images = await sheet.read(0, shown * COLUMNS, run);
             const inOrder = picturesOf(images); // image i is of row i mod shown: one row a class
@@ -107,10 +111,18 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const { classNames } = real;
       const network = extractor.name;
       const page = generationReport({
-        ...{ title, count, network, rows, classNames, floor, accuracy },
+        ...{ title, count, labels, network, rows, classNames, floor, accuracy },
         pictures: run.pictures,
       });
-      const lines = generationLines({ count, network, summary, floor, accuracy, seeds: seeds.length });
+      const lines = generationLines({
+        count,
+        labels,
+        network,
+        summary,
+        floor,
+        accuracy,
+        seeds: seeds.length,
+      });
       const { note } = real;
       const warnings = [
         ...new Set(rows.flatMap((row) => row.warnings)),
@@ -121,7 +133,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         {
           lines: [...lines, ...copied.map(copyLine), ...warnings],
           json: {
-            ...{ count, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
+            ...{ count, labels, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
             ...(copied.length > 0 && { copies: copied }),
             ...(note !== undefined && { note }),
           },
@@ -134,12 +146,23 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   });
 }
 
+function seedsOf(values: Values, count: number): number[] {
+  const seeds = parseList(values.text('seed') ?? '0', '--seed');
+  try {
+    firstPictureSeeds(seeds, count);
+  } catch (error) {
+    throw DetailFlowError.isInstance(error) ? new UsageError(`--seed: ${error.message}`) : error;
+  }
+  return seeds;
+}
+
 function scalesOf(values: Values, preset = 1.5): number[] {
   const text = values.text('cfg');
   const scales = text === undefined ? [preset] : text.split(',').map(Number);
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
     throw new UsageError('--cfg: give numbers such as 1,1.5,2');
   }
+  if (new Set(scales).size < scales.length) throw new UsageError('--cfg: give different numbers');
   return scales;
 }
 
@@ -191,13 +214,14 @@ const copyLine = ({ cfg, seed, share, drawn, heldOut }: { cfg: number; seed: num
 
 function generationLines(results: {
   readonly count: number;
+  readonly labels: PictureLabels;
   readonly network: string;
   readonly summary: ReturnType<typeof summariseScales>;
   readonly floor?: Comparison;
   readonly accuracy?: number;
   readonly seeds: number;
 }): string[] {
-  const { count, network, summary, floor, accuracy, seeds } = results;
+  const { count, labels, network, summary, floor, accuracy, seeds } = results;
   const columns = [
     { head: 'Frechet', figure: 'frechet', digits: 3, factor: 1 },
     { head: 'precision', figure: 'precision', digits: 3, factor: 1 },
@@ -210,7 +234,7 @@ function generationLines(results: {
   const cell = (text: string) => text.padStart(width);
   const dash = cell('-');
   return [
-    `${count} pictures${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
+    `${count} pictures of ${labels} classes${seeds > 1 ? ` with each of ${seeds} seeds (mean ± half the range)` : ''}, features of ${network}`,
     `CFG    ${columns.map(({ head }) => cell(head)).join('')}`,
     ...summary.map(
       (one) =>

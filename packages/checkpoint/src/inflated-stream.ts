@@ -1,6 +1,6 @@
-import type { ZipEntry } from '@detailflow/checkpoint';
 import { type ByteSource, DetailFlowError } from '@detailflow/core';
 import { Inflate } from 'fflate';
+import type { ZipEntry } from './zip';
 
 /** Packed bytes that are unpacked at once: at most a thousand times as many come out. */
 const CHUNK = 2 ** 15;
@@ -9,15 +9,16 @@ const CHUNK = 2 ** 15;
  * A deflated member of a zip file, read mostly from front to back: what lies before the bytes asked for is unpacked and
  * dropped, and a step back starts anew. Holds no more than what one chunk unpacks to.
  */
-export class InflatedMember {
+export class InflatedStream {
   readonly #source: ByteSource;
   readonly #entry: ZipEntry;
   #inflate: Inflate | undefined;
   /** Packed bytes that were read. */
   #consumed = 0;
-  /** What has been unpacked and not yet passed, and where it begins. */
+  /** What has been unpacked and not yet passed, where it begins and where it ends. */
   #unpacked: Uint8Array[] = [];
   #position = 0;
+  #end = 0;
   /** Reads wait for each other. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -50,7 +51,13 @@ export class InflatedMember {
       this.#unpacked.shift();
       this.#position += part.length;
     }
+    if (offset + length === this.#entry.size) await this.#expectEnd();
     return out;
+  }
+
+  /** Nothing may come after the size that the file states. */
+  async #expectEnd(): Promise<void> {
+    while (this.#consumed < this.#entry.packedSize) await this.#unpack();
   }
 
   async #unpack(): Promise<void> {
@@ -65,15 +72,21 @@ export class InflatedMember {
       this.#inflate = undefined;
       throw this.#broken(`cannot be unpacked (${(cause as Error).message})`);
     }
+    if (this.#end > size) {
+      this.#inflate = undefined;
+      throw this.#broken(`holds more than the ${size} bytes that the file states`);
+    }
   }
 
   #restart(): void {
     this.#consumed = 0;
     this.#position = 0;
+    this.#end = 0;
     const unpacked: Uint8Array[] = [];
     this.#unpacked = unpacked;
     this.#inflate = new Inflate((part) => {
       if (part.length > 0) unpacked.push(part);
+      if (unpacked === this.#unpacked) this.#end += part.length;
     });
   }
 

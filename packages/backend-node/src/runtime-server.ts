@@ -1,0 +1,150 @@
+import ort from 'onnxruntime-node';
+import type { Reply, Request, RuntimeSettings, WireState, WireTensor } from './protocol';
+
+interface Session {
+  readonly runtime: ort.InferenceSession;
+  readonly states: readonly WireState[];
+}
+
+type Buffers = Map<string, WireTensor>;
+
+const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
+
+/** Sessions of ONNX Runtime, their state, and the requests that they answer. */
+export class RuntimeServer {
+  readonly #settings: RuntimeSettings;
+  readonly #sessions = new Map<number, Session>();
+  readonly #states = new Map<number, Buffers>();
+  /** Weights of sessions that come in parts. */
+  readonly #blocks = new Map<number, Uint8Array>();
+
+  constructor(settings: RuntimeSettings) {
+    this.#settings = settings;
+  }
+
+  async answer(id: number, request: Request): Promise<Reply> {
+    try {
+      return { id, tensors: await this.#answer(request) };
+    } catch (error) {
+      return { id, error: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  async #answer(request: Request): Promise<Record<string, WireTensor>> {
+    switch (request.kind) {
+      case 'fill': {
+        const block = this.#blocks.get(request.session) ?? new Uint8Array(request.size);
+        this.#blocks.set(request.session, block);
+        block.set(request.data, request.at);
+        return {};
+      }
+      case 'load':
+        await this.#load(request);
+        return {};
+      case 'run':
+        return this.#run(request);
+      case 'create-state': {
+        const buffers: Buffers = new Map();
+        for (const [name, { type, dims, data }] of Object.entries(request.buffers)) {
+          buffers.set(name, { type, data: data ?? new arrays[type](dims.reduce((a, b) => a * b, 1)), dims });
+        }
+        this.#states.set(request.state, buffers);
+        return {};
+      }
+      case 'read-state': {
+        const buffer = this.#buffersOf(request.state).get(request.name);
+        if (!buffer) throw new Error(`there is no state "${request.name}"`);
+        return { value: { ...buffer, data: buffer.data.slice() } };
+      }
+      case 'write-state':
+        this.#buffersOf(request.state).set(request.name, request.tensor);
+        return {};
+      case 'drop-state':
+        this.#states.delete(request.state);
+        return {};
+      case 'release': {
+        const session = this.#sessions.get(request.session);
+        this.#sessions.delete(request.session);
+        if (this.#settings.profile) session?.runtime.endProfiling();
+        await session?.runtime.release();
+        return {};
+      }
+    }
+  }
+
+  async #load(request: Extract<Request, { kind: 'load' }>): Promise<void> {
+    const { device, threads, profile } = this.#settings;
+    const data = request.memory?.data ?? this.#blocks.get(request.session);
+    this.#blocks.delete(request.session);
+    const runtime = await ort.InferenceSession.create(request.model, {
+      executionProviders: [device],
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 3,
+      ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
+      // Without it, sums of 8-bit products overflow 16 bits on processors without VNNI.
+      extra: { session: { x64quantprecision: '1' } },
+      ...(request.memory && data && { externalData: [{ path: request.memory.name, data }] }),
+      ...(request.folder && {
+        extra: { session: { model_external_initializers_file_folder_path: request.folder } },
+      }),
+    });
+    this.#sessions.set(request.session, { runtime, states: request.states });
+  }
+
+  async #run(request: Extract<Request, { kind: 'run' }>): Promise<Record<string, WireTensor>> {
+    const session = this.#sessions.get(request.session);
+    if (!session) throw new Error('the session is not loaded');
+    const buffers = request.state === undefined ? undefined : this.#buffersOf(request.state);
+    const feeds: Record<string, ort.Tensor> = {};
+    for (const [name, feed] of Object.entries(request.feeds)) feeds[name] = toOrt(feed);
+    for (const { name, input } of session.states) {
+      const buffer = buffers?.get(name);
+      if (!buffer) throw new Error(`the run needs the state "${name}"`);
+      feeds[input] = toOrt(buffer);
+    }
+    const results = await session.runtime.run(feeds);
+    for (const state of session.states) bringUpToDate(state, buffers as Buffers, results);
+    return Object.fromEntries(
+      request.outputs.map((name) => {
+        const { type, data, dims } = results[name];
+        return [name, { type, data: data.slice() as Float32Array, dims } as WireTensor];
+      }),
+    );
+  }
+
+  #buffersOf(state: number): Buffers {
+    const buffers = this.#states.get(state);
+    if (!buffers) throw new Error('the state is disposed');
+    return buffers;
+  }
+}
+
+const toOrt = ({ type, data, dims }: WireTensor): ort.Tensor =>
+  new ort.Tensor(type as 'float32', data as Float32Array, dims);
+
+/** Takes over a new state, or writes the new rows into the buffer, which nobody reads any more. */
+function bringUpToDate(state: WireState, buffers: Buffers, results: ort.InferenceSession.ReturnType): void {
+  if (state.output === undefined) return;
+  const next = results[state.output];
+  const data = next.data as Float32Array;
+  const buffer = buffers.get(state.name) as WireTensor;
+  if (!state.rows) {
+    buffers.set(state.name, { ...buffer, data });
+    return;
+  }
+  const { axis, offset } = state.rows;
+  const at = (results[offset].data as Int32Array)[0];
+  const inner = buffer.dims.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const block = next.dims[axis] * inner;
+  const stride = buffer.dims[axis] * inner;
+  if (at < 0 || at + next.dims[axis] > buffer.dims[axis]) {
+    throw new Error(
+      `rows ${at}..${at + next.dims[axis]} do not fit the state "${state.name}" of ${buffer.dims[axis]} rows`,
+    );
+  }
+  for (let from = 0, to = at * inner; from < data.length; from += block, to += stride) {
+    buffer.data.set(data.subarray(from, from + block), to);
+  }
+}

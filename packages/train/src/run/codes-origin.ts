@@ -1,0 +1,33 @@
+import { createHash } from 'node:crypto';
+import type { Arrays } from '../initialise';
+import type { TrainingConfig } from '../training-config';
+
+/**
+ * Says what codes are of and made by: a digest of the tokenizer's parameters, of the images, and of whatever else they
+ * depend on.
+ * @param options.images digest of the images
+ * @param options.settings anything that JSON can say
+ */
+export function codesOrigin(options: {
+  readonly parameters: Arrays;
+  readonly images: string;
+  readonly settings: unknown;
+}): string {
+  const hash = createHash('sha256');
+  for (const [name, { buffer, byteOffset, byteLength }] of options.parameters) {
+    hash.update(`${name} ${byteLength}\n`).update(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+  hash.update(JSON.stringify([options.images, options.settings]));
+  return hash.digest('hex').slice(0, 32);
+}
+
+/** The settings that codes depend on. */
+export function codesSettings({
+  seed,
+  data,
+  tokenizer,
+}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'>) {
+  const { fit, background, views, zoom, flip, augment } = data;
+  const varied = views === 'varied' && { zoom, flip, augment };
+  return { seed, fit, background, views, varied, model: tokenizer.model };
+}

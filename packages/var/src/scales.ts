@@ -1,0 +1,52 @@
+import { DetailFlowError } from '@detailflow/core';
+
+/** Rows and columns of a map of codes. */
+export interface Scale {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** A scale as users write it: the side of a square, or rows and columns. */
+export type ScaleLike = number | readonly [number, number];
+
+/** Far beyond any released list; bounds what a broken setting can ask for. */
+const MOST_SCALES = 64;
+const LARGEST_SIDE = 128;
+
+/** @throws DetailFlowError `config` for a list that no picture can be drawn along */
+export function parseScales(list: readonly ScaleLike[], file?: string): Scale[] {
+  const fail = (): never => {
+    throw new DetailFlowError(
+      'config',
+      `the scales are ${JSON.stringify(list)?.slice(0, 200)}; give 1 to ${MOST_SCALES} sides (or [rows, columns]) from 1 to ${LARGEST_SIDE}`,
+      { file },
+    );
+  };
+  if (!Array.isArray(list) || list.length < 1 || list.length > MOST_SCALES) fail();
+  return list.map((one) => {
+    const pair: readonly unknown[] = Array.isArray(one) ? one : [one, one];
+    const isSide = (side: unknown) =>
+      typeof side === 'number' && Number.isInteger(side) && side >= 1 && side <= LARGEST_SIDE;
+    if (pair.length !== 2 || !pair.every(isSide)) fail();
+    return { rows: pair[0] as number, columns: pair[1] as number };
+  });
+}
+
+/** Codes of a scale. */
+export const places = ({ rows, columns }: Scale): number => rows * columns;
+
+/** Codes of all scales, L. */
+export const placesOf = (scales: readonly Scale[]): number =>
+  scales.reduce((sum, one) => sum + places(one), 0);
+
+/** Where each scale begins among the codes of all. */
+export function scaleStarts(scales: readonly Scale[]): number[] {
+  let start = 0;
+  return scales.map((one) => {
+    const at = start;
+    start += places(one);
+    return at;
+  });
+}
+
+export const sameScale = (a: Scale, b: Scale): boolean => a.rows === b.rows && a.columns === b.columns;
