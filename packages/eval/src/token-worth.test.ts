@@ -34,3 +34,14 @@ test('one token should restore the mean of the image, as in training', () => {
     }
   }
 });
+
+test('what is enlarged does not overshoot what a picture can show', () => {
+  const stripes = new Tensor(
+    'float32',
+    Float32Array.from({ length: 3 * side * side }, (_, i) => (Math.floor((i % side) / 8) % 2 === 0 ? 1 : -1)),
+    [1, 3, side, side],
+  );
+  const target = worthTarget(stripes, { size: 24, targetSize: 9 }).data as Float32Array;
+  expect(Math.max(...target)).toBe(1);
+  expect(Math.min(...target)).toBe(-1);
+});

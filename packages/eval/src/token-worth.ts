@@ -20,7 +20,8 @@ export function tokenWorth(
 }
 
 /**
- * The images that so many tokens should restore, resized as in training: by area when shrinking, bicubic when growing.
+ * The images that so many tokens should restore, resized as in training: by area when shrinking, bicubic when growing;
+ * within [-1, 1].
  * @param images [B, 3, S, S]
  * @returns [B, 3, size, size]
  * Source: docs/method.md section 5.
@@ -32,5 +33,11 @@ export function worthTarget(images: Tensor, { size, targetSize }: TokenWorth): T
   const shrunk = resizeImages(images.data as Float32Array, images.dims, square(targetSize), 'area');
   const brought = [batch, channels, targetSize, targetSize];
   const data = resizeImages(shrunk, brought, square(size), 'degradation');
-  return new Tensor('float32', data, [batch, channels, size, size]);
+  return new Tensor('float32', clamped(data), [batch, channels, size, size]);
+}
+
+/** Within [-1, 1], in place: bicubic enlargement overshoots what a picture can show. */
+export function clamped(pixels: Float32Array): Float32Array {
+  for (const [i, value] of pixels.entries()) pixels[i] = Math.min(1, Math.max(-1, value));
+  return pixels;
 }

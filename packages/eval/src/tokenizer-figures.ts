@@ -17,7 +17,7 @@ import type { PerceptualDistance } from './perceptual-distance';
 import { psnr } from './psnr';
 import { type Column, eachShard, noStore, type ShardStore } from './shard-store';
 import { ssim } from './ssim';
-import { type TokenWorth, tokenWorth, worthTarget } from './token-worth';
+import { clamped, type TokenWorth, tokenWorth, worthTarget } from './token-worth';
 
 /** Numbers of tokens at which reconstructions are looked at: 1, 2, 4, ... as far as they exist, and all. */
 export function previewCounts(
@@ -240,7 +240,7 @@ async function judgeImages(
   if (!perceptual && !extractor) return;
   const whole = { height: full, width: full };
   const dims = [count, 3, size, size];
-  const enlarged = size === full ? restored : resizeImages(restored, dims, whole, 'degradation');
+  const enlarged = size === full ? restored : clamped(resizeImages(restored, dims, whole, 'degradation'));
   const shown = new Tensor('float32', enlarged, [count, 3, full, full]);
   if (perceptual) columns[`lpips${suffix}`].set(await perceptual.between(shown, images, { signal }), at);
   if (extractor) {
