@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type NpyArray, readNpy, writeNpy } from 'detailflow';
 import sharp from 'sharp';
@@ -13,6 +14,13 @@ export const inRepository = (file: string): string => fileURLToPath(new URL(`../
 
 /** The built command line. */
 const program = inRepository('packages/detailflow/dist/cli.js');
+
+/** Loaded before the program: says when it begins to listen for SIGINT. */
+const tellWhenReady = `data:text/javascript,${encodeURIComponent(
+  "process.on('newListener', (name) => name === 'SIGINT' && setImmediate(() => process.send('ready')));",
+)}`;
+
+const progressLines = /^[\d.]+\/[\d.]+ \w+( {2}.*)?\n/gm;
 
 /** --model of the reference model, --tokenizer and --ar of a golden configuration. */
 export const fashion = ['--model', inRepository('tests/fixtures/fashion-ref')];
@@ -33,24 +41,33 @@ export interface Outcome {
 }
 
 /**
- * Runs the command line to its end. `interrupt` resolves when it is to get a SIGINT; `deaf` closes its standard output
- * before anything comes.
+ * Runs the command line to its end. `interrupt` resolves when it is to get a signal, SIGINT unless `kind` is another;
+ * it is told when the program listens for one. `deaf` closes its standard output before anything comes. Lines of
+ * progress, which a slow machine gets to see, are left out of `stderr`.
  */
 export function cli(
   args: readonly string[],
-  { interrupt, deaf = false }: { interrupt?: () => Promise<void>; deaf?: boolean } = {},
+  options: {
+    interrupt?: (ready: Promise<void>) => Promise<void>;
+    kind?: NodeJS.Signals;
+    deaf?: boolean;
+  } = {},
 ): Promise<Outcome> {
+  const { interrupt, kind = 'SIGINT', deaf = false } = options;
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', tellWhenReady, program, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    }) as ChildProcessByStdio<null, Readable, Readable>;
+    const ready = new Promise<void>((listening) => child.once('message', () => listening()));
     if (deaf) child.stdout.destroy();
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (data) => (stdout += data));
     child.stderr.on('data', (data) => (stderr += data));
     child.on('error', reject);
-    child.on('close', (code) => resolve({ code, stdout, stderr }));
-    interrupt?.().then(
-      () => child.kill('SIGINT'),
+    child.on('close', (code) => resolve({ code, stdout, stderr: stderr.replace(progressLines, '') }));
+    interrupt?.(ready).then(
+      () => child.kill(kind),
       (error) => {
         child.kill('SIGKILL');
         reject(error);
@@ -71,7 +88,7 @@ export async function cliJson(...args: string[]): Promise<any> {
 export async function cliFailure(code: 1 | 2, ...args: string[]): Promise<string> {
   const outcome = await cli(args);
   expect(outcome).toMatchObject({ code, stdout: '' });
-  expect(outcome.stderr).toMatch(/^detailflow /);
+  expect(outcome.stderr).toMatch(/^detailflow[ :]/);
   expect(outcome.stderr).not.toMatch(/^\s+at /m);
   return outcome.stderr;
 }

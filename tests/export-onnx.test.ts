@@ -35,7 +35,7 @@ async function run(file: string, labels: readonly number[], noise: Tensor, cfg: 
 
 /** Draws of seeds 0, 1, ...: what the sampler uses by itself. */
 function seedNoise(images: number, model: Model): Tensor {
-  const { tokens, codebookSize } = model.tokenizer;
+  const { tokens, vocabularySize: codebookSize } = model.tokenModel as NonNullable<Model['tokenModel']>;
   const noise = new Float32Array(images * tokens * codebookSize);
   for (let image = 0; image < images; image++) {
     for (let position = 0; position < tokens; position++) {
@@ -68,6 +68,7 @@ describe.each(['A', 'B'] as const)('the exported generator of configuration %s',
 
 const models = [
   'golden/A',
+  'golden/S', // an AR model of fewer tokens than its tokenizer
   'odd/all-causal',
   'odd/causal-decoder',
   'odd/single-group',
@@ -81,9 +82,9 @@ test.each(models)('%s: the same tokens and pixels as generate()', async (name) =
   const model = await load(fixtures(name), { backend });
   const labels = [0, 2, 1];
   const options = { labels, seed: 0, cfg: 1.7, temperature: 0.9 };
-  let tokens: Tensor | undefined;
+  let tokens: Tensor<'int32'> | undefined;
   for await (const step of model.generate(options)) tokens = await step.tokens();
-  const pixels = await model.decode(tokens as Tensor, { size: model.tokenizer.imageSize });
+  const pixels = await model.decode(tokens as Tensor<'int32'>);
   const exported = await run(out, labels, seedNoise(labels.length, model), options.cfg, options.temperature);
   await model.dispose();
   await backend.close();

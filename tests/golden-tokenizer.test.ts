@@ -5,6 +5,7 @@ import {
   pictureFromPixels,
   resizeMatrix,
   Tensor,
+  type TensorType,
   trace,
   type Value,
 } from '@detailflow/core';
@@ -29,10 +30,10 @@ import { devices, openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 import { goldenTokenizer } from './models';
 
-const tensor = ({ dtype, data, shape }: GoldenTensor): Tensor =>
-  dtype === 'I32'
+const tensor = <T extends TensorType = TensorType>({ dtype, data, shape }: GoldenTensor): Tensor<T> =>
+  (dtype === 'I32'
     ? new Tensor('int32', data as Int32Array, shape)
-    : new Tensor('float32', data as Float32Array, shape);
+    : new Tensor('float32', data as Float32Array, shape)) as Tensor<T>;
 
 const codes = (t: Tensor): number[] => Array.from(t.data as Int32Array);
 
@@ -117,25 +118,25 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
     });
 
     test('codes of all tokens, of the first tokens, and of small images', async () => {
-      expect(codes(await tokenizer.encode(tensor(values.images)))).toEqual(
+      expect(codes(await tokenizer.encode(tensor<'float32'>(values.images)))).toEqual(
         Array.from(values['enc.indices'].data),
       );
       for (const name of Object.keys(values)) {
         const count = /^enc\.n(\d+)\.indices$/.exec(name)?.[1];
         if (!count) continue;
-        const found = await tokenizer.encode(tensor(values.images), { tokens: Number(count) });
+        const found = await tokenizer.encode(tensor<'float32'>(values.images), { tokens: Number(count) });
         expect(codes(found)).toEqual(Array.from(values[name].data));
       }
-      expect(codes(await tokenizer.encode(tensor(values.lowres_images)))).toEqual(
+      expect(codes(await tokenizer.encode(tensor<'float32'>(values.lowres_images)))).toEqual(
         Array.from(values['enc.lowres.indices'].data),
       );
     });
 
     test.each(noiseIndices)('self-correction from token %i', async (noiseIndex) => {
       const name = `enc.noise${noiseIndex}`;
-      const rows = await tokenizer.encodeCorrected(tensor(values.images), {
+      const rows = await tokenizer.encodeCorrected(tensor<'float32'>(values.images), {
         noiseIndex,
-        ranks: tensor(values[`${name}.ranks`]),
+        ranks: tensor<'int32'>(values[`${name}.ranks`]),
       });
       const expected = Array.from(values[`${name}.index`].data);
       for (const [column, row] of [rows.clean, rows.input, rows.target].entries()) {
@@ -254,12 +255,12 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
         .map(Number);
 
       test.each(fewer)('for the first %i tokens', async (count) => {
-        expectClose(await encode(tensor(values.images), count), floats(values[`enc.n${count}.h`]));
+        expectClose(await encode(tensor<'float32'>(values.images), count), floats(values[`enc.n${count}.h`]));
       });
 
       test('for small images', async () => {
         expectClose(
-          await encode(tensor(values.lowres_images), config.tokens),
+          await encode(tensor<'float32'>(values.lowres_images), config.tokens),
           floats(values['enc.lowres.h']),
         );
       });
@@ -268,19 +269,19 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
         const rows = values[`enc.noise${noiseIndex}.index`].data as Int32Array;
         const input = Int32Array.from({ length: rows.length / 3 }, (_, i) => rows[3 * i + 1]);
         const end = noiseIndex + (noiseIndex < config.causalTokens ? 1 : config.groupSize);
-        const h = await encode(tensor(values.images), config.tokens, input, end);
+        const h = await encode(tensor<'float32'>(values.images), config.tokens, input, end);
         expectClose(h, floats(values[`enc.noise${noiseIndex}.h_second`]));
       });
 
       test('lies as far between two codes as the reference says', async () => {
-        const h = await encode(tensor(values.images), config.tokens);
+        const h = await encode(tensor<'float32'>(values.images), config.tokens);
         const codebook = floats(golden(`${set}/tokenizer/model.safetensors`)['quantize.embedding.weight']);
         expectClose(codeGaps(h, codebook, config.codebookDim), floats(values['enc.gap']));
       });
     });
 
     test('8-bit pixels', async () => {
-      const pixels = await tokenizer.decode(tensor(values['enc.indices']));
+      const pixels = await tokenizer.decode(tensor<'int32'>(values['enc.indices']));
       const picture = pictureFromPixels(pixels);
       const expected = values['dec.uint8'].data;
       const rgb = picture.data.filter((_, i) => i % 4 !== 3);

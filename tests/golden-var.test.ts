@@ -23,10 +23,11 @@ async function checkpointOf(file: string) {
   return readTorchCheckpoint(bytesSource(bytes, file));
 }
 
-const tensor = ({ shape, data }: GoldenTensor): Tensor =>
-  data instanceof Float32Array
-    ? new Tensor('float32', data, shape)
-    : new Tensor('int32', data as Int32Array, shape);
+const tensor = ({ shape, data }: GoldenTensor): Tensor<'float32'> =>
+  new Tensor('float32', data as Float32Array, shape);
+
+const codesOf = ({ shape, data }: GoldenTensor): Tensor<'int32'> =>
+  new Tensor('int32', data as Int32Array, shape);
 
 const integers = ({ data }: { readonly data: ArrayLike<unknown> }): number[] => Array.from(data, Number);
 
@@ -66,10 +67,10 @@ async function openFlexVar(backend: Backend, list: readonly number[], rest = {})
   };
 }
 
-async function lastTokens(options: SampleOptions): Promise<Tensor> {
-  let last: Tensor | undefined;
+async function lastTokens(options: SampleOptions): Promise<Tensor<'int32'>> {
+  let last: Tensor<'int32'> | undefined;
   for await (const step of sampleTokens(options)) last = await step.tokens();
-  return last as Tensor;
+  return last as Tensor<'int32'>;
 }
 
 describe.each(devices)('VAR on the %s backend', (device) => {
@@ -97,7 +98,7 @@ describe.each(devices)('VAR on the %s backend', (device) => {
   });
 
   test('codes -> the picture after every scale', async () => {
-    const codes = tensor(vae['enc.codes']);
+    const codes = codesOf(vae['enc.codes']);
     let tokens = 0;
     for (const [k, count] of model.schedule.entries()) {
       tokens += count;

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { golden } from './golden';
+import { expectPictures, readmeBlocks, readmeProgram, runInOrder, smaller } from './readme-commands';
 
 // Packs every package and installs the tarballs into empty projects outside the repository, as a user gets them.
 // Needs the npm registry.
@@ -24,7 +25,7 @@ const environment = {
   ...Object.fromEntries(
     Object.entries(process.env).filter(
       ([name]) =>
-        !/^(npm_(package|lifecycle|command|config_(local_prefix|prefix|onnxruntime))|VITEST|NODE_ENV)/i.test(
+        !/^(npm_(package|lifecycle|command|config_(local_prefix|prefix|onnxruntime|ignore_scripts))|VITEST|NODE_ENV)/i.test(
           name,
         ),
     ),
@@ -52,19 +53,25 @@ async function run(cwd: string, command: string, ...args: string[]): Promise<str
  * the registry does once they are published.
  */
 async function project(name: string, ...packages: string[]): Promise<string> {
+  const place = emptyProject(name, packages, Object.fromEntries(packages.map(source)));
+  await run(place, 'npm', 'install', '--no-audit', '--no-fund');
+  return place;
+}
+
+const source = (one: string): [string, string] => [one, `file:${tarballs[one]}`];
+
+/** A project before anything is installed, where every package but `packages` comes from its tarball. */
+function emptyProject(
+  name: string,
+  packages: readonly string[],
+  dependencies?: Readonly<Record<string, string>>,
+): string {
   const place = path.join(folder, name);
   mkdirSync(place);
-  const source = (one: string): [string, string] => [one, `file:${tarballs[one]}`];
   const others = Object.keys(tarballs).filter((one) => !packages.includes(one));
-  const manifest = {
-    name,
-    private: true,
-    type: 'module',
-    dependencies: Object.fromEntries(packages.map(source)),
-    overrides: Object.fromEntries(others.map(source)),
-  };
+  const overrides = Object.fromEntries(others.map(source));
+  const manifest = { name, private: true, type: 'module', dependencies, overrides };
   writeFileSync(path.join(place, 'package.json'), JSON.stringify(manifest));
-  await run(place, 'npm', 'install', '--no-audit', '--no-fund');
   return place;
 }
 
@@ -212,5 +219,78 @@ test('detailflow alone generates, from the command line and from a program', asy
     }
     // @ts-expect-error: no such option
     model.generate({ label: 9 });`,
+  );
+});
+
+test('the README in its order: install, program, commands, a small training', async () => {
+  const blocks = readmeBlocks();
+  const [install] = blocks.find(({ place }) => place === 'a project')?.commands ?? [];
+  const named = Object.keys(tarballs).filter((name) => install.split(' ').includes(name));
+  expect(named).toEqual(expect.arrayContaining(['detailflow', '@detailflow/model-fashion-32']));
+  const place = emptyProject('readme', named);
+  const fromTarballs = install
+    .split(' ')
+    .map((word) => (named.includes(word) ? `${word}@file:${tarballs[word]}` : word));
+  // As where the CUDA libraries cannot be downloaded: nothing but the line itself may keep them away.
+  const { ONNXRUNTIME_NODE_INSTALL: _, ...shell } = environment;
+  await runInOrder([fromTarballs.join(' ')], place, shell);
+  writeFileSync(path.join(place, 'program.js'), readmeProgram());
+  await runInOrder([`${process.execPath} program.js`], place, shell);
+  for (const { place: where, commands } of blocks) {
+    if (where === 'both') {
+      await runInOrder(commands, place, shell);
+      await expectPictures(commands, place);
+    }
+    if (where === 'both, with a small configuration') {
+      await runInOrder(smaller(commands, place), place, shell);
+    }
+  }
+  writeFileSync(path.join(place, 'required.cjs'), `console.log(typeof require('detailflow').load);`);
+  expect(await run(place, process.execPath, 'required.cjs')).toBe('function\n');
+});
+
+test('a consumer that is bundled: with packages left outside it draws, otherwise it is refused with the setting', async () => {
+  const place = await project('bundled', 'detailflow', '@detailflow/model-fashion-32');
+  const program = `
+    import { modelUrl } from '@detailflow/model-fashion-32';
+    import { load } from 'detailflow';
+
+    const model = await load(process.argv[2] ?? modelUrl);
+    for await (const step of model.generate({ labels: [9], tokens: 2 })) {
+      if (step.count === step.total) console.log(String((await step.tokens()).data));
+    }
+    await model.dispose();
+  `;
+  writeFileSync(path.join(place, 'program.js'), program);
+  const bundle = (out: string, ...flags: string[]) =>
+    run(
+      root,
+      'npx',
+      '--no',
+      'esbuild',
+      path.join(place, 'program.js'),
+      '--bundle',
+      '--platform=node',
+      '--format=esm',
+      `--outfile=${path.join(place, out)}`,
+      ...flags,
+    );
+
+  await bundle('outside.js', '--packages=external');
+  expect(await run(place, process.execPath, 'outside.js')).toBe(
+    await run(place, process.execPath, 'program.js'),
+  );
+
+  const native = ['--external:onnxruntime-node', '--external:sharp'];
+  await bundle('dynamic.js', ...native);
+  await expect(run(place, process.execPath, 'dynamic.js')).rejects.toThrow(
+    /Dynamic require of .* is not supported/,
+  );
+  const banner =
+    "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
+  await bundle('half.js', ...native, `--banner:js=${banner}`);
+  const model = path.join(root, 'tests/fixtures/fashion-ref');
+  await expect(run(place, process.execPath, 'half.js', model)).rejects.toThrow(
+    /was bundled into another file.*esbuild: --packages=external.*Next\.js: serverExternalPackages/,
   );
 });

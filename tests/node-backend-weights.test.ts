@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readTorchCheckpoint, stateDict } from '@detailflow/checkpoint';
@@ -71,6 +74,22 @@ describe.each(['.pt', '.safetensors'] as const)('weights of a %s file', (kind) =
     expect(await decode('B', new Map(mixed))).toEqual(await decode('B', memory));
     await close();
   });
+});
+
+test.skipIf(process.platform === 'win32')('weights behind a link are mapped, too', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-link-'));
+  const link = path.join(folder, 'model.safetensors');
+  const file = fileURLToPath(new URL('./fixtures/golden/B/tokenizer/model.safetensors', import.meta.url));
+  symlinkSync(file, link);
+  const source = await openFile(link);
+  try {
+    const { weights, read } = watched(await readSafetensors(source));
+    expect(await decode('B', weights)).toEqual(await decode('B', goldenTokenizer('B').weights));
+    expect(read).toEqual([]);
+  } finally {
+    await source.close();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('weights of two folders compute the same as in memory', async () => {

@@ -11,7 +11,14 @@ import {
 import { createNodeBackend } from '@detailflow/backend-node';
 import { type OfficialCheckpoint, readOfficialFolder } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { type Backend, createReferenceBackend, resizeMatrix, stepAt, Tensor } from '@detailflow/core';
+import {
+  type Backend,
+  createReferenceBackend,
+  resizeMatrix,
+  stepAt,
+  Tensor,
+  type TensorType,
+} from '@detailflow/core';
 import { guide, sampleTokens } from '@detailflow/sampler';
 import {
   attentionMask,
@@ -143,27 +150,27 @@ describe.each(configurations)('odd configuration %s', (name) => {
     });
 
     test('codes of all tokens, of the first ones, and of a smaller image', async () => {
-      const images = tensor(values.images);
+      const images = tensor<'float32'>(values.images);
       expect(integers(await tokenizer.encode(images))).toEqual(integers(values['enc.codes']));
       const short = await tokenizer.encode(images, { tokens: expected.short_tokens });
       expect(integers(short)).toEqual(integers(values['enc.short.codes']));
       if (!values.small_images) return;
-      const small = await tokenizer.encode(tensor(values.small_images));
+      const small = await tokenizer.encode(tensor<'float32'>(values.small_images));
       expect(integers(small)).toEqual(integers(values['enc.small.codes']));
     });
 
     if (expected.noise.length === 0) {
       test('without its weights, self-correction is refused', async () => {
         await expect(
-          tokenizer.encodeCorrected(tensor(values.images), { noiseIndex: 0 }),
+          tokenizer.encodeCorrected(tensor<'float32'>(values.images), { noiseIndex: 0 }),
         ).rejects.toMatchObject({
           code: 'unsupported',
         });
       });
     } else {
       test.each(expected.noise as number[])('self-correction from token %i', async (noiseIndex) => {
-        const ranks = tensor(values[`enc.noise${noiseIndex}.ranks`]);
-        const rows = await tokenizer.encodeCorrected(tensor(values.images), { noiseIndex, ranks });
+        const ranks = tensor<'int32'>(values[`enc.noise${noiseIndex}.ranks`]);
+        const rows = await tokenizer.encodeCorrected(tensor<'float32'>(values.images), { noiseIndex, ranks });
         const index = integers(values[`enc.noise${noiseIndex}.index`]);
         for (const [column, row] of [rows.clean, rows.input, rows.target].entries()) {
           expect(integers(row)).toEqual(index.filter((_, i) => i % 3 === column));
@@ -243,7 +250,9 @@ describe.each(configurations)('odd configuration %s', (name) => {
 
     test.each(Object.keys(expected.recipes))('%s tokens', async (key) => {
       const { cfg, gradual, greedy, temperature, top_k: topK, top_p: topP } = expected.recipes[key];
-      const draws = greedy ? {} : { temperature, topK, topP, noise: tensor(values[`gen.${key}.noise`]) };
+      const draws = greedy
+        ? {}
+        : { temperature, topK, topP, noise: tensor<'float32'>(values[`gen.${key}.noise`]) };
       const guidance = gradual ? 'gradual' : 'constant';
       const labels = integers(values['gen.labels']);
       let last: number[] = [];
@@ -337,10 +346,12 @@ function expectResolutions(map: ResolutionMap, tables: ResolutionTables): void {
   }
 }
 
-function tensor({ dtype, data, shape }: GoldenTensor): Tensor {
-  return dtype === 'I32'
-    ? new Tensor('int32', data as Int32Array, shape)
-    : new Tensor('float32', data as Float32Array, shape);
+function tensor<T extends TensorType = TensorType>({ dtype, data, shape }: GoldenTensor): Tensor<T> {
+  return (
+    dtype === 'I32'
+      ? new Tensor('int32', data as Int32Array, shape)
+      : new Tensor('float32', data as Float32Array, shape)
+  ) as Tensor<T>;
 }
 
 function integers({ data }: GoldenTensor | Tensor): number[] {

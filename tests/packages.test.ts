@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
@@ -15,10 +15,10 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 11_000,
   '@detailflow/llamagen': 6_000,
-  '@detailflow/checkpoint': 22_000,
+  '@detailflow/checkpoint': 27_000,
   '@detailflow/core': 33_000,
-  '@detailflow/data': 20_000,
-  '@detailflow/eval': 20_000,
+  '@detailflow/data': 30_000,
+  '@detailflow/eval': 22_000,
   '@detailflow/features': 8_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 8_500,
@@ -64,6 +64,7 @@ const packages: readonly Package[] = readdirSync(path.join(root, 'packages')).ma
   const files = packed.find(({ name }) => name === manifest.name)?.files.map((file) => file.path) ?? [];
   return { folder, manifest, files, text };
 });
+const rootManifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 const siblings = new Map(packages.map(({ manifest }) => [manifest.name, manifest]));
 
 /** `@scope/name/sub/path` -> [`@scope/name`, `./sub/path`]. */
@@ -114,6 +115,9 @@ describe.each(packages)('$manifest.name', (one) => {
       publishConfig: { access: 'public' },
     });
     expect(manifest.private).toBeUndefined();
+    const { homepage, bugs, repository } = rootManifest;
+    const directory = `packages/${folder}`;
+    expect(manifest).toMatchObject({ homepage, bugs, repository: { ...repository, directory } });
     expect(manifest.keywords).toContain('detailflow');
     expect(manifest.keywords.length).toBeGreaterThan(2);
     // Nothing runs on a user's machine when the package is installed.
@@ -128,11 +132,19 @@ describe.each(packages)('$manifest.name', (one) => {
     const known =
       /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/[\w-]+\.(js|d\.ts)|bin\/[\w-]+\.mjs)$/;
     // A model brings its weights, and the notice of the data that it was trained on.
-    const model = /^(LICENSE-[\w-]+|model\/[\w-]+\.(json|safetensors)|classifier\.safetensors)$/;
+    const model =
+      /^(LICENSE-[\w-]+|model\/[\w-]+\.(json|safetensors)|classifier\.safetensors|images\/[\w-]+\.png)$/;
     const isModel = manifest.name.includes('/model-');
     expect(files.filter((file) => !(known.test(file) || (isModel && model.test(file))))).toEqual([]);
     expect(files.filter((file) => /\btest\b/.test(file))).toEqual([]);
     if (manifest.version !== '0.0.0') expect(files).toContain('CHANGELOG.md');
+  });
+
+  test('ships what its README shows and links to', () => {
+    const links = [...text('README.md').matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link);
+    const local = links.filter((link) => !/^(https?:|#)/.test(link));
+    expect(local.filter((link) => !files.includes(link))).toEqual([]);
+    if (files.some((file) => file.startsWith('images/'))) expect(local).not.toEqual([]);
   });
 
   test('exports files that are shipped, types first', () => {
@@ -143,8 +155,9 @@ describe.each(packages)('$manifest.name', (one) => {
         expect(files.filter((file) => file.startsWith(pattern))).not.toEqual([]);
         continue;
       }
-      expect(Object.keys(conditions)).toEqual(['types', 'import']);
-      expect(conditions.types).toBe(conditions.import.replace(/\.js$/, '.d.ts'));
+      // "default" is for import, and for require where Node loads ES modules with it.
+      expect(Object.keys(conditions)).toEqual(['types', 'default']);
+      expect(conditions.types).toBe(conditions.default.replace(/\.js$/, '.d.ts'));
       for (const file of Object.values(conditions)) expect(files).toContain(file.replace('./', ''));
     }
     for (const file of Object.values(manifest.bin ?? {})) {
@@ -180,4 +193,24 @@ describe.each(packages)('$manifest.name', (one) => {
     expect(code.length).toBeGreaterThan(0);
     expect(gzipSync(code.join('\n'), { level: 9 }).length).toBeLessThanOrEqual(SIZE_LIMITS[manifest.name]);
   });
+});
+
+const [major, minor] = process.versions.node.split('.').map(Number);
+const requiresModules = major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19);
+
+test.runIf(requiresModules)('require() gives what import gives, without a warning', () => {
+  const specifiers = [...siblings.values()].flatMap(({ name, exports }) =>
+    Object.keys(exports)
+      .filter((subpath) => !subpath.includes('*'))
+      .map((subpath) => name + subpath.slice(1)),
+  );
+  const names = (how: string) =>
+    `Object.fromEntries(await Promise.all(${JSON.stringify(specifiers)}.map(async (one) => [one, Object.keys(${how}(one)).sort()])))`;
+  const run = (program: string, type: string) =>
+    spawnSync(process.execPath, [`--input-type=${type}`, '--eval', program], { cwd: root, encoding: 'utf8' });
+  const required = run(`(async () => console.log(JSON.stringify(${names('require')})))();`, 'commonjs');
+  const imported = run(`console.log(JSON.stringify(${names('await import')}));`, 'module');
+  expect(required).toMatchObject({ stderr: '', status: 0 });
+  expect(JSON.parse(required.stdout)).toEqual(JSON.parse(imported.stdout));
+  expect(JSON.parse(required.stdout)).toMatchObject({ detailflow: expect.arrayContaining(['load']) });
 });

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { stepAt } from '@detailflow/core';
 import { guide } from '@detailflow/sampler';
-import { load, type Model, psnr, Tensor } from 'detailflow';
+import { load, type Model, psnr, Tensor, type TensorData, type TensorType } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const inRepository = (file: string) => fileURLToPath(new URL(`../${file}`, import.meta.url));
@@ -94,8 +94,8 @@ if (!hasDataset)
   console.warn('PSNR AND CODES OF TEST IMAGES ARE NOT TESTED: the Fashion-MNIST images are not here');
 
 describe.skipIf(!hasDataset)('on the first test images of Fashion-MNIST', () => {
-  let images: Tensor;
-  let codes: Tensor;
+  let images: Tensor<'float32'>;
+  let codes: Tensor<'int32'>;
   beforeAll(async () => {
     images = testImages(512);
     codes = await inBatches(images, (batch) => model.encode(batch));
@@ -123,7 +123,7 @@ describe.skipIf(!hasDataset)('on the first test images of Fashion-MNIST', () => 
 });
 
 /** The first test images: 28x28 grey bytes, padded with black to 32x32, three equal channels in [-1, 1]. */
-function testImages(count: number): Tensor {
+function testImages(count: number): Tensor<'float32'> {
   const file = gunzipSync(readFileSync(`${dataset}/t10k-images-idx3-ubyte.gz`));
   expect([file.readUInt32BE(0), file.readUInt32BE(8), file.readUInt32BE(12)]).toEqual([2051, 28, 28]);
   const data = new Float32Array(count * 3 * 32 * 32).fill(-1);
@@ -138,19 +138,22 @@ function testImages(count: number): Tensor {
   return new Tensor('float32', data, [count, 3, 32, 32]);
 }
 
-async function inBatches(all: Tensor, work: (batch: Tensor) => Promise<Tensor>): Promise<Tensor> {
+async function inBatches<From extends TensorType, To extends TensorType>(
+  all: Tensor<From>,
+  work: (batch: Tensor<From>) => Promise<Tensor<To>>,
+): Promise<Tensor<To>> {
   const [count, ...rest] = all.dims;
   const size = 64;
-  const parts: Tensor[] = [];
+  const parts: Tensor<To>[] = [];
   for (let at = 0; at < count; at += size) {
     const width = all.data.length / count;
-    const data = all.data.slice(at * width, (at + size) * width) as Float32Array;
-    parts.push(await work(new Tensor(all.type as 'float32', data, [size, ...rest])));
+    const data = all.data.slice(at * width, (at + size) * width) as TensorData<From>;
+    parts.push(await work(new Tensor(all.type as From, data, [size, ...rest])));
   }
-  const Data = parts[0].data.constructor as typeof Float32Array;
+  const Data = parts[0].data.constructor as new (length: number) => TensorData<To>;
   const joined = new Data(parts.length * parts[0].data.length);
-  for (const [i, part] of parts.entries()) joined.set(part.data as Float32Array, i * part.data.length);
-  return new Tensor(parts[0].type as 'float32', joined, [count, ...parts[0].dims.slice(1)]);
+  for (const [i, part] of parts.entries()) joined.set(part.data, i * part.data.length);
+  return new Tensor(parts[0].type as To, joined, [count, ...parts[0].dims.slice(1)]);
 }
 
 function meanPsnr(restored: Tensor, originals: Tensor): number {

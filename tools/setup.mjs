@@ -1,9 +1,9 @@
 // Installs and builds what the root commands need; does nothing where both are up to date.
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { runStep } from './step.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const [major] = process.versions.node.split('.').map(Number);
@@ -14,31 +14,37 @@ if (major < 20) {
 
 const env = { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip', TURBO_TELEMETRY_DISABLED: '1' };
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
-const quiet = { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] };
+const modules = path.join(root, 'node_modules');
 
-function step(title, command, args) {
-  const started = performance.now();
-  process.stderr.write(`${title} ... `);
-  try {
-    execFileSync(command, args, quiet);
-  } catch (error) {
-    process.stderr.write(`failed\n${error.stdout ?? ''}${error.stderr ?? ''}\n`);
-    process.exit(1);
-  }
-  process.stderr.write(`${((performance.now() - started) / 1000).toFixed(1)} s\n`);
+async function step(options) {
+  if (!(await runStep({ cwd: root, env, ...options }))) process.exit(1);
 }
 
 const lock = createHash('sha256')
   .update(readFileSync(path.join(root, 'package-lock.json')))
   .digest('hex');
-const stamp = path.join(root, 'node_modules', '.detailflow-setup');
+const stamp = path.join(modules, '.detailflow-setup');
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== lock) {
-  step('installing', npm, ['ci', '--no-audit', '--no-fund']);
+  console.error(
+    'The first time, 800 MB of packages are installed and those of this repository built: some minutes.',
+  );
+  await step({
+    title: 'installing',
+    command: npm,
+    args: ['ci', '--no-audit', '--no-fund'],
+  });
   writeFileSync(stamp, lock);
 }
-step('building', process.execPath, [
-  path.join(root, 'node_modules', 'turbo', 'bin', 'turbo'),
-  'run',
-  'build',
-  '--output-logs=errors-only',
-]);
+const packages = readdirSync(path.join(root, 'packages')).length;
+await step({
+  title: 'building',
+  command: process.execPath,
+  args: [
+    path.join(modules, 'turbo', 'bin', 'turbo'),
+    ...['run', 'build', '--output-logs=new-only', '--log-order=stream', '--ui=stream'],
+  ],
+  state(output) {
+    const begun = [...output.matchAll(/^(\S+):build: cache (?:miss|hit)/gm)].map(([, name]) => name);
+    return begun.length === 0 ? undefined : `${begun.length} of ${packages} packages, ${begun.at(-1)}`;
+  },
+});

@@ -22,12 +22,49 @@ export async function imageSeeds() {
     'turned.jpg': pixels(5, 9, 3).withMetadata({ orientation: 6 }).jpeg(),
     'lossy.webp': small().webp(),
     'lossless.webp': pixels(9, 9, 4).webp({ lossless: true }),
+    'palette.gif': small().gif(),
+    'clear.gif': pixels(9, 5, 4).gif(),
+    'deflated.tif': small().tiff({ compression: 'deflate' }),
+    'tiled.tif': pixels(33, 17, 4).tiff({ compression: 'lzw', tile: true, tileWidth: 16, tileHeight: 16 }),
+    'lossless.avif': small().avif({ lossless: true }),
     'turned.webp': pixels(5, 9, 3).withMetadata({ orientation: 8 }).webp(),
   };
-  return Object.entries(files).reduce(
-    async (seeds, [name, image]) => ({ ...(await seeds), [name]: await image.toBuffer() }),
-    Promise.resolve({}),
+  const seeds = {
+    'full.bmp': bmp(24),
+    'palette.bmp': bmp(8),
+    'runs.bmp': bmp(8, [3, 1, 0, 4, 1, 0, 1, 0, 0, 0, 0, 1]),
+  };
+  for (const kind of [1, 2, 3, 4, 5, 6]) seeds[`kind${kind}.pnm`] = netpbm(kind);
+  for (const [name, image] of Object.entries(files)) seeds[name] = await image.toBuffer();
+  return seeds;
+}
+
+/** 7 x 2 pixels, plain or as run lengths. */
+function bmp(bits, runs) {
+  const palette = Buffer.from(bits === 8 ? [10, 20, 30, 0, 200, 100, 0, 0] : []);
+  const data = Buffer.from(
+    runs ?? Array.from({ length: bits === 8 ? 16 : 48 }, (_, i) => (bits === 8 ? i % 2 : i)),
   );
+  const head = Buffer.alloc(54);
+  head.write('BM');
+  head.writeUInt32LE(54 + palette.length, 10);
+  head.writeUInt32LE(40, 14);
+  head.writeInt32LE(7, 18);
+  head.writeInt32LE(2, 22);
+  head.writeUInt16LE(1, 26);
+  head.writeUInt16LE(bits, 28);
+  head.writeUInt32LE(runs ? 1 : 0, 30);
+  head.writeUInt32LE(palette.length / 4, 46);
+  return Buffer.concat([head, palette, data]);
+}
+
+/** 3 x 2 pixels of every kind, P1 to P6. */
+function netpbm(kind) {
+  const [isPlain, channels, isBits] = [kind <= 3, kind % 3 === 0 ? 3 : 1, kind % 3 === 1];
+  const values = Array.from({ length: 6 * channels }, (_, i) => (isBits ? i % 2 : 13 * i));
+  const raw = Buffer.from(isBits ? [0b10100000, 0b01000000] : values);
+  const head = Buffer.from(`P${kind}\n# a comment\n3 2\n${isBits ? '' : '255\n'}`);
+  return Buffer.concat([head, isPlain ? Buffer.from(values.join(' ')) : raw]);
 }
 
 /** [{ type, data }] of a PNG file. */

@@ -30,7 +30,11 @@ export interface ModelFacts {
   readonly cfg: number;
   readonly imageSize: number;
   readonly tokens: number;
-  readonly adapter: string;
+  /** What its pictures show. */
+  readonly subject: string;
+  /** What computes, and what a visitor should know about that. */
+  readonly device: string;
+  readonly note: string;
 }
 
 /** Pictures after some tokens: RGBA, each `side` x `side`. */

@@ -1,14 +1,15 @@
 // Holds the model, apart from the page's own thread.
 import { createTokenModel, type GroupTokenModel, parseTokenModelConfig } from '@detailflow/ar-model';
-import { createWebGPUBackend, type WebGPUBackend } from '@detailflow/backend-webgpu';
 import { type Bundle, readBundle, urlTree } from '@detailflow/checkpoint';
-import { DetailFlowError, pictureFromPixels, Tensor } from '@detailflow/core';
+import { type Backend, DetailFlowError, pictureFromPixels, Tensor } from '@detailflow/core';
 import { type GenerationStep, generate, vary } from '@detailflow/sampler';
 import { createTokenizer, parseTokenizerConfig, type Tokenizer } from '@detailflow/tokenizer';
+import { openBackend } from './open-backend';
 import type { Job, ModelFacts, Preview, Reply, Request } from './protocol';
 
 interface Model {
-  readonly backend: WebGPUBackend;
+  readonly backend: Backend;
+  readonly isSlow: boolean;
   readonly tokenizer: Tokenizer;
   readonly ar: GroupTokenModel;
 }
@@ -57,13 +58,10 @@ async function run(id: number, job: Job): Promise<void> {
 
 type Drawn = Omit<Preview, 'elapsed'>;
 
-async function* previews(
-  { tokenizer, ar: model }: Model,
-  job: Job,
-  signal: AbortSignal,
-): AsyncGenerator<Drawn> {
+async function* previews(opened: Model, job: Job, signal: AbortSignal): AsyncGenerator<Drawn> {
+  const { tokenizer, ar: model } = opened;
   if (job.kind === 'reconstruct') {
-    yield* restore(tokenizer, job.pixels, signal);
+    yield* restore(opened, job.pixels, signal);
     return;
   }
   const shared = { model, tokenizer, signal, seed: job.seed };
@@ -73,21 +71,31 @@ async function* previews(
       : vary(asImage(job.pixels, tokenizer.imageSize), {
           ...{ ...shared, keepTokens: job.keepTokens, count: job.count, cfg: 1 },
         });
-  for await (const step of steps) yield { ...(await pictures(step)), count: step.count, total: step.total };
+  for await (const step of steps) {
+    const { count, total } = step;
+    if (isShown(opened, count)) yield { ...(await pictures(step)), count, total };
+    await messages();
+  }
 }
 
+/** Which previews are drawn: all, or where that takes long those of 1, 2, 4, ... tokens. */
+const isShown = ({ isSlow, tokenizer }: Model, count: number): boolean =>
+  !isSlow || count === tokenizer.tokens || Number.isInteger(Math.log2(count));
+
+/** Lets messages in, such as the wish to cancel: a backend that computes on this thread leaves no time for them. */
+const messages = () => new Promise<void>((resolve) => setTimeout(resolve));
+
 /** Encodes a picture, and draws it from ever more of its tokens. */
-async function* restore(
-  tokenizer: Tokenizer,
-  pixels: Float32Array,
-  signal: AbortSignal,
-): AsyncGenerator<Drawn> {
+async function* restore(opened: Model, pixels: Float32Array, signal: AbortSignal): AsyncGenerator<Drawn> {
+  const { tokenizer } = opened;
   const { tokens: total, imageSize: size } = tokenizer;
   const codes = await tokenizer.encode(asImage(pixels, size), { signal });
   for (let count = 1; count <= total; count = count < 8 ? count + 1 : count + 8) {
+    await messages();
+    if (!isShown(opened, count)) continue;
     const drawn = await tokenizer.decode(codes, { tokens: count, signal });
     const full = await tokenizer.decode(codes, { tokens: count, size, signal });
-    const values = full.data as Float32Array;
+    const values = full.data;
     const error = pixels.reduce((sum, x, i) => sum + (Math.max(-1, Math.min(1, values[i])) - x) ** 2, 0);
     const psnr = -10 * Math.log10(error / pixels.length / 4);
     yield { count, total, side: drawn.dims[2], pictures: [rgba(drawn, 0)], psnr };
@@ -101,7 +109,8 @@ async function pictures(step: GenerationStep): Promise<Pick<Preview, 'side' | 'p
 }
 
 /** RGBA of a picture of a batch, in a buffer of its own. */
-const rgba = (pixels: Tensor, i: number) => new Uint8ClampedArray(pictureFromPixels(pixels, i).data);
+const rgba = (pixels: Tensor<'float32'>, i: number) =>
+  new Uint8ClampedArray(pictureFromPixels(pixels, i).data);
 
 const asImage = (pixels: Float32Array, size: number) => new Tensor('float32', pixels, [1, 3, size, size]);
 
@@ -115,14 +124,14 @@ function open() {
 
 async function load(): Promise<{ model: Model; facts: ModelFacts }> {
   reply({ kind: 'progress', text: 'Opening the graphics card ...' });
-  const backend = await createWebGPUBackend();
+  const { backend, device, isSlow, note } = await openBackend();
   reply({ kind: 'progress', text: 'Loading the model ...' });
   const bundle: Bundle = await readBundle(urlTree(address, { wholeBelow: 32 * 2 ** 20 }));
   try {
     const { card } = bundle;
     if (!card.ar || !bundle.ar) throw new Error('the model has no AR part');
     const model: Model = {
-      backend,
+      ...{ backend, isSlow },
       tokenizer: createTokenizer({
         config: parseTokenizerConfig(card.tokenizer.config),
         weights: bundle.tokenizer,
@@ -130,17 +139,16 @@ async function load(): Promise<{ model: Model; facts: ModelFacts }> {
       }),
       ar: createTokenModel({ config: parseTokenModelConfig(card.ar.config), weights: bundle.ar, backend }),
     };
-    reply({ kind: 'progress', text: 'Making the kernels ...' });
+    reply({ kind: 'progress', text: 'Reading the weights ...' });
     await warmUp(model);
-    const { name, description = '', attribution = '', classNames, recipe } = card;
-    const { vendor, architecture } = backend.device.adapterInfo ?? {};
+    const { name, description = '', attribution = '', recipe } = card;
+    const classNames = card.classNames ?? Array.from({ length: model.ar.classes }, (_, i) => `class ${i}`);
     const facts: ModelFacts = {
-      ...{ name, description, attribution },
-      classNames: classNames ?? Array.from({ length: model.ar.classes }, (_, i) => `class ${i}`),
-      cfg: (recipe?.cfg as number | undefined) ?? 1.5,
+      ...{ name, description, attribution, classNames, device, note },
+      subject: card.subject ?? classNames.slice(0, 12).join(', '),
+      cfg: recipe?.cfg ?? 1.5,
       imageSize: model.tokenizer.imageSize,
       tokens: model.tokenizer.tokens,
-      adapter: [vendor, architecture].filter(Boolean).join(' ') || 'WebGPU',
     };
     return { model, facts };
   } catch (error) {
@@ -151,7 +159,7 @@ async function load(): Promise<{ model: Model; facts: ModelFacts }> {
   }
 }
 
-/** Reads all weights and makes all kernels, so that the first picture does not wait for them. */
+/** Reads all weights, so that the files can be closed, and makes all kernels. */
 async function warmUp({ tokenizer, ar: model }: Model): Promise<void> {
   const { imageSize: size } = tokenizer;
   await tokenizer.encode(asImage(new Float32Array(3 * size * size), size));

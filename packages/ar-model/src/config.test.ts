@@ -120,11 +120,15 @@ describe('the official config.json', () => {
   test.each<[string, unknown]>([
     ['model_type', 't2i'],
     ['cls_token_num', 120],
-    ['learnable_tok_embeddings', false],
   ])('%s: %s is another kind of model', (entry, value) => {
     expect(() => officialTokenModelConfig({ ...official, [entry]: value }, file)).toThrow(
       expect.objectContaining({ code: 'unsupported', file, entry }),
     );
+  });
+
+  test.each([true, false, null, undefined])('a token table that was trained or frozen: %s', (value) => {
+    const config = { ...official, learnable_tok_embeddings: value, drop_path_rate: 0.3 };
+    expect(officialTokenModelConfig(config, file)).toEqual(officialTokenModelConfig(official, file));
   });
 
   test.each<[object, string]>([

@@ -48,7 +48,8 @@ export function officialTokenModelConfig(value: unknown, file?: string): TokenMo
   const fields = new ConfigFields(value, { file });
   fields.expect('model_type', 'c2i');
   fields.expect('cls_token_num', 1);
-  fields.expect('learnable_tok_embeddings', true);
+  // A table that was frozen in training is read like any other.
+  fields.flag('learnable_tok_embeddings', true);
   const dim = fields.count('dim');
   const groupSize = fields.count('group_size');
   const heads = fields.count('n_head');

@@ -4,11 +4,14 @@ import {
   type Bindings,
   bindFeeds,
   type CompileOptions,
+  checkOptions,
   DetailFlowError,
   type DType,
+  describe,
   type Executable,
   evaluateShape,
   type Graph,
+  type RunOptions,
   requireBuffer,
   requireLike,
   requireWeights,
@@ -19,6 +22,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
+import { requireOwnFiles } from './own-files';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
 import type { NodeDevice, Request, WireTensor } from './protocol';
@@ -45,15 +49,18 @@ export interface NodeBackendOptions {
  * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free; one that is made in
  * a worker thread runs them in a process of its own, so that the thread may be terminated. Turns ONNX Runtime's telemetry
  * off (`ORT_DISABLE_TELEMETRY=1`), unless the environment already says something else.
- * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it
+ * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it;
+ *   `unsupported` inside a bundle
  */
 export async function createNodeBackend(options: NodeBackendOptions = {}): Promise<Backend> {
+  requireOwnFiles();
+  checkOptions('createNodeBackend', options, { device: true, threads: true, profile: true, onNotice: true });
   const cores = availableParallelism();
   const { threads = cores, onNotice = (message: string) => process.stderr.write(`${message}\n`) } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new DetailFlowError(
       'invalid-argument',
-      `threads is ${options.threads}; give a whole number from 1 to 1024`,
+      `threads is ${describe(options.threads)}; give a whole number from 1 to 1024`,
     );
   }
   if (threads > cores) {
@@ -87,7 +94,7 @@ async function chooseDevice(
   if (device !== 'auto') {
     throw new DetailFlowError(
       'invalid-argument',
-      `the device is "${device}"; give cpu, cuda, webgpu or auto`,
+      `the device is ${describe(device)}; give cpu, cuda, webgpu or auto`,
     );
   }
   const reasons: string[] = [];
@@ -112,11 +119,9 @@ class NodeBackend implements Backend {
     this.#worker = worker;
   }
 
-  async compile(
-    graph: Graph,
-    weights: Weights,
-    { dtype = 'fp32' }: CompileOptions = {},
-  ): Promise<Executable> {
+  async compile(graph: Graph, weights: Weights, options: CompileOptions = {}): Promise<Executable> {
+    checkOptions('compile', options, { dtype: true });
+    const { dtype = 'fp32' } = options;
     this.#worker.requireOpen();
     requireWeights(graph, weights);
     const { place: placeWeight, quantised, folder, memory } = await placeWeights(graph, weights, dtype);
@@ -169,10 +174,9 @@ class NodeExecutable implements Executable {
     this.#newId = newId;
   }
 
-  async run(
-    feeds: Tensors,
-    { state, signal }: { state?: State; signal?: AbortSignal } = {},
-  ): Promise<Record<string, Tensor>> {
+  async run(feeds: Tensors, options: RunOptions = {}): Promise<Record<string, Tensor>> {
+    checkOptions('run', options, { state: true, signal: true });
+    const { state, signal } = options;
     signal?.throwIfAborted();
     if (this.#disposed) throw new DetailFlowError('closed', 'the executable is disposed');
     const bindings = bindFeeds(this.#graph, feeds);

@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { type Graph, readFloat32, type Weight, type WeightDType, type Weights } from '@detailflow/core';
 import {
@@ -31,7 +32,7 @@ export async function placeWeights(
   weights: Weights,
   dtype: WeightDType,
 ): Promise<PlacedWeights> {
-  const needed = [...graph.weights.keys()].map((name) => weights.get(name) as Weight);
+  const needed = await withoutLinks([...graph.weights.keys()].map((name) => weights.get(name) as Weight));
   const rounded = dtype === 'fp32' ? new Set<string>() : quantisableWeights(graph);
   const folder = rounded.size === 0 ? commonFolder(needed) : undefined;
   const placements = new Map<string, WeightPlacement>();
@@ -88,6 +89,25 @@ class Block {
 }
 
 const ALIGNMENT = 64;
+
+/**
+ * The weights, located in the files themselves where they lie behind symbolic links, as in the cache of the Hugging Face
+ * Hub: ONNX Runtime maps no file that a link leads to outside the folder it is given.
+ */
+async function withoutLinks(weights: readonly Weight[]): Promise<Weight[]> {
+  const real = new Map<string, string>();
+  for (const { location } of weights) {
+    if (location === undefined || real.has(location.path)) continue;
+    // A file that is gone by now fails where it is mapped, by its own name.
+    real.set(location.path, await realpath(location.path).catch(() => location.path));
+  }
+  return weights.map((weight) => {
+    const { name, dtype, shape, location } = weight;
+    if (location === undefined) return weight;
+    const path = real.get(location.path) as string;
+    return { name, dtype, shape, location: { ...location, path }, read: () => weight.read() };
+  });
+}
 
 /** The folder in which all weights can be mapped. */
 function commonFolder(weights: readonly Weight[]): string | undefined {

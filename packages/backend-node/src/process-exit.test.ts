@@ -32,7 +32,7 @@ async function program(source: string): Promise<string[]> {
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
     ['--input-type=module', '--eval', source],
-    { cwd: fileURLToPath(new URL('../../..', import.meta.url)), timeout: 10_000, killSignal: 'SIGKILL' },
+    { cwd: fileURLToPath(new URL('../../..', import.meta.url)), timeout: 300_000, killSignal: 'SIGKILL' },
   );
   expect(stderr).toBe('');
   return stdout.trim().split('\n');

@@ -1,5 +1,6 @@
 import {
   type Backend,
+  checkOptions,
   DetailFlowError,
   expandComposites,
   requireWeights,
@@ -36,6 +37,7 @@ export interface WebGPUBackend extends Backend {
  * @throws DetailFlowError `device-unavailable` where there is none, saying what to do
  */
 export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
+  checkOptions('createWebGPUBackend', options, { device: true, adapter: true, powerPreference: true });
   const { device, info, isOwn } = await openGpu(options);
   let tfjs: TfjsBackend;
   try {
@@ -89,7 +91,9 @@ class DeviceBackend implements WebGPUBackend {
     return this.#gpu.memory();
   }
 
-  async compile(...[graph, weights, { dtype = 'fp32' } = {}]: Parameters<Backend['compile']>) {
+  async compile(...[graph, weights, options = {}]: Parameters<Backend['compile']>) {
+    checkOptions('compile', options, { dtype: true });
+    const { dtype = 'fp32' } = options;
     if (dtype !== 'fp32') {
       throw new DetailFlowError('unsupported', `the WebGPU backend holds weights as fp32, not as ${dtype}`);
     }

@@ -1,6 +1,7 @@
 import {
   type Bindings,
   bindFeeds,
+  checkOptions,
   DetailFlowError,
   type Executable,
   evaluateDim,
@@ -76,7 +77,9 @@ class WebGPUExecutable implements Executable {
     this.#plan = planGraph(graph);
   }
 
-  run(feeds: Tensors, { state, signal }: RunOptions = {}): Promise<Record<string, Tensor>> {
+  async run(feeds: Tensors, options: RunOptions = {}): Promise<Record<string, Tensor>> {
+    checkOptions('run', options, { state: true, signal: true });
+    const { state, signal } = options;
     return this.#host.queue(async () => {
       signal?.throwIfAborted();
       this.#requireOpen();

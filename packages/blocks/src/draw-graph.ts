@@ -1,6 +1,7 @@
 import {
   add,
   broadcastTo,
+  checkOptions,
   concat,
   div,
   extent,
@@ -49,6 +50,7 @@ export const DRAWN = 'drawn';
  * Source: docs/method.md section 4.
  */
 export function drawGraph(config: GroupTransformerConfig, options: DrawGraphOptions): Graph {
+  checkOptions('drawGraph', options, { isGuided: true, topK: true, isGreedy: true });
   const { isGuided, isGreedy } = options;
   const [pictures, places] = [symbol('pictures'), symbol('step')];
   const rows = isGuided ? multiplyDims(2, pictures) : pictures;

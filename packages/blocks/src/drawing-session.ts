@@ -53,7 +53,7 @@ export class DeviceDrawingSession implements DrawingSession {
     this.#position += count;
   }
 
-  async tokens(): Promise<Tensor> {
+  async tokens(): Promise<Tensor<'int32'>> {
     const count = this.#position; // it may go on while the tokens are read
     const { data, dims } = await this.#options.state.read(DRAWN);
     const [pictures, width] = dims;

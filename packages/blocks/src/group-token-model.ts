@@ -2,12 +2,14 @@ import {
   type Backend,
   type CallOptions,
   type Condition,
+  checkOptions,
   DetailFlowError,
   type DrawingOptions,
   type DrawingSession,
   type Executable,
   type Guidance,
   LazyExecutable,
+  ofType,
   type State,
   Tensor,
   type TokenModel,
@@ -38,6 +40,9 @@ export interface GroupTokenModelOptions {
 
 /** Loads an AR model. It is compiled when the first sequence begins. */
 export function createGroupTokenModel(options: GroupTokenModelOptions): GroupTokenModel {
+  checkOptions('createTokenModel', options, {
+    ...{ config: true, weights: true, backend: true, dtype: true, file: true },
+  });
   return new GroupTokenModel(options);
 }
 
@@ -154,7 +159,7 @@ class CachedSession implements TokenSession {
     return this.#position < causalTokens ? 1 : groupSize;
   }
 
-  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor> {
+  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
     signal?.throwIfAborted();
     const known = this.#position;
     this.#take(chosen);
@@ -169,7 +174,7 @@ class CachedSession implements TokenSession {
     try {
       const { logits } = await this.#executable.run(feeds, { state: this.#state, signal });
       this.#predicted = true;
-      return logits;
+      return ofType(logits, 'float32');
     } catch (error) {
       this.#position = known; // the cache is as it was, so the step can be tried again
       throw error;

@@ -1,4 +1,4 @@
-import { DetailFlowError, fileLimits } from '@detailflow/core';
+import { DetailFlowError, describe, fileLimits } from '@detailflow/core';
 import { type ConfigObject, configObject } from './config-files';
 
 /** The three files of a bundle. */
@@ -7,6 +7,12 @@ export const bundleFiles = {
   tokenizer: 'tokenizer.safetensors',
   ar: 'ar.safetensors',
 } as const;
+
+/** Suggested sampling settings; other keys are kept as they are. */
+export interface SamplingRecipe extends ConfigObject {
+  /** Guidance scale, from 0. */
+  readonly cfg?: number;
+}
 
 /** config.json of a bundle: what the model is, who made it, and the configuration of each half. */
 export interface BundleCard {
@@ -20,8 +26,9 @@ export interface BundleCard {
   readonly attribution?: string;
   /** Names of the classes, in the order of their numbers. */
   readonly classNames?: readonly string[];
-  /** Suggested sampling settings. */
-  readonly recipe?: ConfigObject;
+  /** What its pictures show, as in "it knows ...": "clothes, pale on black". */
+  readonly subject?: string;
+  readonly recipe?: SamplingRecipe;
   /** How the images of the training were divided and made square. */
   readonly data?: ConfigObject;
   readonly tokenizer: { readonly config: ConfigObject; readonly weights: 'tokenizer.safetensors' };
@@ -68,6 +75,11 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
     if (part.weights !== weights) throw fail(`${key}.weights`, `must be "${weights}"`);
     return { config: configObject(part.config, file, `${key}.config`), weights };
   };
+  const samplingRecipe = (settings: ConfigObject): SamplingRecipe => {
+    const { cfg } = settings;
+    if (cfg === undefined || (typeof cfg === 'number' && Number.isFinite(cfg) && cfg >= 0)) return settings;
+    throw fail('recipe.cfg', `is ${describe(cfg)}; must be a number from 0`);
+  };
   const { classNames, recipe, data } = object;
   if (classNames !== undefined) {
     const valid =
@@ -84,7 +96,8 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
     license: text('license'),
     attribution: optionalText('attribution'),
     classNames: classNames as string[] | undefined,
-    recipe: recipe === undefined ? undefined : configObject(recipe, file, 'recipe'),
+    subject: optionalText('subject'),
+    recipe: recipe === undefined ? undefined : samplingRecipe(configObject(recipe, file, 'recipe')),
     ...(data !== undefined && { data: configObject(data, file, 'data') }),
     tokenizer: half('tokenizer', bundleFiles.tokenizer),
     ar: object.ar === undefined ? undefined : half('ar', bundleFiles.ar),

@@ -1,5 +1,5 @@
 export { type Bundle, readBundle } from './bundle';
-export { type BundleCard, parseBundleCard } from './bundle-card';
+export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
 export { type ConfigObject, configObject } from './config-files';
 export { crc32 } from './crc32';
 export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
@@ -12,14 +12,19 @@ export {
 } from './official-folder';
 export { blobSource, droppedTree, type UrlTreeOptions, urlTree } from './page-files';
 export { unsafePath } from './paths';
-export { PickleGlobal, PickleObject, type PickleValue } from './pickle';
+export { unpickle } from './pickle';
 export {
-  plainValue,
-  type ReadTorchOptions,
-  readTorchCheckpoint,
-  stateDict,
-  type TorchCheckpoint,
-} from './torch-checkpoint';
+  type PickleDict,
+  PickleGlobal,
+  PickleObject,
+  PickleRecord,
+  type PickleRules,
+  type PickleSet,
+  type PickleValue,
+} from './pickle-value';
+export { ForeignValue, plainValue } from './plain-value';
+export { stateDict } from './state-dict';
+export { type ReadTorchOptions, readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
 export { isWeightsPath, openWeightFiles, type WeightFiles } from './weight-files';

@@ -1,20 +1,22 @@
-import { type ByteSource, DetailFlowError, fileLimits, storageBytes } from '@detailflow/core';
+import { type ByteSource, DetailFlowError, fileLimits } from '@detailflow/core';
 import { unpickleFirst } from './pickle';
-import { parseStorageId, type StorageId } from './storage-id';
+import { foreignStorage, parseStorageId, type StorageId } from './storage-id';
 import type { ReadTorchOptions, TorchCheckpoint } from './torch-checkpoint';
 import { type TorchValue, torchGlobals } from './torch-globals';
 import { TorchStorage } from './torch-tensor';
 
 /** The first pickle of such a file is this number. */
 const MAGIC = 0x1950a86a20f9469cfc6cn;
+/** How protocols 0 and 1 write it. */
+const MAGIC_TEXT = `L${MAGIC}L`;
 const PROTOCOL = 1001;
 /** Storages begin with their number of elements. */
 const COUNT_BYTES = 8;
 
 /** Whether a file looks like what torch before 1.6 wrote: pickles, one after the other. */
 export async function isLegacyCheckpoint(source: ByteSource): Promise<boolean> {
-  const [first, protocol] = await source.read(0, Math.min(2, source.size));
-  return first === 0x80 && protocol <= 5;
+  const start = await source.read(0, Math.min(MAGIC_TEXT.length, source.size));
+  return (start[0] === 0x80 && start[1] <= 5) || String.fromCharCode(...start) === MAGIC_TEXT;
 }
 
 /**
@@ -61,58 +63,66 @@ export async function readLegacyCheckpoint(
 
   // The places of the storages come after the object that refers to them: it is read twice.
   const objectAt = at;
+  let contradiction: DetailFlowError | undefined;
   const ids = new Map<string, StorageId>();
   next('object', (id) => {
-    const parsed = parseStorageId(id, { file, entry: 'object' }, 6);
-    const [view] = parsed.rest;
-    if (view !== undefined && view !== null)
-      throw fail('a storage is a part of another one; save it again', 'object');
+    const where = { file, entry: 'object' };
+    const parsed = parseStorageId(id, where, 6);
     const known = ids.get(parsed.key);
-    if (known && (known.dtype !== parsed.dtype || known.count !== parsed.count)) {
-      throw fail(
-        `the storage ${JSON.stringify(parsed.key.slice(0, 100))} is described in two ways`,
-        'object',
-      );
+    if (!known) ids.set(parsed.key, parsed);
+    else if (known.type !== parsed.type || known.count !== parsed.count) {
+      const reason = `the storage ${JSON.stringify(parsed.key.slice(0, 100))} is described in two ways`;
+      contradiction ??= fail(reason, 'object');
     }
-    ids.set(parsed.key, parsed);
+    if (parsed.dtype === undefined) throw foreignStorage(parsed.type, where);
     return new TorchStorage(source, parsed.key, parsed.dtype, 0, parsed.count);
   });
+  if (contradiction) throw contradiction;
   const keys = next('keys', none);
   const storages = await placeStorages(source, at, keys, ids);
   signal?.throwIfAborted();
 
   at = objectAt;
   const root = next('object', (id) => {
-    const { key } = parseStorageId(id, { file, entry: 'object' }, 6);
-    const storage = storages.get(key);
-    if (!storage) throw fail(`the storage ${JSON.stringify(key.slice(0, 100))} is missing`, 'object');
-    return storage;
+    const where = { file, entry: 'object' };
+    const { key, dtype, type, count, rest } = parseStorageId(id, where, 6);
+    if (dtype === undefined) throw foreignStorage(type, where);
+    const offset = storages.get(key);
+    if (offset === undefined)
+      throw fail(`the storage ${JSON.stringify(key.slice(0, 100))} is missing`, 'object');
+    if (rest.some((view) => view !== null))
+      throw fail('a storage is a part of another one; save it again', 'object');
+    return new TorchStorage(source, key, dtype, offset, count);
   });
   return { file, root };
 }
 
-/** Where the storages lie, from `start` on. */
+/**
+ * Where the elements of the storages lie, from `start` on. After one of a type whose width nobody knows no other can be
+ * found.
+ */
 async function placeStorages(
   source: ByteSource,
   start: number,
   keys: TorchValue,
   ids: ReadonlyMap<string, StorageId>,
-): Promise<Map<string, TorchStorage>> {
+): Promise<Map<string, number>> {
   const file = source.name;
   const fail = (reason: string, entry: string) => new DetailFlowError('format', reason, { file, entry });
   if (!Array.isArray(keys)) throw fail('the list of storages is missing', 'keys');
-  const storages = new Map<string, TorchStorage>();
+  const storages = new Map<string, number>();
   let at = start;
   for (const key of keys) {
     const id = typeof key === 'string' ? ids.get(key) : undefined;
     if (!id || storages.has(id.key)) throw fail('the list of storages does not fit the object', 'keys');
-    const end = at + COUNT_BYTES + id.count * storageBytes[id.dtype];
+    if (id.width === undefined) return storages;
+    const end = at + COUNT_BYTES + id.count * id.width;
     if (end > source.size) throw fail(`the file ends inside the storage "${id.key}"`, id.key);
     const bytes = await source.read(at, COUNT_BYTES);
     const count = new DataView(bytes.buffer, bytes.byteOffset).getBigInt64(0, true);
     if (count !== BigInt(id.count))
       throw fail(`it has ${count} elements, the object says ${id.count}`, id.key);
-    storages.set(id.key, new TorchStorage(source, id.key, id.dtype, at + COUNT_BYTES, id.count));
+    storages.set(id.key, at + COUNT_BYTES);
     at = end;
   }
   return storages;

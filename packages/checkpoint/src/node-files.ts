@@ -98,10 +98,13 @@ export async function openFolder(path: string): Promise<FileTree> {
       if (folder !== '') checkTreePath(path, folder);
       try {
         const entries = await readdir(join(root, folder), { withFileTypes: true });
-        return entries
-          .filter((entry) => !entry.isDirectory())
-          .map((entry) => entry.name)
-          .sort();
+        const names = entries.map(async (entry) => {
+          const isFolder =
+            entry.isDirectory() ||
+            (entry.isSymbolicLink() && (await leadsToFolder(join(root, folder, entry.name))));
+          return isFolder ? [] : [entry.name];
+        });
+        return (await Promise.all(names)).flat().sort();
       } catch (cause) {
         if (isMissing(cause)) return [];
         throw ioError('cannot be listed', join(path, folder), cause);
@@ -110,11 +113,19 @@ export async function openFolder(path: string): Promise<FileTree> {
   };
 }
 
+/** A link that leads nowhere, or in circles, leads to no folder: it fails when it is opened. */
+const leadsToFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+
 /** Wraps what the file system threw, with its reason in words a user can act on. */
 export function ioError(what: string, path: string, cause: unknown): DetailFlowError {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   const reasons: Record<string, string> = {
     ENOENT: 'there is no such file or folder',
+    ELOOP: 'its links lead in circles',
     EACCES: 'permission denied',
     EPERM: 'permission denied',
     EISDIR: 'it is a folder, not a file',

@@ -1,6 +1,7 @@
 import {
   type ByteSource,
   bytesSource,
+  ConfigFields,
   DetailFlowError,
   encodeSafetensors,
   readFloat32,
@@ -120,6 +121,57 @@ test('falls back: model for an AR file without ema, the arguments inside the .pt
   const read = await readOfficialFolder(tree({ 'config.json': '{}', 'checkpoints/1.pt': bytes }), 'ar');
   expect([...read.weights.keys()]).toEqual(['w']);
   expect(read.args).toEqual({ lr: 0.5 });
+});
+
+test.each(['module', 'state_dict', 'model'])('the state dict may be called %s', async (key) => {
+  const bytes = torch(op.text(key), dict('module.w'), op.text('epoch'), op.int(3));
+  for (const kind of ['tokenizer', 'ar'] as const) {
+    const read = await readOfficialFolder(tree({ 'config.json': '{}', 'checkpoints/1.pt': bytes }), kind);
+    expect([...read.weights.keys()]).toEqual(['w']);
+  }
+});
+
+test('a file may hold nothing but the state dict', async () => {
+  const bytes = buildTorch(pickle(dict('a', '_orig_mod.b')));
+  for (const kind of ['tokenizer', 'ar'] as const) {
+    const read = await readOfficialFolder(tree({ 'config.json': '{}', 'checkpoints/1.pt': bytes }), kind);
+    expect([...read.weights.keys()]).toEqual(['a', 'b']);
+    expect(read.args).toBeUndefined();
+  }
+});
+
+const object = (name: string) => [...op.global('x', name), ...op.emptyTuple, ...op.reduce];
+
+test('an average that is no state dict is not passed over', async () => {
+  const bytes = torch(op.text('model'), dict('w'), op.text('ema'), object('Average'));
+  const files = { 'config.json': '{}', 'checkpoints/1.pt': bytes };
+  const error = await refusal(() => readOfficialFolder(tree(files), 'ar'));
+  expect(error.message).toMatch(/no state dict "ema".*only "x\.Average" of Python/);
+  const model = await readOfficialFolder(tree(files), 'ar', { key: 'model' });
+  expect([...model.weights.keys()]).toEqual(['w']);
+  expect((await readOfficialFolder(tree(files), 'tokenizer')).weights.size).toBe(1);
+});
+
+test('arguments that cannot be read matter to whoever needs them', async () => {
+  const bytes = torch(op.text('model'), dict('w'), op.text('args'), object('Config'));
+  const files = { 'config.json': '{}', 'checkpoints/1.pt': bytes };
+  const read = await readOfficialFolder(tree(files), 'ar');
+  const error = await refusal(() => read.args);
+  expect(error).toMatchObject({ code: 'format', file: 'checkpoints/1.pt', entry: 'args' });
+  expect(error.message).toMatch(/only "x\.Config" of Python.*put a config\.yaml/);
+  const beside = await readOfficialFolder(tree({ ...files, 'config.yaml': 'lr: 0.5' }), 'ar');
+  expect(beside.args).toEqual({ lr: 0.5 });
+  const mixed = torch(
+    op.text('model'),
+    dict('w'),
+    op.text('args'),
+    op.dict(op.text('lr'), op.float(0.5), op.text('out'), object('Path')),
+  );
+  const some = await readOfficialFolder(tree({ 'config.json': '{}', 'checkpoints/1.pt': mixed }), 'ar');
+  const fields = new ConfigFields(some.args, { file: 'args' });
+  expect(fields.positive('lr')).toBe(0.5);
+  const path = await refusal(() => fields.positive('out'));
+  expect(path.message).toMatch(/args: out: is "<something that only .*x\.Path.*"; must be a number/);
 });
 
 test('never reads the frozen features', async () => {

@@ -1,7 +1,12 @@
-import { type ByteSource, DetailFlowError, type Weights } from '@detailflow/core';
-import { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
+import { type ByteSource, checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
+import { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
-import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { PickleObject } from './pickle-value';
+import { plainValue } from './plain-value';
+import { dictEntries, kindOf, stateDict } from './state-dict';
+import { readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
+import type { TorchValue } from './torch-globals';
+import { TorchTensor } from './torch-tensor';
 import { isWeightsPath, openWeightFiles } from './weight-files';
 import { withoutPart, withoutPrefixes } from './weight-names';
 
@@ -14,7 +19,10 @@ export interface ReadOfficialOptions {
    * in several files with a `model.safetensors.index.json`.
    */
   readonly weights?: string;
-  /** Which state dict of a .pt file: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none. */
+  /**
+   * Which state dict of a .pt file. Default: 'model' for tokenizers; for AR models 'ema', or 'model' where there is none.
+   * A file without either may call it 'module' or 'state_dict', or hold nothing else.
+   */
   readonly key?: 'model' | 'ema';
   readonly signal?: AbortSignal;
 }
@@ -26,7 +34,10 @@ export interface OfficialCheckpoint {
   readonly file: string;
   /** config.json: the model's arguments. */
   readonly config: ConfigObject;
-  /** config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. */
+  /**
+   * config.yaml: the arguments of the training run. Without that file, those inside the .pt; else undefined. Throws
+   * DetailFlowError `format` when those inside the .pt are asked for and cannot be read.
+   */
   readonly args?: ConfigObject;
   /** siglip2_vision.json: sizes of the two towers, where the folder has it. */
   readonly vision?: ConfigObject;
@@ -45,6 +56,7 @@ export async function readOfficialFolder(
   kind: OfficialKind,
   options: ReadOfficialOptions = {},
 ): Promise<OfficialCheckpoint> {
+  checkOptions('readOfficialFolder', options, { weights: true, key: true, signal: true });
   if (!(await tree.exists('config.json'))) {
     throw new DetailFlowError(
       'io',
@@ -70,7 +82,17 @@ export async function readOfficialFolder(
     const { weights, args } = await openWeights(source, kind, options);
     if (weights.size === 0)
       throw new DetailFlowError('weights', 'it holds no weights', { file: source.name });
-    return { kind, file: source.name, config, args: yaml ?? args, vision, weights, close };
+    return {
+      kind,
+      file: source.name,
+      config,
+      get args() {
+        return yaml ?? args?.();
+      },
+      vision,
+      weights,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
@@ -84,15 +106,34 @@ async function openWeights(
   source: ByteSource,
   kind: OfficialKind,
   { key, signal }: ReadOfficialOptions,
-): Promise<{ weights: Weights; args?: ConfigObject }> {
+): Promise<{ weights: Weights; args?: () => ConfigObject }> {
   const checkpoint = await readTorchCheckpoint(source, { signal });
-  const { root } = checkpoint;
-  const chosen =
-    key ?? (kind === 'ar' && root instanceof Map && root.get('ema') instanceof Map ? 'ema' : 'model');
-  const weights = withoutPart(stateDict(checkpoint, chosen), skipped);
-  const args = root instanceof Map ? root.get('args') : undefined;
+  const weights = withoutPart(stateDict(checkpoint, key ?? chooseKey(checkpoint, kind)), skipped);
+  const args = dictEntries(checkpoint.root)?.get('args');
   if (args === undefined || args === null) return { weights };
-  return { weights, args: configObject(plainValue(checkpoint, args), source.name, 'args') };
+  return { weights, args: () => readArgs(checkpoint, args) };
+}
+
+/** The state dict that the official scripts take: the first of these keys that is there, else the file itself. */
+function chooseKey({ root }: TorchCheckpoint, kind: OfficialKind): string | undefined {
+  const entries = dictEntries(root);
+  const keys = [...(kind === 'ar' ? ['ema'] : []), 'model', 'module', 'state_dict'];
+  const found = keys.find((key) => (entries?.get(key) ?? null) !== null);
+  if (found !== undefined) return found;
+  const isBare = [...(entries?.values() ?? [])].some((value) => value instanceof TorchTensor);
+  return isBare ? undefined : 'model';
+}
+
+/** The arguments inside a .pt: what is no plain value among them is kept, and refused by whoever needs it. */
+function readArgs(checkpoint: TorchCheckpoint, args: TorchValue): ConfigObject {
+  if (args instanceof PickleObject || dictEntries(args)) {
+    return plainValue(checkpoint, args, { foreign: 'keep' }) as ConfigObject;
+  }
+  throw new DetailFlowError(
+    'format',
+    `are ${kindOf(args)}; put a config.yaml with the arguments of the training run beside config.json`,
+    { file: checkpoint.file, entry: 'args' },
+  );
 }
 
 async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> {

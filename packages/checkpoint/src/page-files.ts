@@ -1,4 +1,4 @@
-import { type ByteSource, checkRange, DetailFlowError } from '@detailflow/core';
+import { type ByteSource, checkOptions, checkRange, DetailFlowError } from '@detailflow/core';
 import { checkTreePath, type FileTree, fileTree } from './file-tree';
 
 /** A file or other blob of a page, read part by part. */
@@ -48,6 +48,7 @@ export interface UrlTreeOptions {
  * @param base ends with a slash
  */
 export function urlTree(base: string | URL, options: UrlTreeOptions = {}): FileTree {
+  checkOptions('urlTree', options, { maxBytes: true, wholeBelow: true, signal: true, fetch: true });
   const { maxBytes = 2 ** 31, wholeBelow = 0, signal, fetch: get = fetch } = options;
   const root = new URL(base, globalThis.location?.href);
   const addressOf = (path: string) => {

@@ -1,5 +1,4 @@
 const maxIntegerBytes = 1024;
-const maxNameBytes = 1000;
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Reads a pickle's bytes from front to back and never past their end. */
@@ -21,6 +20,14 @@ export class PickleBytes {
 
   byte(): number {
     return this.bytes[this.skip(1)];
+  }
+
+  /** Skips the protocol that a pickle begins with; those of protocol 0 and 1 do without. */
+  skipProtocol(): void {
+    if (this.left === 0 || this.bytes[this.at] !== 0x80) return;
+    this.at++;
+    const protocol = this.byte();
+    if (protocol > 5) throw this.fail(`it has protocol ${protocol}; 0 to 5 are read`);
   }
 
   uint16(): number {
@@ -64,21 +71,47 @@ export class PickleBytes {
   }
 
   text(length: number): string {
-    const raw = this.raw(length);
+    return this.decode(this.raw(length));
+  }
+
+  /** UTF-8 as a text, anything else as it is. */
+  textOrBytes(bytes: Uint8Array): string | Uint8Array {
     try {
-      return utf8.decode(raw);
-    } catch (cause) {
-      throw this.fail('a string is not UTF-8', cause);
+      return utf8.decode(bytes);
+    } catch {
+      return bytes.slice();
     }
   }
 
-  /** A text up to the next newline, as the names of globals are written. */
-  line(): string {
+  /** A text up to the next newline, as numbers and the names of globals are written. */
+  line(maxBytes: number): string {
     const end = this.bytes.indexOf(0x0a, this.at);
-    if (end < 0 || end - this.at > maxNameBytes) throw this.fail('the name of a global does not end');
-    const line = this.text(end - this.at);
+    if (end < 0 || end - this.at > maxBytes) throw this.fail('a name or number in it does not end');
+    return this.decode(this.rawLine());
+  }
+
+  /** The bytes up to the next newline, which is skipped. */
+  rawLine(): Uint8Array {
+    const end = this.bytes.indexOf(0x0a, this.at);
+    if (end < 0) throw this.fail('a line of it does not end');
+    const line = this.bytes.subarray(this.at, end);
     this.at = end + 1;
     return line;
+  }
+
+  /** The error for contents that no pickle has. */
+  damaged(reason: string): Error {
+    return this.fail(reason);
+  }
+
+  private decode(raw: Uint8Array): string {
+    try {
+      return utf8.decode(raw);
+    } catch (cause) {
+      const text = withSurrogates(raw);
+      if (text !== undefined) return text;
+      throw this.fail('a string is not UTF-8', cause);
+    }
   }
 
   private skip(length: number): number {
@@ -86,5 +119,24 @@ export class PickleBytes {
     if (length > this.left) throw this.fail('it ends in the middle');
     this.at += length;
     return start;
+  }
+}
+
+/** Python writes lone surrogates, as odd file names have them, as three bytes each. Undefined where other bytes are wrong. */
+function withSurrogates(raw: Uint8Array): string | undefined {
+  let text = '';
+  let start = 0;
+  try {
+    for (let at = 0; at + 2 < raw.length; at++) {
+      if (raw[at] !== 0xed || raw[at + 1] < 0xa0 || raw[at + 1] > 0xbf || (raw[at + 2] & 0xc0) !== 0x80)
+        continue;
+      const code = 0xd000 | ((raw[at + 1] & 0x3f) << 6) | (raw[at + 2] & 0x3f);
+      text += utf8.decode(raw.subarray(start, at)) + String.fromCharCode(code);
+      start = at + 3;
+      at += 2;
+    }
+    return text + utf8.decode(raw.subarray(start));
+  } catch {
+    return undefined;
   }
 }

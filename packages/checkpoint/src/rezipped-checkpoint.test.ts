@@ -2,6 +2,7 @@ import { deflateRawSync } from 'node:zlib';
 import { bytesSource, readFloat32, type Weight } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
 import { crc32 } from './crc32';
+import { stateDict } from './state-dict';
 import {
   buildZip,
   op,
@@ -12,7 +13,7 @@ import {
   utf8,
   type ZipOverrides,
 } from './test-files';
-import { readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { readTorchCheckpoint } from './torch-checkpoint';
 
 const model = (...entries: (readonly number[])[]) => pickle(op.dict(op.text('model'), op.dict(...entries)));
 const good = model(op.text('w'), tensor());

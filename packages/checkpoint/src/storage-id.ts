@@ -1,9 +1,15 @@
-import { DetailFlowError, type StorageDType } from '@detailflow/core';
-import { isForeignStorage, storageDType, type TorchValue } from './torch-globals';
+import { DetailFlowError, type StorageDType, storageBytes } from '@detailflow/core';
+import { PickleGlobal } from './pickle-value';
+import { foreignStorageBytes, storageDType, type TorchValue } from './torch-globals';
 
 /** What the persistent id of a storage says. */
 export interface StorageId {
-  readonly dtype: StorageDType;
+  /** Undefined for types that are not read. */
+  readonly dtype?: StorageDType;
+  /** Class of the storage, as torch names it. */
+  readonly type: string;
+  /** Bytes of an element; undefined for a class that is not known. */
+  readonly width?: number;
   readonly key: string;
   /** Number of elements. */
   readonly count: number;
@@ -13,7 +19,7 @@ export interface StorageId {
 
 /**
  * @param mostParts the older format says of views in a sixth part
- * @throws DetailFlowError `format` for anything else, `dtype` for storages of unsupported types
+ * @throws DetailFlowError `format` for anything else
  */
 export function parseStorageId(
   id: TorchValue,
@@ -24,19 +30,22 @@ export function parseStorageId(
     throw new DetailFlowError('format', 'a persistent id is not that of a storage', where);
   }
   const [, type, key, , count, ...rest] = id;
-  if (isForeignStorage(type)) {
-    throw new DetailFlowError(
-      'dtype',
-      `${type.name} is not supported; convert its tensors to float or integer ones before saving`,
-      where,
-    );
-  }
-  const dtype = storageDType(type);
-  if (dtype === undefined || typeof key !== 'string' || typeof count !== 'number') {
+  if (!(type instanceof PickleGlobal) || typeof key !== 'string' || typeof count !== 'number') {
     throw new DetailFlowError('format', 'the persistent id of a storage is damaged', where);
   }
   if (!Number.isSafeInteger(count) || count < 0) {
     throw new DetailFlowError('format', `a storage claims ${count} elements`, where);
   }
-  return { dtype, key, count, rest };
+  const dtype = storageDType(type);
+  const width = dtype === undefined ? foreignStorageBytes(type) : storageBytes[dtype];
+  return { dtype, type: type.name, width, key, count, rest };
+}
+
+/** The error for the elements of a storage whose type is not read. */
+export function foreignStorage(type: string, where: { file: string; entry?: string }): DetailFlowError {
+  return new DetailFlowError(
+    'dtype',
+    `a tensor of ${type.slice(0, 200)} is not supported; convert it to a float or integer one before saving`,
+    where,
+  );
 }

@@ -1,6 +1,8 @@
 import { bytesSource, DetailFlowError, readFloat32, readSafetensors, type Weight } from '@detailflow/core';
 import { expect, test } from 'vitest';
 import { openFile } from './node-files';
+import { plainValue } from './plain-value';
+import { stateDict } from './state-dict';
 import {
   buildTorch,
   buildZip,
@@ -15,10 +17,18 @@ import {
   tensor,
   utf8,
 } from './test-files';
-import { plainValue, readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { readTorchCheckpoint } from './torch-checkpoint';
 import type { TorchTensor } from './torch-tensor';
 
 const open = (bytes: Uint8Array) => readTorchCheckpoint(bytesSource(bytes, 'x.pt'));
+/** Opens a checkpoint and uses its "model", or all of it, down to the bytes of every tensor. */
+async function use(bytes: Uint8Array) {
+  const checkpoint = await open(bytes);
+  const { root } = checkpoint;
+  const weights = stateDict(checkpoint, root instanceof Map && root.has('model') ? 'model' : undefined);
+  for (const weight of weights.values()) await weight.read();
+  return weights;
+}
 const model = (...entries: (readonly number[])[]) => pickle(op.dict(op.text('model'), op.dict(...entries)));
 
 async function values(tensor: TorchTensor | Weight): Promise<number[]> {
@@ -176,10 +186,34 @@ const tensors: [string, TestTensor, string, RegExp][] = [
   ['a storage type of complex numbers', { type: 'ComplexFloatStorage' }, 'dtype', /not supported/],
 ];
 
-test.each(tensors)('refuses %s', async (_, layout, code, message) => {
-  const error = await refusal(() => open(buildTorch(model(op.text('w'), tensor(layout)))));
+test.each(tensors)('refuses %s, and reads what lies beside it', async (_, layout, code, message) => {
+  const error = await refusal(() => use(buildTorch(model(op.text('w'), tensor(layout)))));
   expect(error.message).toMatch(message);
-  expect([error.code, error.file]).toEqual([code, 'x.pt']);
+  expect([error.code, error.file, error.entry]).toEqual([code, 'x.pt', 'model.w']);
+  const mixed = stateDict(
+    await open(buildTorch(model(op.text('bad'), tensor(layout), op.text('good'), tensor()))),
+    'model',
+  );
+  expect(await values(mixed.get('good')!)).toEqual([1, 2]);
+  const bad = mixed.get('bad') as Weight;
+  for (const ask of [() => bad.shape, () => bad.dtype, () => bad.location, () => bad.read()])
+    expect(await refusal(ask)).toMatchObject({ code, file: 'x.pt', entry: 'model.bad' });
+  await expectHarmless(tensor(layout));
+});
+
+/** Whatever lies beside a model leaves it as it is. */
+async function expectHarmless(value: readonly number[]): Promise<void> {
+  const whole = pickle(op.dict(op.text('x'), value, op.text('model'), op.dict(op.text('w'), tensor())));
+  const weights = stateDict(await open(buildTorch(whole)), 'model');
+  expect(await values(weights.get('w')!)).toEqual([1, 2]);
+}
+
+test('a tensor that is the negative of its data is not read as its data', async () => {
+  const negative = [...tensor().slice(0, -2), ...op.dict(op.text('neg'), [0x88]), 0x74, ...op.reduce];
+  const error = await refusal(() => use(buildTorch(model(op.text('w'), negative))));
+  expect(error).toMatchObject({ code: 'unsupported', entry: 'model.w' });
+  expect(error.message).toMatch(/negative or conjugate of its data; save its clone\(\)/);
+  await expectHarmless(negative);
 });
 
 test('takes views that are odd but sound', async () => {
@@ -196,8 +230,11 @@ test('takes views that are odd but sound', async () => {
   }
 });
 
-const evil = (module: string, name: string) =>
-  pickle(op.dict(op.text('model'), [...op.global(module, name), ...op.tuple(op.text('echo')), ...op.reduce]));
+const evil = (module: string, name: string) => [
+  ...op.global(module, name),
+  ...op.tuple(op.text('echo')),
+  ...op.reduce,
+];
 
 test.each([
   ['os', 'system'],
@@ -212,28 +249,41 @@ test.each([
   ['torch', 'constructor'],
   ['torch', '__proto__'],
   ['torch._utils', '_rebuild_tensor_v2\r'],
-])('refuses the global %s.%s and names it', async (module, name) => {
-  const error = await refusal(() => open(buildTorch(evil(module, name))));
-  expect(error).toMatchObject({ code: 'format', file: 'x.pt', entry: 'top/data.pkl' });
-  expect(error.message).toContain(JSON.stringify(`${module}.${name}`));
+])('never calls the global %s.%s, and names it where it is used', async (module, name) => {
+  const call = evil(module, name);
+  for (const data of [pickle(op.dict(op.text('model'), call)), pickle(call), model(op.text('w'), call)]) {
+    const error = await refusal(() => use(buildTorch(data)));
+    expect(error).toMatchObject({ code: 'format', file: 'x.pt' });
+    expect(error.message).toContain(JSON.stringify(`${module}.${name}`));
+    expect(error.message).toContain('nothing of it was executed');
+  }
+  await expectHarmless(call);
+  await expectHarmless(op.global(module, name));
 });
 
 test('refuses evil names of protocol 4, too', async () => {
   const short = (text: string) => [0x8c, text.length, ...utf8(text)];
   const data = Uint8Array.from([0x80, 4, ...short('os'), ...short('system'), 0x93, 0x2e]);
-  expect((await refusal(() => open(buildTorch(data)))).message).toContain('"os.system"');
+  expect((await refusal(() => use(buildTorch(data)))).message).toContain('"os.system"');
 });
 
 const ordered = op.global('collections', 'OrderedDict');
 const pickles: [string, Uint8Array, RegExp][] = [
   ['an empty pickle', new Uint8Array(0), /ends in the middle/],
-  ['no protocol', Uint8Array.of(0x4e, 0x2e), /protocol/],
   ['protocol 6', Uint8Array.of(0x80, 6, 0x4e, 0x2e), /protocol/],
-  ['INST of protocol 0', pickle([0x69, ...utf8('os\nsystem\n')]), /opcode 0x69 at byte 2/],
-  ['OBJ of protocol 1', pickle([0x28], op.global('torch', 'Size'), [0x6f]), /opcode 0x6f/],
+  ['INST without a mark', pickle([0x69, ...utf8('os\nsystem\n')]), /mark/],
+  ['OBJ of nothing', pickle([0x28, 0x6f]), /it calls missing/],
+  ['an unknown opcode', pickle([0x99]), /opcode 0x99 at byte 2/],
   ['EXT1', pickle([0x82, 1]), /opcode 0x82/],
-  ['NEWOBJ_EX', pickle([0x92]), /opcode 0x92/],
-  ['a text persistent id', pickle([0x50, ...utf8('0\n')]), /opcode 0x50/],
+  ['NEWOBJ_EX of nothing', pickle([0x92]), /empty stack/],
+  ['NEWOBJ_EX without a dict', pickle(op.global('a', 'b'), op.emptyTuple, op.none, [0x92]), /no dict/],
+  ['an out-of-band buffer', pickle([0x97]), /opcode 0x97/],
+  ['a number that is none', pickle([0x49, ...utf8('0x1\n')]), /strange way/],
+  ['a float that is none', pickle([0x46, ...utf8('1_0\n')]), /strange way/],
+  ['a string without quotes', pickle([0x53, ...utf8('x\n')]), /quotes/],
+  ['a string without an end', pickle([0x53, ...utf8("'x")]), /does not end/],
+  ['a memo without a number', pickle(op.none, [0x70, ...utf8('x\n')]), /remembered value/],
+  ['items for a number', pickle(op.int(1), [0x28, 0x90]), /no set/],
   ['bytes after the end', Uint8Array.of(0x80, 2, 0x4e, 0x2e, 0x4e), /bytes follow/],
   ['values left over', pickle(op.none, op.none), /left over/],
   ['nothing at the end', pickle(), /empty stack/],
@@ -246,16 +296,32 @@ const pickles: [string, Uint8Array, RegExp][] = [
   ['a string that is not UTF-8', pickle([0x58, 1, 0, 0, 0, 255]), /UTF-8/],
   ['an integer of 4 GB', pickle([0x8b, 255, 255, 255, 255]), /integer/],
   ['a dict without a value', pickle([0x7d, 0x28], op.int(1), [0x75]), /without a value/],
-  ['a dict as a key', pickle(op.dict([0x7d], op.none)), /neither string nor number/],
+  ['a dict as a key', pickle(op.dict([0x7d], op.none)), /a list or dict for a key/],
   ['items of a number', pickle(op.int(1), [0x28, 0x75]), /no dict/],
   ['an append to a tuple', pickle(op.emptyTuple, op.none, [0x61]), /no list/],
   ['an append to a global', pickle(ordered, op.none, [0x61]), /no list/],
-  ['a call of a string', pickle(op.text('x'), op.emptyTuple, op.reduce), /no global/],
+  ['a call of a string', pickle(op.text('x'), op.emptyTuple, op.reduce), /no function/],
   ['a call with no tuple', pickle(ordered, op.int(1), op.reduce), /no tuple/],
+  ['attributes of a string', pickle(op.text('x'), [0x7d], op.build), /that has none/],
+  [
+    'a state that is a number',
+    pickle(ordered, op.emptyTuple, op.reduce, op.int(1), op.build),
+    /strange state/,
+  ],
+];
+
+test.each(pickles)('refuses %s', async (_, data, message) => {
+  const error = await refusal(() => open(buildTorch(data)));
+  expect(error.message).toMatch(message);
+  expect([error.code, error.file]).toEqual(['format', 'x.pt']);
+});
+
+/** Bodies that Python may be able to make something of, and this library is not. */
+const foreign: [string, Uint8Array, RegExp][] = [
   [
     'a call of a storage class',
     pickle(op.global('torch', 'FloatStorage'), op.emptyTuple, op.reduce),
-    /only be named/,
+    /only "torch.FloatStorage" of Python/,
   ],
   [
     'a tensor of nothing',
@@ -278,12 +344,6 @@ const pickles: [string, Uint8Array, RegExp][] = [
     /wrong kind/,
   ],
   ['an odd OrderedDict', pickle(ordered, op.tuple(op.list(op.int(1))), op.reduce), /wrong kind/],
-  ['attributes of a string', pickle(op.text('x'), [0x7d], op.build), /that has none/],
-  [
-    'a state that is a number',
-    pickle(ordered, op.emptyTuple, op.reduce, op.int(1), op.build),
-    /strange state/,
-  ],
   [
     'a foreign persistent id',
     pickle(op.tuple(op.text('module'), op.none, op.none, op.none, op.none), op.persid),
@@ -294,12 +354,15 @@ const pickles: [string, Uint8Array, RegExp][] = [
     pickle(op.tuple(...['storage', 'a', 'b', 'c', 'd'].map(op.text)), op.persid),
     /damaged/,
   ],
+  ['a text persistent id', pickle([0x50, ...utf8('0\n')]), /not that of a storage/],
+  ['a call of a record', pickle(evil('a', 'b'), op.emptyTuple, op.reduce), /only "a\.b" of Python/],
 ];
 
-test.each(pickles)('refuses %s', async (_, data, message) => {
-  const error = await refusal(() => open(buildTorch(data)));
+test.each(foreign)('refuses %s where it is used', async (_, data, message) => {
+  const error = await refusal(() => use(buildTorch(data)));
   expect(error.message).toMatch(message);
   expect([error.code, error.file]).toEqual(['format', 'x.pt']);
+  await expectHarmless([...data.subarray(2, -1)]);
 });
 
 test('caps what a pickle can make the reader hold', async () => {

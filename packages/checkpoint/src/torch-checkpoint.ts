@@ -1,17 +1,9 @@
-import {
-  type ByteSource,
-  DetailFlowError,
-  fileLimits,
-  storageBytes,
-  type Weight,
-  type Weights,
-} from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError, fileLimits, storageBytes } from '@detailflow/core';
 import { isLegacyCheckpoint, readLegacyCheckpoint } from './legacy-checkpoint';
-import { PickleObject, unpickle } from './pickle';
-import { parseStorageId } from './storage-id';
+import { unpickle } from './pickle';
+import { foreignStorage, parseStorageId } from './storage-id';
 import { type TorchValue, torchGlobals } from './torch-globals';
-import { mostTensorBytes, TorchStorage, TorchTensor } from './torch-tensor';
-import { withoutPrefixes } from './weight-names';
+import { TorchStorage } from './torch-tensor';
 import { readZip, type ZipEntry } from './zip';
 import { openMember } from './zip-member';
 
@@ -30,15 +22,16 @@ export interface ReadTorchOptions {
 
 /**
  * Opens what `torch.save` wrote (zip files, and the older format before torch 1.6) without running any of it: the pickle
- * is interpreted as data, with a short list of names it may use. Tensors stay on disk until they are read; keep the
- * source open for as long.
- * @throws DetailFlowError `format` for damaged, encrypted or hostile files and for names outside the
- * list; `dtype` for storages of unsupported types; `limit`; `io`
+ * is interpreted as data. What it holds of other kinds than tensors and plain values is kept as inert records, and tensors
+ * that cannot be read are found out when they are asked for: neither stands in the way of the rest. Tensors stay on disk
+ * until they are read; keep the source open for as long.
+ * @throws DetailFlowError `format` for damaged or encrypted files; `limit`; `io`
  */
 export async function readTorchCheckpoint(
   source: ByteSource,
   options: ReadTorchOptions = {},
 ): Promise<TorchCheckpoint> {
+  checkOptions('readTorchCheckpoint', options, { maxPickleBytes: true, signal: true });
   const { maxPickleBytes = fileLimits.torch.pickleBytes, signal } = options;
   const file = source.name;
   const fail = (reason: string, entry?: string) => new DetailFlowError('format', reason, { file, entry });
@@ -72,75 +65,6 @@ export async function readTorchCheckpoint(
     persistent: (id) => findStorage(id, source, members, top),
   });
   return { file, root };
-}
-
-/**
- * The tensors that lie under `key` of a checkpoint (`model`, `ema`), or in the checkpoint itself, as weights by name. The prefixes `module.`
- * and `_orig_mod.` that DistributedDataParallel and torch.compile leave are taken off.
- * @throws DetailFlowError `weights` when there is no such key or two names become one, `format` when it holds
- * something that is no tensor, `limit` when its tensors take far more bytes than the file has
- */
-export function stateDict(checkpoint: TorchCheckpoint, key?: string): Weights {
-  const { file, root } = checkpoint;
-  const found = key === undefined ? root : root instanceof Map ? root.get(key) : undefined;
-  if (!(found instanceof Map)) {
-    const keys = root instanceof Map ? [...root.keys()].slice(0, 20).join(', ') : 'none';
-    throw new DetailFlowError(
-      'weights',
-      `there is no state dict${key === undefined ? '' : ` "${key}"`} (keys: ${keys})`,
-      { file },
-    );
-  }
-  const weights: Weight[] = [];
-  let bytes = 0;
-  for (const [name, value] of found) {
-    if (typeof name !== 'string' || !(value instanceof TorchTensor)) {
-      throw new DetailFlowError('format', 'a state dict must hold named tensors only', {
-        file,
-        entry: `${key}.${String(name)}`,
-      });
-    }
-    const { dtype, shape, location } = value;
-    bytes += value.bytes;
-    if (bytes > mostTensorBytes(value.fileBytes)) {
-      throw new DetailFlowError(
-        'limit',
-        `the tensors of "${key}" would take more than ${mostTensorBytes(value.fileBytes)} bytes, the file has ` +
-          `${value.fileBytes}; save it without expanding tensors`,
-        { file, entry: `${key}.${name}` },
-      );
-    }
-    weights.push({ name, dtype, shape, location, read: () => value.read() });
-  }
-  return withoutPrefixes(weights, file);
-}
-
-const maxPlainDepth = 32;
-const maxPlainValues = 100_000;
-
-/**
- * A part of a checkpoint as JSON-like data: Namespaces and dicts become objects, tuples arrays, large integers
- * numbers. For the arguments of a training run.
- * @throws DetailFlowError `format` for tensors, bytes and classes, `limit` for deep or endless structures
- */
-export function plainValue(checkpoint: TorchCheckpoint, value: TorchValue): unknown {
-  let values = 0;
-  const details = { file: checkpoint.file };
-  const walk = (item: TorchValue, depth: number): unknown => {
-    if (depth > maxPlainDepth || ++values > maxPlainValues) {
-      const most = `${maxPlainDepth} levels and ${maxPlainValues} values`;
-      throw new DetailFlowError('limit', `the arguments exceed ${most}`, details);
-    }
-    if (typeof item === 'bigint') return Number(item);
-    if (item === null || typeof item !== 'object') return item;
-    if (Array.isArray(item)) return item.map((part) => walk(part, depth + 1));
-    const entries = item instanceof PickleObject ? item.attributes : item instanceof Map ? item : undefined;
-    if (entries === undefined) {
-      throw new DetailFlowError('format', 'the arguments hold something that is no plain value', details);
-    }
-    return Object.fromEntries([...entries].map(([key, part]) => [String(key), walk(part, depth + 1)]));
-  };
-  return walk(value, 0);
 }
 
 /** torch.save may be told to leave checksums out, and states 0 then. */
@@ -195,7 +119,8 @@ function findStorage(
 ): TorchStorage {
   const file = source.name;
   const entry = `${top}data.pkl`;
-  const { dtype, key, count } = parseStorageId(id, { file, entry });
+  const { dtype, type, key, count } = parseStorageId(id, { file, entry });
+  if (dtype === undefined) throw foreignStorage(type, { file, entry });
   const member = members.get(`${top}data/${key}`);
   if (member === undefined) {
     throw new DetailFlowError('format', `the storage ${JSON.stringify(key.slice(0, 100))} is missing`, {

@@ -9,7 +9,8 @@ import {
 import { type FileTree, readText } from './file-tree';
 import { duplicateKey } from './json-keys';
 import { unsafePath } from './paths';
-import { readTorchCheckpoint, stateDict } from './torch-checkpoint';
+import { stateDict } from './state-dict';
+import { readTorchCheckpoint } from './torch-checkpoint';
 
 /** Weights of one file, or of the several that an index lists. Call `close` when done. */
 export interface WeightFiles {

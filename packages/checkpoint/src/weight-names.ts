@@ -15,10 +15,26 @@ export function withoutPrefixes(weights: Iterable<Weight>, file: string): Weight
         { file, entry: name },
       );
     }
-    const { dtype, shape, location } = weight;
-    result.set(name, { name, dtype, shape, location, read: () => weight.read() });
+    result.set(name, named(name, weight));
   }
   return result;
+}
+
+/** The same weight under another name. Nothing of it is asked for yet: what cannot be read fails when it is used. */
+function named(name: string, weight: Weight): Weight {
+  return {
+    name,
+    get dtype() {
+      return weight.dtype;
+    },
+    get shape() {
+      return weight.shape;
+    },
+    get location() {
+      return weight.location;
+    },
+    read: () => weight.read(),
+  };
 }
 
 const wrappers = ['module.', '_orig_mod.'];

@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { DetailFlowError, encodeSafetensors, type Weight, type Weights } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  encodeSafetensors,
+  type Weight,
+  type Weights,
+} from '@detailflow/core';
 import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
@@ -19,7 +25,7 @@ export interface BundlePart {
 export interface BundleContents
   extends Pick<
     BundleCard,
-    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'recipe' | 'data'
+    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe' | 'data'
   > {
   readonly tokenizer: BundlePart;
   readonly ar?: BundlePart;
@@ -49,6 +55,7 @@ export async function writeBundle(
   contents: BundleContents,
   options: WriteBundleOptions = {},
 ): Promise<BundleCard> {
+  checkOptions('writeBundle', options, { dtype: true, overwrite: true, signal: true, onProgress: true });
   const target = resolve(path);
   const { card, text } = makeCard(contents, join(path, bundleFiles.card));
   await refuseTarget(target, path, options.overwrite === true);
@@ -75,7 +82,8 @@ export async function writeBundle(
 }
 
 function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
-  const { name, description, license, attribution, classNames, recipe, data, tokenizer, ar } = contents;
+  const { name, description, license, attribution, classNames, subject, recipe } = contents;
+  const { data, tokenizer, ar } = contents;
   const draft: BundleCard = {
     format: 'detailflow',
     version: 1,
@@ -84,6 +92,7 @@ function makeCard(contents: BundleContents, file: string): { card: BundleCard; t
     license,
     attribution,
     classNames,
+    subject,
     recipe,
     ...(data && { data }),
     tokenizer: { config: tokenizer.config, weights: bundleFiles.tokenizer },

@@ -1,6 +1,6 @@
-import type { Tensor } from 'onnxruntime-common';
 import type { Bindings } from './dim';
 import type { Graph } from './graph';
+import type { Tensor } from './tensor';
 import type { Weights } from './weights';
 
 /** Tensors by name: float32, int32 or bool, as the graph declares. */

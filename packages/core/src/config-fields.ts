@@ -1,3 +1,4 @@
+import { checkOptions } from './check-options';
 import { DetailFlowError } from './errors';
 
 /** Any extent of a model: far beyond what exists, small enough to multiply safely. */
@@ -40,6 +41,7 @@ export class ConfigFields {
 
   /** A number above 0. */
   positive(name: string, options: { fallback?: number; largest?: number } = {}): number {
+    checkOptions('positive', options, { fallback: true, largest: true });
     const { fallback, largest = Number.MAX_VALUE } = options;
     const value = this.raw(name) ?? fallback;
     if (typeof value === 'number' && value > 0 && value <= largest) return value;

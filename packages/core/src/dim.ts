@@ -1,3 +1,4 @@
+import { extents } from './describe';
 import { DetailFlowError } from './errors';
 
 /**
@@ -100,7 +101,7 @@ export function dimTerms(dim: Dim): { factor: number; symbols: string[] }[] {
 }
 
 export function formatShape(shape: Shape): string {
-  return `[${shape.join(', ')}]`;
+  return extents(shape);
 }
 
 function combine(a: Dim, b: Dim, sign: 1 | -1): Dim {

@@ -38,7 +38,7 @@ export interface ErrorDetails {
 }
 
 /** Messages quote what a file holds, and files may hold anything. */
-const maxMessage = 8000;
+const maxMessage = 2000;
 
 const shorten = (message: string): string =>
   message.length > maxMessage ? `${message.slice(0, maxMessage)}...` : message;

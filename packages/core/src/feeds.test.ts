@@ -1,8 +1,8 @@
-import { Tensor } from 'onnxruntime-common';
 import { expect, test } from 'vitest';
 import { multiplyDims, symbol } from './dim';
 import { bindFeeds } from './feeds';
 import { trace } from './graph';
+import { Tensor } from './tensor';
 import { f32, i32, randomTensor } from './test-graphs';
 
 const [batch, side] = [symbol('batch'), symbol('side')];

@@ -1,12 +1,13 @@
-import type { Tensor } from 'onnxruntime-common';
+import { describe } from './describe';
 import { type Bindings, evaluateShape, formatShape, plainSymbol } from './dim';
 import { DetailFlowError } from './errors';
 import type { Graph, Value } from './graph';
 import type { DType } from './op';
+import type { Tensor, TensorType } from './tensor';
 import type { Weights } from './weights';
 
 /** Names of graph dtypes in `onnxruntime-common`. */
-export const tensorTypes: Readonly<Record<DType, Tensor.Type>> = {
+export const tensorTypes: Readonly<Record<DType, TensorType>> = {
   f32: 'float32',
   i32: 'int32',
   bool: 'bool',
@@ -18,8 +19,9 @@ export const tensorTypes: Readonly<Record<DType, Tensor.Type>> = {
  */
 export function bindFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>): Bindings {
   for (const name of Object.keys(feeds)) {
-    if (!graph.inputs.has(name))
-      throw new DetailFlowError('invalid-argument', `the graph has no input "${name}"`);
+    if (!graph.inputs.has(name)) {
+      throw new DetailFlowError('invalid-argument', `the graph has no input ${describe(name)}`);
+    }
   }
   const bindings: Record<string, number> = {};
   for (const [name, input] of graph.inputs) {
@@ -35,7 +37,7 @@ export function bindFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>)
     if (dims.join() !== expected.join()) {
       throw new DetailFlowError(
         'shape',
-        `the input is [${dims.join(', ')}], must be ${formatShape(input.shape)} = [${expected.join(', ')}]`,
+        `the input is ${formatShape(dims)}, must be ${formatShape(input.shape)} = ${formatShape(expected)}`,
         { entry: name },
       );
     }
@@ -46,6 +48,11 @@ export function bindFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>)
 function feedOf(name: string, input: Value, feeds: Readonly<Record<string, Tensor>>): Tensor {
   const feed = feeds[name];
   if (!feed) throw new DetailFlowError('invalid-argument', 'the input is not given', { entry: name });
+  if (!Array.isArray(feed.dims)) {
+    throw new DetailFlowError('invalid-argument', `the input is ${describe(feed)}; give a tensor`, {
+      entry: name,
+    });
+  }
   if (feed.type !== tensorTypes[input.dtype]) {
     throw new DetailFlowError('dtype', `the input is ${feed.type}, must be ${tensorTypes[input.dtype]}`, {
       entry: name,
@@ -54,7 +61,7 @@ function feedOf(name: string, input: Value, feeds: Readonly<Record<string, Tenso
   if (feed.dims.length !== input.shape.length) {
     throw new DetailFlowError(
       'shape',
-      `the input is [${feed.dims.join(', ')}], must be ${formatShape(input.shape)}`,
+      `the input is ${formatShape(feed.dims)}, must be ${formatShape(input.shape)}`,
       {
         entry: name,
       },
@@ -84,9 +91,13 @@ export function requireBuffer<B extends { readonly shape: readonly number[]; rea
     });
   }
   if (buffer.shape.join() !== shape.join()) {
-    throw new DetailFlowError('shape', `the state is [${buffer.shape}], this run needs [${shape}]`, {
-      entry: name,
-    });
+    throw new DetailFlowError(
+      'shape',
+      `the state is ${formatShape(buffer.shape)}, this run needs ${formatShape(shape)}`,
+      {
+        entry: name,
+      },
+    );
   }
   return buffer;
 }
@@ -99,9 +110,13 @@ export function requireLike(name: string, tensor: Tensor, dtype: DType, shape: r
     });
   }
   if (tensor.dims.join() !== shape.join()) {
-    throw new DetailFlowError('shape', `the tensor is [${tensor.dims}], the buffer [${shape}]`, {
-      entry: name,
-    });
+    throw new DetailFlowError(
+      'shape',
+      `the tensor is ${formatShape(tensor.dims)}, the buffer ${formatShape(shape)}`,
+      {
+        entry: name,
+      },
+    );
   }
 }
 
@@ -116,7 +131,7 @@ export function requireWeights(graph: Graph, weights: Weights): void {
     if (found.shape.join() !== value.shape.join()) {
       throw new DetailFlowError(
         'weights',
-        `the weight is [${found.shape.join(', ')}], must be ${formatShape(value.shape)}`,
+        `the weight is ${formatShape(found.shape)}, must be ${formatShape(value.shape)}`,
         {
           entry: name,
         },

@@ -1,3 +1,5 @@
+import { checkOptions } from './check-options';
+import { describe } from './describe';
 import { type Dim, formatShape, type Shape, sameShape, sizeOf } from './dim';
 import { DetailFlowError } from './errors';
 import type { Attributes, DType, OpDefinition, TypedData } from './op';
@@ -47,6 +49,7 @@ export class GraphBuilder {
    * @param options.share the same operation on the same values gives the same node
    */
   constructor(options: { keepComposites?: ReadonlySet<string>; share?: boolean } = {}) {
+    checkOptions('GraphBuilder', options, { keepComposites: true, share: true });
     this.#keep = options.keepComposites;
     if (options.share) this.#shared = new Map();
   }
@@ -114,6 +117,12 @@ export class GraphBuilder {
 
   /** A tensor known now. `data` is row-major and is not copied. */
   constant(data: TypedData, shape: readonly number[], dtype: DType = 'f32'): Value {
+    if (!Array.isArray(shape) || !ArrayBuffer.isView(data)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `a constant of ${describe(data)} and shape ${describe(shape)}; give a typed array, then its shape`,
+      );
+    }
     if (data.length !== sizeOf(shape)) {
       throw new DetailFlowError(
         'shape',
@@ -172,6 +181,12 @@ export class GraphBuilder {
   }
 
   private append(node: Omit<Value, 'id' | 'graph'>): Value {
+    if (!Array.isArray(node.shape)) {
+      throw new DetailFlowError(
+        'shape',
+        `${node.op}: the shape is ${describe(node.shape)}; give a list of extents`,
+      );
+    }
     if (node.shape.some((dim) => typeof dim === 'number' && !(Number.isInteger(dim) && dim >= 0))) {
       throw new DetailFlowError(
         'shape',

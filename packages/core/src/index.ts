@@ -1,4 +1,3 @@
-export { Tensor } from 'onnxruntime-common';
 export type {
   Backend,
   CompileOptions,
@@ -9,7 +8,9 @@ export type {
   WeightDType,
 } from './backend';
 export { type ByteSource, bytesSource, checkRange } from './byte-source';
+export { checkOptions, type OptionNames } from './check-options';
 export { ConfigFields } from './config-fields';
+export { describe } from './describe';
 export {
   addDims,
   type Bindings,
@@ -120,6 +121,15 @@ export {
 } from './safetensors';
 export { scheduleSteps, stepAt } from './schedule';
 export { float16Value } from './small-floats';
+export { suggestion } from './suggestion';
+export {
+  isTensor,
+  ofType,
+  requireTensor,
+  Tensor,
+  type TensorData,
+  type TensorType,
+} from './tensor';
 export {
   type ParameterSpec,
   readFloat32,

@@ -1,4 +1,4 @@
-import type { Tensor } from 'onnxruntime-common';
+import type { Tensor } from './tensor';
 
 /** Options of calls that run a model. */
 export interface CallOptions {
@@ -21,12 +21,15 @@ export interface ImageTokenizer {
   /** Side in pixels at which the first `tokens` tokens are drawn. */
   resolution(tokens: number): number;
   /** Images [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]; n is N unless said. */
-  encode(images: Tensor, options?: CallOptions & { tokens?: number }): Promise<Tensor>;
+  encode(images: Tensor<'float32'>, options?: CallOptions & { tokens?: number }): Promise<Tensor<'int32'>>;
   /**
    * Codes int32 [B, >= t] -> images float32 [B, 3, R, R], about [-1, 1]. `tokens` t: all given unless said;
    * `size` R: the resolution of t tokens unless said.
    */
-  decode(codes: Tensor, options?: CallOptions & { tokens?: number; size?: number }): Promise<Tensor>;
+  decode(
+    codes: Tensor<'int32'>,
+    options?: CallOptions & { tokens?: number; size?: number },
+  ): Promise<Tensor<'float32'>>;
   /** Frees what the tokenizer holds on its backend. */
   dispose(): Promise<void>;
 }
@@ -34,9 +37,9 @@ export interface ImageTokenizer {
 /** Features of a text, as its encoder gives them. */
 export interface TextCondition {
   /** float32 [T, F]. */
-  readonly features: Tensor;
+  readonly features: Tensor<'float32'>;
   /** bool [T]: the rows that belong to the text; all unless given. */
-  readonly mask?: Tensor;
+  readonly mask?: Tensor<'bool'>;
 }
 
 /** What a sequence is drawn for: the number of a class, or a text. */
@@ -119,7 +122,7 @@ export interface DrawingSession {
   /** Chooses the next tokens. */
   draw(step: DrawingStep, options?: CallOptions): Promise<void>;
   /** The tokens so far, int32 [sequences, position]. @throws DetailFlowError `runtime` when logits were not finite */
-  tokens(): Promise<Tensor>;
+  tokens(): Promise<Tensor<'int32'>>;
   dispose(): Promise<void>;
 }
 
@@ -145,6 +148,6 @@ export interface TokenSession {
    * Logits float32 [rows, nextCount, V] of the next tokens. Every call but the first brings the tokens chosen for
    * the previous prediction, row by row.
    */
-  predict(chosen: Int32Array | undefined, options?: CallOptions): Promise<Tensor>;
+  predict(chosen: Int32Array | undefined, options?: CallOptions): Promise<Tensor<'float32'>>;
   dispose(): Promise<void>;
 }

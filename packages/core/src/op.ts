@@ -1,4 +1,4 @@
-import type { Bindings, Dim, Shape } from './dim';
+import { type Bindings, type Dim, formatShape, type Shape } from './dim';
 import { DetailFlowError } from './errors';
 import type { Value } from './graph';
 
@@ -109,7 +109,7 @@ export function broadcastShapes(op: string, a: Shape, b: Shape, same: (x: Dim, y
     const x = a[axis - rank + a.length] ?? 1;
     const y = b[axis - rank + b.length] ?? 1;
     if (!same(x, y) && x !== 1 && y !== 1) {
-      throw new DetailFlowError('shape', `${op}: [${a.join(', ')}] and [${b.join(', ')}] do not broadcast`);
+      throw new DetailFlowError('shape', `${op}: ${formatShape(a)} and ${formatShape(b)} do not broadcast`);
     }
     out.push(x === 1 ? y : x);
   }

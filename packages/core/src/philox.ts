@@ -1,3 +1,5 @@
+import { checkOptions } from './check-options';
+import { describe } from './describe';
 import { DetailFlowError } from './errors';
 
 /** Four unsigned 32-bit words. */
@@ -22,6 +24,7 @@ export function philox4x32(counter: PhiloxBlock, key: readonly [number, number])
  * @throws DetailFlowError 'invalid-argument'
  */
 export function philoxWords(options: DrawOptions & { stream: number }): Uint32Array {
+  checkOptions('philoxWords', options, { seed: true, position: true, count: true, stream: true });
   checkDraw(options);
   const { seed, position, count, stream } = options;
   const out = new Uint32Array(count);
@@ -50,6 +53,7 @@ export interface DrawOptions {
  * @throws DetailFlowError 'invalid-argument'
  */
 export function exponentialNoise(options: DrawOptions & { out?: Float32Array }): Float32Array {
+  checkOptions('exponentialNoise', options, { seed: true, position: true, count: true, out: true });
   checkDraw(options);
   const { seed, position, count, out = new Float32Array(count) } = options;
   if (out.length !== count) {
@@ -73,6 +77,7 @@ export function exponentialNoise(options: DrawOptions & { out?: Float32Array }):
 export function randomRanks(
   options: Omit<DrawOptions, 'position'> & { limit: number; position?: number },
 ): Int32Array {
+  checkOptions('randomRanks', options, { seed: true, count: true, limit: true, position: true });
   const { seed, count, limit, position = 0 } = options;
   checkDraw({ seed, count, position });
   checkInteger('limit', limit, 1, 2 ** 20);
@@ -149,7 +154,7 @@ function checkInteger(name: string, value: number, min: number, max: number): vo
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new DetailFlowError(
       'invalid-argument',
-      `${name} is ${value}; it must be an integer in ${min} .. ${max}`,
+      `${name} is ${describe(value)}; it must be an integer in ${min} .. ${max}`,
     );
   }
 }

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { Tensor } from 'onnxruntime-common';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
 import { bytesSource } from './byte-source';
 import { Picture, pictureFromPixels, pixelToByte } from './picture';
 import { readSafetensors } from './safetensors';
+import { Tensor } from './tensor';
 import { randomTensor } from './test-graphs';
 import { readFloat32, type Weight } from './weights';
 
@@ -60,9 +60,9 @@ test.each<[string, Tensor, number]>([
   ['half an image', randomTensor(1, 2, 3, 4, 4), 0.5],
   ['one channel', randomTensor(1, 2, 1, 4, 4), 0],
   ['no batch', randomTensor(1, 3, 4, 4), 0],
-  ['codes', new Tensor('int32', new Int32Array(48), [1, 3, 4, 4]), 0],
+  ['codes', new Tensor('int32', new Int32Array(48), [1, 3, 4, 4]) as Tensor, 0],
 ])('%s is refused', (_, pixels, index) => {
-  expect(() => pictureFromPixels(pixels, index)).toThrow(
+  expect(() => pictureFromPixels(pixels as Tensor<'float32'>, index)).toThrow(
     expect.objectContaining({ code: 'shape', message: expect.stringContaining(`image ${index} of a`) }),
   );
 });

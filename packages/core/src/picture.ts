@@ -1,5 +1,6 @@
-import type { Tensor } from 'onnxruntime-common';
+import { describe } from './describe';
 import { DetailFlowError } from './errors';
+import { isTensor, type Tensor } from './tensor';
 
 /** An RGBA picture of 8 bits a channel, row by row from the top left. */
 export class Picture {
@@ -60,22 +61,16 @@ export class Picture {
  * One image of a batch [B, 3, H, W] in [-1, 1] as 8-bit pixels: trunc(clamp(127.5 x + 128, 0, 255)).
  * Source: docs/method.md section 3.
  */
-export function pictureFromPixels(pixels: Tensor, index = 0): Picture {
-  const [batch, channels, height, width] = pixels.dims;
-  const values = pixels.data as Float32Array;
-  if (
-    pixels.type !== 'float32' ||
-    pixels.dims.length !== 4 ||
-    channels !== 3 ||
-    !Number.isInteger(index) ||
-    index < 0 ||
-    index >= batch
-  ) {
+export function pictureFromPixels(pixels: Tensor<'float32'>, index = 0): Picture {
+  const isImages = isTensor(pixels) && pixels.type === 'float32' && pixels.dims.length === 4;
+  const [batch, channels, height, width] = isImages ? pixels.dims : [0];
+  if (channels !== 3 || !Number.isInteger(index) || index < 0 || index >= batch) {
     throw new DetailFlowError(
       'shape',
-      `image ${index} of a ${pixels.type} tensor [${pixels.dims.join(', ')}]: expected float32 [B, 3, H, W] with B > ${index}`,
+      `image ${describe(index)} of a tensor ${describe(pixels)}: expected float32 [B, 3, H, W] with B above it`,
     );
   }
+  const values = pixels.data;
   const plane = width * height;
   const data = new Uint8ClampedArray(plane * 4);
   for (let i = 0; i < plane; i++) {

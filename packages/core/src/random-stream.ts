@@ -1,3 +1,4 @@
+import { checkOptions } from './check-options';
 import { philox4x32 } from './philox';
 
 /** Where a stream begins. */
@@ -22,7 +23,9 @@ export class RandomStream {
   #blocks = 0;
   #used = 0;
 
-  constructor({ seed, purpose, position }: StreamOptions) {
+  constructor(options: StreamOptions) {
+    checkOptions('RandomStream', options, { seed: true, purpose: true, position: true });
+    const { seed, purpose, position } = options;
     this.#key = [seed >>> 0, Math.floor(seed / 2 ** 32)];
     this.#purpose = purpose;
     this.#position = position;

@@ -1,5 +1,5 @@
-import { Tensor } from 'onnxruntime-common';
 import type { Backend, Executable, RunOptions, State, Tensors } from './backend';
+import { checkOptions } from './check-options';
 import { type Bindings, evaluateShape } from './dim';
 import { DetailFlowError } from './errors';
 import { expandComposites } from './expand';
@@ -7,6 +7,7 @@ import { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } fr
 import type { Graph, Value } from './graph';
 import { allocate, type DType, type ReferenceArray } from './op';
 import { operations } from './ops/table';
+import { Tensor } from './tensor';
 import { readFloat32, type Weights } from './weights';
 
 /**
@@ -17,7 +18,9 @@ export function createReferenceBackend(): Backend {
   let closed = false;
   const backend: Backend = {
     name: 'reference',
-    async compile(graph, weights, { dtype = 'fp32' } = {}) {
+    async compile(graph, weights, options = {}) {
+      checkOptions('compile', options, { dtype: true });
+      const { dtype = 'fp32' } = options;
       if (dtype !== 'fp32') {
         throw new DetailFlowError(
           'unsupported',
@@ -97,7 +100,9 @@ async function compileReference(
     if (disposed) throw new DetailFlowError('closed', 'the executable is disposed');
   };
   return {
-    async run(feeds: Tensors, { state, signal }: RunOptions = {}) {
+    async run(feeds: Tensors, options: RunOptions = {}) {
+      checkOptions('run', options, { state: true, signal: true });
+      const { state, signal } = options;
       signal?.throwIfAborted();
       requireOpen();
       if (graph.states.size > 0) requireState(graph, backend, state);

@@ -1,3 +1,4 @@
+import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 
 /**
@@ -53,7 +54,7 @@ export function resizeImages(
   if (dims.length !== 4 || batch * channels * height * width !== images.length) {
     throw new DetailFlowError(
       'shape',
-      `${images.length} values do not make images [B, C, H, W] = [${dims.join(', ')}]`,
+      `${images.length} values do not make images [B, C, H, W] = ${formatShape(dims)}`,
     );
   }
   const weights = (from: number, size: number) =>

@@ -1,3 +1,4 @@
+import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import { fileLimits } from './file-limits';
 import { type StorageDType, storageBytes } from './weights';
@@ -107,7 +108,7 @@ function parseTensor(name: string, value: unknown, dataBytes: number, fail: Fail
   if (!isCounts(offsets) || offsets.length !== 2) throw fail('data_offsets must be two integers', name);
   const length = byteLength(shape, dtype);
   if (length === undefined)
-    throw fail(`shape [${shape.join(', ')}] is too large, or does not fill whole bytes`, name);
+    throw fail(`shape ${formatShape(shape)} is too large, or does not fill whole bytes`, name);
   const [begin, end] = offsets;
   if (begin > end) throw fail(`its data begins (${begin}) after its end (${end})`, name);
   if (end > dataBytes) {
@@ -115,7 +116,7 @@ function parseTensor(name: string, value: unknown, dataBytes: number, fail: Fail
   }
   if (end - begin !== length) {
     throw fail(
-      `${spelled} [${shape.join(', ')}] takes ${length} bytes, data_offsets give ${end - begin}`,
+      `${spelled} ${formatShape(shape)} takes ${length} bytes, data_offsets give ${end - begin}`,
       name,
     );
   }

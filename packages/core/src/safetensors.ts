@@ -1,4 +1,5 @@
 import { type ByteSource, checkRange } from './byte-source';
+import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import { fileLimits } from './file-limits';
 import { byteLength, dtypeNames, parseHeader } from './safetensors-header';
@@ -146,7 +147,7 @@ function checkEntry({ name, dtype, shape }: SafetensorsEntry): number {
   if (shape.length > limits.axes) throw refuse(`more than ${limits.axes} axes`, name);
   const valid = shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0);
   const length = valid ? byteLength(shape, dtype) : undefined;
-  if (length === undefined) throw refuse(`shape [${shape.join(', ')}] is impossible`, name);
+  if (length === undefined) throw refuse(`shape ${formatShape(shape)} is impossible`, name);
   return length;
 }
 

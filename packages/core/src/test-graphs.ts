@@ -1,12 +1,12 @@
-import { Tensor } from 'onnxruntime-common';
 import type { Tensors } from './backend';
 import { type Graph, type GraphBuilder, trace, type Value } from './graph';
 import { exponentialNoise } from './philox';
 import { createReferenceBackend } from './reference-backend';
+import { Tensor } from './tensor';
 import { type Weights, weightFromArray } from './weights';
 
 /** Repeatable numbers for tests, about half of them negative. */
-export function randomTensor(seed: number, ...dims: number[]): Tensor {
+export function randomTensor(seed: number, ...dims: number[]): Tensor<'float32'> {
   const count = dims.reduce((a, b) => a * b, 1);
   return new Tensor(
     'float32',

@@ -1,3 +1,6 @@
+import { checkOptions } from './check-options';
+import { describe } from './describe';
+import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import { type Float8Format, float8Values, float16Value } from './small-floats';
 
@@ -79,8 +82,16 @@ export interface ParameterSpec {
   readonly shape: readonly number[];
 }
 
-/** A weight held in memory as float32. */
+/** A weight held in memory as float32. @throws DetailFlowError `invalid-argument` when data and shape do not fit */
 export function weightFromArray(name: string, shape: readonly number[], data: Float32Array): Weight {
+  const size = Array.isArray(shape) ? shape.reduce((a, b) => a * b, 1) : undefined;
+  if (!(data instanceof Float32Array) || data.length !== size) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `a weight of shape ${describe(shape)} from ${describe(data)}; give the shape, then a Float32Array that fills it`,
+      { entry: name },
+    );
+  }
   return {
     name,
     dtype: 'f32',
@@ -99,7 +110,7 @@ export async function readFloat32(weight: Weight): Promise<Float32Array> {
   if (bytes.byteLength !== count * storageBytes[weight.dtype]) {
     throw new DetailFlowError(
       'weights',
-      `${bytes.byteLength} bytes do not make ${weight.dtype} [${weight.shape.join(', ')}]`,
+      `${bytes.byteLength} bytes do not make ${weight.dtype} ${formatShape(weight.shape)}`,
       { entry: weight.name },
     );
   }
@@ -177,6 +188,7 @@ export function validateWeights(
   specs: readonly ParameterSpec[],
   options: { file?: string; ignore?: readonly string[] } = {},
 ): void {
+  checkOptions('validateWeights', options, { file: true, ignore: true });
   const known = new Set(specs.map((spec) => spec.name));
   const ignored = (name: string) =>
     (options.ignore ?? []).some((rule) => (rule.endsWith('.') ? name.startsWith(rule) : name === rule));
@@ -186,7 +198,7 @@ export function validateWeights(
   for (const spec of specs) {
     const found = weights.get(spec.name);
     if (found && found.shape.join() !== spec.shape.join()) {
-      misshapen.push(`${spec.name} is [${found.shape.join(', ')}], must be [${spec.shape.join(', ')}]`);
+      misshapen.push(`${spec.name} is ${formatShape(found.shape)}, must be ${formatShape(spec.shape)}`);
     }
   }
   if (missing.length + extra.length + misshapen.length === 0) return;

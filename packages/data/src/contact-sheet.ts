@@ -1,4 +1,4 @@
-import { DetailFlowError, Picture } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, Picture } from '@detailflow/core';
 
 /** Red, green, blue, 0 .. 255. */
 export type Colour = readonly [number, number, number];
@@ -25,6 +25,7 @@ export function gridPicture(
   pictures: readonly Picture[],
   options: SheetOptions & { columns: number },
 ): Picture {
+  checkOptions('gridPicture', options, { gap: true, background: true, columns: true });
   checkWhole('columns', options.columns, 1);
   const columns = Math.min(options.columns, checkAny(pictures));
   const width = Math.max(...pictures.map((picture) => picture.width));
@@ -47,6 +48,7 @@ export function gridPicture(
  * @throws DetailFlowError 'invalid-argument' for no pictures or a bad gap; 'limit' beyond 2^27 pixels
  */
 export function stripPicture(pictures: readonly Picture[], options: SheetOptions = {}): Picture {
+  checkOptions('stripPicture', options, { gap: true, background: true });
   checkAny(pictures);
   const height = Math.max(...pictures.map((picture) => picture.height));
   const widths = pictures.map((picture) =>
@@ -116,7 +118,10 @@ function checkAny(pictures: readonly Picture[]): number {
 
 function checkWhole(name: string, value: number, min: number): void {
   if (!Number.isSafeInteger(value) || value < min) {
-    throw new DetailFlowError('invalid-argument', `${name} is ${value}; it must be an integer >= ${min}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `${name} is ${describe(value)}; it must be an integer >= ${min}`,
+    );
   }
 }
 

@@ -1,5 +1,6 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { greyToRgb, type RgbImage } from './rgb-image';
+import type { UnusedFiles } from './source-use';
 
 /** Images with classes that can be read in any order. */
 export interface ImageDataset {
@@ -11,6 +12,8 @@ export interface ImageDataset {
   readonly labels: Int32Array;
   /** Of every image its path in the data set, with slashes, where it has one. */
   readonly names?: readonly string[];
+  /** What lies in the source and is not used. */
+  readonly unused?: readonly UnusedFiles[];
   /** @throws DetailFlowError naming the file when the image cannot be read */
   image(index: number): Promise<RgbImage>;
   /**
@@ -45,6 +48,15 @@ export class MemoryDataset implements ImageDataset {
     width: number;
     channels: 1 | 3;
   }) {
+    checkOptions('MemoryDataset', options, {
+      name: true,
+      classNames: true,
+      labels: true,
+      pixels: true,
+      height: true,
+      width: true,
+      channels: true,
+    });
     const { name, labels, pixels, height, width, channels, classNames } = options;
     if (pixels.length !== labels.length * height * width * channels) {
       throw new DetailFlowError(

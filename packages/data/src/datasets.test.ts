@@ -5,14 +5,14 @@ import { gzipSync } from 'node:zlib';
 import { zipSync } from 'fflate';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { centerCrop } from './center-crop';
 import { MemoryDataset } from './dataset';
 import { EpochOrder } from './epoch-order';
 import { parseIdx } from './idx';
 import { writeNpy } from './npy';
 import { openDataset } from './open-dataset';
-import { flipImage, type RgbImage } from './rgb-image';
+import { flipImage, padImage, type RgbImage } from './rgb-image';
 import { shapesDataset } from './shapes';
-import { skipUnreadable } from './skip-unreadable';
 import { codeViews, trainingView } from './views';
 
 let home: string;
@@ -108,26 +108,6 @@ describe('formats', () => {
   });
 });
 
-test('an unreadable image is replaced by the next of its class, and told of once', async () => {
-  const good: RgbImage = { data: new Uint8Array(3), width: 1, height: 1 };
-  const { DetailFlowError } = await import('@detailflow/core');
-  const broken = {
-    name: 'set',
-    classNames: ['a', 'b'],
-    labels: Int32Array.of(0, 1, 0),
-    image: async (index: number) => {
-      if (index !== 2) throw new DetailFlowError('format', `broken ${index}`);
-      return good;
-    },
-  };
-  const skipped: number[] = [];
-  const dataset = skipUnreadable(broken, ({ index }) => skipped.push(index));
-  expect(await dataset.image(0)).toBe(good);
-  expect(await dataset.image(0)).toBe(good);
-  expect(skipped).toEqual([0]);
-  await expect(dataset.image(1)).rejects.toThrow(/broken 1/);
-});
-
 test('an order visits every image once an epoch, differs by epoch and seed, and can be entered anywhere', () => {
   const order = new EpochOrder({ length: 50, seed: 3 });
   const first = Array.from({ length: 50 }, (_, i) => order.at(i));
@@ -192,7 +172,7 @@ test('a data set in memory refuses bytes that do not fit', () => {
   expect(() => new MemoryDataset({ ...base, labels, pixels: new Uint8Array(4) })).toThrow(/class 1/);
 });
 
-test('transparent pictures are laid on the background, white unless another one is asked for', async () => {
+test('transparent pictures are laid on the background', async () => {
   const place = await folder('glass');
   await folder('glass/a');
   const clear = {
@@ -203,6 +183,21 @@ test('transparent pictures are laid on the background, white unless another one 
     const { heldOut } = await openDataset(place, { heldOut: 0.5, seed: 1, ...options });
     return [...(await heldOut.image(0)).data.subarray(0, 3)];
   };
-  expect(await first({})).toEqual([255, 255, 255]);
+  expect(await first({})).toEqual([9, 9, 9]); // as Pillow's convert('RGB')
+  expect(await first({ background: [255, 255, 255] })).toEqual([255, 255, 255]);
   expect(await first({ background: [1, 20, 200] })).toEqual([1, 20, 200]);
+});
+
+test('an image that is larger than the square it is laid on is shrunk as Pillow shrinks', () => {
+  const image: RgbImage = {
+    data: Uint8Array.from({ length: 3 * 30 * 30 }, (_, i) => (i * i) % 251),
+    width: 30,
+    height: 30,
+  };
+  expect(padImage(image, 20)).toEqual(centerCrop(image, 20)); // of a square nothing is cut off
+  const wide = padImage({ data: new Uint8Array(3 * 40 * 10).fill(90), width: 40, height: 10 }, 20);
+  const rows = Array.from({ length: 20 }, (_, y) => new Set(wide.data.subarray(60 * y, 60 * (y + 1))));
+  expect(rows.map((row) => [...row])).toEqual(
+    Array.from({ length: 20 }, (_, y) => [y >= 7 && y < 12 ? 90 : 0]),
+  );
 });

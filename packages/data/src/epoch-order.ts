@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import { Purpose } from './purpose';
 
 /**
@@ -12,7 +12,9 @@ export class EpochOrder {
   #permutation = new Uint32Array(0);
 
   /** @param options.length images of an epoch, >= 1 */
-  constructor({ length, seed }: { length: number; seed: number }) {
+  constructor(options: { length: number; seed: number }) {
+    checkOptions('EpochOrder', options, { length: true, seed: true });
+    const { length, seed } = options;
     if (!Number.isSafeInteger(length) || length < 1) {
       throw new DetailFlowError('invalid-argument', `there are ${length} images; at least one is needed`);
     }

@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 import { subset } from './subset';
@@ -30,6 +30,7 @@ export interface HeldOutParts {
  * @throws DetailFlowError `invalid-argument` when one side would be empty, or the images have no names to be grouped by
  */
 export function holdOut(dataset: ImageDataset, rule: HoldOutRule): HeldOutParts {
+  checkOptions('holdOut', rule, { share: true, seed: true, groupBy: true });
   const { share, seed, groupBy } = rule;
   const isHeldOut =
     groupBy === undefined ? drawnImages(dataset, rule) : drawnGroups(dataset, { share, seed, groupBy });

@@ -1,98 +1,95 @@
-import { readdir } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { digestFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
-import { white } from './colour';
-import type { Colour } from './contact-sheet';
 import type { ImageDataset } from './dataset';
-import { decodeImage } from './decode-image';
+import { type DecodeOptions, decodeImage } from './decode-image';
 import { readFileCapped } from './read-file';
 import type { RgbImage } from './rgb-image';
+import { UnusedCounter, type UnusedFiles, useLines } from './source-use';
+import { imagesWithin, listFolder, newWalk } from './walk-images';
 
 const MOST_BYTES = 2 ** 28;
-const MOST_IMAGES = 10_000_000;
-const isImage = (name: string) => /\.(png|jpe?g|webp)$/i.test(name);
 
 /** A folder of images that are read when they are asked for. */
 export interface ImageFolder extends ImageDataset {
   /** The file of every image. */
   readonly files: readonly string[];
+  readonly unused: readonly UnusedFiles[];
 }
 
 /**
- * Opens a folder with a folder of PNG, JPEG and WebP files for each class (looked for in folders inside, too), or a
- * folder of files that are all of one class.
- * @param options.background what transparent pictures are laid on; default white
+ * Opens a folder with a folder of images for each class (looked for in folders inside, too), or a folder of images that are
+ * all of one class. Classes and images come in the order of torchvision's ImageFolder, links are followed as it does, and the
+ * pixels are those of Pillow's convert('RGB'); see `decodeImage`. A file is an image when its name or its first bytes say so.
+ * What is not used is counted: images beside the folders of classes, other files, links to nothing or in a circle.
+ * @param options.background what transparent pixels are laid on; default: alpha is dropped
  * @throws DetailFlowError `io` when it cannot be listed, holds no images, or a class has none
  */
 export async function openImageFolder(
   folder: string,
-  options: { readonly background?: Colour } = {},
+  options: Pick<DecodeOptions, 'background'> = {},
 ): Promise<ImageFolder> {
-  const entries = await list(folder);
-  const classNames = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  const files: string[] = [];
-  const labels: number[] = [];
-  if (classNames.length === 0) {
-    const names = entries.filter(({ name }) => isImage(name)).map(({ name }) => name);
-    if (names.length === 0) throw noImages(folder);
-    for (const name of names) files.push(path.join(folder, name));
-    return asDataset(
-      folder,
-      [path.basename(folder)],
-      files,
-      names.map(() => 0),
-      options,
-    );
-  }
-  for (const [label, name] of classNames.entries()) {
-    const before = files.length;
-    await collect(path.join(folder, name), files);
-    if (files.length === before) throw noImages(path.join(folder, name));
-    if (files.length > MOST_IMAGES) {
-      throw new DetailFlowError('limit', `holds more than ${MOST_IMAGES} images`, { file: folder });
+  const unused = new UnusedCounter();
+  const walk = newWalk(folder, unused);
+  const real = await realpath(folder).catch((cause) => {
+    throw new DetailFlowError('io', `cannot be opened (${cause.code})`, { file: folder, cause });
+  });
+  const top = await listFolder(folder, real, walk);
+  const classes: { name: string; files: string[]; unused: UnusedCounter }[] = [];
+  for (const { name, real: inside } of top.folders) {
+    const own = new UnusedCounter();
+    if (inside === real) {
+      unused.add('a link back to a folder that it lies in', name);
+      continue;
     }
-    for (let i = before; i < files.length; i++) labels.push(label);
+    const files = await imagesWithin(
+      { path: path.join(folder, name), real: inside },
+      { ...walk, unused: own },
+    );
+    classes.push({ name, files, unused: own });
   }
-  return asDataset(folder, classNames, files, labels, options);
-}
-
-function asDataset(
-  name: string,
-  classNames: readonly string[],
-  files: string[],
-  labels: number[],
-  { background = white }: { readonly background?: Colour },
-): ImageFolder {
-  return {
-    name,
+  for (const one of classes) unused.addAll(one.unused.list());
+  const dataset = (classNames: readonly string[], files: readonly string[], labels: readonly number[]) => ({
+    name: folder,
     classNames,
     files,
-    names: files.map((file) => path.relative(name, file).replaceAll(path.sep, '/')),
+    names: files.map((file) => path.relative(folder, file).replaceAll(path.sep, '/')),
     labels: Int32Array.from(labels),
-    image: async (index): Promise<RgbImage> =>
-      decodeImage(await readFileCapped(files[index], MOST_BYTES), files[index], { background }),
-    digest: (index) => digestFile(files[index]),
-  };
-}
-
-async function collect(folder: string, files: string[]): Promise<void> {
-  for (const entry of await list(folder)) {
-    const full = path.join(folder, entry.name);
-    if (entry.isDirectory()) await collect(full, files);
-    else if (isImage(entry.name)) files.push(full);
+    unused: unused.list(),
+    image: async (index: number): Promise<RgbImage> =>
+      decodeImage(await readFileCapped(files[index], MOST_BYTES), files[index], options),
+    digest: (index: number) => digestFile(files[index]),
+  });
+  if (classes.every(({ files }) => files.length === 0)) {
+    if (top.images.length === 0) throw noImages(folder, unused.list());
+    for (const { name } of classes) unused.add('a folder without images', name);
+    const files = top.images.map((name) => path.join(folder, name));
+    return dataset(
+      [path.basename(folder)],
+      files,
+      files.map(() => 0),
+    );
   }
+  for (const name of top.images) unused.add('an image beside the folders of classes', name);
+  const files: string[] = [];
+  const labels: number[] = [];
+  for (const [label, one] of classes.entries()) {
+    if (one.files.length === 0) throw noImages(path.join(folder, one.name), one.unused.list());
+    for (const file of one.files) {
+      files.push(file);
+      labels.push(label);
+    }
+  }
+  return dataset(
+    classes.map(({ name }) => name),
+    files,
+    labels,
+  );
 }
 
-/** Sorted, without hidden ones. */
-async function list(folder: string) {
-  const entries = await readdir(folder, { withFileTypes: true }).catch((cause) => {
-    throw new DetailFlowError('io', `cannot be listed (${cause.message})`, { file: folder, cause });
-  });
-  return entries.filter(({ name }) => !name.startsWith('.')).sort((a, b) => (a.name < b.name ? -1 : 1));
+function noImages(folder: string, unused: readonly UnusedFiles[]): DetailFlowError {
+  const found = useLines({ images: 0, classes: 0, unused }).slice(1);
+  const there = found.length > 0 ? `; there is\n${found.join('\n')}` : '';
+  return new DetailFlowError('io', `there are no images in this folder${there}`, { file: folder });
 }
-
-const noImages = (folder: string) =>
-  new DetailFlowError('io', 'there are no images (.png, .jpg, .jpeg or .webp) in this folder', {
-    file: folder,
-  });

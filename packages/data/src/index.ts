@@ -1,7 +1,7 @@
 export { type Augmentation, augmentationLimits, augmentImage } from './augment';
 export { BalancedOrder, type VisitOrder } from './balanced-order';
 export { centerCrop } from './center-crop';
-export { cifarDataset } from './cifar';
+export { type CifarOptions, cifarDataset } from './cifar';
 export { black, colourText, parseColour, white } from './colour';
 export {
   type Colour,
@@ -20,12 +20,20 @@ export { type IdxArray, parseIdx } from './idx';
 export { type NpyArray, readNpy, writeNpy } from './npy';
 export type { NpyDType } from './npy-dtype';
 export { type NpzArray, openNpz } from './npz';
-export { npzDataset } from './npz-dataset';
+export { type NpzParts, npzDataset, npzParts } from './npz-dataset';
 export { NpzWriter, writeNpz } from './npz-writer';
 export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';
-export { type SkippedImage, skipUnreadable } from './skip-unreadable';
+export { skipUnreadable } from './skip-unreadable';
 export { acrossClasses, evenlySpaced } from './some-images';
+export {
+  type SkippedImage,
+  type SourceUse,
+  type UnusedFiles,
+  unreadableReason,
+  useLines,
+  withSkipped,
+} from './source-use';
 export { subset } from './subset';
 export {
   type CenterViewOptions,

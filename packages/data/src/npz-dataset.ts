@@ -2,60 +2,148 @@ import { DetailFlowError } from '@detailflow/core';
 import { type ImageDataset, MemoryDataset } from './dataset';
 import type { NpzArray } from './npz';
 import { greyToRgb } from './rgb-image';
+import { UnusedCounter, type UnusedFiles } from './source-use';
 
-/** Names under which images and classes are looked for, in this order. */
-const imageNames = ['arr_0', 'images', 'x', 'x_train', 'data'];
-const labelNames = ['arr_1', 'labels', 'y', 'y_train', 'label'];
+/** Names under which images are looked for, and those of their classes, in this order. */
+type Names = readonly (readonly [images: string, labels: readonly string[]])[];
+
+/** As Keras and MedMNIST name the parts of a data set. */
+const trainNames: Names = [
+  ['x_train', ['y_train']],
+  ['train_images', ['train_labels']],
+];
+const testNames: Names = [
+  ['x_val', ['y_val']],
+  ['val_images', ['val_labels']],
+  ['x_test', ['y_test']],
+  ['test_images', ['test_labels']],
+];
+const labelNames = ['labels', 'label', 'targets', 'y', 'arr_1'];
+const wholeNames: Names = [
+  ['arr_0', ['arr_1', ...labelNames]],
+  ['images', labelNames],
+  ['x', ['y', ...labelNames]],
+  ['data', labelNames],
+];
+/** Statistics of features lie beside images in reference files of evaluations. */
+const statistics = ['mu', 'sigma', 'mu_s', 'sigma_s'];
 /** Images of more bytes stay in the file. */
 const MOST_HELD = 2 ** 28;
+const MOST_CLASSES = 100_000;
+
+/** The image sets of a .npz file: two parts, or one. */
+export interface NpzParts {
+  readonly train: ImageDataset;
+  /** Where the file names a part for tests or validation beside one for training. */
+  readonly test?: ImageDataset;
+  readonly unused: readonly UnusedFiles[];
+}
+
+/** Images and classes of one part. */
+interface Found {
+  readonly images: NpzArray;
+  readonly labels?: NpzArray;
+}
 
 /**
- * A data set of the arrays of a .npz file: images uint8 [n, height, width, 3] (or without the last axis, grey) and, if
- * there are any, classes of any integer type [n]. Small ones are read at once; of others every image when it is asked
- * for, at best in order where the file is compressed.
+ * The data sets of the arrays of a .npz file: images uint8 [n, height, width, 3] (or without the last axis, grey) and, if
+ * there are any, classes of any integer type [n]; named `arr_0`, `images`, `x` or `data`, or in two parts `x_train` and
+ * `x_test`, or `train_images` and `val_images` or `test_images`. Small ones are read at once; of others every image when it
+ * is asked for, at best in order where the file is compressed. Arrays that are not used are counted.
  * @throws DetailFlowError `format`, `dtype` or `shape` when there are no such arrays
  */
-export async function npzDataset(arrays: ReadonlyMap<string, NpzArray>, file: string): Promise<ImageDataset> {
-  const find = (names: readonly string[]) => names.map((name) => arrays.get(name)).find((found) => found);
-  const images = find(imageNames);
-  if (!images) {
-    throw new DetailFlowError('format', `has no array of images: name it one of ${imageNames.join(', ')}`, {
+export async function npzParts(arrays: ReadonlyMap<string, NpzArray>, file: string): Promise<NpzParts> {
+  const used = new Set<string>(statistics);
+  const keyOf = (name: string) =>
+    arrays.has(name) ? name : [...arrays.keys()].find((key) => key.toLowerCase() === name);
+  const take = (names: readonly string[]): NpzArray | undefined => {
+    const key = names.map(keyOf).find((found) => found !== undefined);
+    if (key === undefined) return undefined;
+    used.add(key);
+    return arrays.get(key);
+  };
+  const find = (names: Names): Found | undefined => {
+    for (const [name, labels] of names) {
+      const images = take([name]);
+      if (images) return { images, labels: take(labels) };
+    }
+    return undefined;
+  };
+  const train = find(trainNames);
+  const test = find(testNames);
+  const parts = [train, test].filter((part) => part !== undefined);
+  if (train && !train.labels && !test) parts[0] = { ...train, labels: take(labelNames) };
+  const whole = parts.length === 0 ? find(wholeNames) : undefined;
+  if (whole) parts.push(whole);
+  if (parts.length === 0) {
+    const names = [...wholeNames, ...trainNames, ...testNames].map(([name]) => name);
+    throw new DetailFlowError('format', `has no array of images: name it one of ${names.join(', ')}`, {
       file,
     });
   }
-  if (images.dtype !== 'uint8') {
-    throw new DetailFlowError('dtype', `holds images of ${images.dtype}; give uint8`, { file });
+  const labels: Int32Array[] = [];
+  for (const part of parts) labels.push(await readLabels(part, file));
+  const most = labels.flatMap((values) => [...new Set(values)]).reduce((a, b) => Math.max(a, b), 0);
+  const classNames = Array.from({ length: most + 1 }, (_, i) => `${i}`);
+  const datasets: ImageDataset[] = [];
+  for (const [i, part] of parts.entries()) {
+    const name = parts.length === 1 ? file : `${file} (${i === 0 ? 'train' : 'test'})`;
+    datasets.push(await openPart(part.images, { name, classNames, labels: labels[i] }));
   }
-  const [count, height, width, channels = 1] = images.shape;
-  const isGrey = images.shape.length === 3 || channels === 1;
-  if (![3, 4].includes(images.shape.length) || !(isGrey || channels === 3) || images.byteLength === 0) {
+  const unused = new UnusedCounter();
+  for (const name of arrays.keys()) if (!used.has(name)) unused.add('an array that is not used', name);
+  return { train: datasets[0], test: datasets[1], unused: unused.list() };
+}
+
+/** The images of a .npz file as one data set: those for training where there are parts. See {@link npzParts}. */
+export async function npzDataset(arrays: ReadonlyMap<string, NpzArray>, file: string): Promise<ImageDataset> {
+  const { train, test, unused } = await npzParts(arrays, file);
+  await test?.close?.();
+  return Object.assign(train, { unused });
+}
+
+async function readLabels({ images, labels }: Found, file: string): Promise<Int32Array> {
+  const { shape, dtype, byteLength } = images;
+  if (dtype !== 'uint8') {
+    throw new DetailFlowError('dtype', `holds images of ${dtype}; give uint8`, { file });
+  }
+  const [count, , , channels = 1] = shape;
+  if (![3, 4].includes(shape.length) || (channels !== 1 && channels !== 3) || byteLength === 0) {
     throw new DetailFlowError(
       'shape',
-      `holds images of shape [${images.shape.join(', ')}]; give [n, height, width, 3] or [n, height, width]`,
+      `holds images of shape [${shape.join(', ')}]; give [n, height, width, 3] or [n, height, width]`,
       { file },
     );
   }
-  const classes = find(labelNames);
-  if (classes?.dtype.startsWith('float')) {
-    throw new DetailFlowError('dtype', `holds classes of ${classes.dtype}; give integers`, { file });
+  if (!labels) return new Int32Array(count);
+  if (labels.dtype.startsWith('float')) {
+    throw new DetailFlowError('dtype', `holds classes of ${labels.dtype}; give integers`, { file });
   }
-  const found = await classes?.read();
-  if (found && found.data.length !== count) {
+  const found = await labels.read();
+  if (found.data.length !== count) {
     throw new DetailFlowError('shape', `has ${found.data.length} classes for ${count} images`, { file });
   }
-  const labels = Int32Array.from({ length: count }, (_, i) => (found ? Number(found.data[i]) : 0));
-  const most = labels.reduce((a, b) => Math.max(a, b), 0);
-  if (most > 100_000 || labels.some((label) => label < 0)) {
-    throw new DetailFlowError('format', 'an image has a class outside 0 .. 100000', { file });
+  const values = Int32Array.from({ length: count }, (_, i) => Number(found.data[i]));
+  // Whole numbers of 64 bits may not fit.
+  if (values.some((label, i) => label < 0 || label > MOST_CLASSES || label !== Number(found.data[i]))) {
+    throw new DetailFlowError('format', `an image has a class outside 0 .. ${MOST_CLASSES}`, { file });
   }
-  const classNames = Array.from({ length: most + 1 }, (_, i) => `${i}`);
+  return values;
+}
+
+async function openPart(
+  images: NpzArray,
+  options: { readonly name: string; readonly classNames: readonly string[]; readonly labels: Int32Array },
+): Promise<ImageDataset> {
+  const [, height, width, channels = 1] = images.shape;
+  const isGrey = channels === 1;
   if (images.byteLength <= MOST_HELD) {
     const pixels = (await images.read()).data as Uint8Array;
     const shape = { height, width, channels: isGrey ? (1 as const) : (3 as const) };
-    return new MemoryDataset({ name: file, classNames, labels, pixels, ...shape });
+    return new MemoryDataset({ ...options, pixels, ...shape });
   }
   return {
-    ...{ name: file, classNames, labels },
+    ...options,
     async image(index) {
       const data = (await images.read(index, 1)).data as Uint8Array;
       return { data: isGrey ? greyToRgb(data) : data, width, height };

@@ -1,17 +1,18 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
-import { cifarDataset } from './cifar';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Colour } from './contact-sheet';
 import { type ImageDataset, MemoryDataset } from './dataset';
 import { type HoldOutRule, holdOut } from './hold-out';
 import { openImageFolder } from './image-folder';
 import { openNpz } from './npz';
-import { npzDataset } from './npz-dataset';
-import { hasIdx, openIdx } from './open-idx';
-import { readFileCapped } from './read-file';
+import { npzParts } from './npz-dataset';
+import { openCifar } from './open-cifar';
+import { findIdx, openIdx } from './open-idx';
 import { shapesDataset } from './shapes';
+import { type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
+import { imagesWithin, newWalk } from './walk-images';
 
 /** A data set in two parts. */
 export interface OpenedDataset {
@@ -23,31 +24,38 @@ export interface OpenedDataset {
   readonly isHeldOut?: Uint8Array;
   /** By which it was divided then. */
   readonly rule?: HoldOutRule;
+  /** How many images both parts have together, and what lies in the source and is not used. */
+  readonly use: SourceUse;
 }
 
 export interface OpenDatasetOptions extends Pick<HoldOutRule, 'seed' | 'groupBy'> {
   /** Share of the images that is held out where the data set has no test part of its own. */
   readonly heldOut: number;
-  /** What transparent pictures of a folder are laid on; default white. */
-  readonly background?: Colour;
   /** Names of the classes, where the files have none. */
   readonly classNames?: readonly string[];
+  /** What transparent pixels of image files are laid on; default: alpha is dropped, as Pillow's convert('RGB') does. */
+  readonly background?: Colour;
 }
 
-const MOST_BYTES = 2 ** 31 - 1;
 const MOST_SHAPES = 1_000_000;
+/** Folders that hold nothing but the next one, as archives unpack. */
+const MOST_WRAPPERS = 3;
 
 /**
- * Opens a data set, whatever it is: a folder in the layout of MNIST (IDX, plain or .gz) or of CIFAR-10 (binary), a
- * folder of images with a folder for each class (`train` and `val` or `test` inside are taken as the parts), a .npz
- * file, or `shapes:N` or `shapes:NxS` for N generated shapes of S pixels.
+ * Opens a data set, whatever it is: a folder in the layout of MNIST (IDX, plain or .gz) or of CIFAR-10 and CIFAR-100 (binary,
+ * or for Python), a folder of images with a folder for each class (`train` and `val` or `test` inside are taken as the
+ * parts), a .npz file, or `shapes:N` or `shapes:NxS` for N generated shapes of S pixels. What is not used is counted.
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function openDataset(source: string, options: OpenDatasetOptions): Promise<OpenedDataset> {
+  checkOptions('openDataset', options, {
+    ...{ heldOut: true, seed: true, groupBy: true, classNames: true, background: true },
+  });
   const shapes = /^shapes:(\d{1,8})(?:x(\d{1,4}))?$/.exec(source);
   if (shapes) {
     const images = Math.min(Number(shapes[1]), MOST_SHAPES);
-    return divided(shapesDataset({ images, size: Number(shapes[2] ?? 32), seed: options.seed }), options);
+    const whole = shapesDataset({ images, size: Number(shapes[2] ?? 32), seed: options.seed });
+    return inParts({ train: whole, unused: [] }, options);
   }
   const stats = await stat(source).catch((cause) => {
     throw new DetailFlowError(
@@ -56,77 +64,163 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
       { file: source, cause },
     );
   });
-  if (!stats.isDirectory()) {
-    return divided(await openNpzDataset(source), options);
-  }
-  const { classNames } = options;
-  if (await hasIdx(source, 'train')) {
-    const train = await openIdx(source, { split: 'train', classNames });
-    if (!(await hasIdx(source, 'test'))) return divided(train, options);
-    const heldOut = await openIdx(source, { split: 'test', classNames: train.classNames });
-    return { train, heldOut };
-  }
-  const names = await readdir(source);
-  const batches = names.filter((name) => /^data_batch_\d+\.bin$/.test(name)).sort();
-  if (batches.length > 0) return openCifar(source, batches, names.includes('test_batch.bin'), options);
-  const test = ['val', 'test'].find((name) => names.includes(name));
-  if (names.includes('train') && test) {
-    const train = await openImageFolder(path.join(source, 'train'), options);
-    const heldOut = await openImageFolder(path.join(source, test), options);
-    if (train.classNames.join('\n') !== heldOut.classNames.join('\n')) {
-      throw new DetailFlowError('io', `train and ${test} must have the same classes`, { file: source });
-    }
-    return { train, heldOut };
-  }
-  return divided(await openImageFolder(source, options), options);
+  if (!stats.isDirectory()) return inParts(await openNpzParts(source), options);
+  const parts =
+    (await openArrays(source, options, MOST_WRAPPERS)) ??
+    (await openPartFolders(source, options)) ??
+    (await openOneFolder(source, options));
+  return inParts(parts, options);
 }
 
-function divided(whole: ImageDataset, options: OpenDatasetOptions): OpenedDataset {
-  const { heldOut: share, seed, groupBy } = options;
+/** The parts that a source has. */
+interface Parts {
+  readonly train?: ImageDataset;
+  readonly test?: ImageDataset;
+  readonly unused: readonly UnusedFiles[];
+}
+
+/** Divides what has only one part. */
+function inParts(
+  { train, test, unused }: Parts,
+  { heldOut: share, seed, groupBy }: OpenDatasetOptions,
+): OpenedDataset {
+  const whole = train && test ? undefined : (train ?? test);
   const rule = { share, seed, ...(groupBy !== undefined && { groupBy }) };
-  return { ...holdOut(whole, rule), whole, rule };
+  const {
+    train: first,
+    heldOut,
+    ...division
+  } = whole
+    ? { ...holdOut(whole, rule), whole, rule }
+    : { train: train as ImageDataset, heldOut: test as ImageDataset };
+  const use = {
+    images: first.labels.length + heldOut.labels.length,
+    classes: first.classNames.length,
+    unused,
+  };
+  return { train: first, heldOut, ...division, use };
 }
 
-/** The images of a .npz file, which stays open until the data set is closed. */
-async function openNpzDataset(file: string): Promise<ImageDataset> {
+/** A folder of IDX or CIFAR files, or one that holds nothing but such a folder. */
+async function openArrays(
+  folder: string,
+  options: OpenDatasetOptions,
+  wrappers: number,
+): Promise<Parts | undefined> {
+  const names = (await readdir(folder)).sort();
+  const found = (await openIdxParts(folder, names, options)) ?? (await openCifar(folder, names, options));
+  if (found) {
+    const { train, test, used } = found;
+    const unused = new UnusedCounter();
+    for (const name of names) if (!used.includes(name)) unused.add('no part of the data set', name);
+    return { train, test, unused: unused.list() };
+  }
+  const [only, ...others] = names.filter((name) => !name.startsWith('.'));
+  if (wrappers === 0 || only === undefined || others.length > 0) return undefined;
+  const inside = path.join(folder, only);
+  return (await stat(inside).catch(() => undefined))?.isDirectory()
+    ? openArrays(inside, options, wrappers - 1)
+    : undefined;
+}
+
+async function openIdxParts(folder: string, names: readonly string[], options: OpenDatasetOptions) {
+  const files = await findIdx(folder, names);
+  const has = (split: string) => files.some((one) => one.split === split && one.holds === 'images');
+  if (!has('train') && !has('test')) return undefined;
+  const { classNames } = options;
+  const train = has('train') ? await openIdx(folder, { split: 'train', classNames }) : undefined;
+  const test = has('test')
+    ? await openIdx(folder, { split: 'test', classNames: train?.classNames ?? classNames })
+    : undefined;
+  return { train, test, used: files.map(({ file }) => path.relative(folder, file).split(path.sep)[0]) };
+}
+
+/** A folder of images, or of folders of images, for each part; undefined when there is no `train`. */
+async function openPartFolders(source: string, options: OpenDatasetOptions): Promise<Parts | undefined> {
+  const names = (await readdir(source)).sort();
+  const folders: string[] = [];
+  for (const name of names) {
+    if (name.startsWith('.')) continue;
+    if ((await stat(path.join(source, name)).catch(() => undefined))?.isDirectory()) folders.push(name);
+  }
+  const test = ['val', 'valid', 'validation', 'test'].find((name) => folders.includes(name));
+  // A class may be called train, too.
+  if (!folders.includes('train') || (test === undefined && folders.length > 1)) return undefined;
+  const train = await openImageFolder(path.join(source, 'train'), options);
+  const heldOut = test === undefined ? undefined : await openImageFolder(path.join(source, test), options);
+  const isFlat = (dataset: ImageDataset, part: string) => dataset.classNames.join('\n') === part;
+  if (heldOut && test !== undefined && !(isFlat(train, 'train') && isFlat(heldOut, test))) {
+    checkClasses(train, heldOut, test, source);
+  }
+  const unused = new UnusedCounter();
+  unused.addAll(train.unused, 'train/');
+  if (heldOut) unused.addAll(heldOut.unused, `${test}/`);
+  for (const name of names) {
+    if (name === 'train' || name === test) continue;
+    if (!folders.includes(name)) {
+      unused.add('beside the parts', name);
+      continue;
+    }
+    const inside = path.join(source, name);
+    const walk = newWalk(source, unused);
+    const images = await imagesWithin({ path: inside, real: await realpath(inside) }, walk);
+    const parts = test === undefined ? 'train' : `train and ${test}`;
+    for (const image of images)
+      unused.add(`an image in "${name}"; the parts are ${parts}`, path.relative(source, image));
+  }
+  const classNames = isFlat(train, 'train') ? [path.basename(source)] : train.classNames;
+  return {
+    train: named(train, classNames),
+    test: heldOut && named(heldOut, classNames),
+    unused: unused.list(),
+  };
+}
+
+const named = (dataset: ImageDataset, classNames: readonly string[]): ImageDataset => ({
+  ...dataset,
+  classNames,
+});
+
+function checkClasses(train: ImageDataset, heldOut: ImageDataset, test: string, file: string): void {
+  const missing = (one: ImageDataset, other: ImageDataset) =>
+    one.classNames.filter((name) => !other.classNames.includes(name)).slice(0, 5);
+  const [only, others] = [missing(train, heldOut), missing(heldOut, train)];
+  if (only.length === 0 && others.length === 0) return;
+  const said = [
+    only.length > 0 && `only train has ${only.join(', ')}`,
+    others.length > 0 && `only ${test} has ${others.join(', ')}`,
+  ];
+  throw new DetailFlowError(
+    'io',
+    `train and ${test} must have the same classes; ${said.filter(Boolean).join('; ')}`,
+    { file },
+  );
+}
+
+async function openOneFolder(source: string, options: OpenDatasetOptions): Promise<Parts> {
+  const train = await openImageFolder(source, options);
+  return { train, unused: train.unused };
+}
+
+/** The images of a .npz file, which stays open until the data sets are closed. */
+async function openNpzParts(file: string): Promise<Parts> {
   const source = await openFile(file);
   try {
-    const dataset = await npzDataset(await openNpz(source), file);
-    if (dataset instanceof MemoryDataset) await source.close();
-    else dataset.close = () => source.close();
-    return dataset;
+    const { train, test, unused } = await npzParts(await openNpz(source), file);
+    const open = [train, test].filter((part) => part !== undefined && !(part instanceof MemoryDataset));
+    let left = open.length;
+    for (const part of open as ImageDataset[]) {
+      let isOpen = true;
+      part.close = async () => {
+        if (isOpen) left--;
+        isOpen = false;
+        if (left === 0) await source.close();
+      };
+    }
+    if (left === 0) await source.close();
+    return { train, test, unused };
   } catch (error) {
     await source.close();
     throw error;
   }
-}
-
-async function openCifar(
-  folder: string,
-  batches: readonly string[],
-  hasTest: boolean,
-  options: OpenDatasetOptions,
-): Promise<OpenedDataset> {
-  const names = await readFile(path.join(folder, 'batches.meta.txt'), 'utf8').then(
-    (text) =>
-      text
-        .split('\n')
-        .map((line) => line.trim())
-        .filter(Boolean),
-    () => undefined,
-  );
-  const classNames = options.classNames ?? names ?? Array.from({ length: 10 }, (_, i) => `${i}`);
-  const read = (files: readonly string[]) =>
-    Promise.all(
-      files.map(async (file) => ({
-        name: file,
-        bytes: await readFileCapped(path.join(folder, file), MOST_BYTES),
-      })),
-    );
-  const train = cifarDataset(await read(batches), { name: `${folder} (train)`, classNames });
-  if (!hasTest) return divided(train, options);
-  return {
-    train,
-    heldOut: cifarDataset(await read(['test_batch.bin']), { name: `${folder} (test)`, classNames }),
-  };
 }

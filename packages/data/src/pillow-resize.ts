@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 import type { RgbImage } from './rgb-image';
 
 const MAX_SIDE = 16384;
@@ -8,7 +8,7 @@ export function checkSize(size: number): void {
   if (!Number.isInteger(size) || size < 1 || size > MAX_SIDE) {
     throw new DetailFlowError(
       'invalid-argument',
-      `size is ${size}; it must be an integer in 1 .. ${MAX_SIDE}`,
+      `size is ${describe(size)}; it must be an integer in 1 .. ${MAX_SIDE}`,
     );
   }
 }

@@ -30,12 +30,12 @@ export async function readFileCapped(file: string, limit: number): Promise<Uint8
 }
 
 /**
- * The bytes of a file, inflated when its name ends in .gz.
+ * The bytes of a file, inflated when they begin as gzip does, whatever its name.
  * @throws DetailFlowError `io`, `format` when it cannot be inflated, `limit` beyond `limit` bytes before or after
  */
 export async function readInflated(file: string, limit: number): Promise<Uint8Array> {
   const bytes = await readFileCapped(file, limit);
-  if (!file.endsWith('.gz')) return bytes;
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   try {
     return await inflate(bytes, { maxOutputLength: limit });
   } catch (cause) {

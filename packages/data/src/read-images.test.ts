@@ -1,6 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Tensor } from '@detailflow/core';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { golden } from '../../../tests/golden';
@@ -70,15 +71,23 @@ describe('files', () => {
       3,
     );
     const jpeg = await noise.clone().jpeg().toBuffer();
+    const smooth = raw(
+      Array.from({ length: 32 * 32 * 3 }, (_, i) => (i % 3) * 40 + 3 * (Math.floor(i / 3) % 32)),
+      32,
+      32,
+      3,
+    );
     await Promise.all([
+      smooth.clone().png().toFile(at('smooth.png')),
+      smooth.clone().avif({ lossless: true, chromaSubsampling: '4:4:4' }).toFile(at('smooth.avif')),
       noise.clone().png().toFile(at('noise.png')),
       noise.clone().webp({ lossless: true }).toFile(at('noise.webp')),
       writeFile(at('cut.jpg'), jpeg.subarray(0, jpeg.length / 2)),
       writeFile(at('noise.jpg'), jpeg),
       raw([60, 60, 60, 60], 2, 2, 1).toColourspace('b-w').png().toFile(at('grey.png')),
-      raw([255, 255, 255, 0], 1, 1, 4).png().toFile(at('clear.png')),
+      raw([9, 9, 9, 0], 1, 1, 4).png().toFile(at('clear.png')),
       pair().withMetadata({ orientation: 6 }).png().toFile(at('turned.png')),
-      pair().gif().toFile(at('pair.gif')),
+      writeFile(at('drawing.svg'), '<svg xmlns="http://www.w3.org/2000/svg"/>'),
       writeFile(at('text.png'), 'no image'),
       writeFile(at('empty.png'), ''),
     ]);
@@ -96,14 +105,21 @@ describe('files', () => {
       expect(pixels[(c * 32 + y) * 32 + x]).toBe(Math.fround(byte(x, y, c) / 127.5 - 1));
     }
     expect(await readImage(at('noise.webp'), 32)).toEqual(pixels);
+    const avif = await readImage(at('smooth.avif'), 32);
+    const smooth = await readImage(at('smooth.png'), 32);
+    expect(avif.every((value, i) => Math.abs(value - smooth[i]) < 3 / 127.5)).toBe(true); // YCbCr of 8 bits
     const jpeg = await readImage(at('noise.jpg'), 32);
     expect(jpeg.every((value) => value >= -1 && value <= 1)).toBe(true);
   });
 
-  it('turn grey into RGB, transparency into black, and follow the EXIF orientation', async () => {
+  it('turn grey into RGB, lay transparency on a colour, and follow the EXIF orientation', async () => {
     const grey = Math.fround(60 / 127.5 - 1);
     expect([...(await readImage(at('grey.png'), 1))]).toEqual([grey, grey, grey]);
-    expect([...(await readImage(at('clear.png'), 1))]).toEqual([-1, -1, -1]);
+    expect([...(await readImage(at('clear.png'), 1))]).toEqual([1, 1, 1]); // white unless another is asked for
+    expect([...(await readImage(at('clear.png'), 1, { background: [0, 0, 255] }))]).toEqual([-1, -1, 1]);
+    expect([...(await readImages([at('clear.png')], 1, { background: [0, 0, 0] })).data]).toEqual([
+      -1, -1, -1,
+    ]);
     const turned = await readImages([at('turned.png')], 2); // 1 wide, 2 high: the middle of 2 x 4
     expect(turned.data[0]).toBeGreaterThan(turned.data[2]); // red fades downwards
     expect(turned.data[0]).toBe(turned.data[1]);
@@ -115,7 +131,7 @@ describe('files', () => {
     ['text.png', 'format'],
     ['empty.png', 'format'],
     ['cut.jpg', 'format'],
-    ['pair.gif', 'unsupported'],
+    ['drawing.svg', 'unsupported'],
   ])('%s fails with %s, naming the file', async (name, expected) => {
     await expect(readImage(at(name), 8)).rejects.toMatchObject({ code: expected, file: at(name) });
   });
@@ -142,6 +158,20 @@ describe('files', () => {
     expect(batch.data.slice(0, 12)).toEqual(one);
     expect(batch.data.slice(12, 24)).toEqual(await readImage(at('grey.png'), 2));
     expect(batch.data.slice(24)).toEqual(two);
+  });
+
+  it('are read from bytes as from a path, as a tensor that encode takes', async () => {
+    const files = [at('grey.png'), at('one.npy')];
+    const bytes = await Promise.all(files.map((file) => readFile(file)));
+    const batch = await readImages(bytes, 2);
+    expect(batch).toBeInstanceOf(Tensor);
+    expect([batch.type, batch.dims]).toEqual(['float32', [2, 3, 2, 2]]);
+    expect(batch.data).toEqual((await readImages(files, 2)).data);
+    expect(await readImage(new Uint8Array(bytes[0]), 2)).toEqual(await readImage(files[0], 2));
+    await expect(readImages([bytes[0], Uint8Array.of(1, 2, 3)], 2)).rejects.toMatchObject({
+      code: 'format',
+      file: 'image 1',
+    });
   });
 
   it.each<[string, Parameters<typeof writeNpy>[0], string]>([

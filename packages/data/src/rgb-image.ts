@@ -1,6 +1,7 @@
 import { DetailFlowError, Picture } from '@detailflow/core';
-import { white } from './colour';
+import { black } from './colour';
 import type { Colour } from './contact-sheet';
+import { shrunkToFit } from './shrink-to-fit';
 
 /** An RGB image of 8 bits a channel. */
 export interface RgbImage {
@@ -43,23 +44,19 @@ export function imageValues(
 }
 
 /**
- * An image in the middle of a square.
- * @param background the colour around it
- * @throws DetailFlowError `shape` when it is larger than the square
+ * An image in the middle of a square, shrunk until it fits when it is larger.
+ * @param background the colour around it; default black
  */
-export function padImage(image: RgbImage, side: number, background: Colour = white): RgbImage {
-  const { width, height } = image;
-  if (width === side && height === side) return image;
-  if (width > side || height > side) {
-    throw new DetailFlowError('shape', `${width} x ${height} pixels do not fit into a square of ${side}`);
-  }
+export function padImage(image: RgbImage, side: number, background: Colour = black): RgbImage {
+  if (image.width === side && image.height === side) return image;
+  const { data: pixels, width, height } = shrunkToFit(image, side);
   const data = new Uint8Array(3 * side * side);
   if (background.some((value) => value !== 0)) {
     for (let at = 0; at < data.length; at += 3) data.set(background, at);
   }
   const [left, top] = [Math.floor((side - width) / 2), Math.floor((side - height) / 2)];
   for (let y = 0; y < height; y++) {
-    data.set(image.data.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));
+    data.set(pixels.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));
   }
   return { data, width: side, height: side };
 }

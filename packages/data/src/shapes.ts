@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, RandomStream } from '@detailflow/core';
 import type { ImageDataset } from './dataset';
 import { Purpose } from './purpose';
 import type { RgbImage } from './rgb-image';
@@ -44,15 +44,19 @@ export const shapeNames: readonly string[] = Object.keys(solids);
  * @param options.size side in pixels, 1 .. 1024
  */
 export function shapesDataset(options: { images: number; size: number; seed?: number }): ImageDataset {
+  checkOptions('shapesDataset', options, { images: true, size: true, seed: true });
   const { images, size, seed = 0 } = options;
   if (!Number.isInteger(images) || images < 1 || images > 1e7) {
     throw new DetailFlowError(
       'invalid-argument',
-      `images is ${images}; give a whole number from 1 to 10000000`,
+      `images is ${describe(images)}; give a whole number from 1 to 10000000`,
     );
   }
   if (!Number.isInteger(size) || size < 1 || size > 1024) {
-    throw new DetailFlowError('invalid-argument', `size is ${size}; give a whole number from 1 to 1024`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `size is ${describe(size)}; give a whole number from 1 to 1024`,
+    );
   }
   return {
     name: `${images} shapes of ${size} pixels`,

@@ -1,7 +1,7 @@
-import { DetailFlowError, RandomStream } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe, RandomStream } from '@detailflow/core';
 import { type Augmentation, augmentImage } from './augment';
 import { centerCrop, checkImage, crop } from './center-crop';
-import { white } from './colour';
+import { black } from './colour';
 import type { Colour } from './contact-sheet';
 import { checkSize } from './pillow-resize';
 import { Purpose } from './purpose';
@@ -11,9 +11,9 @@ import { cutImage, flipImage, padImage, type RgbImage } from './rgb-image';
 export interface ViewOptions {
   /** Side of the square in pixels. */
   readonly size: number;
-  /** `crop` resizes and cuts a square out; `pad` lays small images on a square, as they are. */
+  /** `crop` resizes and cuts a square out; `pad` lays images on a square, small ones as they are, larger ones shrunk. */
   readonly fit: 'crop' | 'pad';
-  /** The colour of that square, and of what comes in when an image is moved; default white. */
+  /** The colour of that square, and of what comes in when an image is moved; default black. */
   readonly background?: Colour;
   /**
    * For training, `crop` only: the shorter side is drawn from size .. ceil(size / zoom), and the square is anywhere;
@@ -42,11 +42,18 @@ export function trainingView(
   image: RgbImage,
   options: ViewOptions & { readonly seed: number; readonly position: number },
 ): RgbImage {
-  const { size, fit, background = white, zoom, flip, augment, seed, position } = options;
+  checkOptions('trainingView', options, {
+    ...{ size: true, fit: true, background: true, zoom: true, flip: true, augment: true },
+    ...{ seed: true, position: true },
+  });
+  const { size, fit, background = black, zoom, flip, augment, seed, position } = options;
   checkSize(size);
   checkImage(image);
   if (!(zoom > 0 && zoom <= 1)) {
-    throw new DetailFlowError('invalid-argument', `zoom is ${zoom}; give a number above 0, at most 1`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `zoom is ${describe(zoom)}; give a number above 0, at most 1`,
+    );
   }
   const random = new RandomStream({ seed, purpose: Purpose.crop, position });
   const isMirrored = flip && random.uniform() < 0.5;
@@ -82,6 +89,9 @@ export function codeViews(
     };
   },
 ): RgbImage[] {
+  checkOptions('codeViews', options, {
+    ...{ size: true, fit: true, background: true, views: true, training: true },
+  });
   const { size, fit, background, views, training } = options;
   if (views === 'center') return [centerView(image, options)];
   const count = codeViewCount(views);

@@ -3,7 +3,13 @@ import path from 'node:path';
 import { tokenModelParameters } from '@detailflow/ar-model';
 import type { BundleCard, ConfigObject } from '@detailflow/checkpoint';
 import { type WriteBundleOptions, writeBundle } from '@detailflow/checkpoint/node';
-import { DetailFlowError, type ParameterSpec, type Weight, type Weights } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  type ParameterSpec,
+  type Weight,
+  type Weights,
+} from '@detailflow/core';
 import { tokenizerParameters } from '@detailflow/tokenizer';
 import { type ModelSource, openModel } from './model-source';
 
@@ -27,6 +33,17 @@ export async function convert(
   out: string,
   options: ConvertOptions = {},
 ): Promise<BundleCard> {
+  checkOptions('convert', options, {
+    name: true,
+    license: true,
+    description: true,
+    attribution: true,
+    classNames: true,
+    dtype: true,
+    overwrite: true,
+    signal: true,
+    onProgress: true,
+  });
   const { name, license, description, attribution, classNames, ...writing } = options;
   const opened = await openModel(source, { signal: options.signal });
   try {
@@ -46,6 +63,7 @@ export async function convert(
         description: description ?? card?.description,
         attribution: attribution ?? card?.attribution,
         classNames: classNames ?? card?.classNames,
+        subject: card?.subject,
         recipe: card?.recipe,
         ...(card?.data && { data: card.data }),
         tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),

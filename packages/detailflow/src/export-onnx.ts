@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
+import { checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
 import { type FilePlacement, toOnnxLoop } from '@detailflow/onnx';
 import { generatorGraphs } from './generator-graph';
 import { type ModelSource, openModel } from './model-source';
@@ -29,6 +29,7 @@ export async function exportOnnx(
   out: string,
   options: ExportOptions = {},
 ): Promise<void> {
+  checkOptions('exportOnnx', options, { guidance: true, signal: true, onProgress: true });
   const opened = await openModel(source, { signal: options.signal });
   const id = randomBytes(4).toString('hex');
   const aside = (file: string) => path.join(path.dirname(file), `.${path.basename(file)}.${id}`);
@@ -37,7 +38,9 @@ export async function exportOnnx(
     const { tokenizer, ar } = opened;
     if (!ar)
       throw new DetailFlowError('unsupported', 'this model has no AR part: there is no generator to export');
-    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, options);
+    const { counter, iterations, body, last } = generatorGraphs(tokenizer.config, ar.config, {
+      guidance: options.guidance,
+    });
     const needed: Weights = new Map(
       [...body.weights.keys(), ...last.weights.keys()].map((name) => {
         const weight = ar.weights.get(name) ?? tokenizer.weights.get(name);

@@ -8,6 +8,7 @@ import {
 } from '@detailflow/ar-model';
 import {
   add,
+  checkOptions,
   concat,
   div,
   equal,
@@ -35,8 +36,10 @@ import {
 import {
   attentionMask,
   codebookEntries,
+  createResolutionMap,
   decoderTower,
   positionEmbedding,
+  resolutionSettings,
   type TokenizerConfig,
   tokenizerWeights,
   toPixels,
@@ -67,6 +70,7 @@ export function generatorGraphs(
   ar: TokenModelConfig,
   options: { readonly guidance?: 'constant' | 'gradual' } = {},
 ): GeneratorGraphs {
+  checkOptions('generatorGraphs', options, { guidance: true });
   const runs = schedule(ar);
   const length = ar.tokens + ar.groupSize - 1; // room for what the last causal run leaves behind
   const body = trace((g) => {
@@ -116,7 +120,7 @@ export function generatorGraphs(
     g.update('codes', writeRows(codes, chosen, slice(positions, 0, 0, 1), 1));
     return {};
   });
-  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, length) };
+  return { counter: 'run', iterations: runs.length, body, last: pictureGraph(tokenizer, ar.tokens, length) };
 }
 
 /**
@@ -171,9 +175,10 @@ function schedule({ tokens, groupSize, causalTokens }: TokenModelConfig): Run[] 
   return runs;
 }
 
-function pictureGraph(config: TokenizerConfig, length: number): Graph {
-  const { tokens, groupSize, causalTokens } = config;
-  const side = config.imageSize / config.decoder.patchSize;
+function pictureGraph(config: TokenizerConfig, tokens: number, length: number): Graph {
+  const { groupSize, causalTokens } = config;
+  const size = createResolutionMap(resolutionSettings(config)).tokenToDecOutRes(tokens);
+  const side = size / config.decoder.patchSize;
   const grid = config.decoder.positionGrid;
   const patches = side * side;
   return trace((g) => {

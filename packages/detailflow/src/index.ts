@@ -1,5 +1,13 @@
 export { createNodeBackend, type NodeBackendOptions } from '@detailflow/backend-node';
-export { type Backend, DetailFlowError, Picture, pictureFromPixels, Tensor } from '@detailflow/core';
+export {
+  type Backend,
+  DetailFlowError,
+  Picture,
+  pictureFromPixels,
+  Tensor,
+  type TensorData,
+  type TensorType,
+} from '@detailflow/core';
 export {
   type Colour,
   centerCrop,
@@ -13,13 +21,21 @@ export {
   upscaleNearest,
   writeNpy,
 } from '@detailflow/data';
-export { type ImageBatch, readImage, readImages } from '@detailflow/data/node';
+export { type ImageFile, readImage, readImages } from '@detailflow/data/node';
 export { psnr } from '@detailflow/eval';
 export type { GenerateOptions, GenerationStep } from '@detailflow/sampler';
+export type { ClassLabel } from './class-numbers';
 export { type ConvertOptions, convert } from './convert';
 export { type ExportOptions, exportOnnx } from './export-onnx';
 export { type GeneratorGraphs, generatorGraphs } from './generator-graph';
-export { type LoadOptions, load, Model, type Reconstruction } from './load';
+export {
+  type DrawOptions,
+  type LoadOptions,
+  load,
+  Model,
+  type Reconstruction,
+  type VariationOptions,
+} from './load';
 export { type ModelPart, type ModelSource, type OpenedModel, openModel } from './model-source';
 export {
   type Verification,

@@ -1,5 +1,18 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { fileTree } from '@detailflow/checkpoint';
 import {
@@ -13,6 +26,7 @@ import {
 import { psnr } from '@detailflow/eval';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { load, type Model, type Reconstruction } from './load';
+import { openModel } from './model-source';
 
 const inRepository = (file: string) => fileURLToPath(new URL(`../../../${file}`, import.meta.url));
 const fashion = inRepository('tests/fixtures/fashion-ref');
@@ -221,6 +235,36 @@ describe('sources', () => {
     expect(await lastTokens(fromMemory, [0, 9])).toEqual(await lastTokens(fromDisk, [0, 9]));
     await fromMemory.dispose();
     await fromDisk.dispose();
+  });
+
+  test('a package of the project that the program belongs to, wherever it is started', async () => {
+    const project = mkdtempSync(path.join(tmpdir(), 'detailflow-project-'));
+    try {
+      const folder = path.join(project, 'node_modules/@mine/model');
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(path.join(folder, 'package.json'), '{ "name": "@mine/model" }');
+      cpSync(inRepository('packages/model-fashion-32/model'), path.join(folder, 'model'), {
+        recursive: true,
+      });
+      const facade = new URL('../dist/index.js', import.meta.url).href;
+      mkdirSync(path.join(project, 'src'));
+      const program = path.join(project, 'src/program.mjs');
+      writeFileSync(
+        program,
+        `import { openModel } from ${JSON.stringify(facade)};
+        const { card, close } = await openModel('@mine/model');
+        console.log(card.name);
+        await close();`,
+      );
+      const run = promisify(execFile)(process.execPath, [program], { cwd: tmpdir() });
+      expect((await run).stdout).toBe('fashion-32\n');
+      // What lies on disk comes first, and a name that is nowhere is answered with what to do.
+      const error = await failure(openModel('@nobody/model'));
+      expect(error).toMatchObject({ code: 'io', file: '@nobody/model' });
+      expect(error.message).toMatch(/npm install @nobody\/model$/);
+    } finally {
+      rmSync(project, { recursive: true, force: true });
+    }
   });
 
   test('what is no model, or is not there, is refused with its name', async () => {

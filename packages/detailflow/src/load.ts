@@ -4,9 +4,12 @@ import type { BundleCard } from '@detailflow/checkpoint';
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
+  type OptionNames,
   pixelToByte,
   type Tensor,
+  type TokenModel,
   type WeightDType,
 } from '@detailflow/core';
 import { psnr, tokenWorth, worthTarget } from '@detailflow/eval';
@@ -18,7 +21,9 @@ import {
   vary,
 } from '@detailflow/sampler';
 import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
+import { type ClassLabel, classNumbers } from './class-numbers';
 import { type ModelSource, type OpenedModel, openModel } from './model-source';
+import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
 export interface LoadOptions extends CallOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
@@ -33,7 +38,7 @@ export interface Reconstruction {
   /** Side of `pixels`: what that many tokens are worth. */
   readonly resolution: number;
   /** float32 [B, 3, R, R]. */
-  readonly pixels: Tensor;
+  readonly pixels: Tensor<'float32'>;
   /** PSNR in dB of each of them as 8-bit picture, against the original resized the same way. */
   readonly psnr: readonly number[];
 }
@@ -43,7 +48,8 @@ export interface Reconstruction {
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  const opened = await openModel(source, options);
+  checkOptions('load', options, { backend: true, dtype: true, signal: true });
+  const opened = await openModel(source, { signal: options.signal });
   try {
     options.signal?.throwIfAborted();
     const backend = options.backend ?? (await createNodeBackend());
@@ -53,6 +59,29 @@ export async function load(source: ModelSource, options: LoadOptions = {}): Prom
     throw error;
   }
 }
+
+/** Options of {@link Model.generate}: those of `generate` of `@detailflow/sampler`, and classes also by name. */
+export interface DrawOptions extends Omit<GenerateOptions, 'model' | 'tokenizer' | 'labels'> {
+  /** The class of each image: its number, or its name on the model's card. */
+  readonly labels: readonly ClassLabel[];
+}
+
+/** Options of {@link Model.vary}: those of `vary` of `@detailflow/sampler`, and classes also by name. */
+export interface VariationOptions extends Omit<VaryOptions, 'model' | 'tokenizer' | 'labels'> {
+  /** The class of each picture; default: none, the model goes by the tokens alone. */
+  readonly labels?: readonly ClassLabel[];
+}
+
+type SharedNames = OptionNames<Omit<DrawOptions, 'tokens' | 'prefix' | 'keep'>>;
+const sharedNames: SharedNames = {
+  ...{ labels: true, seed: true, greedy: true, noise: true, onDevice: true, signal: true },
+  ...{ temperature: true, topK: true, topP: true, cfg: true, guidance: true },
+};
+const drawOptionNames: OptionNames<DrawOptions> = {
+  ...sharedNames,
+  ...{ tokens: true, prefix: true, keep: true },
+};
+const variationOptionNames: OptionNames<VariationOptions> = { ...sharedNames, keepTokens: true, count: true };
 
 /** A tokenizer and, where there is one, the AR model that belongs to it, on one backend. */
 export class Model {
@@ -75,28 +104,44 @@ export class Model {
     if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend, dtype: options.dtype });
   }
 
-  /** Draws pictures; see `generate` of `@detailflow/sampler` for the options. */
-  generate(
-    options: Omit<GenerateOptions, 'model' | 'tokenizer'>,
-  ): AsyncGenerator<GenerationStep, void, void> {
-    return generate({ ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+  /** Guidance where no `cfg` is given: what the card recommends, or the model by its kind, or 1.5. */
+  get cfg(): number {
+    const model: TokenModel | undefined = this.tokenModel;
+    return recommendedCfg(this.card) ?? model?.sampling?.cfg ?? DEFAULT_CFG;
+  }
+
+  /**
+   * Draws pictures; see `generate` of `@detailflow/sampler` for the options. Without `cfg`, guidance is
+   * {@link Model.cfg}, as on the command line.
+   * @throws DetailFlowError `unsupported` without an AR part, `invalid-argument` for wrong options
+   */
+  generate(options: DrawOptions): AsyncGenerator<GenerationStep, void, void> {
+    const model = this.#requireTokenModel();
+    checkOptions('generate', options, drawOptionNames);
+    const labels = classNumbers(options.labels, this.card?.classNames);
+    const { cfg = this.cfg } = options;
+    return generate({ ...options, labels, cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Draws variations of pictures float32 [B, 3, S, S] in [-1, 1]; see `vary` of `@detailflow/sampler`. */
-  vary(
-    images: Tensor,
-    options: Omit<VaryOptions, 'model' | 'tokenizer'>,
-  ): AsyncGenerator<GenerationStep, void, void> {
-    return vary(images, { ...options, model: this.#requireTokenModel(), tokenizer: this.tokenizer });
+  vary(images: Tensor<'float32'>, options: VariationOptions): AsyncGenerator<GenerationStep, void, void> {
+    const model = this.#requireTokenModel();
+    checkOptions('vary', options, variationOptionNames);
+    const labels = options.labels && classNumbers(options.labels, this.card?.classNames);
+    const { cfg = this.cfg } = options;
+    return vary(images, { ...options, labels, cfg, model, tokenizer: this.tokenizer });
   }
 
   /** Images float32 [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]. */
-  encode(images: Tensor, options?: CallOptions & { tokens?: number }): Promise<Tensor> {
+  encode(images: Tensor<'float32'>, options?: CallOptions & { tokens?: number }): Promise<Tensor<'int32'>> {
     return this.tokenizer.encode(images, options);
   }
 
   /** Codes int32 [B, n] -> images float32 [B, 3, R, R]. */
-  decode(codes: Tensor, options?: CallOptions & { tokens?: number; size?: number }): Promise<Tensor> {
+  decode(
+    codes: Tensor<'int32'>,
+    options?: CallOptions & { tokens?: number; size?: number },
+  ): Promise<Tensor<'float32'>> {
     return this.tokenizer.decode(codes, options);
   }
 
@@ -105,9 +150,10 @@ export class Model {
    * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all
    */
   async *reconstruct(
-    images: Tensor,
+    images: Tensor<'float32'>,
     options: CallOptions & { tokens?: readonly number[] } = {},
   ): AsyncGenerator<Reconstruction, void, void> {
+    checkOptions('reconstruct', options, { signal: true, tokens: true });
     const { signal, tokens: counts = doublings(this.tokenizer.tokens) } = options;
     const codes = await this.encode(images, { signal });
     const size = images.dims[2];
@@ -148,11 +194,10 @@ function doublings(limit: number): number[] {
   return [...counts, limit];
 }
 
-function psnrOfEach(restored: Tensor, originals: Tensor): number[] {
+function psnrOfEach(restored: Tensor<'float32'>, originals: Tensor<'float32'>): number[] {
   const [batch, ...rest] = originals.dims;
   const size = rest.reduce((a, b) => a * b, 1);
-  const part = (tensor: Tensor, i: number) =>
-    (tensor.data as Float32Array).subarray(i * size, (i + 1) * size);
+  const part = ({ data }: Tensor<'float32'>, i: number) => data.subarray(i * size, (i + 1) * size);
   const shown = (values: Float32Array) => values.map((value) => pixelToByte(value) / 127.5 - 1);
   return Array.from({ length: batch }, (_, i) => psnr(shown(part(restored, i)), part(originals, i)));
 }

@@ -6,18 +6,34 @@ import {
   type TokenModelConfig,
   tokenModelParameters,
 } from '@detailflow/ar-model';
-import { type BundleCard, type FileTree, readBundle, readOfficialFolder } from '@detailflow/checkpoint';
-import { openFolder } from '@detailflow/checkpoint/node';
-import { DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
 import {
+  type BundleCard,
+  type FileTree,
+  type OfficialCheckpoint,
+  readBundle,
+  readOfficialFolder,
+} from '@detailflow/checkpoint';
+import { openFolder } from '@detailflow/checkpoint/node';
+import {
+  ConfigFields,
+  checkOptions,
+  DetailFlowError,
+  describe,
+  validateWeights,
+  type Weights,
+} from '@detailflow/core';
+import {
+  createResolutionMap,
   ignoredTokenizerWeights,
   officialTokenizerConfig,
   parseTokenizerConfig,
+  resolutionSettings,
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
+import { modelFolder } from './model-package';
 
-/** A folder: its path, its `file:` URL, or any {@link FileTree}. */
+/** A folder: its path, its `file:` URL, any {@link FileTree}, or the name of a package that holds a model. */
 export type FolderSource = string | URL | FileTree;
 
 /**
@@ -41,6 +57,8 @@ export interface OpenedModel {
   readonly card?: BundleCard;
   readonly tokenizer: ModelPart<TokenizerConfig>;
   readonly ar?: ModelPart<TokenModelConfig>;
+  /** Side in pixels of the pictures that it draws: less than the tokenizer's where the AR model has fewer tokens. */
+  readonly pictureSize: number;
   close(): Promise<void>;
 }
 
@@ -52,7 +70,8 @@ export async function openModel(
   source: ModelSource,
   options: { signal?: AbortSignal } = {},
 ): Promise<OpenedModel> {
-  if (typeof source === 'object' && 'tokenizer' in source) {
+  checkOptions('openModel', options, { signal: true });
+  if (typeof source === 'object' && source !== null && 'tokenizer' in source) {
     const ar = source.ar === undefined ? undefined : await toTree(source.ar);
     return openOfficial(await toTree(source.tokenizer), ar, options);
   }
@@ -117,37 +136,57 @@ async function openOfficial(
           weights: second.weights,
           file: second.file,
         };
-        return checked({ kind: 'official', tokenizer, ar, close });
+        const model = checked({ kind: 'official', tokenizer, ar, close });
+        if (second && model.pictureSize < tokenizer.config.imageSize)
+          checkImageSize(second, model.pictureSize, `${arTree?.name}/config.yaml`);
+        return model;
       },
     );
   });
 }
 
-function checked(model: OpenedModel): OpenedModel {
+function checked(model: Omit<OpenedModel, 'pictureSize'>): OpenedModel {
   const { tokenizer, ar } = model;
   validateWeights(tokenizer.weights, tokenizerParameters(tokenizer.config), {
     file: tokenizer.file,
     ignore: ignoredTokenizerWeights,
   });
-  if (!ar) return model;
+  if (!ar) return { ...model, pictureSize: tokenizer.config.imageSize };
   validateWeights(ar.weights, tokenModelParameters(ar.config), {
     file: ar.file,
     ignore: ignoredTokenModelWeights,
   });
   const { tokens, groupSize, causalTokens, codebookSize } = tokenizer.config;
   const fits =
-    ar.config.tokens === tokens &&
     ar.config.groupSize === groupSize &&
     ar.config.causalTokens === causalTokens &&
     ar.config.vocabularySize === codebookSize;
-  if (fits) return model;
+  // An AR model for smaller images has as many tokens as the tokenizer gives images of that size.
+  const map = createResolutionMap(resolutionSettings(tokenizer.config));
+  const counts = [...new Set([...map.bestTokens, tokens])];
+  if (fits && counts.includes(ar.config.tokens))
+    return { ...model, pictureSize: map.tokenToDecOutRes(ar.config.tokens) };
   const describe = (config: readonly number[]) =>
     `${config[0]} tokens in groups of ${config[1]} after ${config[2]}, ${config[3]} codes`;
+  const possible = fits ? `; with this tokenizer an AR model has ${counts.join(', ')} tokens` : '';
   throw new DetailFlowError(
     'config',
     `tokenizer and AR model do not belong together: ${describe([tokens, groupSize, causalTokens, codebookSize])}; ` +
-      describe([ar.config.tokens, ar.config.groupSize, ar.config.causalTokens, ar.config.vocabularySize]),
+      describe([ar.config.tokens, ar.config.groupSize, ar.config.causalTokens, ar.config.vocabularySize]) +
+      possible,
     { file: ar.file },
+  );
+}
+
+/** An AR model of fewer tokens says for which images it was trained: others of as many tokens are of another tokenizer. */
+function checkImageSize({ args }: OfficialCheckpoint, pictureSize: number, file: string): void {
+  const trained = new ConfigFields(args ?? {}, { file }).count('image_size', pictureSize);
+  if (trained === pictureSize) return;
+  throw new DetailFlowError(
+    'config',
+    `tokenizer and AR model do not belong together: the AR model was trained for ${trained} pixels, and its tokens are ` +
+      `those of ${pictureSize} pixels with this tokenizer`,
+    { file, entry: 'image_size' },
   );
 }
 
@@ -162,8 +201,22 @@ async function closingOnFailure<T>(close: () => Promise<void>, work: () => T | P
 
 /** Opens a folder by its path or address. */
 export function toTree(source: FolderSource): Promise<FileTree> | FileTree {
-  if (typeof source === 'string') return openFolder(source);
-  if (!(source instanceof URL)) return source;
+  if (typeof source === 'string') {
+    const folder = modelFolder(source);
+    if (folder !== undefined) return openFolder(folder);
+    throw new DetailFlowError(
+      'io',
+      `is no folder, and no package with a model is installed by that name: npm install ${source}`,
+      { file: source },
+    );
+  }
+  if (!(source instanceof URL)) {
+    if (typeof source === 'object' && source !== null && typeof source.open === 'function') return source;
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the model is ${describe(source)}; give a folder, a package, or { tokenizer, ar }`,
+    );
+  }
   if (source.protocol === 'file:') return openFolder(fileURLToPath(source));
   throw new DetailFlowError('unsupported', 'only file: addresses can be opened here', { file: source.href });
 }

@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
 import type { FeatureSet, FeatureStatistics } from './feature-set';
 import { requireFinite } from './finite-features';
 import { frechetDistance } from './frechet-distance';
@@ -50,6 +50,7 @@ export async function compareFeatures(
   real: Reference,
   options: CompareOptions,
 ): Promise<Comparison> {
+  checkOptions('compareFeatures', options, { backend: true, seed: true, signal: true });
   const { backend, seed, signal } = options;
   const { width, count, pool, statistics } = images;
   const other = real.statistics.pool.mean.length;

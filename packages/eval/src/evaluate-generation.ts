@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError, type TokenModel } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, type TokenModel } from '@detailflow/core';
 import type { Tokenizer } from '@detailflow/tokenizer';
 import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
 import type { Extractor } from './extractor';
@@ -67,9 +67,27 @@ export interface GenerationRow extends Comparison {
  * @throws DetailFlowError as {@link firstPictureSeeds}, sampler, networks and {@link compareFeatures}
  */
 export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
+  checkOptions('evaluateGeneration', options, {
+    model: true,
+    tokenizer: true,
+    classes: true,
+    labels: true,
+    count: true,
+    scales: true,
+    seeds: true,
+    sampling: true,
+    extractor: true,
+    real: true,
+    backend: true,
+    store: true,
+    keepPictures: true,
+    onRow: true,
+    signal: true,
+    onProgress: true,
+  });
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { labels, real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
-  const { imageSize: size } = tokenizer.config;
+  const size = tokenizer.resolution(model.tokens);
   const firstSeeds = firstPictureSeeds(seeds, count);
   const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
   if (twice !== undefined) {

@@ -1,5 +1,6 @@
 import {
   type Backend,
+  checkOptions,
   DetailFlowError,
   div,
   type Executable,
@@ -60,7 +61,9 @@ const batch = symbol('batch');
  * @param options.weights those of `pt_inception-2015-12-05-*.pth`
  * @throws DetailFlowError `weights`
  */
-export function inceptionExtractor({ weights, backend, file }: ExtractorOptions): Extractor {
+export function inceptionExtractor(options: ExtractorOptions): Extractor {
+  checkOptions('inceptionExtractor', options, { weights: true, backend: true, file: true });
+  const { weights, backend, file } = options;
   const specs = inceptionParameters();
   validateWeights(weights, specs, { file, ignore: inceptionIgnored(weights) });
   const sizes = new Map<string, LazyExecutable>();
@@ -112,6 +115,7 @@ const inceptionIgnored = (weights: Weights): string[] =>
 export function classifierExtractor(
   options: ExtractorOptions & { readonly config: ClassifierConfig },
 ): Extractor {
+  checkOptions('classifierExtractor', options, { weights: true, backend: true, file: true, config: true });
   const { config, weights, backend, file } = options;
   const specs = classifierParameters(config);
   validateWeights(weights, specs, { file });
@@ -145,7 +149,10 @@ export function classifierExtractor(
 }
 
 /** Bytes [n, H, W, 3] as values [n, 3, H, W]. */
-function planes({ data, count, height, width }: ByteImages, value: (byte: number) => number): Tensor {
+function planes(
+  { data, count, height, width }: ByteImages,
+  value: (byte: number) => number,
+): Tensor<'float32'> {
   const table = Float32Array.from({ length: 256 }, (_, byte) => value(byte));
   const plane = height * width;
   const out = new Float32Array(count * 3 * plane);

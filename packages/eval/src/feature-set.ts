@@ -1,3 +1,4 @@
+import { checkOptions } from '@detailflow/core';
 import type { Extractor, Features } from './extractor';
 import { type Gaussian, GaussianStatistics } from './gaussian-statistics';
 import type { ImageSource } from './image-source';
@@ -43,6 +44,14 @@ export interface CollectOptions {
  *   source and network throw
  */
 export async function collectFeatures(source: ImageSource, options: CollectOptions): Promise<FeatureSet> {
+  checkOptions('collectFeatures', options, {
+    extractor: true,
+    store: true,
+    batch: true,
+    splitSize: true,
+    signal: true,
+    onProgress: true,
+  });
   const { extractor, store = noStore, batch = 64, signal, onProgress } = options;
   const { labels } = source;
   const total = labels.length;

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 import { requireFinite } from './finite-features';
 import { addRowSums } from './row-sums';
 
@@ -30,7 +30,7 @@ export class GaussianStatistics {
     if (!Number.isInteger(width) || width < 1 || width > 16384) {
       throw new DetailFlowError(
         'invalid-argument',
-        `the width is ${width}; give a whole number from 1 to 16384`,
+        `the width is ${describe(width)}; give a whole number from 1 to 16384`,
       );
     }
     this.width = width;

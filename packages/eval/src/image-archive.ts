@@ -1,3 +1,4 @@
+import { checkOptions } from '@detailflow/core';
 import { NpzWriter } from '@detailflow/data';
 import type { ImageSource } from './image-source';
 
@@ -11,6 +12,7 @@ export async function writeImageArchive(
   write: (bytes: Uint8Array) => Promise<void>,
   options: { readonly batch?: number; readonly signal?: AbortSignal } = {},
 ): Promise<void> {
+  checkOptions('writeImageArchive', options, { batch: true, signal: true });
   const { batch = 250, signal } = options;
   const { labels } = source;
   const total = labels.length;

@@ -1,4 +1,11 @@
-import { DetailFlowError, pixelToByte, RandomStream, Tensor, type TokenModel } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  pixelToByte,
+  RandomStream,
+  Tensor,
+  type TokenModel,
+} from '@detailflow/core';
 import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
@@ -129,6 +136,7 @@ export function reconstructionSource(
   view: View,
   options: { readonly tokenizer: Tokenizer; readonly tokens?: number; readonly noiseIndex?: number | null },
 ): ImageSource {
+  checkOptions('reconstructionSource', options, { tokenizer: true, tokens: true, noiseIndex: true });
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
   return {
     name: `${dataset.name} ${JSON.stringify(view)} from ${tokens} tokens, noise ${noiseIndex}`,
@@ -151,7 +159,7 @@ export async function imageTensor(
   view: View,
   first: number,
   count: number,
-): Promise<Tensor> {
+): Promise<Tensor<'float32'>> {
   const { size } = view;
   const length = 3 * size * size;
   const values = new Float32Array(count * length);
@@ -193,16 +201,22 @@ export interface GeneratedOptions {
 
 /** Generated pictures, as bytes. Image i depends on seed + i and its class alone, which `generate` draws, too. */
 export function generatedSource(options: GeneratedOptions): ImageSource {
-  const {
-    model,
-    tokenizer,
-    count,
-    classes,
-    chosen,
-    labels: kind = 'balanced',
-    seed = 0,
-    ...sampling
-  } = options;
+  checkOptions('generatedSource', options, {
+    model: true,
+    tokenizer: true,
+    count: true,
+    classes: true,
+    chosen: true,
+    labels: true,
+    seed: true,
+    cfg: true,
+    guidance: true,
+    temperature: true,
+    topK: true,
+    topP: true,
+  });
+  const { model, tokenizer, count, classes, chosen, labels: kind = 'balanced', ...rest } = options;
+  const { seed = 0, ...sampling } = rest;
   const labelOf = (i: number) =>
     kind === 'balanced'
       ? i % classes
@@ -227,7 +241,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
  * [n, 3, H, W] in [-1, 1] as bytes, as the official code rounds.
  * @throws DetailFlowError `invalid-argument` when a value is not finite: a byte would hide it
  */
-export function bytesOf(pixels: Tensor): ByteImages {
+export function bytesOf(pixels: Tensor<'float32'>): ByteImages {
   const [count, , height, width] = pixels.dims;
   const values = pixels.data as Float32Array;
   const plane = height * width;

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { requireFinite } from './finite-features';
 
 export interface InceptionScoreOptions {
@@ -22,7 +22,9 @@ export class InceptionScore {
   readonly #sum: Float64Array;
   #negentropy = 0;
 
-  constructor({ classes, splitSize = 5000 }: InceptionScoreOptions) {
+  constructor(options: InceptionScoreOptions) {
+    checkOptions('InceptionScore', options, { classes: true, splitSize: true });
+    const { classes, splitSize = 5000 } = options;
     this.#classes = classes;
     this.#splitSize = splitSize;
     this.#sum = new Float64Array(classes);

@@ -42,6 +42,7 @@ export { firstPictureSeeds, PICTURES_PER_SEED } from './picture-seeds';
 export { type PrecisionRecall, type PrecisionRecallOptions, precisionRecall } from './precision-recall';
 export { type EvaluationPreset, evaluationPresets } from './presets';
 export { psnr } from './psnr';
+export { type ReadableOptions, readableImages } from './readable-images';
 export {
   comparisonRows,
   type GenerationReport,
@@ -52,8 +53,9 @@ export {
   type TokenizerReport,
   tokenizerReport,
 } from './report/evaluation-report';
-export { escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
+export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
+export { sourceSection } from './report/source-section';
 export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
 export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';

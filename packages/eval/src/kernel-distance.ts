@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError, RandomStream } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, RandomStream } from '@detailflow/core';
 import { meanRow } from './centred-rows';
 import { requireFinite } from './finite-features';
 import { exactProducts, RowProducts } from './row-products';
@@ -40,6 +40,14 @@ export async function kernelDistance(
   b: Float32Array,
   options: KernelDistanceOptions,
 ): Promise<{ mean: number; deviation: number }> {
+  checkOptions('kernelDistance', options, {
+    width: true,
+    backend: true,
+    subsets: true,
+    subsetSize: true,
+    seed: true,
+    signal: true,
+  });
   const { width, backend, subsets = 100, seed = 0, signal } = options;
   for (const features of [a, b]) requireFinite(features, width);
   const counts = [a, b].map(({ length }) => length / width);

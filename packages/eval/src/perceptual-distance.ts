@@ -1,5 +1,6 @@
 import {
   type Backend,
+  checkOptions,
   type Executable,
   LazyExecutable,
   symbol,
@@ -17,7 +18,11 @@ export interface PerceptualDistance {
    * @param a, b [n, 3, H, W] in [-1, 1]
    * @returns [n]
    */
-  between(a: Tensor, b: Tensor, options?: { signal?: AbortSignal }): Promise<Float32Array>;
+  between(
+    a: Tensor<'float32'>,
+    b: Tensor<'float32'>,
+    options?: { signal?: AbortSignal },
+  ): Promise<Float32Array>;
   dispose(): Promise<void>;
 }
 
@@ -33,6 +38,7 @@ export function perceptualDistance(options: {
   readonly heads: Weights;
   readonly backend: Backend;
 }): PerceptualDistance {
+  checkOptions('perceptualDistance', options, { vgg: true, heads: true, backend: true });
   const { vgg, heads, backend } = options;
   const specs = [...vggParameters(), ...lpipsParameters()];
   const weights: Weights = new Map([...vgg, ...heads]);

@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
 import { meanRow } from './centred-rows';
 import { requireFinite } from './finite-features';
 import { RowProducts } from './row-products';
@@ -41,6 +41,7 @@ export async function precisionRecall(
   b: Float32Array,
   options: PrecisionRecallOptions,
 ): Promise<PrecisionRecall> {
+  checkOptions('precisionRecall', options, { width: true, backend: true, neighbours: true, signal: true });
   const { width, neighbours = 3, backend, signal } = options;
   if (!Number.isInteger(neighbours) || neighbours < 1) {
     throw new DetailFlowError('invalid-argument', `neighbours is ${neighbours}; give a whole number from 1`);

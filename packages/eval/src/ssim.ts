@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { requireImageRange } from './image-range';
 
 const WINDOW = 7;
@@ -24,6 +24,7 @@ export interface SsimOptions {
  * Source: docs/method.md section 6; docs/metrics.md; scikit-image's structural_similarity.
  */
 export function ssim(restored: ArrayLike<number>, original: ArrayLike<number>, options: SsimOptions): number {
+  checkOptions('ssim', options, { channels: true, height: true, width: true, dataRange: true });
   const { channels, height, width, dataRange = 2 } = options;
   if (!(dataRange > 0)) {
     throw new DetailFlowError('invalid-argument', `dataRange is ${dataRange}; give a number above 0`);

@@ -26,11 +26,11 @@ export function tokenWorth(
  * @returns [B, 3, size, size]
  * Source: docs/method.md section 5.
  */
-export function worthTarget(images: Tensor, { size, targetSize }: TokenWorth): Tensor {
+export function worthTarget(images: Tensor<'float32'>, { size, targetSize }: TokenWorth): Tensor<'float32'> {
   const [batch, channels, full] = images.dims;
   if (size === full && targetSize === full) return images;
   const square = (side: number) => ({ height: side, width: side });
-  const shrunk = resizeImages(images.data as Float32Array, images.dims, square(targetSize), 'area');
+  const shrunk = resizeImages(images.data, images.dims, square(targetSize), 'area');
   const brought = [batch, channels, targetSize, targetSize];
   const data = resizeImages(shrunk, brought, square(size), 'degradation');
   return new Tensor('float32', clamped(data), [batch, channels, size, size]);

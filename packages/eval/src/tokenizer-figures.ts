@@ -1,4 +1,4 @@
-import { DetailFlowError, resizeImages, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, resizeImages, Tensor } from '@detailflow/core';
 import {
   type CenterViewOptions,
   evenlySpaced,
@@ -99,6 +99,19 @@ export interface TokenizerFigureOptions {
  * @throws DetailFlowError `invalid-argument` without images, and as tokenizer and networks throw
  */
 export async function tokenizerFigures(options: TokenizerFigureOptions): Promise<TokenizerFigures> {
+  checkOptions('tokenizerFigures', options, {
+    tokenizer: true,
+    dataset: true,
+    view: true,
+    restorations: true,
+    images: true,
+    batch: true,
+    extractor: true,
+    perceptual: true,
+    store: true,
+    signal: true,
+    onProgress: true,
+  });
   const { tokenizer, view, restorations, extractor, perceptual, store = noStore } = options;
   const { batch = 64, signal, onProgress } = options;
   const available = options.dataset.labels.length;
@@ -121,7 +134,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         const size = Math.min(batch, count - at);
         const images = await imageTensor(dataset, view, first + at, size);
         const codes = await tokenizer.encode(images, { signal });
-        values.codes.set(codes.data as Int32Array, at * tokenizer.tokens);
+        values.codes.set(codes.data, at * tokenizer.tokens);
         for (const restoration of restorations) {
           const { tokens, noiseIndex } = restoration;
           const restored =
@@ -216,8 +229,8 @@ async function judgeImages(
   work: Judge & {
     readonly restoration: Restoration;
     readonly worth: TokenWorth;
-    readonly pixels: Tensor;
-    readonly images: Tensor;
+    readonly pixels: Tensor<'float32'>;
+    readonly images: Tensor<'float32'>;
   },
 ): Promise<void> {
   const { restoration, worth, pixels, images, extractor, perceptual, size: full, signal } = work;

@@ -1,5 +1,11 @@
 import { type ConvTowerConfig, convTowerConfig, convTowerParameters, strideOf } from '@detailflow/blocks';
-import { ConfigFields, DetailFlowError, type ParameterSpec, type Weights } from '@detailflow/core';
+import {
+  ConfigFields,
+  checkOptions,
+  DetailFlowError,
+  type ParameterSpec,
+  type Weights,
+} from '@detailflow/core';
 
 /** Everything that determines the graphs of a VQ tokenizer. Source: docs/family/llamagen.md section 1. */
 export interface VqConfig {
@@ -44,6 +50,7 @@ export function vqConfigOf(
   weights: Weights,
   options: { readonly imageSize?: number; readonly isNormalised?: boolean; readonly file?: string } = {},
 ): VqConfig {
+  checkOptions('vqConfigOf', options, { imageSize: true, isNormalised: true, file: true });
   const { imageSize = 256, isNormalised = true, file } = options;
   const codebook = weights.get('quantize.embedding.weight')?.shape;
   if (codebook?.length !== 2) {

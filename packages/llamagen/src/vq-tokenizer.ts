@@ -2,9 +2,11 @@ import { strideOf } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type ImageTokenizer,
   LazyExecutable,
+  ofType,
   resizeImages,
   Tensor,
   validateWeights,
@@ -41,7 +43,11 @@ export class VqTokenizer implements ImageTokenizer {
   readonly #executables = new Map<string, LazyExecutable>();
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, file, order }: VqTokenizerOptions) {
+  constructor(options: VqTokenizerOptions) {
+    checkOptions('createVqTokenizer', options, {
+      ...{ config: true, weights: true, backend: true, file: true, order: true },
+    });
+    const { config, weights, backend, file, order } = options;
     validateWeights(weights, vqParameters(config), { file, ignore: ignoredVqWeights });
     this.config = config;
     this.#backend = backend;
@@ -76,7 +82,12 @@ export class VqTokenizer implements ImageTokenizer {
    * Images float32 [B, 3, H, W] in [-1, 1] -> codes int32 [B, n]. Any sides that are multiples of a code's square; in row
    * order unless they are the full size and the tokenizer has another order.
    */
-  async encode(images: Tensor, { signal, tokens }: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+  async encode(
+    images: Tensor<'float32'>,
+    options: CallOptions & { tokens?: number } = {},
+  ): Promise<Tensor<'int32'>> {
+    checkOptions('encode', options, { signal: true, tokens: true });
+    const { signal, tokens } = options;
     signal?.throwIfAborted();
     const [batch, channels, height, width] = images.dims;
     const stride = strideOf(this.config.encoder);
@@ -118,9 +129,11 @@ export class VqTokenizer implements ImageTokenizer {
    * shows its nearest known one. `size`: the picture is resized, bicubic as officially.
    */
   async decode(
-    codes: Tensor,
-    { signal, tokens, size }: CallOptions & { tokens?: number; size?: number } = {},
-  ): Promise<Tensor> {
+    codes: Tensor<'int32'>,
+    options: CallOptions & { tokens?: number; size?: number } = {},
+  ): Promise<Tensor<'float32'>> {
+    checkOptions('decode', options, { signal: true, tokens: true, size: true });
+    const { signal, tokens, size } = options;
     signal?.throwIfAborted();
     const count = tokens ?? Math.min(codes.dims[1], this.tokens);
     this.#checkCodes(codes, count);
@@ -132,10 +145,15 @@ export class VqTokenizer implements ImageTokenizer {
   }
 
   /** Codes int32 [B, rows columns] in row order -> images float32 [B, 3, rows f, columns f], of any grid. */
-  async decodeGrid(codes: Tensor, grid: Grid, { signal }: CallOptions = {}): Promise<Tensor> {
+  async decodeGrid(
+    codes: Tensor<'int32'>,
+    grid: Grid,
+    options: CallOptions = {},
+  ): Promise<Tensor<'float32'>> {
+    checkOptions('decodeGrid', options, { signal: true });
     const executable = await this.#compiled('decoder', grid);
-    const { pixels } = await executable.run({ codes }, { signal });
-    return pixels;
+    const { pixels } = await executable.run({ codes }, options);
+    return ofType(pixels, 'float32');
   }
 
   async dispose(): Promise<void> {
@@ -143,20 +161,20 @@ export class VqTokenizer implements ImageTokenizer {
   }
 
   /** Codes in row order of which the unknown ones repeat the nearest known one. */
-  #filled(codes: Tensor, count: number): Tensor {
+  #filled(codes: Tensor<'int32'>, count: number): Tensor<'int32'> {
     const places = this.#order ?? Int32Array.from({ length: this.tokens }, (_, place) => place);
     const source = nearestKnown(places.subarray(0, count), this.tokens);
     const [batch, given] = codes.dims;
     const out = new Int32Array(batch * this.tokens);
     for (let b = 0; b < batch; b++) {
       for (let place = 0; place < this.tokens; place++) {
-        out[b * this.tokens + place] = (codes.data as Int32Array)[b * given + source[place]];
+        out[b * this.tokens + place] = codes.data[b * given + source[place]];
       }
     }
     return new Tensor('int32', out, [batch, this.tokens]);
   }
 
-  #checkCodes(codes: Tensor, count: number): void {
+  #checkCodes(codes: Tensor<'int32'>, count: number): void {
     const isShaped = codes.type === 'int32' && codes.dims.length === 2 && codes.dims[0] > 0;
     if (!isShaped || !Number.isInteger(count) || count < 1 || count > codes.dims[1] || count > this.tokens) {
       throw new DetailFlowError(
@@ -165,7 +183,7 @@ export class VqTokenizer implements ImageTokenizer {
       );
     }
     const { codebookSize } = this.config;
-    const wrong = (codes.data as Int32Array).find((code) => code < 0 || code >= codebookSize);
+    const wrong = codes.data.find((code) => code < 0 || code >= codebookSize);
     if (wrong !== undefined) {
       throw new DetailFlowError('invalid-argument', `the code ${wrong} is not in 0..${codebookSize - 1}`);
     }
@@ -205,21 +223,16 @@ function nearestKnown(known: Int32Array, places: number): Int32Array {
 }
 
 /** Makes the rows of pixels from `row` on grey, in place. */
-function blankFrom(pixels: Tensor, row: number): void {
+function blankFrom(pixels: Tensor<'float32'>, row: number): void {
   const [batch, channels, height, width] = pixels.dims;
   for (let plane = 0; plane < batch * channels; plane++) {
     const start = plane * height * width;
-    (pixels.data as Float32Array).fill(0, start + row * width, start + height * width);
+    pixels.data.fill(0, start + row * width, start + height * width);
   }
 }
 
-function resized(pixels: Tensor, size: number): Tensor {
+function resized(pixels: Tensor<'float32'>, size: number): Tensor<'float32'> {
   const [batch, channels] = pixels.dims;
-  const data = resizeImages(
-    pixels.data as Float32Array,
-    pixels.dims,
-    { height: size, width: size },
-    'bicubic',
-  );
+  const data = resizeImages(pixels.data, pixels.dims, { height: size, width: size }, 'bicubic');
   return new Tensor('float32', data, [batch, channels, size, size]);
 }

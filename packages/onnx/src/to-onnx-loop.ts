@@ -1,4 +1,11 @@
-import { DetailFlowError, expandComposites, type Graph, plainSymbol, type Value } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  expandComposites,
+  type Graph,
+  plainSymbol,
+  type Value,
+} from '@detailflow/core';
 import { Emitter, findSymbols, type SymbolSource } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { attribute, ELEMENT, encodeModel, opsets, type ValueInfoProto } from './proto';
@@ -44,6 +51,15 @@ function agreeing(
  * Its inputs are those of the body but for the counter, its outputs those of `last`.
  */
 export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
+  checkOptions('toOnnxLoop', options, {
+    dialect: true,
+    body: true,
+    counter: true,
+    iterations: true,
+    last: true,
+    placeWeight: true,
+    quantised: true,
+  });
   const { counter, iterations } = options;
   const dialect = options.dialect ?? 'standard';
   const body = expandComposites(options.body, fusedOperations[dialect]);

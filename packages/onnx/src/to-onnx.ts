@@ -1,4 +1,11 @@
-import { type DType, expandComposites, type Graph, type Shape, type Value } from '@detailflow/core';
+import {
+  checkOptions,
+  type DType,
+  expandComposites,
+  type Graph,
+  type Shape,
+  type Value,
+} from '@detailflow/core';
 import { Emitter, findSymbols } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { encodeModel, opsets, type ValueInfoProto } from './proto';
@@ -41,6 +48,7 @@ export interface OnnxModel {
  * @throws DetailFlowError `unsupported` for an operation without a rule, `shape` for an extent no input tells
  */
 export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
+  checkOptions('toOnnx', options, { dialect: true, rowUpdates: true, placeWeight: true, quantised: true });
   const dialect = options.dialect ?? 'standard';
   const expanded = expandComposites(graph, fusedOperations[dialect]);
   const leaves = new Map<Value, string>([

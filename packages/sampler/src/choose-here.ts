@@ -16,7 +16,7 @@ export async function* chooseHere(plan: SamplePlan): AsyncGenerator<SampleStep, 
     let chosen: Int32Array | undefined;
     for (const { position, count, scale, choice, isGiven } of steps) {
       signal?.throwIfAborted();
-      const logits = (await session.predict(chosen, { signal })).data as Float32Array;
+      const logits = (await session.predict(chosen, { signal })).data;
       chosen = new Int32Array(rows.length * count);
       for (let image = 0; image < images; image++) {
         for (let k = 0; k < count; k++) {

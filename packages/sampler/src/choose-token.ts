@@ -1,4 +1,4 @@
-import { DetailFlowError, type TokenChoice } from '@detailflow/core';
+import { DetailFlowError, describe, type TokenChoice } from '@detailflow/core';
 
 /** Below this, logits divided by it might exceed float32. */
 const LOWEST_TEMPERATURE = 1e-5;
@@ -6,7 +6,7 @@ const LOWEST_TEMPERATURE = 1e-5;
 /** @throws DetailFlowError `invalid-argument` naming the option and its range */
 export function checkChoiceOptions({ temperature, topK, topP }: TokenChoice): void {
   const fail = (name: string, value: number, range: string) => {
-    throw new DetailFlowError('invalid-argument', `${name} is ${value}; give ${range}`);
+    throw new DetailFlowError('invalid-argument', `${name} is ${describe(value)}; give ${range}`);
   };
   if (!(temperature >= LOWEST_TEMPERATURE && Number.isFinite(temperature)))
     fail('temperature', temperature, `a number from ${LOWEST_TEMPERATURE}, or choose greedy`);

@@ -13,8 +13,8 @@ export async function* drawOnDevice(plan: SamplePlan, begin: Begin): AsyncGenera
   const size = model.vocabularySize;
   const [{ choice }] = steps;
   const session = await begin(conditions, { isGuided, topK: choice.topK, isGreedy: greedy, signal });
-  let last: Tensor | undefined;
-  const read = async (count: number): Promise<Tensor> => {
+  let last: Tensor<'int32'> | undefined;
+  const read = async (count: number): Promise<Tensor<'int32'>> => {
     const { data, dims } = last ?? (await session.tokens());
     const tokens = new Int32Array(images * count);
     for (let i = 0; i < images; i++) {

@@ -214,13 +214,13 @@ describe('a prefix', () => {
     expect(await tokensOf({ model: fakeModel().model, labels: [0], prefix: prefixOf(all) })).toEqual([all]);
   });
 
-  test.each<[string, Tensor, Partial<SampleOptions>?]>([
+  test.each<[string, Tensor<'int32'>, Partial<SampleOptions>?]>([
     ['for another number of images', prefixOf([1], [2])],
     ['longer than a sequence', prefixOf([1, 2, 3, 4, 5, 0, 1, 2, 3])],
     ['longer than the limit', prefixOf([1, 2, 3, 4, 5]), { tokens: 4 }],
     ['with a code that does not exist', prefixOf([6])],
     ['with a negative code', prefixOf([-1])],
-    ['of floats', new Tensor('float32', Float32Array.of(1), [1, 1])],
+    ['of floats', new Tensor('float32', Float32Array.of(1), [1, 1]) as never],
     ['without rows', new Tensor('int32', Int32Array.of(1), [1])],
   ])('%s is refused', async (_, prefix, options) => {
     await expect(countsOf({ prefix, ...options })).rejects.toMatchObject({
@@ -236,7 +236,7 @@ describe('noise', () => {
 
   test('decides the draw', async () => {
     const draws = noise(1e6, 1, 8, 6); // nothing is likely ...
-    for (let place = 0; place < 8; place++) (draws.data as Float32Array)[place * 6 + (place % 6)] = 1e-6; // ... but this
+    for (let place = 0; place < 8; place++) draws.data[place * 6 + (place % 6)] = 1e-6; // ... but this
     expect(await tokensOf({ model: fakeModel().model, labels: [0], noise: draws })).toEqual([
       [0, 1, 2, 3, 4, 5, 0, 1],
     ]);
@@ -247,7 +247,7 @@ describe('noise', () => {
     ['for other codes', noise(1, 1, 8, 5)],
     ['with a zero', noise(0, 1, 8, 6)],
     ['with NaN', noise(Number.NaN, 1, 8, 6)],
-    ['of whole numbers', new Tensor('int32', new Int32Array(48).fill(1), [1, 8, 6])],
+    ['of whole numbers', new Tensor('int32', new Int32Array(48).fill(1), [1, 8, 6]) as never],
   ])('%s is refused', async (_, tensor) => {
     await expect(countsOf({ noise: tensor })).rejects.toMatchObject({
       code: 'invalid-argument',
@@ -507,8 +507,19 @@ describe('generate', () => {
     expect(decoded).toEqual([]);
   });
 
+  test('a model of fewer tokens than the tokenizer draws pictures of that many', async () => {
+    const { tokenizer, decoded } = fakeTokenizer(16);
+    const sizes: number[] = [];
+    for await (const step of generate({ model: fakeModel().model, tokenizer, labels: [0] })) {
+      if (step.count === step.total) await step.pixels();
+      sizes.push(step.resolution);
+    }
+    expect(sizes.at(-1)).toBe(8);
+    expect(decoded).toEqual([[[1, 8], 8]]);
+  });
+
   test.each([
-    [16, 6],
+    [4, 6],
     [8, 7],
   ])('a tokenizer of %i tokens and %i codes does not belong to the model', async (tokens, codes) => {
     const { model, seen } = fakeModel();
@@ -525,15 +536,15 @@ describe('variations', () => {
   /** Codes of image i: i, i + 1, ... */
   const tokenizer: ImageTokenizer = {
     previews: 'rows',
-    tokens: 8,
+    tokens: 16,
     imageSize: 4,
     codebookSize: 6,
     resolution: () => 4,
-    encode: async ({ dims: [batch] }) =>
+    encode: async ({ dims: [batch] }, { tokens = 16 } = {}) =>
       new Tensor(
         'int32',
-        Int32Array.from({ length: batch * 8 }, (_, i) => (Math.floor(i / 8) + (i % 8)) % 6),
-        [batch, 8],
+        Int32Array.from({ length: batch * tokens }, (_, i) => (Math.floor(i / tokens) + (i % tokens)) % 6),
+        [batch, tokens],
       ),
     decode: async ({ dims: [batch] }) =>
       new Tensor('float32', new Float32Array(batch * 48), [batch, 3, 4, 4]),

@@ -1,10 +1,14 @@
 import {
   type CallOptions,
   type Condition,
+  checkOptions,
   DetailFlowError,
+  describe,
   exponentialNoise,
   type Guidance,
   type ImageTokenizer,
+  isTensor,
+  type OptionNames,
   type Picture,
   pictureFromPixels,
   scheduleSteps,
@@ -35,7 +39,7 @@ export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenC
   /** Stop after this many tokens, or the end of their group. */
   readonly tokens?: number;
   /** float32 [B, N, V]: Exp(1) draws to use instead of the seed's. */
-  readonly noise?: Tensor;
+  readonly noise?: Tensor<'float32'>;
   /**
    * Choose the tokens on the device, so that nothing is read back before somebody asks. Default: where the model says
    * that it is quicker. With top-p they are chosen here in any case.
@@ -47,30 +51,38 @@ export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }
 
+const sampleOptionNames: OptionNames<SampleOptions> = {
+  ...{ model: true, labels: true, seed: true, greedy: true, tokens: true, prefix: true, keep: true },
+  ...{ noise: true, onDevice: true, temperature: true, topK: true, topP: true, cfg: true, guidance: true },
+  signal: true,
+};
+
 /** The state of a generation after a step; pictures are decoded only when asked for. */
 export interface GenerationStep extends SampleStep {
   /** Side in pixels of a picture of these tokens. */
   readonly resolution: number;
   /** float32 [B, 3, R, R], at `resolution` or at `size`. */
-  pixels(options?: { size?: number }): Promise<Tensor>;
+  pixels(options?: { size?: number }): Promise<Tensor<'float32'>>;
   /** One picture, the first unless said. */
   image(index?: number, options?: { size?: number }): Promise<Picture>;
 }
 
 /**
- * Draws pictures. Yields after every step of the model; leave the loop or abort `signal` to stop. The same seed gives
- * the same picture whatever batch it is part of.
+ * Draws pictures: full ones, or smaller ones where the model has fewer tokens than the tokenizer. Yields after every step of
+ * the model; leave the loop or abort `signal` to stop. The same seed gives the same picture whatever batch it is part of.
  * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
  */
 export async function* generate(options: GenerateOptions): AsyncGenerator<GenerationStep, void, void> {
-  const { tokenizer, model, signal } = options;
-  if (tokenizer.tokens !== model.tokens || tokenizer.codebookSize !== model.vocabularySize) {
+  checkOptions('generate', options, { ...sampleOptionNames, tokenizer: true });
+  const { tokenizer, ...sampling } = options;
+  const { model, signal } = sampling;
+  if (model.tokens > tokenizer.tokens || tokenizer.codebookSize !== model.vocabularySize) {
     throw new DetailFlowError(
       'invalid-argument',
       `the tokenizer has ${tokenizer.tokens} tokens of ${tokenizer.codebookSize} codes, the AR model ${model.tokens} of ${model.vocabularySize}: they do not belong together`,
     );
   }
-  for await (const step of sampleTokens(options)) {
+  for await (const step of sampleTokens(sampling)) {
     const pixels = async ({ size }: { size?: number } = {}) =>
       tokenizer.decode(await step.tokens(), { size, signal });
     yield {
@@ -88,7 +100,14 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
  * @throws DetailFlowError `invalid-argument`; `runtime` when the model's logits are not finite; the signal's reason when aborted
  */
 export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
+  checkOptions('sampleTokens', options, sampleOptionNames);
   const { model, labels, signal } = options;
+  if (!Array.isArray(labels)) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `labels are ${describe(labels)}; give a list with one class number for each image`,
+    );
+  }
   const total = lastPosition(options.tokens ?? model.tokens, model);
   const given = givenTokens(options, model, labels.length, total);
   const steps = plannedSteps(options, total, (place) => given.has(place));
@@ -121,7 +140,10 @@ function plannedSteps(
   const { cfg = defaults.cfg, guidance = defaults.guidance } = options;
   checkChoiceOptions(wanted);
   if (!Number.isFinite(cfg) || cfg < 0) {
-    throw new DetailFlowError('invalid-argument', `cfg is ${cfg}; give a number from 0, 1 for none`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `cfg is ${describe(cfg)}; give a number from 0, 1 for none`,
+    );
   }
   const steps = scheduleSteps(model.schedule).filter(({ position }) => position < total);
   const rule = typeof guidance === 'function' ? guidance : namedGuidance(model, guidance);
@@ -138,21 +160,21 @@ function plannedSteps(
 }
 
 /** The tokens of one image: int32 [1, count]. */
-function tokensOf(tokens: Tensor, index: number): Tensor {
+function tokensOf(tokens: Tensor<'int32'>, index: number): Tensor<'int32'> {
   const [batch, count] = tokens.dims;
   if (!Number.isInteger(index) || index < 0 || index >= batch) {
-    throw new DetailFlowError('invalid-argument', `there is no image ${index}; give 0 to ${batch - 1}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `there is no image ${describe(index)}; give 0 to ${batch - 1}`,
+    );
   }
-  return new Tensor('int32', (tokens.data as Int32Array).slice(index * count, (index + 1) * count), [
-    1,
-    count,
-  ]);
+  return new Tensor('int32', tokens.data.slice(index * count, (index + 1) * count), [1, count]);
 }
 
 /** Where a run of `tokens` tokens ends: steps are never cut. */
 function lastPosition(tokens: number, { tokens: all, schedule }: TokenModel): number {
   if (!Number.isInteger(tokens) || tokens < 1 || tokens > all) {
-    throw new DetailFlowError('invalid-argument', `tokens is ${tokens}; give 1 to ${all}`);
+    throw new DetailFlowError('invalid-argument', `tokens is ${describe(tokens)}; give 1 to ${all}`);
   }
   const { position, count } = stepAt(schedule, tokens - 1);
   return position + count;
@@ -167,23 +189,31 @@ function noiseSource({
 }: SampleOptions): (image: number, place: number) => Float32Array {
   const { tokens, vocabularySize: size } = model;
   if (noise) {
-    if (noise.type !== 'float32' || noise.dims.join() !== [labels.length, tokens, size].join()) {
+    if (
+      !isTensor(noise) ||
+      noise.type !== 'float32' ||
+      noise.dims.join() !== [labels.length, tokens, size].join()
+    ) {
       throw new DetailFlowError(
         'invalid-argument',
-        `noise is ${noise.type} [${noise.dims}]; give float32 [${labels.length}, ${tokens}, ${size}]`,
+        `noise is ${describe(noise)}; give float32 [${labels.length}, ${tokens}, ${size}]`,
       );
     }
-    const draws = noise.data as Float32Array;
+    const draws = noise.data;
     if (!draws.every((e) => e > 0))
       throw new DetailFlowError('invalid-argument', 'noise holds numbers that are not above 0');
     return (image, place) =>
       draws.subarray((image * tokens + place) * size, (image * tokens + place + 1) * size);
   }
   const seeds = typeof seed === 'number' ? labels.map((_, i) => seed + i) : seed;
-  if (seeds.length !== labels.length || !seeds.every((value) => Number.isSafeInteger(value) && value >= 0)) {
+  if (
+    !Array.isArray(seeds) ||
+    seeds.length !== labels.length ||
+    !seeds.every((value) => Number.isSafeInteger(value) && value >= 0)
+  ) {
     throw new DetailFlowError(
       'invalid-argument',
-      `seed is ${seed}; give a whole number from 0, or one for each of the ${labels.length} images`,
+      `seed is ${describe(seed)}; give a whole number from 0, or one for each of the ${labels.length} images`,
     );
   }
   const out = new Float32Array(size);

@@ -1,10 +1,17 @@
-import { DetailFlowError, type Tensor, type TokenModel } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  describe,
+  isTensor,
+  type Tensor,
+  type TokenModel,
+} from '@detailflow/core';
 
 export interface GivenOptions {
   /** int32 [B, k]: first tokens to continue from. */
-  readonly prefix?: Tensor;
+  readonly prefix?: Tensor<'int32'>;
   /** Tokens that stay, anywhere: codes int32 [B, N] at the places marked by `mask` bool [N]. */
-  readonly keep?: { readonly codes: Tensor; readonly mask: Tensor };
+  readonly keep?: { readonly codes: Tensor<'int32'>; readonly mask: Tensor<'bool'> };
 }
 
 /** Tokens that are not drawn. */
@@ -28,25 +35,22 @@ export function givenTokens(
     throw new DetailFlowError('invalid-argument', 'prefix and keep are both given; give one of them');
   }
   if (prefix) {
-    const count = prefix.dims[1];
     checkCodes('prefix', prefix, model, images, (width) => width <= total, `up to ${total}`);
-    const codes = prefix.data as Int32Array;
+    const { data: codes, dims } = prefix;
+    const [, count] = dims;
     const has = (place: number) => place < count;
     return { has, at: (image, place) => (has(place) ? codes[image * count + place] : undefined) };
   }
   if (keep) {
+    checkOptions('keep', keep, { codes: true, mask: true });
     const { codes, mask } = keep;
     const width = model.tokens;
     checkCodes('keep.codes', codes, model, images, (n) => n === width, `${width}`);
-    if (mask.type !== 'bool' || mask.dims.join() !== `${width}`) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `keep.mask is ${mask.type} [${mask.dims}]; give bool [${width}]`,
-      );
+    if (!isTensor(mask) || mask.type !== 'bool' || mask.dims.join() !== `${width}`) {
+      throw new DetailFlowError('invalid-argument', `keep.mask is ${describe(mask)}; give bool [${width}]`);
     }
     const has = (place: number) => mask.data[place] === 1;
-    const at = (image: number, place: number) =>
-      has(place) ? (codes.data as Int32Array)[image * width + place] : undefined;
+    const at = (image: number, place: number) => (has(place) ? codes.data[image * width + place] : undefined);
     return { has, at };
   }
   return { has: () => false, at: () => undefined };
@@ -54,17 +58,17 @@ export function givenTokens(
 
 function checkCodes(
   name: string,
-  tensor: Tensor,
+  tensor: Tensor<'int32'>,
   { vocabularySize }: Pick<TokenModel, 'vocabularySize'>,
   images: number,
   fits: (width: number) => boolean,
   width: string,
 ): void {
-  const [batch, count] = tensor.dims;
-  const isShaped = tensor.type === 'int32' && tensor.dims.length === 2 && batch === images && fits(count);
-  if (isShaped && (tensor.data as Int32Array).every((code) => code >= 0 && code < vocabularySize)) return;
+  const isCodes = isTensor(tensor) && tensor.type === 'int32' && tensor.dims.length === 2;
+  const isShaped = isCodes && tensor.dims[0] === images && fits(tensor.dims[1]);
+  if (isShaped && tensor.data.every((code) => code >= 0 && code < vocabularySize)) return;
   throw new DetailFlowError(
     'invalid-argument',
-    `${name} is ${tensor.type} [${tensor.dims}]; give int32 [${images}, ${width}] of codes 0..${vocabularySize - 1}`,
+    `${name} is ${describe(tensor)}; give int32 [${images}, ${width}] of codes 0..${vocabularySize - 1}`,
   );
 }

@@ -1,4 +1,10 @@
-import { DetailFlowError, type Guidance, type ScheduleStep, type TokenModel } from '@detailflow/core';
+import {
+  DetailFlowError,
+  describe,
+  type Guidance,
+  type ScheduleStep,
+  type TokenModel,
+} from '@detailflow/core';
 
 /** The same scale at every step. */
 export const constantGuidance: Guidance = (_step, cfg) => cfg;
@@ -20,7 +26,7 @@ export function namedGuidance(model: Pick<TokenModel, 'guidances'>, name: string
   const names = ['constant', ...Object.keys(model.guidances ?? {})];
   throw new DetailFlowError(
     'invalid-argument',
-    `guidance is "${name}"; give a function, or for this model ${names.join(' or ')}`,
+    `guidance is ${describe(name)}; give a function, or for this model ${names.join(' or ')}`,
   );
 }
 

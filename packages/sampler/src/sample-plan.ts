@@ -7,7 +7,7 @@ export interface SampleStep {
   /** Tokens there will be. */
   readonly total: number;
   /** The tokens so far: int32 [B, count]. */
-  tokens(): Promise<Tensor>;
+  tokens(): Promise<Tensor<'int32'>>;
 }
 
 /** A step of the model and how its tokens are chosen. */

@@ -1,4 +1,11 @@
-import { type Condition, DetailFlowError, Tensor } from '@detailflow/core';
+import {
+  type Condition,
+  checkOptions,
+  DetailFlowError,
+  describe,
+  requireTensor,
+  Tensor,
+} from '@detailflow/core';
 import { type GenerateOptions, type GenerationStep, generate } from './generate';
 
 export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'keep' | 'tokens'> {
@@ -13,31 +20,57 @@ export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' |
 /**
  * Draws variations of pictures: their first tokens, which say what is there, stay, and the rest is drawn anew. Variation
  * j of picture i is image i * count + j; it uses seed + i * count + j.
- * @param images float32 [B, 3, S, S] in [-1, 1]
+ * @param images float32 [B, 3, S, S] in [-1, 1], as large as the pictures that the model draws
  * @throws DetailFlowError `invalid-argument`; what `generate` throws
  */
 export async function* vary(
-  images: Tensor,
+  images: Tensor<'float32'>,
   options: VaryOptions,
 ): AsyncGenerator<GenerationStep, void, void> {
+  checkOptions('vary', options, {
+    ...{
+      model: true,
+      tokenizer: true,
+      labels: true,
+      seed: true,
+      keepTokens: true,
+      count: true,
+      greedy: true,
+    },
+    ...{
+      noise: true,
+      onDevice: true,
+      temperature: true,
+      topK: true,
+      topP: true,
+      cfg: true,
+      guidance: true,
+    },
+    signal: true,
+  });
   const { keepTokens, count = 1, labels, ...rest } = options;
   const { tokenizer, model, signal } = rest;
-  const [batch] = images.dims;
+  const [batch] = requireTensor(images, {
+    ...{ what: 'the images', must: 'float32 [B, 3, S, S] in [-1, 1]', type: 'float32', axes: 4 },
+  }).dims;
   if (!Number.isInteger(keepTokens) || keepTokens < 0 || keepTokens > model.tokens) {
-    throw new DetailFlowError('invalid-argument', `keepTokens is ${keepTokens}; give 0 to ${model.tokens}`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `keepTokens is ${describe(keepTokens)}; give 0 to ${model.tokens}`,
+    );
   }
   if (!Number.isInteger(count) || count < 1) {
-    throw new DetailFlowError('invalid-argument', `count is ${count}; give a whole number from 1`);
+    throw new DetailFlowError('invalid-argument', `count is ${describe(count)}; give a whole number from 1`);
   }
   if (labels && labels.length !== batch) {
     throw new DetailFlowError('invalid-argument', `${labels.length} labels for ${batch} pictures`);
   }
-  const codes = await tokenizer.encode(images, { signal });
+  const codes = await tokenizer.encode(images, { tokens: model.tokens, signal });
   const all = codes.dims[1];
   const prefix = new Int32Array(batch * count * keepTokens);
   for (let row = 0; row < batch * count; row++) {
     const start = Math.floor(row / count) * all;
-    prefix.set((codes.data as Int32Array).subarray(start, start + keepTokens), row * keepTokens);
+    prefix.set(codes.data.subarray(start, start + keepTokens), row * keepTokens);
   }
   yield* generate({
     ...rest,

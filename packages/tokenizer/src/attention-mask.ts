@@ -1,3 +1,4 @@
+import { checkOptions } from '@detailflow/core';
 /** Who sees whom among the latent tokens and the patches of a sequence [patches ; latents]. */
 export interface MaskOptions {
   readonly patches: number;
@@ -16,6 +17,14 @@ export interface MaskOptions {
  * Source: docs/method.md section 3.
  */
 export function attentionMask(options: MaskOptions): Uint8Array {
+  checkOptions('attentionMask', options, {
+    patches: true,
+    tokens: true,
+    groupSize: true,
+    causalTokens: true,
+    patchesSeeLatents: true,
+    latentsSeePatches: true,
+  });
   const { patches, tokens } = options;
   const length = patches + tokens;
   const mask = new Uint8Array(length * length);

@@ -24,12 +24,15 @@ export function tokenizerParameters(config: TokenizerConfig): ParameterSpec[] {
   return specs;
 }
 
-/** What official checkpoints hold besides: statistics, and networks that only training uses. */
+/**
+ * What official checkpoints hold besides: statistics, and what only training uses: the frozen network of the alignment
+ * losses, and the projections to its features of the first token and (REPA) of the decoder's patches.
+ */
 export const ignoredTokenizerWeights: readonly string[] = [
   'quantize.codebook_used',
   'repa_model.',
   'global_token_proj.',
-  'repa_proj.',
+  'projection.',
 ];
 
 function tower(prefix: string, { width, mlpWidth, layers, positionGrid }: TowerConfig): ParameterSpec[] {

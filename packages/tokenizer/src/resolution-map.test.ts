@@ -16,6 +16,35 @@ const official: ResolutionMapOptions = {
 const byKey = (keys: readonly number[], value: (key: number) => number) =>
   Object.fromEntries(keys.map((key) => [String(key), value(key)]));
 
+const dynamic = { ...goldenJson('tables-512.json'), S: goldenJson('S/golden.json').tables };
+
+describe.each(Object.keys(dynamic))('the official tables for images of many sizes: %s', (name) => {
+  const { settings, ...table } = dynamic[name];
+  const map = createResolutionMap({
+    tokens: settings.num_latent_tokens,
+    groupSize: settings.group_size,
+    causalNum: settings.causal_num,
+    maxImageSize: settings.max_image_size,
+    power: settings.degradation_power,
+    encoderPatch: settings.patch,
+    decoderPatch: settings.patch,
+  });
+
+  it('has the sizes, and the token counts of each', () => {
+    expect(map.bestResolutions).toEqual(table.best_res);
+    expect(map.bestTokens).toEqual(table.best_token);
+    expect(Object.fromEntries(map.decResToBestToken)).toEqual(table.decres2besttoken);
+    expect(Object.fromEntries(map.decResToMinToken)).toEqual(table.decres2mintoken);
+    expect(Object.fromEntries(map.decResToMaxToken)).toEqual(table.decres2maxtoken);
+    expect(byKey(map.tokenCounts, map.tokenToRes)).toEqual(table.token2res);
+    expect(byKey(map.tokenCounts, map.tokenToDecOutRes)).toEqual(table.token2dec_out_res);
+  });
+
+  it('draws as many tokens at the size that they came from', () => {
+    for (const [size, n] of map.decResToBestToken) expect(map.tokenToDecOutRes(n)).toBe(size);
+  });
+});
+
 describe.each(Object.keys(tables.resolution))('the official maps of %s', (name) => {
   const table = tables.resolution[name];
   const map = createResolutionMap({

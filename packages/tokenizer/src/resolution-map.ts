@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 
 export interface ResolutionMapOptions {
   /** N, how many tokens a full-size image has: 2 .. 65536, a multiple of `groupSize`. */
@@ -85,6 +85,15 @@ export interface Degradation {
  * @throws DetailFlowError 'config' for settings no model can have
  */
 export function createResolutionMap(options: ResolutionMapOptions): ResolutionMap {
+  checkOptions('createResolutionMap', options, {
+    tokens: true,
+    groupSize: true,
+    causalNum: true,
+    maxImageSize: true,
+    power: true,
+    encoderPatch: true,
+    decoderPatch: true,
+  });
   const settings = checkSettings(options);
   const { tokens, groupSize, causalNum, maxImageSize, encoderPatch, decoderPatch } = settings;
 
@@ -112,7 +121,7 @@ export function createResolutionMap(options: ResolutionMapOptions): ResolutionMa
     if (!known.has(n)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `${name} is ${n}; it must be a token count: 1 .. ${causalNum}, or a multiple of ${groupSize} up to ${tokens}`,
+        `${name} is ${describe(n)}; it must be a token count: 1 .. ${causalNum}, or a multiple of ${groupSize} up to ${tokens}`,
       );
     }
   };
@@ -191,7 +200,10 @@ function nearestTokens(
 
 function nearest(sizes: readonly number[], wanted: number): number {
   if (!Number.isFinite(wanted)) {
-    throw new DetailFlowError('invalid-argument', `size is ${wanted}; it must be a finite number of pixels`);
+    throw new DetailFlowError(
+      'invalid-argument',
+      `size is ${describe(wanted)}; it must be a finite number of pixels`,
+    );
   }
   return sizes.reduce((best, size) => (Math.abs(size - wanted) < Math.abs(best - wanted) ? size : best));
 }
@@ -201,8 +213,8 @@ function checkRange(name: string, value: number, min: number, max: number): numb
     throw new DetailFlowError(
       'invalid-argument',
       max < min
-        ? `${name} is ${value}, but with this configuration there is nothing to draw from`
-        : `${name} is ${value}; it must be an integer in ${min} .. ${max}`,
+        ? `${name} is ${describe(value)}, but with this configuration there is nothing to draw from`
+        : `${name} is ${describe(value)}; it must be an integer in ${min} .. ${max}`,
     );
   }
   return value;
@@ -216,7 +228,10 @@ function checkSettings(options: ResolutionMapOptions): Settings {
   const causalNum = options.causalNum ?? groupSize;
   const whole = (name: string, value: number, min: number, max: number) => {
     if (Number.isInteger(value) && value >= min && value <= max) return;
-    throw new DetailFlowError('config', `${name} is ${value}; it must be an integer in ${min} .. ${max}`);
+    throw new DetailFlowError(
+      'config',
+      `${name} is ${describe(value)}; it must be an integer in ${min} .. ${max}`,
+    );
   };
   whole('tokens', tokens, 2, LIMIT);
   whole('groupSize', groupSize, 1, tokens);
@@ -228,13 +243,13 @@ function checkSettings(options: ResolutionMapOptions): Settings {
     if (value % groupSize === 0) continue;
     throw new DetailFlowError(
       'config',
-      `${name} is ${value}, but tokens come in groups of ${groupSize}: choose a multiple of groupSize`,
+      `${name} is ${describe(value)}, but tokens come in groups of ${groupSize}: choose a multiple of groupSize`,
     );
   }
   if (!(power > 0) || !Number.isFinite((tokens - 1) ** power)) {
     throw new DetailFlowError(
       'config',
-      `power is ${power}; it must be > 0 and small enough for (tokens - 1)^power to be finite (official: 1.5)`,
+      `power is ${describe(power)}; it must be > 0 and small enough for (tokens - 1)^power to be finite (official: 1.5)`,
     );
   }
   return { tokens, groupSize, causalNum, maxImageSize, power, encoderPatch, decoderPatch };

@@ -52,7 +52,7 @@ test('sizes of what comes out', async () => {
 test('a decoder is not told of tokens beyond those asked for', async () => {
   const tokenizer = make();
   const [a, b] = [codes(1, 2, 3, 4), codes(1, 2, 9, 9)];
-  const first = (given: Tensor) => tokenizer.decode(given, { tokens: 2, size: 8 });
+  const first = (given: Tensor<'int32'>) => tokenizer.decode(given, { tokens: 2, size: 8 });
   expect((await first(a)).data).toEqual((await first(b)).data);
   expect((await tokenizer.decode(a, { size: 8 })).data).not.toEqual(
     (await tokenizer.decode(b, { size: 8 })).data,
@@ -71,11 +71,11 @@ test('noisy codes are repeatable by their seed, image by image', async () => {
 describe('refused are', () => {
   const tokenizer = make();
   test.each<[string, () => Promise<unknown>, string, string]>([
-    ['images with alpha', () => tokenizer.encode(images(1, 4, 16, 16)), 'shape', '[1,4,16,16]'],
+    ['images with alpha', () => tokenizer.encode(images(1, 4, 16, 16)), 'shape', '[1, 4, 16, 16]'],
     ['images that are not square', () => tokenizer.encode(images(1, 3, 16, 12)), 'shape', '[B, 3, S, S]'],
     [
       'bytes for images',
-      () => tokenizer.encode(new Tensor('uint8', new Uint8Array(48), [1, 3, 4, 4])),
+      () => tokenizer.encode({ type: 'uint8', data: new Uint8Array(48), dims: [1, 3, 4, 4] } as never),
       'shape',
       'uint8',
     ],
@@ -112,7 +112,7 @@ describe('refused are', () => {
     ['negative codes', () => tokenizer.decode(codes(-1)), 'invalid-argument', 'codes'],
     [
       'float codes',
-      () => tokenizer.decode(new Tensor('float32', new Float32Array(8), [1, 8])),
+      () => tokenizer.decode(new Tensor('float32', new Float32Array(8), [1, 8]) as never),
       'shape',
       'int32',
     ],
@@ -167,7 +167,7 @@ describe('refused are', () => {
       'ranks of other images',
       () => tokenizer.encodeCorrected(images(1, 3, 16, 16), { noiseIndex: 0, ranks: codes(0) }),
       'shape',
-      'int32 [1,8]',
+      'int32 [1, 8]',
     ],
   ])('%s', async (_, call, code, text) => {
     await expect(call()).rejects.toMatchObject({ code, message: expect.stringContaining(text) });

@@ -1,10 +1,14 @@
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
+  describe,
   type ImageTokenizer,
   LazyExecutable,
+  ofType,
   randomRanks,
+  requireTensor,
   resizeMatrix,
   Tensor,
   validateWeights,
@@ -30,18 +34,18 @@ export interface CorrectionOptions extends CallOptions {
   /** First wrong token k: one of 0..c-1, or a multiple of g below n. */
   readonly noiseIndex: number;
   /** int32 [B, n]: which of the 50 nearest codes becomes the wrong one (0 = nearest). Drawn from `seed` if omitted. */
-  readonly ranks?: Tensor;
+  readonly ranks?: Tensor<'int32'>;
   readonly seed?: number;
 }
 
 /** The three index rows of a self-correction pass, each int32 [B, n]. docs/method.md section 3. */
 export interface CorrectedCodes {
   /** Codes of the first pass. */
-  readonly clean: Tensor;
+  readonly clean: Tensor<'int32'>;
   /** What an AR model is fed: clean before k, wrong in [k, e), repaired after. */
-  readonly input: Tensor;
+  readonly input: Tensor<'int32'>;
   /** What an AR model learns: clean before e, repaired after. */
-  readonly target: Tensor;
+  readonly target: Tensor<'int32'>;
 }
 
 /** Loads a tokenizer. Encoder and decoder are compiled when they are first used. */
@@ -58,7 +62,9 @@ export class Tokenizer implements ImageTokenizer {
   readonly #decoder: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, file }: TokenizerOptions) {
+  constructor(options: TokenizerOptions) {
+    checkOptions('createTokenizer', options, { config: true, weights: true, backend: true, file: true });
+    const { config, weights, backend, file } = options;
     validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(encoderGraph(config), weights));
@@ -82,17 +88,27 @@ export class Tokenizer implements ImageTokenizer {
     return this.resolutions.tokenToDecOutRes(tokens);
   }
 
-  async encode(images: Tensor, options: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+  async encode(
+    images: Tensor<'float32'>,
+    options: CallOptions & { tokens?: number } = {},
+  ): Promise<Tensor<'int32'>> {
+    checkOptions('encode', options, { signal: true, tokens: true });
     const pass = await this.#prepareEncoding(images, options.tokens ?? this.tokens);
-    const { nearest } = await pass({ signal: options.signal });
-    return firstColumn(nearest);
+    return firstColumn(await pass({ signal: options.signal }));
   }
 
   /**
    * Encodes with deliberately wrong tokens from `noiseIndex` on and lets the later tokens repair them.
    * @throws DetailFlowError `unsupported` when the checkpoint was trained without self-correction
    */
-  async encodeCorrected(images: Tensor, options: CorrectionOptions): Promise<CorrectedCodes> {
+  async encodeCorrected(images: Tensor<'float32'>, options: CorrectionOptions): Promise<CorrectedCodes> {
+    checkOptions('encodeCorrected', options, {
+      tokens: true,
+      noiseIndex: true,
+      ranks: true,
+      seed: true,
+      signal: true,
+    });
     const { config } = this;
     const count = options.tokens ?? config.tokens;
     if (!config.correction) {
@@ -106,28 +122,27 @@ export class Tokenizer implements ImageTokenizer {
     if (!Number.isInteger(k) || k < 0 || k >= count || !(k < config.causalTokens || isGroupStart)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `noiseIndex is ${k}; give 0..${config.causalTokens - 1} or a multiple of ${config.groupSize} below ${count}`,
+        `noiseIndex is ${describe(k)}; give 0..${config.causalTokens - 1} or a multiple of ${config.groupSize} below ${count}`,
       );
     }
     const end = k + (k < config.causalTokens ? 1 : config.groupSize);
     const pass = await this.#prepareEncoding(images, count);
-    const first = (await pass({ signal: options.signal })).nearest;
+    const first = await pass({ signal: options.signal });
     const [batch, , choices] = first.dims;
     const ranks = options.ranks ?? drawRanks(batch, count, choices, options.seed ?? 0);
     requireCodes('ranks', ranks, choices, [batch, count]);
     const clean = firstColumn(first);
-    const prefix = clean.data.slice() as Int32Array;
+    const prefix = clean.data.slice();
     forEachToken(batch, count, (at, token) => {
-      if (token >= k && token < end)
-        prefix[at] = (first.data as Int32Array)[at * choices + (ranks.data as Int32Array)[at]];
+      if (token >= k && token < end) prefix[at] = first.data[at * choices + ranks.data[at]];
     });
-    const fresh = firstColumn((await pass({ signal: options.signal, prefix, prefixLength: end })).nearest);
-    const input = fresh.data.slice() as Int32Array;
-    const target = fresh.data.slice() as Int32Array;
+    const fresh = firstColumn(await pass({ signal: options.signal, prefix, prefixLength: end }));
+    const input = fresh.data.slice();
+    const target = fresh.data.slice();
     forEachToken(batch, count, (at, token) => {
       if (token >= end) return;
       input[at] = prefix[at];
-      target[at] = (clean.data as Int32Array)[at];
+      target[at] = clean.data[at];
     });
     return {
       clean,
@@ -137,17 +152,18 @@ export class Tokenizer implements ImageTokenizer {
   }
 
   async decode(
-    codes: Tensor,
+    codes: Tensor<'int32'>,
     options: CallOptions & { tokens?: number; size?: number } = {},
-  ): Promise<Tensor> {
+  ): Promise<Tensor<'float32'>> {
+    checkOptions('decode', options, { signal: true, tokens: true, size: true });
     const { config } = this;
-    const [batch, given] = codes.dims;
     requireCodes('codes', codes, config.codebookSize);
+    const [batch, given] = codes.dims;
     const tokens = options.tokens ?? given;
     if (!Number.isInteger(tokens) || tokens < 1 || tokens > Math.min(given, config.tokens)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `tokens is ${tokens}; give 1 to ${Math.min(given, config.tokens)}`,
+        `tokens is ${describe(tokens)}; give 1 to ${Math.min(given, config.tokens)}`,
       );
     }
     const size = options.size ?? this.resolution(tokens);
@@ -161,7 +177,7 @@ export class Tokenizer implements ImageTokenizer {
     if (config.causalDecoder)
       feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: true, latentsSeePatches: false });
     const { pixels } = await decoder.run(feeds, { signal: options.signal });
-    return pixels;
+    return ofType(pixels, 'float32');
   }
 
   async dispose(): Promise<void> {
@@ -169,14 +185,13 @@ export class Tokenizer implements ImageTokenizer {
   }
 
   /** Checks the images and returns a function that runs the first, or with a prefix the second, pass over them. */
-  async #prepareEncoding(images: Tensor, tokens: number) {
+  async #prepareEncoding(images: Tensor<'float32'>, tokens: number) {
     const { config } = this;
-    const [batch, channels, height, width] = images.dims;
-    if (images.type !== 'float32' || images.dims.length !== 4 || channels !== 3 || height !== width) {
-      throw new DetailFlowError(
-        'shape',
-        `images are ${images.type} [${images.dims}]; give float32 [B, 3, S, S] in [-1, 1]`,
-      );
+    const must = 'float32 [B, 3, S, S] in [-1, 1]';
+    const { dims } = requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
+    const [batch, channels, height, width] = dims;
+    if (channels !== 3 || height !== width) {
+      throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
     }
     const side = this.#patchesPerSide(height, config.encoder.patchSize, 'the side of the images');
     const { groupSize, causalTokens } = config;
@@ -188,7 +203,7 @@ export class Tokenizer implements ImageTokenizer {
     ) {
       throw new DetailFlowError(
         'invalid-argument',
-        `tokens is ${tokens}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
+        `tokens is ${describe(tokens)}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
       );
     }
     const encoder = await this.#encoder.get();
@@ -210,7 +225,8 @@ export class Tokenizer implements ImageTokenizer {
         );
         feeds.second = new Tensor('bool', Uint8Array.of(Number(pass.prefix !== undefined)), [1]);
       }
-      return encoder.run(feeds, { signal: pass.signal }) as Promise<{ h: Tensor; nearest: Tensor }>;
+      const { nearest } = await encoder.run(feeds, { signal: pass.signal });
+      return ofType(nearest, 'int32');
     };
   }
 
@@ -218,7 +234,7 @@ export class Tokenizer implements ImageTokenizer {
     if (Number.isInteger(size) && size >= patch && size % patch === 0 && size <= 65536) return size / patch;
     throw new DetailFlowError(
       'invalid-argument',
-      `${what} is ${size}; give a multiple of the patch size ${patch}`,
+      `${what} is ${describe(size)}; give a multiple of the patch size ${patch}`,
     );
   }
 
@@ -245,9 +261,8 @@ const resizeTensor = (grid: number, side: number): Tensor =>
   new Tensor('float32', resizeMatrix('bilinear-antialias', grid, side), [side, grid]);
 
 /** The first of the last axis: int32 [B, n, k] -> [B, n]. */
-function firstColumn(nearest: Tensor): Tensor {
-  const [batch, tokens, choices] = nearest.dims;
-  const data = nearest.data as Int32Array;
+function firstColumn({ data, dims }: Tensor<'int32'>): Tensor<'int32'> {
+  const [batch, tokens, choices] = dims;
   return new Tensor(
     'int32',
     Int32Array.from({ length: batch * tokens }, (_, i) => data[i * choices]),
@@ -256,30 +271,29 @@ function firstColumn(nearest: Tensor): Tensor {
 }
 
 /** The first `tokens` of every row. */
-function leading(codes: Tensor, tokens: number): Int32Array {
+function leading(codes: Tensor<'int32'>, tokens: number): Int32Array {
   const [batch, given] = codes.dims;
   const out = new Int32Array(batch * tokens);
   for (let b = 0; b < batch; b++) {
-    out.set((codes.data as Int32Array).subarray(b * given, b * given + tokens), b * tokens);
+    out.set(codes.data.subarray(b * given, b * given + tokens), b * tokens);
   }
   return out;
 }
 
-function drawRanks(batch: number, tokens: number, limit: number, seed: number): Tensor {
+function drawRanks(batch: number, tokens: number, limit: number, seed: number): Tensor<'int32'> {
   const ranks = new Int32Array(batch * tokens);
   for (let b = 0; b < batch; b++)
     ranks.set(randomRanks({ seed: seed + b, count: tokens, limit }), b * tokens);
   return new Tensor('int32', ranks, [batch, tokens]);
 }
 
-function requireCodes(what: string, codes: Tensor, limit: number, dims?: readonly number[]): void {
-  if (codes.type !== 'int32' || codes.dims.length !== 2 || (dims && codes.dims.join() !== dims.join())) {
-    throw new DetailFlowError(
-      'shape',
-      `${what} are ${codes.type} [${codes.dims}]; give int32 [${dims ?? 'B, n'}]`,
-    );
+function requireCodes(what: string, codes: Tensor<'int32'>, limit: number, dims?: readonly number[]): void {
+  const must = `int32 [${dims?.join(', ') ?? 'B, n'}]`;
+  requireTensor(codes, { what, must, type: 'int32', axes: 2 });
+  if (dims && codes.dims.join() !== dims.join()) {
+    throw new DetailFlowError('shape', `${what} are ${describe(codes)}; give ${must}`);
   }
-  const bad = (codes.data as Int32Array).findIndex((code) => code < 0 || code >= limit);
+  const bad = codes.data.findIndex((code) => code < 0 || code >= limit);
   if (bad >= 0) {
     throw new DetailFlowError(
       'invalid-argument',

@@ -1,6 +1,7 @@
 import {
   add,
   type Backend,
+  checkOptions,
   DetailFlowError,
   type Executable,
   type Graph,
@@ -87,6 +88,13 @@ export class Learner {
 
   /** @throws DetailFlowError `invalid-argument` without a backend, `weights` when parameters do not fit the specs */
   static async create(options: LearnerOptions): Promise<Learner> {
+    checkOptions('Learner.create', options, {
+      backends: true,
+      specs: true,
+      optimiser: true,
+      others: true,
+      parameters: true,
+    });
     if (options.backends.length === 0)
       throw new DetailFlowError('invalid-argument', 'give at least one backend');
     const replicas: Replica[] = [];

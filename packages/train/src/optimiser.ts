@@ -1,5 +1,6 @@
 import {
   add,
+  checkOptions,
   div,
   type Graph,
   type GraphBuilder,
@@ -87,6 +88,13 @@ export interface OptimiserStep {
  * Feeds: see {@link optimiserFeeds}. Output: norm [1] of all gradients before clipping.
  */
 export function optimiserGraph(specs: readonly ParameterSpec[], options: OptimiserOptions): Graph {
+  checkOptions('optimiserGraph', options, {
+    betas: true,
+    epsilon: true,
+    clip: true,
+    weightDecay: true,
+    average: true,
+  });
   const { betas, epsilon, clip, weightDecay = 0, average = false } = options;
   return trace((g) => {
     const scalar = (name: string) => g.input(name, 'f32', [1]);

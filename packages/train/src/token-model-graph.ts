@@ -7,6 +7,7 @@ import {
   tokenModelParameters,
 } from '@detailflow/ar-model';
 import {
+  checkOptions,
   type Graph,
   type GraphBuilder,
   gradients,
@@ -37,6 +38,7 @@ export interface TokenModelGraphOptions {
  * Source: docs/method.md sections 4 and 5.
  */
 export function tokenModelStepGraph(options: TokenModelGraphOptions): Graph {
+  checkOptions('tokenModelStepGraph', options, { config: true, microBatch: true, dropout: true });
   const { config, microBatch, dropout = 0 } = options;
   const specs = tokenModelParameters(config);
   return trace((g) => {

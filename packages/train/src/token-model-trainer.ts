@@ -1,6 +1,7 @@
 import { type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import {
   type Backend,
+  checkOptions,
   DetailFlowError,
   philoxWords,
   RandomStream,
@@ -79,6 +80,13 @@ export class TokenModelTrainer {
   }
 
   static async create(options: TokenModelTrainerOptions): Promise<TokenModelTrainer> {
+    checkOptions('TokenModelTrainer.create', options, {
+      config: true,
+      recipe: true,
+      backends: true,
+      seed: true,
+      parameters: true,
+    });
     const { config, recipe, seed, backends } = options;
     const specs = tokenModelParameters(config);
     const parameters = options.parameters ?? initialTokenModel({ specs, seed });

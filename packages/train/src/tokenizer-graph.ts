@@ -1,5 +1,6 @@
 import {
   add,
+  checkOptions,
   concat,
   type Graph,
   type GraphBuilder,
@@ -70,6 +71,16 @@ export interface LossContext {
  * Source: docs/method.md sections 3 and 5.
  */
 export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
+  checkOptions('tokenizerStepGraph', options, {
+    config: true,
+    microBatch: true,
+    correction: true,
+    pixelLoss: true,
+    quantiser: true,
+    extraSpecs: true,
+    extraLosses: true,
+    outputPixels: true,
+  });
   const { config, microBatch: batch, pixelLoss = 'l2', extraSpecs = [] } = options;
   const { imageSize: size, tokens } = config;
   const specs = [...tokenizerParameters(config), ...extraSpecs];

@@ -1,6 +1,7 @@
 import {
   add,
   type Backend,
+  checkOptions,
   DetailFlowError,
   mul,
   type ParameterSpec,
@@ -142,6 +143,14 @@ export class TokenizerTrainer {
   }
 
   static async create(options: TokenizerTrainerOptions): Promise<TokenizerTrainer> {
+    checkOptions('TokenizerTrainer.create', options, {
+      config: true,
+      recipe: true,
+      backends: true,
+      seed: true,
+      networks: true,
+      parameters: true,
+    });
     const { config, recipe, seed, backends } = options;
     if (recipe.correction > 0 && !config.correction) {
       throw new DetailFlowError(
@@ -186,7 +195,8 @@ export class TokenizerTrainer {
   async train(images: Float32Array): Promise<TokenizerStepReport> {
     const { recipe } = this;
     const step = this.#step;
-    const variant = drawVariant(this.#map, { seed: this.#seed, step, ...recipe });
+    const { degradation, correction } = recipe;
+    const variant = drawVariant(this.#map, { seed: this.#seed, step, degradation, correction });
     const isCorrected = variant.noiseIndex !== null;
     const adversary = this.#adversary?.isActive(step) ? this.#adversary : undefined;
     const graph = await this.#graph(isCorrected, adversary);

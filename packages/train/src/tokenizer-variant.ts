@@ -1,4 +1,4 @@
-import { RandomStream, resizeImages, Tensor, type Tensors } from '@detailflow/core';
+import { checkOptions, RandomStream, resizeImages, Tensor, type Tensors } from '@detailflow/core';
 import {
   attentionMask,
   NEAREST_CODES,
@@ -31,6 +31,7 @@ export interface VariantOptions {
 
 /** Draws the variant of a step. Source: docs/method.md section 5. */
 export function drawVariant(map: ResolutionMap, options: VariantOptions): StepVariant {
+  checkOptions('drawVariant', options, { seed: true, step: true, degradation: true, correction: true });
   const random = new RandomStream({ seed: options.seed, purpose: Purpose.variant, position: options.step });
   const [degradation, place, correction, noise] = Array.from({ length: 4 }, () => random.uniform());
   const limit = map.degradationLimit();
@@ -99,7 +100,8 @@ export function noiseEnd({ causalTokens, groupSize }: TokenizerConfig, noiseInde
 export function drawRanks(
   config: TokenizerConfig,
   options: { seed: number; step: number; image: number; batch: number },
-): Tensor {
+): Tensor<'int32'> {
+  checkOptions('drawRanks', options, { seed: true, step: true, image: true, batch: true });
   const { tokens, codebookSize } = config;
   const limit = Math.min(NEAREST_CODES, codebookSize);
   const random = new RandomStream({

@@ -2,10 +2,12 @@ import {
   type Backend,
   type CallOptions,
   type Condition,
+  checkOptions,
   DetailFlowError,
   type Executable,
   type Guidance,
   LazyExecutable,
+  ofType,
   resizeMatrix,
   type SamplingDefaults,
   type ScheduleStep,
@@ -67,6 +69,10 @@ export class ScaleTokenModel implements TokenModel {
 
   /** @throws DetailFlowError `weights` or `config` when weights, configuration and tokenizer do not fit each other */
   constructor(options: ScaleTokenModelOptions) {
+    checkOptions('createScaleTokenModel', options, {
+      ...{ config: true, weights: true, tokenizer: true, backend: true, dtype: true, file: true },
+      ...{ largestDrawn: true, invalidCodes: true },
+    });
     const { config, weights, tokenizer, backend, dtype, file, largestDrawn = 16 } = options;
     validateWeights(weights, scaleTransformerParameters(config), {
       file,
@@ -116,7 +122,9 @@ export class ScaleTokenModel implements TokenModel {
     return this.config.classes;
   }
 
-  async begin(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<TokenSession> {
+  async begin(conditions: readonly Condition[], options: CallOptions = {}): Promise<TokenSession> {
+    checkOptions('begin', options, { signal: true });
+    const { signal } = options;
     signal?.throwIfAborted();
     const { classes } = this.config;
     const isLabel = (one: Condition) =>
@@ -176,7 +184,7 @@ class ScaleSession implements TokenSession {
     return this.#scale < scales.length ? places(scales[this.#scale]) : 0;
   }
 
-  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor> {
+  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
     signal?.throwIfAborted();
     const { step, state, labels, invalidCodes, config } = this.#options;
     const [known, wasPredicted] = [this.#scale, this.#predicted];
@@ -185,9 +193,9 @@ class ScaleSession implements TokenSession {
     try {
       const maps = await this.#maps(signal);
       const feeds = { ...this.#places(), labels: new Tensor('int32', labels, [labels.length]), maps };
-      const { logits } = await step.run(feeds, { state, signal });
+      const logits = ofType((await step.run(feeds, { state, signal })).logits, 'float32');
       this.#predicted = true;
-      const values = logits.data as Float32Array;
+      const values = logits.data;
       for (const code of invalidCodes) {
         for (let at = code; at < values.length; at += config.vocabularySize) values[at] = INVALID_LOGIT;
       }
@@ -227,7 +235,7 @@ class ScaleSession implements TokenSession {
   }
 
   /** The picture so far at the size of this scale, [rows, l, z]; zeros for the first one, which has none. */
-  async #maps(signal?: AbortSignal): Promise<Tensor> {
+  async #maps(signal?: AbortSignal): Promise<Tensor<'float32'>> {
     const { config, inputs, labels } = this.#options;
     const { codeDim: width, scales } = config;
     const [rows, count, all] = [labels.length, this.nextCount, placesOf(scales)];
@@ -266,7 +274,7 @@ class ScaleSession implements TokenSession {
 }
 
 /** How each place of a scale averages FlexVAR's map of positions: f32 [p, 32 * 32]. */
-export function positionAverages({ rows, columns }: Scale): Tensor {
+export function positionAverages({ rows, columns }: Scale): Tensor<'float32'> {
   const side = POSITION_SIDE;
   const [down, across] = [resizeMatrix('area', side, rows), resizeMatrix('area', side, columns)];
   const out = new Float32Array(rows * columns * side * side);

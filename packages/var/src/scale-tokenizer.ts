@@ -2,11 +2,13 @@ import { strideOf } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type Executable,
   type Graph,
   type ImageTokenizer,
   LazyExecutable,
+  ofType,
   resizeImages,
   Tensor,
   validateWeights,
@@ -46,7 +48,9 @@ export class ScaleTokenizer implements ImageTokenizer {
   readonly #executables = new Map<string, LazyExecutable>();
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, file }: ScaleTokenizerOptions) {
+  constructor(options: ScaleTokenizerOptions) {
+    checkOptions('createScaleTokenizer', options, { config: true, weights: true, backend: true, file: true });
+    const { config, weights, backend, file } = options;
     validateWeights(weights, scaleTokenizerParameters(config), {
       file,
       ignore: ignoredScaleTokenizerWeights,
@@ -86,7 +90,12 @@ export class ScaleTokenizer implements ImageTokenizer {
   }
 
   /** Images float32 [B, 3, h, w] in [-1, 1] of the full size -> codes int32 [B, L], or those of the first scales. */
-  async encode(images: Tensor, { signal, tokens }: CallOptions & { tokens?: number } = {}): Promise<Tensor> {
+  async encode(
+    images: Tensor<'float32'>,
+    options: CallOptions & { tokens?: number } = {},
+  ): Promise<Tensor<'int32'>> {
+    checkOptions('encode', options, { signal: true, tokens: true });
+    const { signal, tokens } = options;
     signal?.throwIfAborted();
     const { scales, encoder } = this.config;
     const last = scales[scales.length - 1];
@@ -98,7 +107,7 @@ export class ScaleTokenizer implements ImageTokenizer {
       );
     }
     const executable = await this.#compiled('encoder', () => scaleEncoderGraph(this.config));
-    const { codes } = await executable.run({ images }, { signal });
+    const codes = ofType((await executable.run({ images }, { signal })).codes, 'int32');
     if (tokens === undefined) return codes;
     return firstColumns(codes, this.#end(this.#complete(tokens)));
   }
@@ -108,9 +117,11 @@ export class ScaleTokenizer implements ImageTokenizer {
    * bicubic.
    */
   async decode(
-    codes: Tensor,
-    { signal, tokens, size }: CallOptions & { tokens?: number; size?: number } = {},
-  ): Promise<Tensor> {
+    codes: Tensor<'int32'>,
+    options: CallOptions & { tokens?: number; size?: number } = {},
+  ): Promise<Tensor<'float32'>> {
+    checkOptions('decode', options, { signal: true, tokens: true, size: true });
+    const { signal, tokens, size } = options;
     signal?.throwIfAborted();
     const count = tokens ?? Math.min(codes.dims[1] ?? 0, this.tokens);
     this.#checkCodes(codes, count);
@@ -122,7 +133,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     if (size === undefined || size === pixels.dims[2]) return pixels;
     const [batch, channels, height, width] = pixels.dims;
     const to = { height: size, width: Math.round((size * width) / height) };
-    const data = resizeImages(pixels.data as Float32Array, pixels.dims, to, 'bicubic');
+    const data = resizeImages(pixels.data, pixels.dims, to, 'bicubic');
     return new Tensor('float32', data, [batch, channels, to.height, to.width]);
   }
 
@@ -130,13 +141,13 @@ export class ScaleTokenizer implements ImageTokenizer {
     for (const executable of this.#executables.values()) await executable.dispose();
   }
 
-  async #decodeSum(codes: Tensor, k: number, signal?: AbortSignal): Promise<Tensor> {
+  async #decodeSum(codes: Tensor<'int32'>, k: number, signal?: AbortSignal): Promise<Tensor<'float32'>> {
     const { scales } = this.config;
     const [batch, given] = codes.dims;
     const all = new Int32Array(batch * this.tokens);
     const known = this.#end(k);
     for (let b = 0; b < batch; b++) {
-      all.set((codes.data as Int32Array).subarray(b * given, b * given + known), b * this.tokens);
+      all.set(codes.data.subarray(b * given, b * given + known), b * this.tokens);
     }
     const executable = await this.#compiled('decoder', () => residualDecoderGraph(this.config));
     const counts = Float32Array.from(scales, (_, i) => Number(i <= k));
@@ -147,21 +158,21 @@ export class ScaleTokenizer implements ImageTokenizer {
       },
       { signal },
     );
-    return pixels;
+    return ofType(pixels, 'float32');
   }
 
-  async #decodeScale(codes: Tensor, k: number, signal?: AbortSignal): Promise<Tensor> {
+  async #decodeScale(codes: Tensor<'int32'>, k: number, signal?: AbortSignal): Promise<Tensor<'float32'>> {
     const scale = this.config.scales[k];
     const [batch, given] = codes.dims;
     const [start, count] = [scaleStarts(this.config.scales)[k], places(scale)];
     const own = new Int32Array(batch * count);
     for (let b = 0; b < batch; b++) {
-      own.set((codes.data as Int32Array).subarray(b * given + start, b * given + start + count), b * count);
+      own.set(codes.data.subarray(b * given + start, b * given + start + count), b * count);
     }
     const key = `decoder ${scale.rows} ${scale.columns}`;
     const executable = await this.#compiled(key, () => plainDecoderGraph(this.config, scale));
     const { pixels } = await executable.run({ codes: new Tensor('int32', own, [batch, count]) }, { signal });
-    return pixels;
+    return ofType(pixels, 'float32');
   }
 
   /** The last scale that so many tokens complete. */
@@ -179,7 +190,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     return scaleStarts(this.config.scales)[k] + places(this.config.scales[k]);
   }
 
-  #checkCodes(codes: Tensor, count: number): void {
+  #checkCodes(codes: Tensor<'int32'>, count: number): void {
     const isShaped = codes.type === 'int32' && codes.dims.length === 2 && codes.dims[0] > 0;
     if (!isShaped || !Number.isInteger(count) || count < 1 || count > codes.dims[1] || count > this.tokens) {
       throw new DetailFlowError(
@@ -188,7 +199,7 @@ export class ScaleTokenizer implements ImageTokenizer {
       );
     }
     const { codebookSize } = this.config;
-    const wrong = (codes.data as Int32Array).find((code) => code < 0 || code >= codebookSize);
+    const wrong = codes.data.find((code) => code < 0 || code >= codebookSize);
     if (wrong !== undefined) {
       throw new DetailFlowError('invalid-argument', `the code ${wrong} is not in 0..${codebookSize - 1}`);
     }
@@ -202,10 +213,10 @@ export class ScaleTokenizer implements ImageTokenizer {
   }
 }
 
-function firstColumns({ data, dims: [batch, width] }: Tensor, count: number): Tensor {
+function firstColumns({ data, dims: [batch, width] }: Tensor<'int32'>, count: number): Tensor<'int32'> {
   const out = new Int32Array(batch * count);
   for (let b = 0; b < batch; b++) {
-    out.set((data as Int32Array).subarray(b * width, b * width + count), b * count);
+    out.set(data.subarray(b * width, b * width + count), b * count);
   }
   return new Tensor('int32', out, [batch, count]);
 }

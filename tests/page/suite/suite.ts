@@ -1,7 +1,7 @@
 // Runs in a browser: the conformance suite, and golden values of the two small models, on WebGPU.
 import { createTokenModel, officialTokenModelConfig } from '@detailflow/ar-model';
 import { createWebGPUBackend, type WebGPUBackend } from '@detailflow/backend-webgpu';
-import { bytesSource, openSafetensors, Tensor } from '@detailflow/core';
+import { bytesSource, openSafetensors, Tensor, type TensorType } from '@detailflow/core';
 import {
   checkConformance,
   checkSharedState,
@@ -58,7 +58,7 @@ async function checkTokenizer(set: string, backend: WebGPUBackend, check: Check)
   });
   const tokenizer = createTokenizer({ config, weights, backend });
   await check(`${set}: codes`, async () => {
-    const codes = await tokenizer.encode(await tensor(values, 'images'));
+    const codes = await tokenizer.encode(await tensor<'float32'>(values, 'images'));
     requireEqual(codes.data, (await tensor(values, 'enc.indices')).data);
   });
   for (const name of [...values.keys()].filter((key) => /^dec\.t\d+\.r\d+$/.test(key))) {
@@ -80,7 +80,7 @@ async function checkTokenModel(set: string, backend: WebGPUBackend, check: Check
   const config = officialTokenModelConfig((await json(`${set}/ar/config.json`)) as object);
   const model = createTokenModel({ config, weights, backend });
   const labels = [...((await tensor(values, 'gen.labels')).data as Int32Array)];
-  const noise = await tensor(values, 'gen.sampled.noise');
+  const noise = await tensor<'float32'>(values, 'gen.sampled.noise');
   const { cfg_scale: cfg, temperature, top_k: topK, top_p: topP } = settings.sampled;
   const runs = {
     'gen.greedy.tokens': { greedy: true, cfg: settings.greedy.cfg_scale },
@@ -111,13 +111,15 @@ const json = async (path: string): Promise<object> => (await fetch(`./${path}`))
 const safetensors = async (path: string): Promise<Values> =>
   (await openSafetensors(bytesSource(await bytes(path), path))).weights;
 
-async function tensor(values: Values, name: string): Promise<Tensor> {
+async function tensor<T extends TensorType = TensorType>(values: Values, name: string): Promise<Tensor<T>> {
   const found = values.get(name);
   if (!found) throw new Error(`there is no ${name}`);
   const { buffer } = (await found.read()).slice();
-  return found.dtype === 'f32'
-    ? new Tensor('float32', new Float32Array(buffer), [...found.shape])
-    : new Tensor('int32', new Int32Array(buffer), [...found.shape]);
+  return (
+    found.dtype === 'f32'
+      ? new Tensor('float32', new Float32Array(buffer), [...found.shape])
+      : new Tensor('int32', new Int32Array(buffer), [...found.shape])
+  ) as Tensor<T>;
 }
 
 function requireEqual(actual: ArrayLike<unknown>, expected: ArrayLike<unknown>): void {

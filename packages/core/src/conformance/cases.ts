@@ -1,4 +1,3 @@
-import { Tensor } from 'onnxruntime-common';
 import type { Tensors } from '../backend';
 import { addDims, type Bindings, multiplyDims, symbol } from '../dim';
 import type { GraphBuilder, Value } from '../graph';
@@ -37,6 +36,7 @@ import {
   standardise,
 } from '../ops/normalisation';
 import { max, mean, sum } from '../ops/reduce';
+import { Tensor } from '../tensor';
 
 /** A small graph and what to feed it: a backend must compute what the reference backend computes. */
 export interface ConformanceCase {

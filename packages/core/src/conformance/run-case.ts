@@ -1,8 +1,8 @@
-import type { Tensor } from 'onnxruntime-common';
 import type { Backend } from '../backend';
 import { DetailFlowError } from '../errors';
 import { trace } from '../graph';
 import { createReferenceBackend } from '../reference-backend';
+import type { Tensor } from '../tensor';
 import { weightFromArray } from '../weights';
 import type { ConformanceCase } from './cases';
 

@@ -1,8 +1,8 @@
-import { Tensor } from 'onnxruntime-common';
 import type { Backend } from '../backend';
 import { DetailFlowError } from '../errors';
 import { trace } from '../graph';
 import { add, mul } from '../ops/elementwise';
+import { Tensor } from '../tensor';
 
 const vector = (...values: number[]) => new Tensor('float32', Float32Array.from(values), [values.length]);
 

@@ -1,4 +1,3 @@
-import { Tensor } from 'onnxruntime-common';
 import { describe, expect, test } from 'vitest';
 import { conformanceCases } from '../conformance/cases';
 import { GraphBuilder, trace, type Value } from '../graph';
@@ -9,6 +8,7 @@ import { softmax } from '../ops/normalisation';
 import { max, sum } from '../ops/reduce';
 import { operations } from '../ops/table';
 import { createReferenceBackend } from '../reference-backend';
+import { Tensor } from '../tensor';
 import { gradientRules, gradients } from './gradients';
 
 type Feeds = Readonly<Record<string, Tensor>>;

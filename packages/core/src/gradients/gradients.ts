@@ -1,3 +1,4 @@
+import { formatShape } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import { add } from '../ops/elementwise';
@@ -26,7 +27,7 @@ export function gradients(loss: Value, wrt: readonly Value[]): (Value | undefine
   if (loss.dtype !== 'f32' || loss.shape.some((dim) => dim !== 1)) {
     throw new DetailFlowError(
       'shape',
-      `the loss is ${loss.dtype} [${loss.shape}]; sum it to one element first`,
+      `the loss is ${loss.dtype} ${formatShape(loss.shape)}; sum it to one element first`,
     );
   }
   const seed = loss.graph.constant(

@@ -1,3 +1,4 @@
+import { checkOptions } from '../check-options';
 import { addDims, formatShape, type Shape, sameDim, sameShape } from '../dim';
 import { DetailFlowError } from '../errors';
 import { extent, type Value } from '../graph';
@@ -89,6 +90,7 @@ export const ropeOp: OpDefinition = {
  * key head lie one after the other in R.
  */
 export function attention(q: Value, k: Value, v: Value, options: { scale: number; bias?: Value }): Value {
+  checkOptions('attention', options, { scale: true, bias: true });
   const inputs = options.bias ? [q, k, v, options.bias] : [q, k, v];
   return q.graph.emit(attentionOp, inputs, { scale: options.scale });
 }
@@ -103,6 +105,13 @@ export function cachedAttention(
   v: Value,
   options: { scale: number; pastK: Value; pastV: Value; pastBias: Value; freshBias?: Value },
 ): Value {
+  checkOptions('cachedAttention', options, {
+    scale: true,
+    pastK: true,
+    pastV: true,
+    pastBias: true,
+    freshBias: true,
+  });
   const { scale, pastK, pastV, pastBias, freshBias } = options;
   const inputs = [q, k, v, pastK, pastV, pastBias];
   return q.graph.emit(cachedAttentionOp, freshBias ? [...inputs, freshBias] : inputs, { scale });

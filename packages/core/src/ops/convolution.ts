@@ -1,3 +1,5 @@
+import { checkOptions } from '../check-options';
+import { formatShape } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import { type OpDefinition, requireDType } from '../op';
@@ -28,7 +30,7 @@ export const conv2dOp: OpDefinition<ConvAttrs> = {
     if (weight.shape.length !== 4 || typeof rows !== 'number' || typeof columns !== 'number') {
       throw new DetailFlowError(
         'shape',
-        `conv2d: a kernel of shape [${weight.shape.join(', ')}]; give [O, C, h, w]`,
+        `conv2d: a kernel of shape ${formatShape(weight.shape)}; give [O, C, h, w]`,
       );
     }
     if (x.shape[1] !== channels) {
@@ -73,6 +75,7 @@ export const conv2dOp: OpDefinition<ConvAttrs> = {
  * [B, O, H', W'] with H' = floor((H + padding - dilation (h - 1) - 1) / stride) + 1.
  */
 export function conv2d(x: Value, kernel: Value, options: ConvOptions = {}): Value {
+  checkOptions('conv2d', options, { stride: true, padding: true, dilation: true });
   const { stride = 1, padding = 0, dilation = 1 } = options;
   const attrs: ConvAttrs = { stride: pair(stride), padding: sides(padding), dilation: pair(dilation) };
   return x.graph.emit(conv2dOp, [x, kernel], attrs);
@@ -152,11 +155,11 @@ export const maxPool2d = (x: Value, options: PoolOptions): Value =>
 export const averagePool2d = (x: Value, options: PoolOptions): Value =>
   x.graph.emit(averagePool2dOp, [x], poolAttrs(options));
 
-const poolAttrs = ({ kernel, stride = kernel, padding = 0 }: PoolOptions): PoolAttrs => ({
-  kernel: pair(kernel),
-  stride: pair(stride),
-  padding: sides(padding),
-});
+function poolAttrs(options: PoolOptions): PoolAttrs {
+  checkOptions('pool2d', options, { kernel: true, stride: true, padding: true });
+  const { kernel, stride = kernel, padding = 0 } = options;
+  return { kernel: pair(kernel), stride: pair(stride), padding: sides(padding) };
+}
 
 const pair = (x: number | Pair): Pair => (typeof x === 'number' ? [x, x] : x);
 const sides = (x: number | Padding): Padding => (typeof x === 'number' ? [x, x, x, x] : x);
@@ -166,7 +169,7 @@ function imageSides(name: string, x: Value): [number, number] {
   if (x.shape.length === 4 && typeof height === 'number' && typeof width === 'number') return [height, width];
   throw new DetailFlowError(
     'shape',
-    `${name}: an input of shape [${x.shape.join(', ')}]; give [B, C, H, W] with H and W known`,
+    `${name}: an input of shape ${formatShape(x.shape)}; give [B, C, H, W] with H and W known`,
   );
 }
 

@@ -1,4 +1,4 @@
-import { sameDim, sameShape } from '../dim';
+import { formatShape, sameDim, sameShape } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import {
@@ -101,7 +101,10 @@ export const straightThroughOp: OpDefinition = {
     requireDType('straightThrough', hard, 'f32');
     requireDType('straightThrough', soft, 'f32');
     if (!sameShape(hard.shape, soft.shape)) {
-      throw new DetailFlowError('shape', `straightThrough: [${hard.shape}] for [${soft.shape}]`);
+      throw new DetailFlowError(
+        'shape',
+        `straightThrough: ${formatShape(hard.shape)} for ${formatShape(soft.shape)}`,
+      );
     }
     return { shape: hard.shape, dtype: 'f32' };
   },

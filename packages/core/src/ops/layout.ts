@@ -45,7 +45,7 @@ export const transposeOp: OpDefinition<{ readonly permutation: readonly number[]
     ) {
       throw new DetailFlowError(
         'shape',
-        `transpose: [${permutation}] is no order of the axes of ${formatShape(x.shape)}`,
+        `transpose: ${formatShape(permutation)} is no order of the axes of ${formatShape(x.shape)}`,
       );
     }
     return { shape: permutation.map((axis) => x.shape[axis]), dtype: x.dtype };
@@ -104,7 +104,7 @@ export const sliceOp: OpDefinition<SliceAttrs> = {
     if (first < 0 || evaluateDim(end, bindings) > x.shape[axis]) {
       throw new DetailFlowError(
         'shape',
-        `slice: ${first}..${evaluateDim(end, bindings)} of [${x.shape.join(', ')}]`,
+        `slice: ${first}..${evaluateDim(end, bindings)} of ${formatShape(x.shape)}`,
       );
     }
     const out = allocate(

@@ -1,4 +1,4 @@
-import { sizeOf } from '../dim';
+import { formatShape, sizeOf } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
 import { mul, neg, sub } from './elementwise';
@@ -11,7 +11,7 @@ import { sum } from './reduce';
 export function meanOfAll(x: Value): Value {
   const count = sizeOf(x.shape);
   if (typeof count !== 'number') {
-    throw new DetailFlowError('shape', `the mean over [${x.shape.join(', ')}]: every extent must be known`);
+    throw new DetailFlowError('shape', `the mean over ${formatShape(x.shape)}: every extent must be known`);
   }
   return mul(sum(reshape(x, [count]), [0]), 1 / count);
 }

@@ -1,3 +1,4 @@
+import { checkOptions } from '../check-options';
 import { type Dim, formatShape, sameDim } from '../dim';
 import { DetailFlowError } from '../errors';
 import type { Value } from '../graph';
@@ -60,8 +61,10 @@ export const matmulOp: OpDefinition<MatmulAttrs> = {
 export function matmul(
   a: Value,
   b: Value,
-  { transposeA = false, transposeB = false }: { transposeA?: boolean; transposeB?: boolean } = {},
+  options: { transposeA?: boolean; transposeB?: boolean } = {},
 ): Value {
+  checkOptions('matmul', options, { transposeA: true, transposeB: true });
+  const { transposeA = false, transposeB = false } = options;
   return a.graph.emit(matmulOp, [a, b], { transposeA, transposeB });
 }
 

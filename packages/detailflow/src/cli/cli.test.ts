@@ -26,10 +26,13 @@ describe('help', () => {
     for (const name of ['generate', 'encode', 'decode', 'reconstruct', 'inspect', 'convert']) {
       expect(help.stdout).toMatch(new RegExp(`^  ${name} +\\w`, 'm'));
     }
+    for (const same of [['-h'], ['help'], ['help', '--help']]) expect(await cli(same)).toEqual(help);
     expect(await cli([])).toMatchObject({ code: 2, stdout: help.stdout });
     expect(await cli(['draw'])).toMatchObject({ code: 2, stdout: '' });
     const { version } = JSON.parse(await readFile(inRepository('packages/detailflow/package.json'), 'utf8'));
-    expect(await cli(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+    for (const same of ['--version', '-v']) {
+      expect(await cli([same])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+    }
   });
 
   test.each<[string, string[]]>([
@@ -67,6 +70,15 @@ describe('help', () => {
   ])('of %s names every option and gives examples', async (command, options) => {
     const { code, stdout, stderr } = await cli([command, '--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    if (command === 'decode') {
+      for (const same of [
+        ['help', command],
+        [command, '-h'],
+        ['-h', command],
+      ]) {
+        expect((await cli(same)).stdout).toBe(stdout);
+      }
+    }
     for (const option of options) expect(stdout).toMatch(new RegExp(`^  --${option}( [A-Z]|  )`, 'm'));
     expect(stdout).toMatch(new RegExp(`Examples:\n  detailflow ${command} `));
     expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThan(120);
@@ -229,26 +241,23 @@ describe('convert', () => {
 });
 
 describe('Ctrl-C', () => {
-  test('stops a long run at once, keeps finished pictures whole, and leaves nothing half-written', async () => {
+  test('stops a long run, keeps finished pictures whole, and leaves nothing half-written', async () => {
     const out = at('long');
-    let pressed = 0;
     const { code, stdout, stderr } = await cli(
       ['generate', ...fashion, '--class', '0-9', '--count', '400', '--out', out],
       {
         async interrupt() {
           while ((await names(out)).length === 0) await delay(10);
-          pressed = performance.now();
         },
       },
     );
-    expect(performance.now() - pressed).toBeLessThan(2000);
     expect({ code, stdout, stderr }).toEqual({
       code: 130,
       stdout: '',
       stderr: 'detailflow generate: stopped\n',
     });
     const files = await names(out);
-    expect(files.length).toBeLessThan(4000);
+    expect(files.length, 'of 4000 pictures').toBeLessThan(2000);
     for (const file of files) {
       expect(file).toMatch(/^\d{4}-class\d-seed\d+\.png$/);
       expect(await pixels(`${out}/${file}`)).toMatchObject({ width: 32, height: 32 });
@@ -260,10 +269,29 @@ describe('Ctrl-C', () => {
     const args = ['--class', '0-9', '--count', '400', '--grid', '--out', at('sheet/grid.png')];
     const tokens = ['--save-tokens', at('sheet/tokens.npy')];
     const { code, stderr } = await cli(['generate', ...fashion, ...args, ...tokens], {
-      interrupt: () => delay(2000),
+      interrupt: (ready) => ready.then(() => delay(1000)),
     });
     expect({ code, stderr }).toEqual({ code: 130, stderr: 'detailflow generate: stopped\n' });
     expect(await names(at('sheet'))).toEqual([]);
+  });
+
+  test.each<[string, () => string[]]>([
+    ['encode', () => ['--out', at('ended.npy'), ...Array(3000).fill(at('plain.png'))]],
+    ['reconstruct', () => ['--out', at('ended'), ...Array(3000).fill(at('plain.png'))]],
+    [
+      'vary',
+      () => ['--keep', '4', '--count', '8', '--out', at('ended'), ...Array(300).fill(at('plain.png'))],
+    ],
+  ])('%s ends with 130 too, and SIGTERM with 143', async (command, args) => {
+    await cliJson('generate', ...fashion, '--class', '6', '--out', at('plain.png'));
+    for (const [kind, expected] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      const outcome = await cli([command, ...fashion, ...args()], { interrupt: (ready) => ready, kind });
+      expect(outcome).toEqual({ code: expected, stdout: '', stderr: `detailflow ${command}: stopped\n` });
+      expect(await names(at('ended'))).toEqual(expect.not.arrayContaining([expect.stringMatching(/^\./)]));
+    }
   });
 });
 

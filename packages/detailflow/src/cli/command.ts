@@ -1,4 +1,3 @@
-import type { ParseArgsConfig } from 'node:util';
 import type { Progress } from './progress';
 
 /** Wrong usage: exit code 2, with a hint at --help. */
@@ -24,6 +23,10 @@ export interface Option {
   /** What stands for the value in --help: DIR, N, ... */
   readonly value?: string;
   readonly help: string;
+  /** One letter: `-h`. */
+  readonly short?: string;
+  /** Given several times, the values are joined by commas; other options are refused the second time. */
+  readonly repeatable?: boolean;
 }
 
 export type Options = Readonly<Record<string, Option>>;
@@ -54,7 +57,7 @@ export interface Command {
 
 const commonOptions: Options = {
   json: { type: 'boolean', help: 'print the result as JSON' },
-  help: { type: 'boolean', help: 'show this help' },
+  help: { type: 'boolean', short: 'h', help: 'show this help' },
 };
 
 /** Options of commands that run a model. */
@@ -63,14 +66,14 @@ export const deviceOptions: Options = {
   threads: { type: 'string', value: 'N', help: 'threads of the CPU device (default: all cores)' },
 };
 
-export function parseConfig(command: Command): NonNullable<ParseArgsConfig['options']> {
-  const all = { ...command.options, ...commonOptions };
-  return Object.fromEntries(Object.entries(all).map(([name, { type }]) => [name, { type }]));
-}
+/** Every option that a command takes. */
+export const optionsOf = (command: Command): Options => ({ ...command.options, ...commonOptions });
 
 export function helpText(command: Command): string {
-  const all = Object.entries({ ...command.options, ...commonOptions });
-  const names = all.map(([name, { value }]) => `--${name}${value ? ` ${value}` : ''}`);
+  const all = Object.entries(optionsOf(command));
+  const names = all.map(
+    ([name, { value, short }]) => `--${name}${value ? ` ${value}` : ''}${short ? `, -${short}` : ''}`,
+  );
   const width = Math.max(...names.map((name) => name.length));
   return [
     command.summary,

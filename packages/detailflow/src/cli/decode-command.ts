@@ -3,6 +3,7 @@ import { pictureFromPixels, type Tensor } from '@detailflow/core';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readCodes, writePicture, writeTensor } from './files';
 import { BATCH, modelOptions, withModel } from './model-options';
+import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { joinRows, rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -14,6 +15,7 @@ export const decodeCommand: Command = {
     ...modelOptions,
     tokens: { type: 'string', value: 'T', help: 'use the first T tokens (default: all in the file)' },
     size: { type: 'string', value: 'PX', help: 'side of the pictures (default: the resolution of T tokens)' },
+    ...scaleOption,
     out: {
       type: 'string',
       value: 'OUT',
@@ -31,6 +33,10 @@ export const decodeCommand: Command = {
     if (positionals.length !== 1) throw new UsageError('give one file of codes');
     const out = values.required('out');
     const asArray = hasExtension(out, '.npy');
+    if (asArray && values.text('scale') !== undefined) {
+      throw new UsageError('--scale is for pictures: an array is written as it is, see --size');
+    }
+    const scale = pictureScale(values);
     const single = !asArray && (await pictureTarget(out)) === 'file';
     return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
       const codes = await readCodes(positionals[0], config.codebookSize);
@@ -45,9 +51,10 @@ export const decodeCommand: Command = {
       if (size !== undefined && size % patch !== 0) {
         throw new UsageError(`--size ${size}: give a multiple of the patch size ${patch}`);
       }
+      requireSheetFits(1, size ?? config.imageSize, scale);
       const model = await start();
       const files: string[] = [];
-      const parts: Tensor[] = [];
+      const parts: Tensor<'float32'>[] = [];
       let side = 0;
       progress.start(images, 'images');
       for (const rows of rowChunks(codes, BATCH)) {
@@ -57,7 +64,7 @@ export const decodeCommand: Command = {
         else {
           for (let i = 0; i < rows.dims[0]; i++) {
             const file = single ? out : path.join(out, `${String(files.length).padStart(4, '0')}.png`);
-            await writePicture(file, pictureFromPixels(pixels, i));
+            await writePicture(file, pictureFromPixels(pixels, i), scale);
             files.push(file);
           }
         }

@@ -1,9 +1,10 @@
-import { Tensor } from '@detailflow/core';
+import type { Tensor } from '@detailflow/core';
 import { readImages } from '@detailflow/data/node';
 import type { Model } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
+import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { joinRows, rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -15,13 +16,15 @@ export const encodeCommand: Command = {
     ...modelOptions,
     tokens: { type: 'string', value: 'N', help: 'how many tokens (default: all)' },
     out: { type: 'string', value: 'FILE', help: 'int32 [B, n] as .npy' },
+    ...pictureOptions,
     ...deviceOptions,
   },
   examples: ['encode --model @detailflow/model-fashion-32 shirt.png boot.jpg --out codes.npy'],
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
-    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const background = backgroundOf(values);
+    if (files.length === 0) throw new UsageError(noPictures);
     const out = values.required('out');
     if (!hasExtension(out, '.npy')) throw new UsageError(`--out "${out}" must end in .npy`);
     return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
@@ -32,12 +35,11 @@ export const encodeCommand: Command = {
           `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
         );
       }
-      const parts: Tensor[] = [];
+      const parts: Tensor<'int32'>[] = [];
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
-        const { data, dims } = await readImages(some, config.imageSize, { signal });
-        const images = new Tensor('float32', data, dims);
+        const images = await readImages(some, config.imageSize, { signal, background });
         model ??= await start();
         for (const rows of rowChunks(images, BATCH)) parts.push(await model.encode(rows, { tokens, signal }));
         progress.advance(some.length);

@@ -81,7 +81,7 @@ export const evalCommand: Command = {
     cfg: {
       type: 'string',
       value: 'LIST',
-      help: 'generation: guidance scales, such as 1,1.5,2 (default 1.5)',
+      help: 'generation: guidance scales, such as 1,1.5,2 (default: as generate)',
     },
     'gradual-cfg': { type: 'boolean', help: 'generation: lower the guidance scale group by group' },
     temperature: { type: 'string', value: 'X', help: 'generation: above 0 (default 1)' },

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DetailFlowError, type Picture, Tensor } from '@detailflow/core';
-import { type NpyArray, readNpy, writeNpy } from '@detailflow/data';
+import { type NpyArray, readNpy, upscaleNearest, writeNpy } from '@detailflow/data';
 import { UsageError } from './command';
 
 /** Writes a file completely or not at all; folders on the way are made. */
@@ -19,8 +19,9 @@ async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-export async function writePicture(file: string, picture: Picture): Promise<void> {
-  await writeWhole(file, await picture.toPng());
+/** @param scale how many times larger it is written */
+export async function writePicture(file: string, picture: Picture, scale = 1): Promise<void> {
+  await writeWhole(file, await upscaleNearest(picture, scale).toPng());
 }
 
 export async function writeTensor(file: string, tensor: Tensor): Promise<void> {
@@ -63,7 +64,7 @@ async function readArray(file: string): Promise<NpyArray> {
 }
 
 /** Codes of a .npy file, from 0 to below `limit`: int32 or int64 [B, n], or [n] for one image. */
-export async function readCodes(file: string, limit: number): Promise<Tensor> {
+export async function readCodes(file: string, limit: number): Promise<Tensor<'int32'>> {
   const { dtype, shape, data } = await readArray(file);
   if (dtype !== 'int32' && dtype !== 'int64') {
     throw new DetailFlowError('dtype', `holds ${dtype}; codes are int32 [B, n]`, { file });
@@ -83,7 +84,7 @@ export async function readCodes(file: string, limit: number): Promise<Tensor> {
 }
 
 /** Exponential draws of a .npy file: float32 [B, N, V]. */
-export async function readNoise(file: string): Promise<Tensor> {
+export async function readNoise(file: string): Promise<Tensor<'float32'>> {
   const { dtype, shape, data } = await readArray(file);
   if (dtype !== 'float32' || shape.length !== 3) {
     throw new DetailFlowError('dtype', `holds ${dtype} [${shape}]; noise is float32 [B, N, V]`, { file });

@@ -1,11 +1,12 @@
 import path from 'node:path';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { DetailFlowError, type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
-import { gridPicture, MAX_PIXELS, stripPicture } from '@detailflow/data';
+import { gridPicture, stripPicture } from '@detailflow/data';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { BATCH, chunks, modelOptions, withModel } from './model-options';
+import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { joinRows, sliceRows } from './tensor-rows';
 import { Values } from './values';
 
@@ -25,11 +26,16 @@ export const generateCommand: Command = {
     class: {
       type: 'string',
       value: 'LIST',
-      help: 'class numbers (3 or 3,7 or 0-9), or a class name of the bundle',
+      repeatable: true,
+      help: 'class numbers (3 or 3,7 or 0-9), or class names of the bundle (bag,dress); see inspect',
     },
     count: { type: 'string', value: 'N', help: 'pictures of each class (default 1)' },
     seed: { type: 'string', value: 'S', help: 'seed of the first picture; picture i uses S + i (default 0)' },
-    cfg: { type: 'string', value: 'X', help: 'guidance scale, 1 for none (default 1.5)' },
+    cfg: {
+      type: 'string',
+      value: 'X',
+      help: 'guidance scale, 1 for none (default: what the card of the model recommends, else 1.5)',
+    },
     'gradual-cfg': { type: 'boolean', help: 'lower the guidance scale group by group' },
     temperature: { type: 'string', value: 'X', help: 'above 0 (default 1)' },
     'top-k': { type: 'string', value: 'N', help: 'draw among the N most likely tokens (default 0: all)' },
@@ -42,6 +48,7 @@ export const generateCommand: Command = {
     tokens: { type: 'string', value: 'N', help: 'stop after N tokens: a coarser, smaller picture' },
     progressive: { type: 'boolean', help: 'draw a strip of all previews of each picture, coarse to fine' },
     grid: { type: 'boolean', help: 'put all pictures into one file, one row per class' },
+    ...scaleOption,
     noise: {
       type: 'string',
       value: 'FILE',
@@ -52,14 +59,14 @@ export const generateCommand: Command = {
     dtype: {
       type: 'string',
       value: 'D',
-      help: 'matrices of the AR model: fp32 (default), q8 or q4 (faster, rounded)',
+      help: 'matrices of the AR model: fp32 (default); q8: 8 bits, faster, nearly the same pictures; q4: 4 bits, smallest, rougher',
     },
     ...deviceOptions,
   },
   examples: [
     'generate --model @detailflow/model-fashion-32 --class 9 --out boot.png',
-    'generate --model @detailflow/model-fashion-32 --class 0-9 --count 4 --cfg 2 --grid --out grid.png',
-    'generate --model @detailflow/model-fashion-32 --class 3,7 --progressive --out pictures/',
+    'generate --model @detailflow/model-fashion-32 --class 0-9 --count 4 --grid --scale 4 --out grid.png',
+    'generate --model @detailflow/model-fashion-32 --class "bag,ankle boot" --progressive --out pictures/',
   ],
   async run(invocation) {
     const { signal, progress, positionals } = invocation;
@@ -76,9 +83,9 @@ export const generateCommand: Command = {
     if (saveTokens !== undefined && !hasExtension(saveTokens, '.npy')) {
       throw new UsageError(`--save-tokens "${saveTokens}" must end in .npy`);
     }
+    const scale = pictureScale(values);
     const progressive = values.flag('progressive');
     const settings = {
-      cfg: values.number('cfg', { least: 0 }),
       guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
       temperature: values.number('temperature'),
       topK: values.whole('top-k'),
@@ -89,7 +96,9 @@ export const generateCommand: Command = {
       throw new UsageError(`--temperature ${settings.temperature}: give a number above 0`);
     }
 
-    return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
+    const given = values.number('cfg', { least: 0 });
+
+    return withModel(invocation, 'both', async ({ ar, card, pictureSize }, start) => {
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',
@@ -103,10 +112,8 @@ export const generateCommand: Command = {
         throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
       }
       const tokensPerImage = tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
-      const cells = jobs.length * (progressive ? countSteps(tokensPerImage, ar.config) : 1);
-      if (grid && cells * (tokenizer.config.imageSize + 2) ** 2 > MAX_PIXELS) {
-        throw new UsageError(`${jobs.length} pictures do not fit into one file: give a folder`);
-      }
+      const cells = (grid ? jobs.length : 1) * (progressive ? countSteps(tokensPerImage, ar.config) : 1);
+      requireSheetFits(cells, pictureSize, scale);
       const noiseFile = values.text('noise');
       const noise = noiseFile === undefined ? undefined : await readNoise(noiseFile);
       if (noise && noise.dims[0] !== jobs.length) {
@@ -116,14 +123,16 @@ export const generateCommand: Command = {
       }
 
       const model = await start();
+      const cfg = given ?? model.cfg;
       const started = performance.now();
       const sheet: Picture[] = [];
       const files: string[] = [];
-      const codes: Tensor[] = [];
+      const codes: Tensor<'int32'>[] = [];
       progress.start(jobs.length * tokensPerImage, 'tokens');
       for (const batch of chunks(jobs, BATCH)) {
         const steps = model.generate({
           ...settings,
+          cfg,
           tokens,
           labels: batch.map((job) => job.label),
           seed: batch.map((job) => job.seed),
@@ -148,7 +157,7 @@ export const generateCommand: Command = {
           for (const [i, { index, label, seed }] of batch.entries()) {
             signal.throwIfAborted();
             const file = path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`);
-            await writePicture(file, pictures[i]);
+            await writePicture(file, pictures[i], scale);
             files.push(file);
           }
         }
@@ -157,7 +166,7 @@ export const generateCommand: Command = {
       const seconds = (performance.now() - started) / 1000;
       if (single) {
         const columns = progressive ? 1 : count;
-        await writePicture(out, grid ? gridPicture(sheet, { columns }) : sheet[0]);
+        await writePicture(out, grid ? gridPicture(sheet, { columns }) : sheet[0], scale);
       }
       if (saveTokens !== undefined) await writeTensor(saveTokens, joinRows(codes));
       return {
@@ -167,6 +176,7 @@ export const generateCommand: Command = {
         json: {
           out,
           seconds,
+          cfg,
           device: model.backend.name,
           tokensPerImage,
           ...(saveTokens !== undefined && { tokens: saveTokens }),

@@ -196,6 +196,7 @@ describe('wrong usage', () => {
     saveNpy(at(name), new Float32Array(images * 32 * 1024).fill(value), [images, 32, 1024]);
   const zeros = noise('zeros.npy', 0, 1);
   const two = noise('two.npy', 1, 2);
+  const half = saveNpy(at('half.npy'), new Float32Array(16 * 1024).fill(1), [1, 16, 1024]);
 
   test.each<[1 | 2, RegExp, string[]]>([
     [2, /--class is missing/, out],
@@ -205,6 +206,22 @@ describe('wrong usage', () => {
     [2, /2 pictures do not go into .*: add --grid, or give a folder/, ['--class', '1,2', ...out]],
     [2, /--grid makes one file/, ['--class', '1,2', '--grid', '--out', at('refused')]],
     [2, /do not fit into one file/, ['--class', '0', '--count', '200000', '--grid', ...out]],
+    [
+      2,
+      /do not fit into one file with --scale 64/,
+      ['--class', '0-9', '--count', '4', '--grid', '--scale', '64', ...out],
+    ],
+    [2, /--scale 1.5: give a whole number from 1 to 64/, ['--class', '0', '--scale', '1.5', ...out]],
+    [
+      2,
+      /--temperature is 1e-9; give a number from 0.00001/,
+      ['--class', '0', '--temperature', '1e-9', ...out],
+    ],
+    [
+      2,
+      /--noise is float32 \[1,16,1024\]; give float32 \[1, 32, 1024\]/,
+      ['--class', '0', '--noise', half, ...out],
+    ],
     [2, /10000000 pictures are too many/, ['--class', '0-9', '--count', '1000000', '--out', at('refused')]],
     [2, /--count 0: give a whole number from 1/, ['--class', '0', '--count', '0', ...out]],
     [2, /--count 1.5: give a whole number/, ['--class', '0', '--count', '1.5', ...out]],
@@ -214,7 +231,7 @@ describe('wrong usage', () => {
     [2, /--tokens 33: give a whole number from 1 to 32/, ['--class', '0', '--tokens', '33', ...out]],
     [2, /--device "tpu": give one of cpu, cuda, webgpu, auto/, ['--class', '0', '--device', 'tpu', ...out]],
     [2, /--threads 0/, ['--class', '0', '--threads', '0', ...out]],
-    [2, /Unknown option '--colour'/, ['--class', '0', '--colour', 'red', ...out]],
+    [2, /there is no option --colour/, ['--class', '0', '--colour', 'red', ...out]],
     [2, /"boot.png" is not expected here/, ['--class', '0', 'boot.png', ...out]],
     [
       2,

@@ -1,9 +1,9 @@
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { type ModelSource, openModel } from '../model-source';
+import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
-import { modelFolder } from './model-folder';
-import { modelOptions, modelSource } from './model-options';
+import { modelOptions, modelSource, namedFolder } from './model-options';
 import { Values } from './values';
 
 export const inspectCommand: Command = {
@@ -25,6 +25,7 @@ export const inspectCommand: Command = {
     const opened = await openModel(named, { signal: invocation.signal });
     try {
       const { kind, card, tokenizer, ar } = opened;
+      const cfg = recommendedCfg(card);
       const parts = { tokenizer: summary(tokenizer), ...(ar && { ar: summary(ar) }) };
       return {
         lines: [
@@ -35,6 +36,8 @@ export const inspectCommand: Command = {
               ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
             ),
           ]),
+          ...classLines(card?.classNames),
+          ...(cfg === undefined ? [] : [`recommended CFG: ${cfg} (what is used where --cfg is not given)`]),
           ...(verified ? verificationLines(verified) : []),
         ],
         json: { kind, ...(card && { card }), ...parts, ...(verified && { verified }) },
@@ -44,6 +47,13 @@ export const inspectCommand: Command = {
     }
   },
 };
+
+/** "  9  ankle boot": what --class takes. */
+function classLines(names: readonly string[] = []): string[] {
+  if (names.length === 0) return [];
+  const width = String(names.length - 1).length;
+  return ['classes:', ...names.map((name, i) => `  ${String(i).padStart(width)}  ${name}`)];
+}
 
 const MOST_FAULTS = 20;
 
@@ -96,7 +106,7 @@ function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   if (positionals.length === 0) return modelSource(values, 'tokenizer');
   const named = ['model', 'tokenizer', 'ar'].some((name) => values.text(name) !== undefined);
   if (positionals.length > 1 || named) throw new UsageError('give one model');
-  return modelFolder(positionals[0]);
+  return namedFolder(positionals[0]);
 }
 
 function summary(part: { config: object; weights: Weights; file: string }) {

@@ -1,16 +1,18 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { DetailFlowError } from '@detailflow/core';
-import { type Command, helpText, InterruptedError, parseConfig, UsageError } from './command';
+import { suggestion } from './closest';
+import { type Command, helpText, InterruptedError, UsageError } from './command';
 import { convertCommand } from './convert-command';
 import { decodeCommand } from './decode-command';
 import { encodeCommand } from './encode-command';
 import { evalCommand } from './eval-command';
 import { exportCommand } from './export-command';
+import { inFlags } from './flag-messages';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
 import { interruptions, wasInterrupted } from './interruption';
+import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
 import { trainCommand } from './train-command';
@@ -37,8 +39,8 @@ const overview = [
   'Commands:',
   ...commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
   '',
-  'detailflow COMMAND --help tells more; detailflow --version says which this is.',
-  'Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).',
+  'detailflow COMMAND --help (or -h, or help COMMAND) tells more; --version (-v) says which this is.',
+  'Exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.',
   '',
 ].join('\n');
 
@@ -48,34 +50,49 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {
-  const [name, ...rest] = argv;
-  if (name === undefined || name === '--help' || name === 'help') {
+  const [first, ...rest] = argv;
+  if (first === undefined) {
     process.stdout.write(overview);
-    return name === undefined ? 2 : 0;
+    return 2;
   }
-  if (name === '--version') {
+  if (first === '--version' || first === '-v') {
     const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
     process.stdout.write(`${version}\n`);
     return 0;
   }
+  const asksForHelp = ['help', '--help', '-h'].includes(first);
+  if (asksForHelp && (rest.length === 0 || rest[0].startsWith('-'))) {
+    process.stdout.write(overview);
+    return 0;
+  }
+  const name = asksForHelp ? rest[0] : first;
   const command = commands.find((one) => one.name === name);
   if (!command) {
-    process.stderr.write(`detailflow: there is no command "${name}"\n\n${overview}`);
+    const near = suggestion(name, [...commands.map((one) => one.name), ...(asksForHelp ? [] : ['help'])]);
+    process.stderr.write(printable(`detailflow: there is no command "${name}"${near}\n`));
+    process.stderr.write(near === '' ? `\n${overview}` : 'See: detailflow --help\n');
     return 2;
+  }
+  if (asksForHelp) {
+    process.stdout.write(helpText(command));
+    return 0;
   }
   const interruption = interruptions();
   const { signal } = interruption;
   try {
     return await runCommand(command, rest, signal);
-  } catch (error) {
-    if (error instanceof UsageError) {
-      process.stderr.write(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`);
-      return 2;
-    }
-    if (wasInterrupted(error, signal)) {
-      const lines = error instanceof InterruptedError ? error.lines : [];
+  } catch (thrown) {
+    if (wasInterrupted(thrown, signal)) {
+      const lines = thrown instanceof InterruptedError ? thrown.lines : [];
       process.stderr.write([`detailflow ${name}: stopped`, ...lines, ''].map(printable).join('\n'));
       return interruption.exitCode;
+    }
+    const error = inFlags(thrown, command);
+    if (error instanceof UsageError) {
+      process.stderr.write(
+        printable(`detailflow ${name}: ${error.message}\nSee: detailflow ${name} --help\n`),
+      );
+      return 2;
     }
     process.stderr.write(`detailflow ${name}: ${printable(describe(error))}\n`);
     return 1;
@@ -85,12 +102,12 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommand(command: Command, args: string[], signal: AbortSignal): Promise<number> {
-  const { values, positionals } = parse(command, args);
+  const { values, positionals } = parseArguments(command, args);
   if (values.help) {
     process.stdout.write(helpText(command));
     return 0;
   }
-  const progress = createProgress(values.json === true);
+  const progress = createProgress({ quiet: values.json === true });
   const report = await command.run({ values, positionals, signal, progress });
   process.stdout.write(
     values.json
@@ -98,20 +115,6 @@ async function runCommand(command: Command, args: string[], signal: AbortSignal)
       : report.lines.map((line) => `${printable(line)}\n`).join(''),
   );
   return 0;
-}
-
-function parse(command: Command, args: string[]) {
-  try {
-    const { values, positionals } = parseArgs({
-      args,
-      options: parseConfig(command),
-      allowPositionals: true,
-      strict: true,
-    });
-    return { values: values as Readonly<Record<string, string | boolean | undefined>>, positionals };
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }
 
 /** What went wrong; the stack only where the fault is ours. */

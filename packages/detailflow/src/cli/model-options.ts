@@ -1,8 +1,8 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import { Model } from '../load';
+import { modelFolder } from '../model-package';
 import { type ModelSource, type OpenedModel, openModel } from '../model-source';
 import { type Invocation, type Options, UsageError } from './command';
-import { modelFolder } from './model-folder';
 import { Values } from './values';
 
 export const modelOptions: Options = {
@@ -15,13 +15,22 @@ export const modelOptions: Options = {
   ar: { type: 'string', value: 'DIR', help: 'official AR model folder' },
 };
 
+/** The folder of a model that an argument names, by path or by package. */
+export function namedFolder(text: string): string {
+  const folder = modelFolder(text);
+  if (folder !== undefined) return folder;
+  throw new UsageError(
+    `"${text}" is no folder, and no package with a model is installed by that name: npm install ${text}`,
+  );
+}
+
 /** The model that --model, or --tokenizer and --ar, name. */
 export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSource {
   const [model, tokenizer, ar] = [values.text('model'), values.text('tokenizer'), values.text('ar')];
   if (model !== undefined) {
     if (tokenizer !== undefined || ar !== undefined)
       throw new UsageError('give --model, or --tokenizer and --ar, not both');
-    return modelFolder(model);
+    return namedFolder(model);
   }
   if (tokenizer === undefined || (need === 'both' && ar === undefined)) {
     throw new UsageError(

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { createProgress, progressText } from './progress';
 
 test('the text beside the bar: amount, then rate and time left once they are known', () => {
@@ -13,17 +13,47 @@ test('the text beside the bar: amount, then rate and time left once they are kno
   expect(text(5e6, 2, 'bytes', 2e7)).toBe('5.0/20.0 MB  2.5 MB/s  6s left');
 });
 
-test('no bar where standard error is no terminal', () => {
-  const write = process.stderr.write;
-  const written: unknown[] = [];
-  process.stderr.write = ((chunk: unknown) => written.push(chunk) > 0) as typeof write;
-  try {
-    const progress = createProgress(false);
-    progress.start(3, 'files');
+/** Standard error that is a file, or a terminal; `at` is the clock, in milliseconds. */
+function shown(options: { quiet?: boolean; isTTY?: boolean } = {}) {
+  const written: string[] = [];
+  const stream = { isTTY: options.isTTY ?? false, write: (text: string) => written.push(text) > 0 };
+  let now = 0;
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+  onTestFinished(() => clock.mockRestore());
+  const progress = createProgress({
+    quiet: options.quiet ?? false,
+    stream: stream as unknown as NodeJS.WriteStream,
+  });
+  return { progress, written, at: (milliseconds: number) => (now = milliseconds) };
+}
+
+test('where standard error is no terminal: a line every ten seconds, none for what is done sooner', () => {
+  const { progress, written, at } = shown();
+  progress.start(100, 'files');
+  for (let second = 1; second <= 25; second++) {
+    at(1000 * second);
+    progress.advance(4);
+  }
+  progress.stop();
+  expect(written).toEqual(['40/100 files  4.0/s  15s left\n', '80/100 files  4.0/s  5s left\n']);
+});
+
+test('several counts in a row share one pause', () => {
+  const { progress, written, at } = shown();
+  for (let second = 1; second <= 19; second++) {
+    progress.start(1, 'images');
+    at(1000 * second);
     progress.advance();
     progress.stop();
-  } finally {
-    process.stderr.write = write;
   }
-  expect(written).toEqual(process.stderr.isTTY ? expect.anything() : []);
+  expect(written).toHaveLength(1);
+});
+
+test('nothing with --json', () => {
+  const { progress, written, at } = shown({ quiet: true });
+  progress.start(2, 'files');
+  at(60_000);
+  progress.advance();
+  progress.stop();
+  expect(written).toEqual([]);
 });

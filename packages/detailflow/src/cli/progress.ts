@@ -8,34 +8,66 @@ export interface Progress {
   stop(): void;
 }
 
-/** A bar with rate and time left on a terminal's standard error; silent elsewhere and with --json. */
-export function createProgress(quiet: boolean): Progress {
-  if (quiet || !process.stderr.isTTY) return { start() {}, advance() {}, stop() {} };
+/** Milliseconds between lines where there is no terminal. */
+const PAUSE = 10_000;
+
+/**
+ * A bar with rate and time left on a terminal, a line now and then where standard error goes elsewhere, nothing when
+ * `quiet`. A command that is done within the first pause prints no line.
+ */
+export function createProgress(options: {
+  readonly quiet: boolean;
+  readonly stream?: NodeJS.WriteStream;
+}): Progress {
+  const { quiet, stream = process.stderr } = options;
+  if (quiet) return { start() {}, advance() {}, stop() {} };
+  const show = stream.isTTY ? barOn(stream) : linesOn(stream);
+  let started = 0;
+  let done = 0;
+  let total = 0;
+  let unit = '';
+  const text = () => progressText({ done, total, unit, seconds: (performance.now() - started) / 1000 });
+  return {
+    start(all, counted) {
+      started = performance.now();
+      [done, total, unit] = [0, all, counted];
+      show.start(total, text());
+    },
+    advance(by = 1) {
+      done += by;
+      show.update(done, text());
+    },
+    stop: () => show.stop(),
+  };
+}
+
+function barOn(stream: NodeJS.WriteStream) {
   const bar = new SingleBar({
-    stream: process.stderr,
+    stream,
     clearOnComplete: true,
-    hideCursor: true,
     barsize: 30,
     barCompleteChar: '\u2588',
     barIncompleteChar: '\u2591',
     format: '{bar} {state}',
   });
-  let started = 0;
-  let done = 0;
-  let total = 0;
-  let unit = '';
   return {
-    start(all, counted) {
-      started = performance.now();
-      [done, total, unit] = [0, all, counted];
-      bar.start(total, 0, { state: progressText({ done, total, unit, seconds: 0 }) });
-    },
-    advance(by = 1) {
-      done += by;
-      const seconds = (performance.now() - started) / 1000;
-      bar.update(done, { state: progressText({ done, total, unit, seconds }) });
-    },
+    start: (total: number, state: string) => bar.start(total, 0, { state }),
+    update: (done: number, state: string) => bar.update(done, { state }),
     stop: () => bar.stop(),
+  };
+}
+
+function linesOn(stream: NodeJS.WriteStream) {
+  let printed = performance.now();
+  return {
+    start() {},
+    update(_: number, state: string) {
+      const now = performance.now();
+      if (now - printed < PAUSE) return;
+      printed = now;
+      stream.write(`${state}\n`);
+    },
+    stop() {},
   };
 }
 

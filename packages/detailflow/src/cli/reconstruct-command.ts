@@ -1,11 +1,13 @@
 import path from 'node:path';
-import { pictureFromPixels, Tensor } from '@detailflow/core';
+import { pictureFromPixels } from '@detailflow/core';
 import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
 import type { Model, Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
 import { BATCH, modelOptions, withModel } from './model-options';
+import { backgroundOf, noPictures, pictureOptions } from './picture-options';
+import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -20,39 +22,47 @@ export const reconstructCommand: Command = {
       value: 'LIST',
       help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)',
     },
+    ...scaleOption,
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
+    ...pictureOptions,
     ...deviceOptions,
   },
-  examples: ['reconstruct --model @detailflow/model-fashion-32 boot.png --tokens 1,8,32 --out strips/'],
+  examples: [
+    'reconstruct --model @detailflow/model-fashion-32 boot.png --tokens 1,8,32 --scale 4 --out strips/',
+  ],
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
-    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const background = backgroundOf(values);
+    if (files.length === 0) throw new UsageError(noPictures);
     const out = values.required('out');
     if ((await pictureTarget(out)) === 'file')
       throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
     const tokens = values.list('tokens');
+    const scale = pictureScale(values);
     return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
       const { tokens: all, imageSize } = config;
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
+      const strips = 1 + (tokens?.length ?? Math.ceil(Math.log2(all)) + 1);
+      requireSheetFits(strips, imageSize, scale);
       const lines: string[] = [];
       const images: Readonly<Record<string, unknown>>[] = [];
       const names = new Set<string>();
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], imageSize, { signal });
+        const all = await readImages([file], imageSize, { signal, background });
         model ??= await start();
         let index = 0;
-        for (const originals of rowChunks(new Tensor('float32', data, dims), BATCH)) {
+        for (const originals of rowChunks(all, BATCH)) {
           const steps: Reconstruction[] = [];
           for await (const step of model.reconstruct(originals, { tokens, signal })) steps.push(step);
           for (let i = 0; i < originals.dims[0]; i++, index++) {
-            const name = unique(dims[0] === 1 ? stem(file) : `${stem(file)}-${index}`, names);
+            const name = unique(all.dims[0] === 1 ? stem(file) : `${stem(file)}-${index}`, names);
             const strip = path.join(out, `${name}.png`);
             const previews = steps.map(({ pixels }) => pictureFromPixels(pixels, i));
-            await writePicture(strip, stripPicture([...previews, pictureFromPixels(originals, i)]));
+            await writePicture(strip, stripPicture([...previews, pictureFromPixels(originals, i)]), scale);
             const psnr = steps.map((step) => ({
               tokens: step.tokens,
               resolution: step.resolution,

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
+import { useLines } from '@detailflow/data';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
 import {
   bundleRun,
@@ -12,7 +13,7 @@ import {
 import { openModel } from '../model-source';
 import { type Command, InterruptedError, type Report, UsageError } from './command';
 import { wasInterrupted } from './interruption';
-import { modelFolder } from './model-folder';
+import { namedFolder } from './model-options';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { Values } from './values';
@@ -98,10 +99,10 @@ export const trainCommand: Command = {
       return classifierReport(found);
     }
     const source = values.text('tokenizer');
-    const tokenizer = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+    const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
     const stopAfter = values.text('stop-after');
     const first = values.text('init');
-    const initial = first === undefined ? undefined : await openModel(modelFolder(first), { signal });
+    const initial = first === undefined ? undefined : await openModel(namedFolder(first), { signal });
     const interruption = new TrainingInterruption(process.argv.slice(2));
     const announce = () => {
       progress.end();
@@ -125,6 +126,7 @@ export const trainCommand: Command = {
         resume: values.flag('resume'),
         ...(stopAfter !== undefined && { stopAfter: durationOf(stopAfter) }),
         signal,
+        onData: progress.data,
         onProgress: (state) => {
           interruption.onProgress(state);
           if (!signal.aborted) progress.show(state);
@@ -135,17 +137,12 @@ export const trainCommand: Command = {
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
-      const { skipped, stopped, bundle: made } = result;
+      const { stopped, bundle: made } = result;
       const done = stopped
         ? `stopped after ${seconds.toFixed(0)} s in the ${stopped.stage} stage, and saved; the same command with --resume goes on`
         : `trained in ${seconds.toFixed(0)} s: ${made}`;
       return {
-        lines: [
-          ...skipped.slice(0, 20).map(({ reason }) => `skipped: ${reason}`),
-          ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
-          done,
-          `how it went: ${result.report}`,
-        ],
+        lines: [...useLines(result.data), done, `how it went: ${result.report}`],
         json: { ...result, seconds },
       };
     } catch (error) {
@@ -163,7 +160,7 @@ export const trainCommand: Command = {
 async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
   const [run, out] = [values.required('run'), values.required('out')];
   const source = values.text('tokenizer');
-  const given = source === undefined ? undefined : await openModel(modelFolder(source), { signal });
+  const given = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
   try {
     const made = await bundleRun({
       ...{ run, out, tokenizer: given?.tokenizer, overwrite: values.flag('overwrite') },

@@ -1,3 +1,4 @@
+import { type SourceUse, useLines } from '@detailflow/data';
 import type { ClassifierProgress, CodesProgress, StageProgress } from '@detailflow/train/node';
 import { durationText } from './progress';
 
@@ -21,11 +22,15 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
       printed.set(progress.stage, now);
     }
   };
+  /** What is trained on, and what is not used: said before hours are spent. */
+  const data = (use: SourceUse) => {
+    if (!quiet) stream.write(`${useLines(use).join('\n')}\n`);
+  };
   const end = () => {
     if (isOpen) stream.write('\n');
     isOpen = false;
   };
-  return { show, end };
+  return { show, data, end };
 }
 
 /** How many images have been compared with those that a run was begun with. */

@@ -1,11 +1,13 @@
 import path from 'node:path';
-import { type Picture, pictureFromPixels, Tensor } from '@detailflow/core';
+import { type Picture, pictureFromPixels } from '@detailflow/core';
 import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
 import { modelOptions, withModel } from './model-options';
+import { backgroundOf, noPictures, pictureOptions } from './picture-options';
+import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { Values } from './values';
 
 const MOST_VARIATIONS = 1000;
@@ -20,8 +22,14 @@ export const varyCommand: Command = {
     count: { type: 'string', value: 'N', help: 'variations of each picture (default 4)' },
     class: { type: 'string', value: 'C', help: 'class number or name to go by (default: none)' },
     seed: { type: 'string', value: 'S', help: 'seed of the first variation (default 0)' },
-    cfg: { type: 'string', value: 'X', help: 'guidance scale where a class is given (default 1.5)' },
+    cfg: {
+      type: 'string',
+      value: 'X',
+      help: 'guidance scale where a class is given (default: as generate)',
+    },
+    ...scaleOption,
     out: { type: 'string', value: 'OUT', help: 'strips with the original first: a .png file, or a folder' },
+    ...pictureOptions,
     ...deviceOptions,
   },
   examples: [
@@ -30,26 +38,30 @@ export const varyCommand: Command = {
   async run(invocation) {
     const { positionals: files, signal, progress } = invocation;
     const values = new Values(invocation);
-    if (files.length === 0) throw new UsageError('give at least one picture (png, jpeg, webp or .npy)');
+    const background = backgroundOf(values);
+    if (files.length === 0) throw new UsageError(noPictures);
     const out = values.required('out');
     const isFile = (await pictureTarget(out)) === 'file';
     if (isFile && files.length > 1) throw new UsageError('one file takes one picture: give a folder');
     const count = values.whole('count', { least: 1, most: MOST_VARIATIONS }) ?? 4;
     const seed = values.whole('seed', { most: 2 ** 48 }) ?? 0;
-    const cfg = values.number('cfg', { least: 0 });
+    const given = values.number('cfg', { least: 0 });
+    const scale = pictureScale(values);
     const text = values.text('class');
     values.required('keep');
-    return withModel(invocation, 'both', async ({ ar, tokenizer, card }, start) => {
-      const { tokens, imageSize } = tokenizer.config;
+    return withModel(invocation, 'both', async ({ ar, tokenizer, card, pictureSize }, start) => {
+      const { tokens } = (ar ?? tokenizer).config;
       const keepTokens = values.whole('keep', { most: tokens }) as number;
-      const [label] = text && ar ? classLabels(text, ar.config.classes, card?.classNames) : [];
+      const [label, ...others] = text && ar ? classLabels(text, ar.config.classes, card?.classNames) : [];
+      if (others.length > 0) throw new UsageError(`--class "${text}": give one class`);
+      requireSheetFits(count + 1, pictureSize, scale);
       const model = await start();
+      const cfg = given ?? model.cfg;
       const lines: string[] = [];
       const names = new Set<string>();
       progress.start(files.length, 'files');
       for (const file of files) {
-        const { data, dims } = await readImages([file], imageSize, { signal });
-        const originals = new Tensor('float32', data, dims);
+        const originals = await readImages([file], pictureSize, { signal, background });
         const [batch] = originals.dims;
         const labels = label === undefined ? undefined : Array(batch).fill(label);
         let drawn: Picture[] = [];
@@ -64,7 +76,7 @@ export const varyCommand: Command = {
           names.add(name);
           const target = isFile ? out : path.join(out, `${name}.png`);
           const variations = drawn.slice(i * count, (i + 1) * count);
-          await writePicture(target, stripPicture([pictureFromPixels(originals, i), ...variations]));
+          await writePicture(target, stripPicture([pictureFromPixels(originals, i), ...variations]), scale);
           lines.push(`${target}: ${count} variations that keep ${keepTokens} of ${tokens} tokens`);
         }
         progress.advance();

@@ -24,6 +24,10 @@ ${sections.filter(Boolean).join('\n')}
 `;
 }
 
+/** A page with one more section at its end. */
+export const addSection = (page: string, section: string): string =>
+  page.replace(/<\/html>\n$/, () => `${section}\n</html>\n`);
+
 /** A table; cells are text. */
 export function htmlTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const row = (cells: readonly string[], tag: 'th' | 'td') =>

@@ -1,3 +1,4 @@
+import { checkOptions } from '@detailflow/core';
 import { escapeHtml } from './html-page';
 
 /** A line of a chart. */
@@ -34,6 +35,14 @@ const colours = [
 
 /** A chart as an HTML figure, or '' where there is nothing to draw. */
 export function lineChart(title: string, curves: readonly Curve[], options: LineChartOptions = {}): string {
+  checkOptions('lineChart', options, {
+    log: true,
+    logAcross: true,
+    least: true,
+    most: true,
+    across: true,
+    dots: true,
+  });
   const isShown = ([x, y]: readonly [number, number]) =>
     Number.isFinite(y) && !(options.log && y <= 0) && !(options.logAcross && x <= 0);
   const drawn = curves

@@ -3,6 +3,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import {
+  checkOptions,
   DetailFlowError,
   encodeSafetensors,
   openSafetensors,
@@ -22,6 +23,7 @@ const VERSION = 2;
  * @throws DetailFlowError when shards are read: `format` when one is broken, `io`
  */
 export function folderStore(folder: string, options: { readonly origin: string }): ShardStore {
+  checkOptions('folderStore', options, { origin: true });
   return {
     async shard({ name, total, columns, make }, first, count) {
       const place = path.join(folder, await shortHash(`${VERSION} ${name} ${total} ${options.origin}`));

@@ -1,5 +1,6 @@
 import {
   add,
+  checkOptions,
   concat,
   div,
   type Graph,
@@ -85,7 +86,9 @@ export interface DiscriminatorGraphOptions {
  * [real; fake]; emaReal and emaFake [1], running means of the judgements before this step.
  * Outputs: loss, judgedReal and judgedFake (mean judgements), each [1].
  */
-export function discriminatorStepGraph({ model, recipe, images, size }: DiscriminatorGraphOptions): Graph {
+export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Graph {
+  checkOptions('discriminatorStepGraph', options, { model: true, recipe: true, images: true, size: true });
+  const { model, recipe, images, size } = options;
   const specs = discriminatorSpecs(model);
   return trace((g) => {
     const p = discriminatorWeights(g, model);

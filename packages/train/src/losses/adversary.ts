@@ -152,7 +152,10 @@ export class Adversary {
     const { seed, imageSize: canvas } = this.#options;
     const strength = name === 'weak' ? weakAugmentation : strongAugmentation;
     const shift = name === 'weak' ? 0 : PLACES;
-    return drawAugmentation(name, { ...moment, place: place + shift, seed, images, canvas, strength });
+    const { step, size } = moment;
+    return drawAugmentation(name, {
+      ...{ step, size, place: place + shift, seed, images, canvas, strength },
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 import {
   add,
+  checkOptions,
   type GraphBuilder,
   matmul,
   mul,
@@ -84,6 +85,15 @@ export interface DrawAugmentation {
 
 /** Draws the changes of a batch. */
 export function drawAugmentation(name: string, options: DrawAugmentation): Record<string, Tensor> {
+  checkOptions('drawAugmentation', options, {
+    seed: true,
+    step: true,
+    place: true,
+    images: true,
+    canvas: true,
+    size: true,
+    strength: true,
+  });
   const { seed, step, place, images, canvas, size, strength } = options;
   const random = new RandomStream({ seed: seed + place, purpose: Purpose.augmentation, position: step });
   const happens = () => random.uniform() < strength.probability;

@@ -1,4 +1,4 @@
-import { DetailFlowError, RandomStream, randomRanks, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, RandomStream, randomRanks, Tensor } from '@detailflow/core';
 import {
   type CodeViews,
   codeViews,
@@ -28,6 +28,16 @@ export interface ExtractOptions {
  * first wrong token, drawn once for all its views. Source: docs/method.md section 5.
  */
 export async function extractCodes(options: ExtractOptions): Promise<void> {
+  checkOptions('extractCodes', options, {
+    tokenizers: true,
+    dataset: true,
+    view: true,
+    store: true,
+    seed: true,
+    batch: true,
+    signal: true,
+    onProgress: true,
+  });
   const { store, dataset, signal, onProgress } = options;
   if (store.header.codebookSize > 65536) {
     throw new DetailFlowError(
@@ -72,7 +82,11 @@ async function encodeShard(options: ExtractOptions, first: number, count: number
   for (let i = 0; i < count; i++) {
     signal?.throwIfAborted();
     const noiseIndex = drawNoiseIndex(tokenizers[0], seed, first + i);
-    const seen = { ...view, training: { ...view, seed, position: first + i } };
+    const { size, fit, background, views: kind, ...how } = view;
+    const seen = {
+      ...{ size, fit, background, views: kind },
+      training: { ...how, seed, position: first + i },
+    };
     const jobs = waiting.get(noiseIndex) ?? [];
     waiting.set(noiseIndex, jobs);
     for (const [v, image] of codeViews(await dataset.image(first + i), seen).entries()) {

@@ -32,7 +32,7 @@ export async function heldOutCodes(
   for (let first = 0; first < Math.min(count, available); first += BATCH) {
     const part = Math.min(BATCH, available - first, count - first);
     const images = await imageTensor(dataset, { ...view, size }, first, part);
-    clean.set((await tokenizer.encode(images, { signal })).data as Int32Array, first * tokens);
+    clean.set((await tokenizer.encode(images, { signal })).data, first * tokens);
   }
   for (let i = available; i < count; i++) {
     clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);

@@ -15,26 +15,12 @@ export interface RunImages {
 }
 
 /**
- * Lists what is held out in held-out.json of a run: names of files, or numbers where images have no names. A folder that
- * holds a run must go on with the same division.
- * @throws DetailFlowError `config` when images or sides are others than those of the run
+ * Lists what is held out in held-out.json of a run: names of files, or numbers where images have no names.
  */
 export async function listHeldOut(folder: RunFolder, opened: OpenedDataset): Promise<RunImages> {
   const { heldOut, train } = opened;
   const record = await holdOutRecord(opened);
   const { classNames } = train;
-  const before = await readHeldOut(folder.path).catch((error) => {
-    if (DetailFlowError.isInstance(error) && error.code === 'io') return undefined;
-    throw error;
-  });
-  if (before && before.record.digest !== record.digest && (await folder.holdsRun())) {
-    const { images, heldOut: count } = before.record;
-    throw new DetailFlowError(
-      'config',
-      `the run was begun with other images, or they were divided otherwise: then ${images}, ${count} held out; now ${record.images}, ${record.heldOut} held out. Give the same data, or choose another folder`,
-      { file: path.join(folder.path, FILE) },
-    );
-  }
   const images = heldOut.names ?? numbers(opened);
   const text = JSON.stringify({ ...record, classNames, list: images }, undefined, 1);
   await writeFileAtomically(await folder.place(FILE), (write) =>

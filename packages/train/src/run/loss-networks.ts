@@ -1,4 +1,4 @@
-import { type Backend, DetailFlowError, Tensor } from '@detailflow/core';
+import { type Backend, DetailFlowError, ofType, Tensor } from '@detailflow/core';
 import { bytesOf } from '@detailflow/eval';
 import { openExtractor, readClassifier, readNetwork } from '@detailflow/eval/node';
 import { lpipsParameters, vggParameters } from '@detailflow/features';
@@ -54,7 +54,7 @@ export async function openLossNetworks(
   const target: AlignmentTarget | undefined = extractor && {
     width: extractor.width,
     features: async (images) => {
-      const { pool } = await extractor.extract(bytesOf(images));
+      const { pool } = await extractor.extract(bytesOf(ofType(images, 'float32')));
       return new Tensor('float32', pool, [images.dims[0], extractor.width]);
     },
   };

@@ -1,7 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Curve, htmlPage, htmlPicture, lineChart } from '@detailflow/eval';
+import { type Curve, htmlPage, htmlPicture, lineChart, sourceSection } from '@detailflow/eval';
+import { readDataUse } from './data-use';
 import type { LogLine, RunFolder, Stage } from './run-folder';
 
 /** Pictures of a stage that the report shows. */
@@ -17,6 +18,7 @@ const MOST_POINTS = 400;
 export async function writeReport(folder: RunFolder): Promise<string> {
   const [tokenizer, ar] = [await folder.readLog('tokenizer'), await folder.readLog('ar')];
   const counts = Object.keys((tokenizer.findLast(({ psnr }) => psnr)?.psnr as object | undefined) ?? {});
+  const use = await readDataUse(folder);
   const sections = [
     heading('Tokenizer', tokenizer),
     lineChart('Reconstruction loss', [smooth('reconstruction', tokenizer, 'reconstruction')], { log: true }),
@@ -33,6 +35,7 @@ export async function writeReport(folder: RunFolder): Promise<string> {
     lineChart('Loss in nats', [smooth('training', ar, 'loss'), raw('held out', ar, 'heldOutLoss')]),
     lineChart('Loss by position', positionCurves(ar), { across: 'token' }),
     await pictures(folder, 'ar', 'Samples, one row a class'),
+    use ? sourceSection('Images', use) : '',
   ];
   const page = htmlPage('Training report', sections);
   const file = await folder.place('report.html');

@@ -1,7 +1,7 @@
 import { appendFile, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
 import { type LockOptions, RunLock } from './run-lock';
 import { forbiddenChange, settingChanges } from './settings-change';
@@ -32,6 +32,7 @@ export class RunFolder {
     folder: string,
     options: { readonly settings: unknown; readonly resume: boolean; readonly lock?: LockOptions },
   ): Promise<RunFolder> {
+    checkOptions('RunFolder.open', options, { settings: true, resume: true, lock: true });
     await mkdir(folder, { recursive: true }).catch((cause) => {
       throw ioError('the folder cannot be made', folder, cause);
     });

@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Snapshot } from './checkpoint-file';
 import type { LogLine, RunFolder, Stage } from './run-folder';
 
@@ -63,6 +63,20 @@ export interface StageProgress {
  *   checkpoint cannot be saved: the earlier ones stay; the reason of the signal, after saving
  */
 export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boolean> {
+  checkOptions('runStage', options, {
+    folder: true,
+    stage: true,
+    trainer: true,
+    steps: true,
+    batchSize: true,
+    checkpoints: true,
+    batch: true,
+    validation: true,
+    signal: true,
+    isTimeUp: true,
+    onStep: true,
+    onSaved: true,
+  });
   const { folder, stage, trainer, steps, checkpoints, validation, signal, isTimeUp = () => false } = options;
   const last = await folder.last(stage);
   if (last) await trainer.restore(last);

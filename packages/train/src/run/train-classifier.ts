@@ -12,10 +12,12 @@ import {
   trainingView,
 } from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
+import { readableImages } from '@detailflow/eval';
 import { type ClassifierConfig, classifierParameters } from '@detailflow/features';
 import { ClassifierTrainer } from '../classifier-trainer';
 import type { Arrays } from '../initialise';
 import type { TrainingConfig } from '../training-config';
+import { centerOf, openingOf, viewOf } from './data-views';
 import { visitOrder } from './visit-order';
 
 export interface TrainClassifierOptions {
@@ -65,10 +67,12 @@ export async function trainClassifier(options: TrainClassifierOptions): Promise<
   await mkdir(path.dirname(options.out), { recursive: true }).catch((cause) => {
     throw ioError('the folder cannot be made', options.out, cause);
   });
-  const opened = await openDataset(options.data, { ...data, seed });
+  const opened = await openDataset(options.data, openingOf(config));
   const skipped: SkippedImage[] = [];
   const onSkip = (image: SkippedImage) => skipped.push(image);
-  const [train, heldOut] = [skipUnreadable(opened.train, onSkip), skipUnreadable(opened.heldOut, onSkip)];
+  const train = await skipUnreadable(opened.train, onSkip);
+  const { dataset: heldOut, skipped: unread } = await readableImages(opened.heldOut, { signal });
+  skipped.push(...unread);
   const backends: (Backend & { close?(): Promise<void> })[] = [];
   let trainer: ClassifierTrainer | undefined;
   try {
@@ -84,7 +88,7 @@ export async function trainClassifier(options: TrainClassifierOptions): Promise<
       const indices = order.batch(step, recipe.batch);
       const images = new Float32Array(recipe.batch * plane);
       for (const [i, index] of indices.entries()) {
-        const view = { ...data, size, seed: seed + 2, position: step * recipe.batch + i };
+        const view = { ...viewOf(data), size, seed: seed + 2, position: step * recipe.batch + i };
         imageValues(
           trainingView(await train.image(index), view),
           size,
@@ -95,7 +99,7 @@ export async function trainClassifier(options: TrainClassifierOptions): Promise<
       const loss = await trainer.train(images, labels);
       onProgress?.({ stage: 'classifier', step: trainer.step, steps: recipe.steps, loss });
     }
-    const { byClass, right } = await judge(trainer, heldOut, { ...data, size }, signal);
+    const { byClass, right } = await judge(trainer, heldOut, { ...centerOf(data), size }, signal);
     const accuracy = right / heldOut.labels.length;
     await write(options.out, model, await trainer.parameters(), { accuracy, classNames: train.classNames });
     return { file: options.out, accuracy, heldOut: heldOut.labels.length, byClass, skipped };

@@ -1,15 +1,17 @@
 import { availableParallelism } from 'node:os';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
   codeViewCount,
   type HoldOutRecord,
   type ImageDataset,
   imageValues,
   type SkippedImage,
+  type SourceUse,
   skipUnreadable,
   trainingView,
+  withSkipped,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
@@ -20,6 +22,8 @@ import type { TrainingConfig } from '../training-config';
 import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { codesOrigin, codesSettings } from './codes-origin';
+import { writeDataUse } from './data-use';
+import { centerOf, openingOf, viewOf } from './data-views';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { listHeldOut } from './held-out-list';
@@ -58,6 +62,8 @@ export interface TrainOptions {
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
+  /** Told what the data set holds and what in it is not used, before anything is trained. */
+  readonly onData?: (use: SourceUse) => void;
   /** Told of every checkpoint, and of the one that a stage goes on from. */
   readonly onSaved?: (saved: SavedCheckpoint) => void;
   /** Told how many images have been compared with those that the run was begun with. */
@@ -92,6 +98,8 @@ export interface TrainResult {
   /** Where the run stopped because its time was up. */
   readonly stopped?: { readonly stage: TrainingStage };
   readonly skipped: readonly SkippedImage[];
+  /** What the data set gave, and what in it was not used, images that could not be read included. */
+  readonly data: SourceUse;
 }
 
 /**
@@ -101,6 +109,22 @@ export interface TrainResult {
  *   saving a checkpoint
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
+  checkOptions('train', options, {
+    part: true,
+    config: true,
+    data: true,
+    out: true,
+    tokenizer: true,
+    initial: true,
+    lossNetworks: true,
+    resume: true,
+    stopAfter: true,
+    createBackend: true,
+    signal: true,
+    onProgress: true,
+    onSkip: true,
+    ...{ onData: true, onSaved: true, onCompared: true, onNotice: true },
+  });
   const { config, part } = options;
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
@@ -123,7 +147,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       skipped.push(image);
       options.onSkip?.(image);
     };
-    opened = await openDataset(options.data, { ...config.data, seed: config.seed });
+    opened = await openDataset(options.data, openingOf(config));
+    await writeDataUse(folder, opened.use);
+    options.onData?.(opened.use);
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
     const { record } = await listHeldOut(folder, opened);
@@ -135,8 +161,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new Run({ ...options, signal, isTimeUp }, folder, backends, {
-      train: skipUnreadable(opened.train, onSkip),
-      heldOut: skipUnreadable(opened.heldOut, onSkip),
+      train: await skipUnreadable(opened.train, onSkip),
+      heldOut: await skipUnreadable(opened.heldOut, onSkip),
       ...{ images, record },
     });
     const stages = {
@@ -144,11 +170,18 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       ...((part === 'codes' || part === 'all') && { codes: () => run.makeCodes() }),
       ...((part === 'ar' || part === 'all') && { ar: () => run.trainTokenModel() }),
     };
+    let stopped: TrainResult['stopped'];
     for (const [stage, make] of Object.entries(stages)) {
       if (!isTimeUp() && (await make())) continue;
-      return { report: await writeReport(folder), stopped: { stage: stage as TrainingStage }, skipped };
+      stopped = { stage: stage as TrainingStage };
+      break;
     }
-    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped };
+    const data = withSkipped(opened.use, skipped);
+    await writeDataUse(folder, data);
+    const report = await writeReport(folder);
+    return stopped
+      ? { report, stopped, skipped, data }
+      : { bundle: await folder.place('bundle'), report, skipped, data };
   } finally {
     for (const backend of backends) await backend.close?.();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
@@ -221,7 +254,7 @@ class Run {
           const indices = order.batch(step, batch);
           await Promise.all(
             indices.map(async (index, i) => {
-              const view = { ...data, size, seed, position: step * batch + i };
+              const view = { ...viewOf(data), size, seed, position: step * batch + i };
               const image = trainingView(await this.#data.train.image(index), view);
               imageValues(image, size, values.subarray(i * 3 * size * size, (i + 1) * 3 * size * size));
             }),
@@ -233,7 +266,7 @@ class Run {
           run: async (step, signal) => {
             const parameters = await trainer.parameters(kept(recipe));
             const found = await validateTokenizer(this.#backends[0], {
-              ...{ config, parameters, data, images: validation.images },
+              ...{ config, parameters, data: centerOf(data), images: validation.images },
               ...{ dataset: this.#data.heldOut, signal },
             });
             await this.#savePicture('tokenizer', step, found.picture);
@@ -267,7 +300,7 @@ class Run {
     try {
       await extractCodes({
         ...{ tokenizers, dataset, store, seed, signal },
-        view: { ...data, size },
+        view: { ...viewOf(data), views: data.views, size },
         batch: 32,
         onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
       });
@@ -299,7 +332,7 @@ class Run {
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
     try {
       const heldOut = await heldOutCodes(tokenizer, {
-        ...{ dataset: this.#data.heldOut, view: data, images: validation.images },
+        ...{ dataset: this.#data.heldOut, view: centerOf(data), images: validation.images },
         ...{ microBatch: recipe.microBatch, signal: this.#options.signal },
       });
       const isDone = await runStage<CodeBatch>({

@@ -7,10 +7,14 @@ import {
   type ImageDataset,
   openNpz,
   pictureFromBytes,
+  type SourceUse,
   upscaleNearest,
+  useLines,
+  withSkipped,
 } from '@detailflow/data';
 import type { OpenedDataset } from '@detailflow/data/node';
 import {
+  addSection,
   type ByteImages,
   collectFeatures,
   datasetSource,
@@ -21,13 +25,21 @@ import {
   type ImageSource,
   type Reference,
   type ReportPicture,
+  readableImages,
   type ShardStore,
+  sourceSection,
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
 import type { Invocation, Report } from '../command';
-import { modelFolder } from '../model-folder';
+import { namedFolder } from '../model-options';
 import type { Values } from '../values';
 import type { ImageDivision } from './image-division';
+
+/** What a part of a data set gave. */
+interface UsedSource extends SourceUse {
+  readonly source: string;
+  readonly part: 'train' | 'held-out' | 'all';
+}
 
 /** Real images as an evaluation uses them. */
 export interface RealImages {
@@ -42,6 +54,7 @@ export interface RealImages {
 /** The folder, the progress and the files of an evaluation. */
 export class EvaluationRun {
   readonly pictures: ReportPicture[] = [];
+  readonly #sources: UsedSource[] = [];
 
   private constructor(
     readonly invocation: Invocation,
@@ -93,6 +106,36 @@ export class EvaluationRun {
     );
   }
 
+  /**
+   * The images of a part of a data set that can be read. What is used, and what is not and why, becomes a part of the report.
+   */
+  async readable(
+    source: string,
+    opened: OpenedDataset,
+    part: 'train' | 'held-out' | 'all',
+  ): Promise<ImageDataset> {
+    const { store, signal } = this;
+    const chosen = part === 'train' ? opened.train : chosenPart(opened, part);
+    const { dataset, skipped } = await this.counting('images to be read', (onProgress) =>
+      readableImages(chosen, { store, signal, onProgress }),
+    );
+    const use = { ...opened.use, images: chosen.labels.length, classes: chosen.classNames.length };
+    this.#sources.push({ source, part, ...withSkipped(use, skipped) });
+    return dataset;
+  }
+
+  /** What is to be said of the sources of images. */
+  sources(): Report {
+    const titled = this.#sources.map((one) => ({ title: `${one.source} (${one.part})`, ...one }));
+    return {
+      lines: titled.flatMap(({ title, ...use }) => {
+        const [first, ...rest] = useLines(use);
+        return [`${title}: ${first}`, ...rest];
+      }),
+      json: { sources: this.#sources },
+    };
+  }
+
   /** Real images: a data set, or a .npz file of statistics, with images or without. */
   async real(
     data: string,
@@ -109,7 +152,7 @@ export class EvaluationRun {
       return { reference: { statistics: archive.statistics }, classNames: [] };
     }
     const opened = await division.open(data);
-    const dataset = chosenPart(opened, part);
+    const dataset = await this.readable(data, opened, part);
     try {
       const features = await this.features(datasetSource(dataset, view), extractor);
       const statistics = archive?.statistics ?? features.statistics;
@@ -133,24 +176,34 @@ export class EvaluationRun {
   }
 
   /** Writes the figures and the page, and says where they are. */
-  async finish(what: string, results: Report, page: string): Promise<Report> {
+  async finish(what: string, figures: Report, page: string): Promise<Report> {
     const encoder = new TextEncoder();
-    const [figures, report] = [path.join(this.out, `${what}.json`), path.join(this.out, `${what}.html`)];
+    const sources = this.sources();
+    const results = {
+      lines: [...figures.lines, ...sources.lines],
+      json: { ...figures.json, ...sources.json },
+    };
+    const [file, report] = [path.join(this.out, `${what}.json`), path.join(this.out, `${what}.html`)];
     const text = `${JSON.stringify(results.json, undefined, 2)}\n`;
-    await writeFileAtomically(figures, (write) => write(encoder.encode(text)));
-    await writeFileAtomically(report, (write) => write(encoder.encode(page)));
-    return { ...results, lines: [...results.lines, `figures: ${figures}`, `report: ${report}`] };
+    const whole = this.#sources.reduce(
+      (before, { source, part, ...use }) =>
+        addSection(before, sourceSection(`Images of ${source} (${part})`, use)),
+      page,
+    );
+    await writeFileAtomically(file, (write) => write(encoder.encode(text)));
+    await writeFileAtomically(report, (write) => write(encoder.encode(whole)));
+    return { ...results, lines: [...results.lines, `figures: ${file}`, `report: ${report}`] };
   }
 }
 
 /** All images means the test part where there is one. */
-export const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
+const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
   part === 'all' ? (whole ?? heldOut) : heldOut;
 
 /** The folder that an option names, or that the package it names holds. */
 export function modelPath(values: Values, name: string): string | undefined {
   const text = values.text(name);
-  return text === undefined ? undefined : modelFolder(text);
+  return text === undefined ? undefined : namedFolder(text);
 }
 
 /** Images as pictures. */

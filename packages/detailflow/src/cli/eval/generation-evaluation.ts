@@ -53,13 +53,15 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
-    const { imageSize: size, tokens } = opened.tokenizer.config;
-    const scales = scalesOf(values, preset?.scaleByTokens?.[tokens]);
+    const { tokens } = (opened.ar ?? opened.tokenizer).config;
+    const size = opened.pictureSize;
+    const given = scalesOf(values);
     const division = imageDivision(values, opened.card);
     const view = { ...division.view, size };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
-    const { tokenModel: model, tokenizer, backend } = await start();
+    const { tokenModel: model, tokenizer, backend, cfg } = await start();
+    const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
     const { classes } = model.config;
     const extractor = await openExtractor(file, backend);
@@ -156,9 +158,10 @@ function seedsOf(values: Values, count: number): number[] {
   return seeds;
 }
 
-function scalesOf(values: Values, preset = 1.5): number[] {
+function scalesOf(values: Values): number[] | undefined {
   const text = values.text('cfg');
-  const scales = text === undefined ? [preset] : text.split(',').map(Number);
+  if (text === undefined) return undefined;
+  const scales = text.split(',').map(Number);
   if (!scales.every((scale) => Number.isFinite(scale) && scale >= 0)) {
     throw new UsageError('--cfg: give numbers such as 1,1.5,2');
   }
@@ -178,7 +181,7 @@ async function trainingImages(
   },
 ) {
   const { extractor, view, backend, division } = options;
-  const { train } = await division.open(data);
+  const train = await run.readable(data, await division.open(data), 'train');
   const source = datasetSource(train, view);
   const all = await run.features(source, extractor);
   return {

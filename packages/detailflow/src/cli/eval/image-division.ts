@@ -2,6 +2,7 @@ import type { BundleCard } from '@detailflow/checkpoint';
 import {
   type CenterViewOptions,
   type HoldOutRecord,
+  type HoldOutRule,
   holdOutRecord,
   parseColour,
   parseHoldOutRecord,
@@ -18,7 +19,7 @@ interface TrainedWith {
 }
 
 /** Where a model does not say: 5 %, by a seed. */
-const unknown = { share: 0.05, seed: 0 };
+const unknown: HoldOutRule = { share: 0.05, seed: 0 };
 
 /** Images for an evaluation, held out as in the training of the model, and what is to be said about that. */
 export interface DividedImages extends OpenedDataset {
@@ -50,7 +51,8 @@ export function imageDivision(values: Values, card?: BundleCard): ImageDivision 
     view: { fit, background },
     async open(data) {
       const rule = trained.heldOut?.rule ?? unknown;
-      const opened = await openDataset(data, { ...rule, heldOut: rule.share, background });
+      const { share: heldOut, seed, groupBy } = rule;
+      const opened = await openDataset(data, { heldOut, seed, groupBy, background });
       const note = await noteOf(opened, trained.heldOut, data);
       return { ...opened, ...(note !== undefined && { note }) };
     },

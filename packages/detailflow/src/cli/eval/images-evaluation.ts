@@ -12,7 +12,7 @@ import {
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import type { Values } from '../values';
-import { chosenPart, EvaluationRun, picturesOf } from './evaluation-run';
+import { EvaluationRun, picturesOf } from './evaluation-run';
 import { imageDivision } from './image-division';
 
 /** Images of the sheet. */
@@ -35,7 +35,7 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
   try {
     const extractor = await openExtractor(features, backend);
     const division = imageDivision(values);
-    const whole = chosenPart(await division.open(images), 'all');
+    const whole = await run.readable(images, await division.open(images), 'all');
     const count = Math.min(values.whole('count', { least: 2 }) ?? Infinity, whole.labels.length);
     const isPart = count < whole.labels.length;
     const dataset = isPart
@@ -53,9 +53,12 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
       const kept = saved === undefined ? [] : [`statistics: ${saved}`];
       if (data === undefined) {
         const { mean, deviation } = found.inceptionScore;
+        const sources = run.sources();
+        const score = `${count} images, inception score ${mean.toFixed(3)} ± ${deviation.toFixed(3)}`;
+        const figures = { count, network: extractor.name, inceptionScore: found.inceptionScore };
         return {
-          lines: [`${count} images, inception score ${mean.toFixed(3)} ± ${deviation.toFixed(3)}`, ...kept],
-          json: { count, network: extractor.name, inceptionScore: found.inceptionScore, statistics: saved },
+          lines: [score, ...kept, ...sources.lines],
+          json: { ...figures, statistics: saved, ...sources.json },
         };
       }
       const real = await run.real(data, { extractor, view, part: 'all', division });

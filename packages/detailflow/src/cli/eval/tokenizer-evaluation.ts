@@ -15,7 +15,7 @@ import type { Tokenizer } from '@detailflow/tokenizer';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { chosenPart, EvaluationRun, modelPath, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
 import { imageDivision } from './image-division';
 
 /** Images of the sheet. */
@@ -33,11 +33,11 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
     const division = imageDivision(values, opened.card);
     const view = { ...division.view, size: config.imageSize };
     const part = values.flag('all-images') || preset ? 'all' : 'held-out';
-    const divided = await division.open(data);
-    const dataset = chosenPart(divided, part);
-    const note = part === 'held-out' ? divided.note : undefined;
     const paths = ['model', 'tokenizer'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads]);
+    const divided = await division.open(data);
+    const note = part === 'held-out' ? divided.note : undefined;
+    const dataset = await run.readable(data, divided, part);
     const { tokenizer, backend } = await start();
     const extractor = features === undefined ? undefined : await openExtractor(features, backend);
     const perceptual =
