@@ -84,7 +84,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             run.invocation.progress.stop();
             if (values.flag('save-images')) {
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
-              await writeFileAtomically(name, (write) => writeImageArchive(drawn.source, write, run));
+              await writeFileAtomically(name, (write) =>
+                writeImageArchive(drawn.source, write, { signal: run.signal }),
+              );
             }
             const unseen = part === 'held-out' ? real.features : undefined;
             const nearness = unseen && training?.copies(drawn, unseen);
