@@ -415,7 +415,7 @@ test('a classifier of the classes, which a perceptual loss then uses', async () 
   const run = { config, data } as const;
   await expect(train(options('unjudged', run))).rejects.toThrow(/needs a classifier/);
   const made = await train(options('judged', { ...run, lossNetworks: { classifier } }));
-  expect(made.skipped.every(({ reason }) => reason.includes('damaged'))).toBe(true);
+  expect(made.skipped.every(({ file }) => file?.includes('damaged'))).toBe(true);
   expect(JSON.parse((await logOf('judged', 'tokenizer')).split('\n')[0]).extra.perceptual).toBeGreaterThan(0);
 
   // drawings of one thing are on one side, and the class of one picture is trained on
