@@ -1,8 +1,9 @@
 // Makes the package of the emoji model from a run, with every figure of its card measured.
-//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000]
+//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--tokenizer DIR]
 // RUN is the folder of a run with the settings of the preset emoji-64, DATA the folder of images that tools/emoji built.
 // Writes OUT/model (a bundle, fp16), OUT/classifier.safetensors, OUT/images and OUT/figures.json; measuring goes on where
-// it was interrupted. OUT/FIGURES.md holds the tables of the card.
+// it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
+// was not trained there.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -16,12 +17,13 @@ const { values, positionals } = parseArgs({
     count: { type: 'string', default: '2000' },
     cfg: { type: 'string', default: '1,1.5,2,2.5,3' },
     seed: { type: 'string', default: '0,100000' },
+    tokenizer: { type: 'string' },
   },
 });
 const [run, data] = positionals;
 if (!run || !data) {
   console.error(
-    'usage: node tools/model-card/emoji-model.mjs RUN DATA [--out DIR] [--count N] [--cfg LIST] [--seed LIST]',
+    'usage: node tools/model-card/emoji-model.mjs RUN DATA [--out DIR] [--count N] [--cfg LIST] [--seed LIST] [--tokenizer DIR]',
   );
   process.exit(2);
 }
@@ -37,7 +39,8 @@ const drawings = [...credits.matchAll(/^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| <[^|
 );
 const whole = path.join(kept, 'bundle');
 mkdirSync(kept, { recursive: true });
-const made = detailflow('train', 'bundle', '--run', run, '--out', whole, '--overwrite');
+const given = values.tokenizer === undefined ? [] : ['--tokenizer', values.tokenizer];
+const made = detailflow('train', 'bundle', '--run', run, '--out', whole, '--overwrite', ...given);
 detailflow(
   ...['convert', '--model', whole, '--dtype', 'fp16', '--out', model, '--overwrite'],
   ...['--name', 'emoji-64', '--license', 'Apache-2.0'],
