@@ -1,6 +1,6 @@
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
-export { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
+export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 export { crc32 } from './crc32';
 export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';

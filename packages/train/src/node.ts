@@ -1,3 +1,4 @@
+export { type BundledRun, type BundleRunOptions, bundleRun } from './run/bundle-run';
 export { readSnapshot, type Snapshot, writeSnapshot } from './run/checkpoint-file';
 export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store';
 export { type ExtractOptions, extractCodes } from './run/extract-codes';
@@ -18,3 +19,9 @@ export {
   type TrainResult,
   train,
 } from './run/train';
+export {
+  type ClassifierProgress,
+  type TrainClassifierOptions,
+  type TrainedClassifier,
+  trainClassifier,
+} from './run/train-classifier';

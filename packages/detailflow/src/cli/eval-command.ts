@@ -48,10 +48,19 @@ export const evalCommand: Command = {
       value: 'P',
       help: `an evaluation of the paper: ${Object.keys(evaluationPresets).join(', ')}`,
     },
-    fit: { type: 'string', value: 'F', help: 'crop (default) or pad: how images are made square' },
+    fit: {
+      type: 'string',
+      value: 'F',
+      help: 'crop or pad: how images are made square (default: as in the training of the model, else crop)',
+    },
+    background: {
+      type: 'string',
+      value: 'C',
+      help: 'colour under transparent and around padded images (default: as in training, else white)',
+    },
     'all-images': {
       type: 'boolean',
-      help: 'measure with all images of a source that has no test part, not only with the 5 % held out',
+      help: 'measure with all images of a source that has no test part, not only with those held out',
     },
     images: { type: 'string', source: 'files', value: 'SOURCE', help: 'images: what is measured, as --data' },
     tokens: {
