@@ -3,6 +3,7 @@ import type {
   CallOptions,
   Guidance,
   ImageTokenizer,
+  LatentTokenizer,
   TokenModel,
   WeightDType,
   Weights,
@@ -60,7 +61,10 @@ export interface FamilyModel {
   readonly pictureSize: number;
   /** Guidance that ends after an interval of tokens, where the family's sampler has that. */
   intervalGuidance?(interval: number): Guidance;
+  /** @throws DetailFlowError `unsupported` where the tokenizer has latents but no codes: see {@link createLatentTokenizer} */
   createTokenizer(options: { readonly backend: Backend }): ImageTokenizer;
+  /** Present where the tokenizer has continuous latents; without codes it is the only way to use it. */
+  createLatentTokenizer?(options: { readonly backend: Backend }): LatentTokenizer;
   /** Absent where there is no AR half. The tokenizer is the one that was made of the same files. */
   createTokenModel?(options: {
     readonly backend: Backend;

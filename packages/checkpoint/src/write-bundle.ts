@@ -2,13 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import {
-  checkOptions,
-  DetailFlowError,
-  encodeSafetensors,
-  type Weight,
-  type Weights,
-} from '@detailflow/core';
+import { checkOptions, DetailFlowError, type Weight, type Weights } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
@@ -25,7 +20,7 @@ export interface BundlePart {
 export interface BundleContents
   extends Pick<
     BundleCard,
-    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe'
+    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe' | 'data'
   > {
   readonly tokenizer: BundlePart;
   readonly ar?: BundlePart;
@@ -82,7 +77,8 @@ export async function writeBundle(
 }
 
 function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
-  const { name, description, license, attribution, classNames, subject, recipe, tokenizer, ar } = contents;
+  const { name, description, license, attribution, classNames, subject, recipe } = contents;
+  const { data, tokenizer, ar } = contents;
   const draft: BundleCard = {
     format: 'detailflow',
     version: 1,
@@ -93,6 +89,7 @@ function makeCard(contents: BundleContents, file: string): { card: BundleCard; t
     classNames,
     subject,
     recipe,
+    ...(data && { data }),
     tokenizer: { config: tokenizer.config, weights: bundleFiles.tokenizer },
     ar: ar && { config: ar.config, weights: bundleFiles.ar },
   };

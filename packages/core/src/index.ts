@@ -45,6 +45,7 @@ export type {
   DrawingStep,
   Guidance,
   ImageTokenizer,
+  LatentTokenizer,
   PreviewKind,
   SamplingDefaults,
   ScheduleStep,
@@ -54,7 +55,7 @@ export type {
   TokenSession,
 } from './models';
 export { type Attributes, type DType, type OpDefinition, stridesOf, type TypedData } from './op';
-export { gelu, silu } from './ops/activation';
+export { gelu, geluExact, silu } from './ops/activation';
 export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';
 export {
   averagePool2d,
@@ -67,8 +68,10 @@ export {
 } from './ops/convolution';
 export {
   add,
+  cos,
   div,
   equal,
+  erf,
   exp,
   less,
   log,
@@ -78,6 +81,7 @@ export {
   type Operand,
   select,
   sigmoid,
+  sin,
   sqrt,
   stopGradient,
   straightThrough,
@@ -112,12 +116,9 @@ export { RandomStream, type StreamOptions } from './random-stream';
 export { createReferenceBackend } from './reference-backend';
 export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
 export {
-  encodeSafetensors,
   openSafetensors,
   readSafetensors,
-  type SafetensorsEntry,
   type SafetensorsFile,
-  type SafetensorsPlan,
 } from './safetensors';
 export { scheduleSteps, stepAt } from './schedule';
 export { float16Value } from './small-floats';

@@ -44,6 +44,7 @@ import {
   tokenizerParameters,
 } from '@detailflow/tokenizer';
 import { isDetailFlowHalf, isDetailFlowModel, subtree } from './detailflow-folder';
+import { completedAr } from './released-models';
 
 /** A configuration and the weights that go with it, checked against each other. */
 export interface ModelPart<Config> {
@@ -138,7 +139,8 @@ async function openOfficial(
   const { signal } = options;
   const first = await readOfficialFolder(tokenizerTree, 'tokenizer', { signal });
   return closingOnFailure(first.close, async () => {
-    const second = arTree && (await readOfficialFolder(arTree, 'ar', { signal }));
+    const completed = arTree && (await completedAr(arTree, first));
+    const second = completed && (await readOfficialFolder(completed, 'ar', { signal }));
     const close = async () => {
       await first.close();
       await second?.close();
@@ -158,13 +160,30 @@ async function openOfficial(
           weights: second.weights,
           file: second.file,
         };
-        const model = checked({ kind: 'official', tokenizer, ar, close });
+        const isGuessed = completed !== arTree;
+        const model = withReason(isGuessed ? arTree?.name : undefined, () =>
+          checked({ kind: 'official', tokenizer, ar, close }),
+        );
         if (second && model.pictureSize < tokenizer.config.imageSize)
           checkImageSize(second, model.pictureSize, `${arTree?.name}/config.yaml`);
         return model;
       },
     );
   });
+}
+
+/** What is wrong with a model whose AR folder has no config.json is first of all that. */
+function withReason<T>(folder: string | undefined, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (folder === undefined || !DetailFlowError.isInstance(cause)) throw cause;
+    throw new DetailFlowError(
+      cause.code,
+      `there is no config.json, and as a GPT-L, which released models are, it does not fit (${cause.message})`,
+      { file: folder, cause },
+    );
+  }
 }
 
 interface Parts {

@@ -20,9 +20,10 @@ export async function isDetailFlowModel(tree: FileTree): Promise<boolean> {
   return isDetailFlowHalf(tree);
 }
 
-/** Whether a folder is one half of an official model: numbered checkpoints, or a configuration that only DetailFlow writes. */
+/** Whether a folder is one half of an official model: checkpoints, an EMA by itself, or a configuration that only DetailFlow writes. */
 export async function isDetailFlowHalf(tree: FileTree): Promise<boolean> {
-  if ((await tree.list('checkpoints')).some((name) => /^\d+\.pt$/.test(name))) return true;
+  if (await tree.exists('ema.safetensors')) return true;
+  if ((await tree.list('checkpoints')).some((name) => name.endsWith('.pt'))) return true;
   const config = await configKeys(tree);
   return ownKeys.some((key) => config.includes(key));
 }

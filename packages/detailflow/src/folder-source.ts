@@ -4,25 +4,44 @@ import { fileURLToPath } from 'node:url';
 import { type FileTree, type ModelFiles, oneFileTree } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, describe } from '@detailflow/core';
+import { isRemote, type OpenHubOptions, openRemote } from '@detailflow/hub/node';
 import { modelFolder } from './model-package';
+import { releasedModel } from './released-models';
 
-/** A folder or a file of weights: its path, its `file:` URL, any {@link FileTree}, or the name of a package with a model. */
+export interface SourceOptions {
+  readonly signal?: AbortSignal;
+  /** How files of the hub are fetched and kept. */
+  readonly hub?: OpenHubOptions;
+}
+
+/**
+ * A folder or a file of weights: its path, its `file:` URL, any {@link FileTree}, the name of a package that holds a model, an
+ * address on the hub (`hf:org/name[@revision][/path]`) or on a web server (`https://`).
+ */
 export type FolderSource = string | URL | FileTree;
 
-/** Where a model lies: a folder that holds all of it, a file that does, or a folder or file for each half. */
+/**
+ * Where a model lies: a folder that holds all of it, a file that does, or a folder or file for each half. A text may also be
+ * the name of a released model.
+ */
 export type ModelSource = FolderSource | { readonly tokenizer: FolderSource; readonly ar?: FolderSource };
 
 /** Opens what a source names. */
-export async function modelFiles(source: ModelSource): Promise<ModelFiles> {
+export async function modelFiles(source: ModelSource, options: SourceOptions = {}): Promise<ModelFiles> {
+  const released = typeof source === 'string' ? releasedModel(source) : undefined;
+  if (released) return modelFiles({ tokenizer: released.tokenizer, ar: released.ar }, options);
   if (typeof source === 'object' && source !== null && 'tokenizer' in source) {
-    const ar = source.ar === undefined ? undefined : await toTree(source.ar);
-    return { tokenizer: await toTree(source.tokenizer), ar };
+    const ar = source.ar === undefined ? undefined : await toTree(source.ar, options);
+    return { tokenizer: await toTree(source.tokenizer, options), ar };
   }
-  return { model: await toTree(source) };
+  return { model: await toTree(source, options) };
 }
 
 /** Opens a folder, or a file as a folder of itself, by its path or address. */
-export async function toTree(source: FolderSource): Promise<FileTree> {
+export async function toTree(source: FolderSource, options: SourceOptions = {}): Promise<FileTree> {
+  const remote = source instanceof URL ? source.href : source;
+  if (typeof remote === 'string' && isRemote(remote))
+    return openRemote(remote, { signal: options.signal, ...options.hub });
   if (typeof source === 'string') {
     const found = modelFolder(source);
     if (found !== undefined) return openPath(found);
@@ -40,7 +59,9 @@ export async function toTree(source: FolderSource): Promise<FileTree> {
     );
   }
   if (source.protocol === 'file:') return openPath(fileURLToPath(source));
-  throw new DetailFlowError('unsupported', 'only file: addresses can be opened here', { file: source.href });
+  throw new DetailFlowError('unsupported', 'only file:, https: and hf: addresses can be opened', {
+    file: source.href,
+  });
 }
 
 async function openPath(place: string): Promise<FileTree> {

@@ -1,6 +1,7 @@
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import type { BundleCard } from '@detailflow/checkpoint';
 import { type CallOptions, checkOptions, DetailFlowError } from '@detailflow/core';
+import type { OpenHubOptions } from '@detailflow/hub/node';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
 import { isDetailFlow, type ModelPart } from './detailflow-family';
 import type { ModelSource } from './folder-source';
@@ -22,8 +23,11 @@ export interface OpenedModel {
  * Opens a DetailFlow model and checks that its weights fit its configuration.
  * @throws DetailFlowError naming the file and what is wrong with it; `unsupported` for a model of another family
  */
-export async function openModel(source: ModelSource, options: CallOptions = {}): Promise<OpenedModel> {
-  checkOptions('openModel', options, { signal: true });
+export async function openModel(
+  source: ModelSource,
+  options: CallOptions & { hub?: OpenHubOptions } = {},
+): Promise<OpenedModel> {
+  checkOptions('openModel', options, { signal: true, hub: true });
   const opened = await openFamilyModel(source, options);
   if (isDetailFlow(opened)) {
     const { kind, card, tokenizer, ar, pictureSize } = opened;

@@ -1,5 +1,6 @@
 import type { ConfigObject, Family, FamilyModel, FileTree, ModelFiles } from '@detailflow/checkpoint';
 import { type CallOptions, checkOptions, DetailFlowError } from '@detailflow/core';
+import type { OpenHubOptions } from '@detailflow/hub/node';
 import { llamagenFamily, parFamily } from '@detailflow/llamagen';
 import { flexvarFamily, varFamily } from '@detailflow/var';
 import { detailflowFamily } from './detailflow-family';
@@ -15,6 +16,8 @@ export const families: readonly Family[] = [
 ];
 
 export interface OpenFamilyOptions extends CallOptions {
+  /** How files of the hub are fetched and kept. */
+  readonly hub?: OpenHubOptions;
   /** Families of your own, which are asked first. */
   readonly families?: readonly Family[];
   /** What no file of the model says, such as `{ imageSize: 384 }` or `{ scales: [1, 2, 4] }`. */
@@ -29,10 +32,10 @@ export async function openFamilyModel(
   source: ModelSource,
   options: OpenFamilyOptions = {},
 ): Promise<FamilyModel> {
-  checkOptions('openFamilyModel', options, { families: true, settings: true, signal: true });
-  const { settings, signal } = options;
+  checkOptions('openFamilyModel', options, { families: true, settings: true, hub: true, signal: true });
+  const { settings, hub, signal } = options;
   const all = [...(options.families ?? []), ...families];
-  const files: ModelFiles = { ...(await modelFiles(source)), ...(settings && { settings }) };
+  const files: ModelFiles = { ...(await modelFiles(source, { hub, signal })), ...(settings && { settings }) };
   const found = await firstOf(all, files, { signal });
   if (found) return found.open(files, { signal });
   if (!('model' in files) && files.ar) await refuseMixture(all, [files.tokenizer, files.ar], { signal });

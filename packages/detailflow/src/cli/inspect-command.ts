@@ -6,7 +6,7 @@ import { openFamilyModel } from '../open-family';
 import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
-import { familyOptions, modelSource, namedFolder } from './model-options';
+import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
 import { modelSettings } from './model-settings';
 import { Values } from './values';
 
@@ -23,12 +23,14 @@ export const inspectCommand: Command = {
     'inspect --model @detailflow/model-fashion-32 --json',
     'inspect out/my-model --verify',
   ],
+  positionalModel: true,
   async run(invocation) {
     const named = source(invocation);
     const settings = await modelSettings(new Values(invocation));
     const verified =
       invocation.values.verify === true ? await verify(named, invocation, settings) : undefined;
-    const opened = await openFamilyModel(named, { settings, signal: invocation.signal });
+    const hub = hubOptions(new Values(invocation));
+    const opened = await openFamilyModel(named, { settings, signal: invocation.signal, hub });
     try {
       const { card, family, tokenizer, ar } = opened;
       const cfg = recommendedCfg(card);

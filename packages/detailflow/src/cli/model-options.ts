@@ -1,5 +1,6 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { FamilyModel } from '@detailflow/checkpoint';
+import type { OpenHubOptions } from '@detailflow/hub/node';
 import type { ModelSource } from '../folder-source';
 import { Model } from '../load';
 import { modelFolder } from '../model-package';
@@ -12,14 +13,25 @@ export const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',
-    help: 'a bundle, a folder with official files (tokenizer/ and ar/, or .pth), or an installed package',
+    source: 'model',
+    help: 'bundle, official folder, package, a name of "detailflow models", hf:ORG/NAME, https:',
   },
   tokenizer: {
     type: 'string',
     value: 'DIR',
-    help: 'official tokenizer: its folder, or a file (.pt, .pth, .safetensors)',
+    source: 'model',
+    help: 'official tokenizer: its folder or file (.pt, .pth), hf:, https:',
   },
-  ar: { type: 'string', value: 'DIR', help: 'official AR model: its folder, or a file' },
+  ar: {
+    type: 'string',
+    value: 'DIR',
+    source: 'model',
+    help: 'official AR model: its folder or file, hf:, https:',
+  },
+  partial: {
+    type: 'boolean',
+    help: 'from the hub only the tensors in use, by ranges: nothing kept, no hash checked',
+  },
 };
 
 /** For commands that take models of all families. */
@@ -32,6 +44,18 @@ export function namedFolder(text: string): string {
   throw new UsageError(
     `"${text}" is no folder, and no package with a model is installed by that name: npm install ${text}`,
   );
+}
+
+const WEIGHTS = ['*.pt', '*.pth', '*.bin', '*.safetensors'];
+
+/** How a model on the hub is read. */
+export function hubOptions(values: Values): OpenHubOptions {
+  return { partial: values.flag('partial') ? WEIGHTS : undefined, onNotice: showNotice };
+}
+
+/** A line for the person at the terminal. */
+export function showNotice(message: string): void {
+  process.stderr.write(`detailflow: ${message.replace(/\p{Cc}/gu, ' ')}\n`);
 }
 
 /** The model that --model, or --tokenizer and --ar, name. */
@@ -68,7 +92,7 @@ export async function withModel<T>(
   const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
   const settings = await modelSettings(values);
-  const opened = await openFamilyModel(source, { settings, signal });
+  const opened = await openFamilyModel(source, { settings, signal, hub: hubOptions(values) });
   let model: Model | undefined;
   try {
     return await work(opened, async () => {
