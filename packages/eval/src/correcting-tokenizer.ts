@@ -2,7 +2,8 @@ import { DetailFlowError, type ImageTokenizer, type Tensor } from '@detailflow/c
 import type { Tokenizer } from '@detailflow/tokenizer';
 
 /** A tokenizer of any family; DetailFlow's can also disturb codes and correct them. */
-export type CorrectingTokenizer = ImageTokenizer & Partial<Pick<Tokenizer, 'encodeCorrected'>>;
+export type CorrectingTokenizer = ImageTokenizer &
+  Partial<Pick<Tokenizer, 'encodeCorrected' | 'resolutions'>>;
 
 /** Codes with noise from a token on, corrected. @throws DetailFlowError `unsupported` where the tokenizer cannot do that */
 export async function correctedCodes(
