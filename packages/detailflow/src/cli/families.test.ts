@@ -90,8 +90,8 @@ describe('FlexVAR', () => {
     const found = values[`gen.${run}.noise`];
     const noise = found && ['--noise', saveNpy(at(`flexvar-${run}-noise.npy`), floats(found), found.shape)];
     const rules = {
-      ...(one.max_pn && { max_pn: one.max_pn }),
-      ...(one.invalid_ids && { invalid_ids: one.invalid_ids }),
+      ...(one.max_pn !== undefined && { max_pn: one.max_pn }),
+      ...(one.invalid_ids !== undefined && { invalid_ids: one.invalid_ids }),
     };
     const settings = at(`flexvar-${run}.json`);
     writeFileSync(settings, JSON.stringify(rules));
