@@ -126,7 +126,7 @@ describe('a model with a backend of its own', () => {
     const shown = (values: Float32Array) => values.map((x) => pixelToByte(x) / 127.5 - 1);
     // What is measured is what is shown, against what 8 tokens are worth: 12 pixels, from the image shrunk to R(8).
     const sizes = { height: 12, width: 12 };
-    const worth = model.tokenizer.resolutions.tokenToRes(8);
+    const worth = model.detailflow?.tokenizer.resolutions.tokenToRes(8) as number;
     const whole = originals.data as Float32Array;
     const shrunk = resizeImages(whole, originals.dims, { height: worth, width: worth }, 'area');
     const target = resizeImages(shrunk, [2, 3, worth, worth], sizes, 'degradation').map((x) =>

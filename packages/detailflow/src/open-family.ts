@@ -68,7 +68,7 @@ async function refuseMixture(
 ): Promise<void> {
   const known = await Promise.all(halves.map((model) => firstOf(all, { model }, options)));
   const [first, second] = known;
-  if (!first || !second) return;
+  if (!first || !second || first === second) return;
   const places = await Promise.all(halves.map(weightsOf));
   throw new DetailFlowError(
     'config',
