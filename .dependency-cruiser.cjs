@@ -37,7 +37,7 @@ module.exports = {
     only('tokenizer-imports-blocks', 'tokenizer', ['core', 'blocks']),
     only('blocks-import-core', 'blocks', models),
     only('ar-model-imports-blocks', 'ar-model', ['core', 'blocks']),
-    only('var-imports-blocks', 'var', ['core', 'blocks', 'checkpoint']),
+    only('var-imports-blocks-and-sampler', 'var', ['core', 'blocks', 'checkpoint', 'sampler']),
     only('llamagen-imports-blocks', 'llamagen', ['core', 'blocks', 'checkpoint']),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
