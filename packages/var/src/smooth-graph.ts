@@ -1,5 +1,5 @@
 import { parameterAccess } from '@detailflow/blocks';
-import { add, type Graph, matmul, reshape, symbol, trace, transpose } from '@detailflow/core';
+import { add, type Graph, matmul, reshape, symbol, trace, transpose, type Value } from '@detailflow/core';
 import { resizeMap } from './resize-map';
 import { refined, toRows } from './scale-coding';
 import { places } from './scales';
@@ -20,6 +20,8 @@ export function smoothScaleGraph(config: ScaleTokenizerConfig, k: number): Graph
     const own = reshape(vectors, [batch, codeDim, scale.rows, scale.columns]);
     const before = g.input('map', 'f32', [batch, codeDim, last.rows, last.columns]);
     const sum = add(before, refined(p, config, own, k));
-    return k + 1 < scales.length ? { sum, next: toRows(resizeMap(sum, scales[k + 1], 'area')) } : { sum };
+    const outputs: Record<string, Value> = { sum };
+    if (k + 1 < scales.length) outputs.next = toRows(resizeMap(sum, scales[k + 1], 'area'));
+    return outputs;
   });
 }
