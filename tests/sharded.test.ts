@@ -1,7 +1,8 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { openFile } from '@detailflow/checkpoint/node';
-import { encodeSafetensors, openSafetensors } from '@detailflow/core';
+import { openSafetensors } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { fileStamp, readNetwork } from '@detailflow/eval/node';
 import { expect, test } from 'vitest';
 import { cli, cliFailure, cliJson, goldenBoth, inRepository, testFolder } from './cli';

@@ -10,7 +10,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { encodeSafetensors, RandomStream, weightFromArray } from '@detailflow/core';
+import { RandomStream, weightFromArray } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { shapesDataset } from '@detailflow/data';
 import {
   collectFeatures,

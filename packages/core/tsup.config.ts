@@ -1,7 +1,11 @@
 import { library } from '../../tsup.base';
 
 export default library({
-  entry: { index: 'src/index.ts', conformance: 'src/conformance/index.ts' },
+  entry: {
+    index: 'src/index.ts',
+    conformance: 'src/conformance/index.ts',
+    'safetensors-writer': 'src/safetensors-writer.ts',
+  },
   // The types name Symbol.asyncDispose, which no ES20xx library of TypeScript has yet.
   dts: { banner: '/// <reference lib="esnext.disposable" />' },
 });

@@ -1,11 +1,5 @@
-import {
-  type ByteSource,
-  bytesSource,
-  ConfigFields,
-  DetailFlowError,
-  encodeSafetensors,
-  readFloat32,
-} from '@detailflow/core';
+import { type ByteSource, bytesSource, ConfigFields, DetailFlowError, readFloat32 } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { expect, test } from 'vitest';
 import { fileTree } from './file-tree';
 import { openFolder } from './node-files';

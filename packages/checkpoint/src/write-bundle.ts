@@ -2,13 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import {
-  checkOptions,
-  DetailFlowError,
-  encodeSafetensors,
-  type Weight,
-  type Weights,
-} from '@detailflow/core';
+import { checkOptions, DetailFlowError, type Weight, type Weights } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';

@@ -112,12 +112,9 @@ export { RandomStream, type StreamOptions } from './random-stream';
 export { createReferenceBackend } from './reference-backend';
 export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
 export {
-  encodeSafetensors,
   openSafetensors,
   readSafetensors,
-  type SafetensorsEntry,
   type SafetensorsFile,
-  type SafetensorsPlan,
 } from './safetensors';
 export { scheduleSteps, stepAt } from './schedule';
 export { float16Value } from './small-floats';

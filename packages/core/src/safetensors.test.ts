@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { type ByteSource, bytesSource } from './byte-source';
 import { DetailFlowError } from './errors';
 import { fileLimits } from './file-limits';
-import { encodeSafetensors, openSafetensors, readSafetensors } from './safetensors';
+import { openSafetensors, readSafetensors } from './safetensors';
+import { encodeSafetensors } from './safetensors-writer';
 import { readFloat32, type StorageDType, type Weight } from './weights';
 
 const golden = new URL('../../../tests/fixtures/golden/', import.meta.url);

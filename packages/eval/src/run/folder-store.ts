@@ -2,15 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
-import {
-  checkOptions,
-  DetailFlowError,
-  encodeSafetensors,
-  openSafetensors,
-  readFloat32,
-  type SafetensorsEntry,
-  type Weight,
-} from '@detailflow/core';
+import { checkOptions, DetailFlowError, openSafetensors, readFloat32, type Weight } from '@detailflow/core';
+import { encodeSafetensors, type SafetensorsEntry } from '@detailflow/core/safetensors-writer';
 import type { Column, Shard, ShardStore } from '../shard-store';
 
 /** Of what is computed: another one when the same images and networks give other values. */

@@ -1,13 +1,13 @@
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import {
   DetailFlowError,
-  encodeSafetensors,
   openSafetensors,
   readFloat32,
   Tensor,
   type Tensors,
   type Weight,
 } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 
 /** Everything a trainer needs to go on from a step. */
 export interface Snapshot {
