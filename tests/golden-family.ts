@@ -12,7 +12,7 @@ import { type GoldenTensor, goldenJson } from './golden';
 
 const folder = new URL('./fixtures/golden/family/', import.meta.url);
 
-export async function familyCheckpoint(file: string) {
+async function familyCheckpoint(file: string) {
   const bytes = new Uint8Array(readFileSync(new URL(file, folder)));
   return readTorchCheckpoint(bytesSource(bytes, file));
 }

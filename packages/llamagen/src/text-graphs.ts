@@ -33,7 +33,7 @@ import { NO_TEXT, type TextGptConfig, textGptParameters } from './text-config';
 // Shapes: B rows, T places of the text, N codes, P = T + N - 1 places in all, L places fed, E dim, V vocabulary.
 
 /** Places of a sequence, P: the last code is never fed. */
-export const textSequenceLength = ({ textPlaces, tokens }: TextGptConfig): number => textPlaces + tokens - 1;
+const textSequenceLength = ({ textPlaces, tokens }: TextGptConfig): number => textPlaces + tokens - 1;
 
 /**
  * A step with a cache in the states `layers.i.k` and `.v` [B, K, P, D]: first all T places of the text, then code after code.
