@@ -38,7 +38,9 @@ module.exports = {
     only('blocks-import-core', 'blocks', models),
     only('ar-model-imports-blocks', 'ar-model', ['core', 'blocks']),
     only('var-imports-blocks-and-sampler', 'var', ['core', 'blocks', 'checkpoint', 'sampler']),
+    only('softvq-imports-blocks', 'softvq', ['core', 'blocks', 'checkpoint']),
     only('llamagen-imports-blocks', 'llamagen', ['core', 'blocks', 'checkpoint']),
+    only('hub-imports-core-and-checkpoint', 'hub', ['core', 'checkpoint']),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),
@@ -71,7 +73,7 @@ module.exports = {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
       from: {
-        path: '^packages/(core|onnx|tokenizer|ar-model|blocks|llamagen|var|sampler|features|backend-webgpu|model-fashion-32)/src',
+        path: '^packages/(core|onnx|tokenizer|ar-model|blocks|llamagen|var|softvq|sampler|features|backend-webgpu|model-fashion-32)/src',
         pathNot: '\\.test\\.ts$',
       },
       to: { dependencyTypes: ['core'] },

@@ -26,9 +26,8 @@ const original = new Tensor('float32', data, [1, 3, side, side]);
 const pictures: Picture[] = [];
 for await (const { tokens, resolution, pixels, psnr } of model.reconstruct(original)) {
   pictures.push(pictureFromPixels(pixels));
-  console.log(
-    `${tokens} tokens: ${resolution} x ${resolution} pixels, ${psnr[0].toFixed(1)} dB at full size`,
-  );
+  const size = `${resolution} x ${resolution} pixels`;
+  console.log(`${tokens} tokens: ${size}, ${psnr[0].toFixed(1)} dB against the original at that size`);
 }
 pictures.push(upscaleNearest(pictureFromPixels(original), 4));
 await writeFile(`${out}/strip.png`, await stripPicture(pictures, { gap: 6 }).toPng());

@@ -3,17 +3,18 @@ import { type Backend, Tensor, type TokenModel } from '@detailflow/core';
 import { shapesDataset } from '@detailflow/data';
 import {
   bytesOf,
-  datasetSource,
   evaluateGeneration,
-  firstImages,
   firstPictureSeeds,
   type GeneratedOptions,
   generatedSource,
   type ImageSource,
+  imageTensor,
   psnr,
   reconstructionSource,
   ssim,
   tokenizerFigures,
+  tokenWorth,
+  worthTarget,
 } from '@detailflow/eval';
 import { load, type Model } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -107,21 +108,26 @@ test('the figures of a tokenizer are those of the bytes that it restores', async
     { tokens: tokenizer.tokens, noiseIndex: 8 },
   ];
   const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations });
-  const real = await firstImages(datasetSource(dataset, view), 5).read(0, 5);
-  const planes = (data: Uint8Array, image: number) =>
-    Float64Array.from({ length: 3 * size * size }, (_, at) => {
-      const [c, place] = [Math.floor(at / size ** 2), at % size ** 2];
-      return data[3 * (image * size * size + place) + c] / 127.5 - 1;
+  const real = await imageTensor(dataset, view, 0, 5);
+  const planes = (data: Uint8Array, image: number, side: number) =>
+    Float64Array.from({ length: 3 * side * side }, (_, at) => {
+      const [c, place] = [Math.floor(at / side ** 2), at % side ** 2];
+      return data[3 * (image * side * side + place) + c] / 127.5 - 1;
     });
   for (const [i, restoration] of restorations.entries()) {
-    const { data } = await reconstructionSource(dataset, view, { tokenizer, ...restoration }).read(0, 5);
+    const source = reconstructionSource(dataset, view, { tokenizer, ...restoration });
+    const { data, width: side } = await source.read(0, 5);
+    const worth = tokenWorth(tokenizer, restoration.tokens, size);
+    expect([side, figures.restorations[i].size]).toEqual([worth.size, worth.size]);
+    const target = worthTarget(real, worth).data as Float32Array;
     let [ssims, psnrs] = [0, 0];
     for (let image = 0; image < 5; image++) {
-      const pair = [planes(data, image), planes(real.data, image)] as const;
-      ssims += ssim(...pair, { channels: 3, height: size, width: size }) / 5;
+      const original = target.subarray(image * 3 * side * side, (image + 1) * 3 * side * side);
+      const pair = [planes(data, image, side), original] as const;
+      ssims += ssim(...pair, { channels: 3, height: side, width: side }) / 5;
       psnrs += psnr(...pair) / 5;
     }
-    expect(Math.abs(figures.restorations[i].ssim - ssims)).toBeLessThan(1e-6);
+    expect(Math.abs((figures.restorations[i].ssim as number) - ssims)).toBeLessThan(1e-6);
     expect(Math.abs(figures.restorations[i].psnr - psnrs)).toBeLessThan(1e-5);
   }
 });

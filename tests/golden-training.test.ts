@@ -32,47 +32,8 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devices, openDevice } from './devices';
 import { expectClose, floats, golden, goldenJson } from './golden';
+import { expectGradient, type GradientSummary } from './gradient-summary';
 import { goldenTokenizer, goldenTokenModel } from './models';
-
-/** What golden.json says of one gradient. */
-interface GradientSummary {
-  norm: number;
-  sum: number;
-  absmax: number;
-  first: number[];
-  last: number[];
-}
-
-/** Gradients of key biases are zero but for rounding. */
-const ROUNDING = 1e-6;
-
-/** Norms to 1e-3 relative; sums and single values against the norm. */
-function expectGradient(name: string, actual: Float32Array, summary: GradientSummary): void {
-  const norm = Math.sqrt(actual.reduce((sum, x) => sum + x * x, 0));
-  if (summary.norm < ROUNDING) {
-    expect(norm, `${name}: zero but for rounding`).toBeLessThan(ROUNDING);
-    return;
-  }
-  const scale = summary.norm;
-  const close = (what: string, value: number, reference: number) =>
-    expect(Math.abs(value - reference), `${name}: ${what} is ${value}, not ${reference}`).toBeLessThanOrEqual(
-      1e-3 * scale,
-    );
-  close('norm', norm, summary.norm);
-  close(
-    'absmax',
-    actual.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0),
-    summary.absmax,
-  );
-  close(
-    'sum',
-    actual.reduce((a, b) => a + b, 0) / Math.sqrt(actual.length),
-    summary.sum / Math.sqrt(actual.length),
-  );
-  for (const [i, value] of summary.first.entries()) close(`[${i}]`, actual[i], value);
-  for (const [i, value] of summary.last.entries())
-    close(`[-${summary.last.length - i}]`, actual[actual.length - summary.last.length + i], value);
-}
 
 const constantFeed = (values: readonly number[], dims: readonly number[]) =>
   new Tensor('int32', Int32Array.from(values), dims);

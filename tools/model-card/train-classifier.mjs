@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { crossEntropy, gradients, mul, RandomStream, select, Tensor, trace } from '@detailflow/core';
 import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
-import { cutImage, EpochOrder, flipImage, imageValues, padImage } from '@detailflow/data';
+import { black, cutImage, EpochOrder, flipImage, imageValues, padImage } from '@detailflow/data';
 import { openIdx } from '@detailflow/data/node';
 import { classifier, classifierParameters } from '@detailflow/features';
 import {
@@ -73,7 +73,7 @@ const testGraph = await learner.compile(
 
 /** Padded to 36 pixels, cut at random, mirrored as often as not. */
 function augmented(image, random) {
-  const cut = cutImage(padImage(image, 36), random.integer(5), random.integer(5), size);
+  const cut = cutImage(padImage(image, 36, black), random.integer(5), random.integer(5), size);
   return random.uniform() < 0.5 ? flipImage(cut) : cut;
 }
 
@@ -114,7 +114,7 @@ for (let first = 0; first < total; first += batch) {
   const images = new Float32Array(batch * plane);
   for (let i = 0; i < Math.min(batch, total - first); i++) {
     imageValues(
-      padImage(await test.image(first + i), size),
+      padImage(await test.image(first + i), size, black),
       size,
       images.subarray(i * plane, (i + 1) * plane),
     );

@@ -39,6 +39,7 @@ export interface Invocation {
 export const fusedOperations: ReadonlySet<string> = new Set([
   ...Object.keys(rowKernels),
   'gelu',
+  'geluExact',
   'silu',
   'rope',
   'attention',

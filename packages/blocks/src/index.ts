@@ -38,3 +38,21 @@ export {
   ropeTransformerParameters,
 } from './rope-transformer';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
+export {
+  type LayerRotation,
+  mixedRotation,
+  vitBlock,
+  vitBlocks,
+  vitFeatures,
+  vitPatches,
+  vitPatchPlaces,
+  vitSequence,
+} from './vit';
+export {
+  patchesPerSide,
+  prefixTokens,
+  type VitConfig,
+  type VitSettings,
+  vitConfigOf,
+  vitParameters,
+} from './vit-config';

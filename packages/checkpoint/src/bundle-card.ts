@@ -29,6 +29,8 @@ export interface BundleCard {
   /** What its pictures show, as in "it knows ...": "clothes, pale on black". */
   readonly subject?: string;
   readonly recipe?: SamplingRecipe;
+  /** How the images of the training were divided and made square. */
+  readonly data?: ConfigObject;
   readonly tokenizer: { readonly config: ConfigObject; readonly weights: 'tokenizer.safetensors' };
   readonly ar?: { readonly config: ConfigObject; readonly weights: 'ar.safetensors' };
 }
@@ -78,7 +80,7 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
     if (cfg === undefined || (typeof cfg === 'number' && Number.isFinite(cfg) && cfg >= 0)) return settings;
     throw fail('recipe.cfg', `is ${describe(cfg)}; must be a number from 0`);
   };
-  const { classNames, recipe } = object;
+  const { classNames, recipe, data } = object;
   if (classNames !== undefined) {
     const valid =
       Array.isArray(classNames) &&
@@ -96,6 +98,7 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
     classNames: classNames as string[] | undefined,
     subject: optionalText('subject'),
     recipe: recipe === undefined ? undefined : samplingRecipe(configObject(recipe, file, 'recipe')),
+    ...(data !== undefined && { data: configObject(data, file, 'data') }),
     tokenizer: half('tokenizer', bundleFiles.tokenizer),
     ar: object.ar === undefined ? undefined : half('ar', bundleFiles.ar),
   };

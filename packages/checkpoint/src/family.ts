@@ -2,6 +2,7 @@ import type {
   Backend,
   CallOptions,
   ImageTokenizer,
+  LatentTokenizer,
   TokenModel,
   WeightDType,
   Weights,
@@ -39,7 +40,10 @@ export interface FamilyModel {
   readonly card?: BundleCard;
   readonly tokenizer: ModelHalf;
   readonly ar?: ModelHalf;
+  /** @throws DetailFlowError `unsupported` where the tokenizer has latents but no codes: see {@link createLatentTokenizer} */
   createTokenizer(options: { readonly backend: Backend }): ImageTokenizer;
+  /** Present where the tokenizer has continuous latents; without codes it is the only way to use it. */
+  createLatentTokenizer?(options: { readonly backend: Backend }): LatentTokenizer;
   /** Absent where there is no AR half. The tokenizer is the one that was made of the same files. */
   createTokenModel?(options: {
     readonly backend: Backend;

@@ -11,7 +11,7 @@ export interface FileTree {
   readonly name: string;
   /**
    * Opens a file. The caller closes it.
-   * @throws DetailFlowError `invalid-argument` for an unsafe path, `io` when there is no such file
+   * @throws DetailFlowError `invalid-argument` for an unsafe path, `io` or `not-found` when there is no such file
    */
   open(path: string): Promise<ByteSource>;
   /** Whether there is a file (not a folder) at this path. */

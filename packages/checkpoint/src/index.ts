@@ -1,6 +1,6 @@
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
-export type { ConfigObject } from './config-files';
+export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 export { crc32 } from './crc32';
 export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
 export { checkTreePath, type FileTree, fileTree } from './file-tree';
@@ -27,6 +27,8 @@ export { stateDict } from './state-dict';
 export { type ReadTorchOptions, readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
+export { newestCheckpoint, openTrainingCheckpoint, type TrainingCheckpoint } from './training-checkpoint';
 export { isWeightsPath, openWeightFiles, type WeightFiles } from './weight-files';
+export { withoutPrefixes } from './weight-names';
 export { readZip, type ZipEntry } from './zip';
 export { openMember, ZipMember } from './zip-member';

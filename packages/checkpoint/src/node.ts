@@ -1,6 +1,7 @@
-export { writeFileAtomically } from './atomic-file';
+export { syncFolder, writeFileAtomically } from './atomic-file';
 export type { FloatStorage } from './convert-floats';
 export { digestFile } from './digest-file';
+export { FileLock, type LockHolder, type LockOptions } from './file-lock';
 export { ioError, type OpenFile, openFile, openFolder } from './node-files';
 export { openWeightsPath } from './open-weights-path';
 export { readConfig } from './read-config';

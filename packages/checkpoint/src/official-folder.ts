@@ -1,12 +1,7 @@
-import { type ByteSource, checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
+import { checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
 import { type ConfigObject, readJsonConfig, readYamlConfig } from './config-files';
 import type { FileTree } from './file-tree';
-import { PickleObject } from './pickle-value';
-import { plainValue } from './plain-value';
-import { dictEntries, kindOf, stateDict } from './state-dict';
-import { readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
-import type { TorchValue } from './torch-globals';
-import { TorchTensor } from './torch-tensor';
+import { newestCheckpoint, openTrainingCheckpoint } from './training-checkpoint';
 import { isWeightsPath, openWeightFiles } from './weight-files';
 import { withoutPart, withoutPrefixes } from './weight-names';
 
@@ -79,7 +74,10 @@ export async function readOfficialFolder(
   const source = await tree.open(path);
   const close = async () => source.close?.();
   try {
-    const { weights, args } = await openWeights(source, kind, options);
+    const { key, signal } = options;
+    const opened = await openTrainingCheckpoint(source, { key, prefersEma: kind === 'ar', signal });
+    const { args } = opened;
+    const weights = withoutPart(opened.weights, skipped);
     if (weights.size === 0)
       throw new DetailFlowError('weights', 'it holds no weights', { file: source.name });
     return {
@@ -102,49 +100,9 @@ export async function readOfficialFolder(
 /** Frozen features. */
 const skipped = 'repa_model.';
 
-async function openWeights(
-  source: ByteSource,
-  kind: OfficialKind,
-  { key, signal }: ReadOfficialOptions,
-): Promise<{ weights: Weights; args?: () => ConfigObject }> {
-  const checkpoint = await readTorchCheckpoint(source, { signal });
-  const weights = withoutPart(stateDict(checkpoint, key ?? chooseKey(checkpoint, kind)), skipped);
-  const args = dictEntries(checkpoint.root)?.get('args');
-  if (args === undefined || args === null) return { weights };
-  return { weights, args: () => readArgs(checkpoint, args) };
-}
-
-/** The state dict that the official scripts take: the first of these keys that is there, else the file itself. */
-function chooseKey({ root }: TorchCheckpoint, kind: OfficialKind): string | undefined {
-  const entries = dictEntries(root);
-  const keys = [...(kind === 'ar' ? ['ema'] : []), 'model', 'module', 'state_dict'];
-  const found = keys.find((key) => (entries?.get(key) ?? null) !== null);
-  if (found !== undefined) return found;
-  const isBare = [...(entries?.values() ?? [])].some((value) => value instanceof TorchTensor);
-  return isBare ? undefined : 'model';
-}
-
-/** The arguments inside a .pt: what is no plain value among them is kept, and refused by whoever needs it. */
-function readArgs(checkpoint: TorchCheckpoint, args: TorchValue): ConfigObject {
-  if (args instanceof PickleObject || dictEntries(args)) {
-    return plainValue(checkpoint, args, { foreign: 'keep' }) as ConfigObject;
-  }
-  throw new DetailFlowError(
-    'format',
-    `are ${kindOf(args)}; put a config.yaml with the arguments of the training run beside config.json`,
-    { file: checkpoint.file, entry: 'args' },
-  );
-}
-
 async function findWeights(tree: FileTree, kind: OfficialKind): Promise<string> {
-  const names = await tree.list('checkpoints');
-  const numbered = names.filter((name) => /^\d+\.pt$/.test(name));
-  const steps = (name: string) => BigInt(name.slice(0, -3));
-  const newest = numbered.reduce<string | undefined>(
-    (best, name) => (best === undefined || steps(name) >= steps(best) ? name : best),
-    undefined,
-  );
-  if (newest !== undefined) return `checkpoints/${newest}`;
+  const newest = await newestCheckpoint(tree);
+  if (newest !== undefined) return newest;
   const single = kind === 'ar' ? ['ema.safetensors', 'model.safetensors'] : ['model.safetensors'];
   for (const name of single) {
     for (const path of [name, `${name}.index.json`]) if (await tree.exists(path)) return path;

@@ -44,7 +44,7 @@ export async function openWeightFiles(
   try {
     source = await tree.open(path);
   } catch (error) {
-    const isMissing = DetailFlowError.isInstance(error) && error.code === 'io';
+    const isMissing = DetailFlowError.isInstance(error) && ['io', 'not-found'].includes(error.code);
     if (isMissing && (await tree.exists(path + INDEX))) return openShards(tree, path + INDEX, options);
     throw error;
   }

@@ -20,7 +20,7 @@ export interface BundlePart {
 export interface BundleContents
   extends Pick<
     BundleCard,
-    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe'
+    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe' | 'data'
   > {
   readonly tokenizer: BundlePart;
   readonly ar?: BundlePart;
@@ -77,7 +77,8 @@ export async function writeBundle(
 }
 
 function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
-  const { name, description, license, attribution, classNames, subject, recipe, tokenizer, ar } = contents;
+  const { name, description, license, attribution, classNames, subject, recipe } = contents;
+  const { data, tokenizer, ar } = contents;
   const draft: BundleCard = {
     format: 'detailflow',
     version: 1,
@@ -88,6 +89,7 @@ function makeCard(contents: BundleContents, file: string): { card: BundleCard; t
     classNames,
     subject,
     recipe,
+    ...(data && { data }),
     tokenizer: { config: tokenizer.config, weights: bundleFiles.tokenizer },
     ar: ar && { config: ar.config, weights: bundleFiles.ar },
   };

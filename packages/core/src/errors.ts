@@ -16,6 +16,20 @@ export type ErrorCode =
   | 'limit'
   /** Reading or writing failed (not found, permission, disk full). */
   | 'io'
+  /** A server has no such repository, revision or file. */
+  | 'not-found'
+  /** A server wants a token, or another one. */
+  | 'unauthorised'
+  /** A model's owner must be asked for access first. */
+  | 'gated'
+  /** A server was not asked, since the network must not be used. */
+  | 'offline'
+  /** A server cannot be reached, broke off, stalled, or answered nonsense, also after retries. */
+  | 'network'
+  /** A server refuses more requests for now. */
+  | 'rate-limited'
+  /** Bytes that arrived are not those that were announced. */
+  | 'corrupt'
   /** The device asked for is not there. */
   | 'device-unavailable'
   /** The device was there and is gone: make a new backend, and run again. */

@@ -45,6 +45,7 @@ export type {
   DrawingStep,
   Guidance,
   ImageTokenizer,
+  LatentTokenizer,
   PreviewKind,
   SamplingDefaults,
   ScheduleStep,
@@ -54,7 +55,7 @@ export type {
   TokenSession,
 } from './models';
 export { type Attributes, type DType, type OpDefinition, stridesOf, type TypedData } from './op';
-export { gelu, silu } from './ops/activation';
+export { gelu, geluExact, silu } from './ops/activation';
 export { attention, cachedAttention, HIDDEN, rope, swapHeads } from './ops/attention';
 export {
   averagePool2d,
@@ -67,8 +68,10 @@ export {
 } from './ops/convolution';
 export {
   add,
+  cos,
   div,
   equal,
+  erf,
   exp,
   less,
   log,
@@ -78,6 +81,7 @@ export {
   type Operand,
   select,
   sigmoid,
+  sin,
   sqrt,
   stopGradient,
   straightThrough,

@@ -6,8 +6,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What the first tokens of a code show: the whole picture in less detail, or at a coarser scale, or its upper rows. */
-export type PreviewKind = 'coarse-to-fine' | 'scales' | 'rows';
+/**
+ * What the first tokens of a code show: the whole picture in less detail, or at a coarser scale, or its upper rows; or nothing,
+ * where tokens have no order.
+ */
+export type PreviewKind = 'coarse-to-fine' | 'scales' | 'rows' | 'none';
 
 /** Turns images into tokens, and the first tokens into a picture of what is known so far. */
 export interface ImageTokenizer {
@@ -30,6 +33,22 @@ export interface ImageTokenizer {
     codes: Tensor<'int32'>,
     options?: CallOptions & { tokens?: number; size?: number },
   ): Promise<Tensor<'float32'>>;
+  /** Frees what the tokenizer holds on its backend. */
+  dispose(): Promise<void>;
+}
+
+/** Turns images into continuous latents and back. */
+export interface LatentTokenizer {
+  /** Latents of an image, L. */
+  readonly tokens: number;
+  /** Width of a latent, d. */
+  readonly latentDim: number;
+  /** Side of an image in pixels, S. */
+  readonly imageSize: number;
+  /** Images float32 [B, 3, S, S] in [-1, 1] -> latents float32 [B, L, d]. */
+  encodeLatents(images: Tensor<'float32'>, options?: CallOptions): Promise<Tensor<'float32'>>;
+  /** Latents float32 [B, L, d] -> images float32 [B, 3, S, S], about [-1, 1]. */
+  decodeLatents(latents: Tensor<'float32'>, options?: CallOptions): Promise<Tensor<'float32'>>;
   /** Frees what the tokenizer holds on its backend. */
   dispose(): Promise<void>;
 }

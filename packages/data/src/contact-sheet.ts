@@ -10,6 +10,12 @@ export interface SheetOptions {
   background?: Colour;
 }
 
+/** A small picture as large as whole pixels allow, at most `side` wide: what it shows stays what was measured. */
+export function wholeEnlarged(picture: Picture, side: number): Picture {
+  const factor = Math.floor(side / picture.width);
+  return factor > 1 ? upscaleNearest(picture, factor) : picture;
+}
+
 /**
  * Pictures in reading order on a grid. Cells are as large as the largest picture; smaller ones are centred.
  * @param options.columns >= 1; the last row may be shorter

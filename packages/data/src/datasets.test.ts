@@ -172,6 +172,22 @@ test('a data set in memory refuses bytes that do not fit', () => {
   expect(() => new MemoryDataset({ ...base, labels, pixels: new Uint8Array(4) })).toThrow(/class 1/);
 });
 
+test('transparent pictures are laid on the background', async () => {
+  const place = await folder('glass');
+  await folder('glass/a');
+  const clear = {
+    create: { width: 2, height: 2, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } },
+  } as const;
+  for (const name of ['1.png', '2.webp']) await sharp(clear).toFile(path.join(place, 'a', name));
+  const first = async (options: object) => {
+    const { heldOut } = await openDataset(place, { heldOut: 0.5, seed: 1, ...options });
+    return [...(await heldOut.image(0)).data.subarray(0, 3)];
+  };
+  expect(await first({})).toEqual([9, 9, 9]); // as Pillow's convert('RGB')
+  expect(await first({ background: [255, 255, 255] })).toEqual([255, 255, 255]);
+  expect(await first({ background: [1, 20, 200] })).toEqual([1, 20, 200]);
+});
+
 test('an image that is larger than the square it is laid on is shrunk as Pillow shrinks', () => {
   const image: RgbImage = {
     data: Uint8Array.from({ length: 3 * 30 * 30 }, (_, i) => (i * i) % 251),

@@ -1,6 +1,8 @@
+export { type Augmentation, augmentationLimits, augmentImage } from './augment';
+export { BalancedOrder, type VisitOrder } from './balanced-order';
 export { centerCrop } from './center-crop';
 export { type CifarOptions, cifarDataset } from './cifar';
-export { black, parseColour, white } from './colour';
+export { black, colourText, parseColour, white } from './colour';
 export {
   type Colour,
   gridPicture,
@@ -8,9 +10,12 @@ export {
   type SheetOptions,
   stripPicture,
   upscaleNearest,
+  wholeEnlarged,
 } from './contact-sheet';
 export { type ImageDataset, MemoryDataset } from './dataset';
 export { EpochOrder } from './epoch-order';
+export { groupsOf, type HeldOutParts, type HoldOutRule, holdOut } from './hold-out';
+export { type HoldOutRecord, holdOutRecord, parseHoldOutRecord } from './hold-out-record';
 export { type IdxArray, parseIdx } from './idx';
 export { type NpyArray, readNpy, writeNpy } from './npy';
 export type { NpyDType } from './npy-dtype';
@@ -20,6 +25,7 @@ export { NpzWriter, writeNpz } from './npz-writer';
 export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
 export { shapeNames, shapesDataset } from './shapes';
 export { skipUnreadable } from './skip-unreadable';
+export { acrossClasses, evenlySpaced } from './some-images';
 export {
   type SkippedImage,
   type SourceUse,
@@ -28,5 +34,13 @@ export {
   useLines,
   withSkipped,
 } from './source-use';
-export { holdOut, subset } from './subset';
-export { type CodeViews, centerView, codeViews, trainingView, type ViewOptions } from './views';
+export { subset } from './subset';
+export {
+  type CenterViewOptions,
+  type CodeViews,
+  centerView,
+  codeViewCount,
+  codeViews,
+  trainingView,
+  type ViewOptions,
+} from './views';

@@ -4,6 +4,7 @@ import { openFile } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Colour } from './contact-sheet';
 import { type ImageDataset, MemoryDataset } from './dataset';
+import { type HoldOutRule, holdOut } from './hold-out';
 import { openImageFolder } from './image-folder';
 import { openNpz } from './npz';
 import { npzParts } from './npz-dataset';
@@ -11,7 +12,6 @@ import { openCifar } from './open-cifar';
 import { findIdx, openIdx } from './open-idx';
 import { shapesDataset } from './shapes';
 import { type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
-import { holdOut } from './subset';
 import { imagesWithin, newWalk } from './walk-images';
 
 /** A data set in two parts. */
@@ -19,16 +19,18 @@ export interface OpenedDataset {
   readonly train: ImageDataset;
   /** Never trained on. */
   readonly heldOut: ImageDataset;
-  /** All images, where the data set has no test part of its own. */
+  /** All images, where the data set has no test part of its own, and of every one whether it is held out. */
   readonly whole?: ImageDataset;
+  readonly isHeldOut?: Uint8Array;
+  /** By which it was divided then. */
+  readonly rule?: HoldOutRule;
   /** How many images both parts have together, and what lies in the source and is not used. */
   readonly use: SourceUse;
 }
 
-export interface OpenDatasetOptions {
+export interface OpenDatasetOptions extends Pick<HoldOutRule, 'seed' | 'groupBy'> {
   /** Share of the images that is held out where the data set has no test part of its own. */
   readonly heldOut: number;
-  readonly seed: number;
   /** Names of the classes, where the files have none. */
   readonly classNames?: readonly string[];
   /** What transparent pixels of image files are laid on; default: alpha is dropped, as Pillow's convert('RGB') does. */
@@ -47,7 +49,7 @@ const MOST_WRAPPERS = 3;
  */
 export async function openDataset(source: string, options: OpenDatasetOptions): Promise<OpenedDataset> {
   checkOptions('openDataset', options, {
-    ...{ heldOut: true, seed: true, classNames: true, background: true },
+    ...{ heldOut: true, seed: true, groupBy: true, classNames: true, background: true },
   });
   const shapes = /^shapes:(\d{1,8})(?:x(\d{1,4}))?$/.exec(source);
   if (shapes) {
@@ -80,18 +82,23 @@ interface Parts {
 /** Divides what has only one part. */
 function inParts(
   { train, test, unused }: Parts,
-  { heldOut: share, seed }: OpenDatasetOptions,
+  { heldOut: share, seed, groupBy }: OpenDatasetOptions,
 ): OpenedDataset {
   const whole = train && test ? undefined : (train ?? test);
-  const { train: first, heldOut } = whole
-    ? holdOut(whole, { share, seed })
+  const rule = { share, seed, ...(groupBy !== undefined && { groupBy }) };
+  const {
+    train: first,
+    heldOut,
+    ...division
+  } = whole
+    ? { ...holdOut(whole, rule), whole, rule }
     : { train: train as ImageDataset, heldOut: test as ImageDataset };
   const use = {
     images: first.labels.length + heldOut.labels.length,
     classes: first.classNames.length,
     unused,
   };
-  return { train: first, heldOut, ...(whole && { whole }), use };
+  return { train: first, heldOut, ...division, use };
 }
 
 /** A folder of IDX or CIFAR files, or one that holds nothing but such a folder. */

@@ -1,4 +1,6 @@
 import { DetailFlowError, Picture } from '@detailflow/core';
+import { black } from './colour';
+import type { Colour } from './contact-sheet';
 import { shrunkToFit } from './shrink-to-fit';
 
 /** An RGB image of 8 bits a channel. */
@@ -42,12 +44,16 @@ export function imageValues(
 }
 
 /**
- * An image in the middle of a black square, shrunk until it fits when it is larger.
+ * An image in the middle of a square, shrunk until it fits when it is larger.
+ * @param background the colour around it; default black
  */
-export function padImage(image: RgbImage, side: number): RgbImage {
+export function padImage(image: RgbImage, side: number, background: Colour = black): RgbImage {
   if (image.width === side && image.height === side) return image;
   const { data: pixels, width, height } = shrunkToFit(image, side);
   const data = new Uint8Array(3 * side * side);
+  if (background.some((value) => value !== 0)) {
+    for (let at = 0; at < data.length; at += 3) data.set(background, at);
+  }
   const [left, top] = [Math.floor((side - width) / 2), Math.floor((side - height) / 2)];
   for (let y = 0; y < height; y++) {
     data.set(pixels.subarray(3 * y * width, 3 * (y + 1) * width), 3 * ((top + y) * side + left));

@@ -1,5 +1,8 @@
 import { checkOptions, DetailFlowError, describe, RandomStream } from '@detailflow/core';
+import { type Augmentation, augmentImage } from './augment';
 import { centerCrop, checkImage, crop } from './center-crop';
+import { black } from './colour';
+import type { Colour } from './contact-sheet';
 import { checkSize } from './pillow-resize';
 import { Purpose } from './purpose';
 import { cutImage, flipImage, padImage, type RgbImage } from './rgb-image';
@@ -8,8 +11,10 @@ import { cutImage, flipImage, padImage, type RgbImage } from './rgb-image';
 export interface ViewOptions {
   /** Side of the square in pixels. */
   readonly size: number;
-  /** `crop` resizes and cuts a square out; `pad` lays images on a black square, small ones as they are, larger ones shrunk. */
+  /** `crop` resizes and cuts a square out; `pad` lays images on a square, small ones as they are, larger ones shrunk. */
   readonly fit: 'crop' | 'pad';
+  /** The colour of that square, and of what comes in when an image is moved; default black. */
+  readonly background?: Colour;
   /**
    * For training, `crop` only: the shorter side is drawn from size .. ceil(size / zoom), and the square is anywhere;
    * 0.8 in the official recipe, 1 for always the largest square.
@@ -17,11 +22,16 @@ export interface ViewOptions {
   readonly zoom: number;
   /** For training: mirrored as often as not. */
   readonly flip: boolean;
+  /** For training: further changes at random. */
+  readonly augment?: Augmentation;
 }
 
+/** What decides the view of an evaluation. */
+export type CenterViewOptions = Pick<ViewOptions, 'size' | 'fit' | 'background'>;
+
 /** What a model is shown for evaluation: the middle of the image. */
-export function centerView(image: RgbImage, { size, fit }: Pick<ViewOptions, 'size' | 'fit'>): RgbImage {
-  return fit === 'pad' ? padImage(image, size) : centerCrop(image, size);
+export function centerView(image: RgbImage, { size, fit, background }: CenterViewOptions): RgbImage {
+  return fit === 'pad' ? padImage(image, size, background) : centerCrop(image, size);
 }
 
 /**
@@ -33,14 +43,10 @@ export function trainingView(
   options: ViewOptions & { readonly seed: number; readonly position: number },
 ): RgbImage {
   checkOptions('trainingView', options, {
-    size: true,
-    fit: true,
-    zoom: true,
-    flip: true,
-    seed: true,
-    position: true,
+    ...{ size: true, fit: true, background: true, zoom: true, flip: true, augment: true },
+    ...{ seed: true, position: true },
   });
-  const { size, fit, zoom, flip, seed, position } = options;
+  const { size, fit, background = black, zoom, flip, augment, seed, position } = options;
   checkSize(size);
   checkImage(image);
   if (!(zoom > 0 && zoom <= 1)) {
@@ -52,31 +58,54 @@ export function trainingView(
   const random = new RandomStream({ seed, purpose: Purpose.crop, position });
   const isMirrored = flip && random.uniform() < 0.5;
   const view = () => {
-    if (fit === 'pad') return padImage(image, size);
+    if (fit === 'pad') return padImage(image, size, background);
     const side = size + random.integer(Math.ceil(size / zoom) - size + 1);
     return crop(image, { side, size, place: (spare) => random.integer(spare + 1) });
   };
-  return isMirrored ? flipImage(view()) : view();
+  const found = isMirrored ? flipImage(view()) : view();
+  return augment ? augmentImage(found, augment, { seed, position, background }) : found;
 }
 
-/** How many views of every image are encoded. */
-export type CodeViews = 'center' | 'ten-crop';
+/** Which views of every image are encoded. */
+export type CodeViews = 'center' | 'ten-crop' | 'varied';
+
+/** How many views there are of an image. */
+export const codeViewCount = (views: CodeViews): number => (views === 'center' ? 1 : 10);
 
 /**
  * The views of which codes are made: the middle alone; or of the square of int(1.1 size) pixels in the middle the top
- * left, top right, bottom left, bottom right and middle square, and the same of the mirror image.
+ * left, top right, bottom left, bottom right and middle square, and the same of the mirror image; or the middle and nine
+ * views as training draws them.
+ * @param options.training how those are drawn; needed for `varied`
  */
 export function codeViews(
   image: RgbImage,
-  options: Pick<ViewOptions, 'size' | 'fit'> & { readonly views: CodeViews },
+  options: CenterViewOptions & {
+    readonly views: CodeViews;
+    readonly training?: Pick<ViewOptions, 'zoom' | 'flip' | 'augment'> & {
+      readonly seed: number;
+      /** Of the image: its views take ten places of their own. */
+      readonly position: number;
+    };
+  },
 ): RgbImage[] {
-  checkOptions('codeViews', options, { size: true, fit: true, views: true });
-  const { size, fit, views } = options;
+  checkOptions('codeViews', options, {
+    ...{ size: true, fit: true, background: true, views: true, training: true },
+  });
+  const { size, fit, background, views, training } = options;
   if (views === 'center') return [centerView(image, options)];
+  const count = codeViewCount(views);
+  if (views === 'varied') {
+    if (!training) throw new DetailFlowError('invalid-argument', 'varied views need options.training');
+    const { position, ...how } = training;
+    const drawn = (view: number) =>
+      trainingView(image, { ...how, size, fit, background, position: position * count + view });
+    return [centerView(image, options), ...Array.from({ length: count - 1 }, (_, i) => drawn(i + 1))];
+  }
   const larger = Math.trunc(1.1 * size);
   const spare = larger - size;
   const middle = Math.round(spare / 2);
-  const square = centerView(image, { size: larger, fit });
+  const square = centerView(image, { size: larger, fit, background });
   return [square, flipImage(square)].flatMap((one) =>
     [
       [0, 0],

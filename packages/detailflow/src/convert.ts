@@ -65,6 +65,7 @@ export async function convert(
         classNames: classNames ?? card?.classNames,
         subject: card?.subject,
         recipe: card?.recipe,
+        ...(card?.data && { data: card.data }),
         tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),
         ...(ar && { ar: part(ar, tokenModelParameters(ar.config)) }),
       },

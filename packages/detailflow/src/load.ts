@@ -7,11 +7,12 @@ import {
   checkOptions,
   DetailFlowError,
   type OptionNames,
+  pixelToByte,
   type Tensor,
   type TokenModel,
   type WeightDType,
 } from '@detailflow/core';
-import { psnr } from '@detailflow/eval';
+import { psnr, tokenWorth, worthTarget } from '@detailflow/eval';
 import {
   type GenerateOptions,
   type GenerationStep,
@@ -34,11 +35,11 @@ export interface LoadOptions extends CallOptions {
 /** A reconstruction from the first `tokens` tokens. */
 export interface Reconstruction {
   readonly tokens: number;
-  /** Side of `pixels`: the resolution of that many tokens. */
+  /** Side of `pixels`: what that many tokens are worth. */
   readonly resolution: number;
   /** float32 [B, 3, R, R]. */
   readonly pixels: Tensor<'float32'>;
-  /** PSNR in dB of each image, of the same tokens decoded at full size and clamped to [-1, 1]. */
+  /** PSNR in dB of each of them as 8-bit picture, against the original resized the same way. */
   readonly psnr: readonly number[];
 }
 
@@ -157,10 +158,9 @@ export class Model {
     const codes = await this.encode(images, { signal });
     const size = images.dims[2];
     for (const tokens of counts) {
-      const resolution = this.tokenizer.resolution(tokens);
-      const pixels = await this.decode(codes, { tokens, signal });
-      const full = resolution === size ? pixels : await this.decode(codes, { tokens, size, signal });
-      yield { tokens, resolution, pixels, psnr: psnrOfEach(full, images) };
+      const worth = tokenWorth(this.tokenizer, tokens, size);
+      const pixels = await this.decode(codes, { tokens, size: worth.size, signal });
+      yield { tokens, resolution: worth.size, pixels, psnr: psnrOfEach(pixels, worthTarget(images, worth)) };
     }
   }
 
@@ -198,5 +198,6 @@ function psnrOfEach(restored: Tensor<'float32'>, originals: Tensor<'float32'>): 
   const [batch, ...rest] = originals.dims;
   const size = rest.reduce((a, b) => a * b, 1);
   const part = ({ data }: Tensor<'float32'>, i: number) => data.subarray(i * size, (i + 1) * size);
-  return Array.from({ length: batch }, (_, i) => psnr(part(restored, i), part(originals, i)));
+  const shown = (values: Float32Array) => values.map((value) => pixelToByte(value) / 127.5 - 1);
+  return Array.from({ length: batch }, (_, i) => psnr(shown(part(restored, i)), part(originals, i)));
 }

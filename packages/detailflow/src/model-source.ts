@@ -22,6 +22,7 @@ import {
   validateWeights,
   type Weights,
 } from '@detailflow/core';
+import { isRemote, type OpenHubOptions, openRemote } from '@detailflow/hub/node';
 import {
   createResolutionMap,
   ignoredTokenizerWeights,
@@ -32,13 +33,17 @@ import {
   tokenizerParameters,
 } from '@detailflow/tokenizer';
 import { modelFolder } from './model-package';
+import { completedAr, releasedModel } from './released-models';
 
-/** A folder: its path, its `file:` URL, any {@link FileTree}, or the name of a package that holds a model. */
+/**
+ * A folder: its path, its `file:` URL, any {@link FileTree}, the name of a package that holds a model, an address on the hub
+ * (`hf:org/name[@revision][/path]`) or on a web server (`https://`).
+ */
 export type FolderSource = string | URL | FileTree;
 
 /**
  * Where a model lies: a bundle, a folder that holds the official `tokenizer/` and `ar/`, or the two official
- * folders by themselves.
+ * folders by themselves. A text may also be the name of a released model.
  */
 export type ModelSource = FolderSource | { readonly tokenizer: FolderSource; readonly ar?: FolderSource };
 
@@ -68,14 +73,16 @@ export interface OpenedModel {
  */
 export async function openModel(
   source: ModelSource,
-  options: { signal?: AbortSignal } = {},
+  options: { signal?: AbortSignal; hub?: OpenHubOptions } = {},
 ): Promise<OpenedModel> {
-  checkOptions('openModel', options, { signal: true });
+  checkOptions('openModel', options, { signal: true, hub: true });
+  const released = typeof source === 'string' ? releasedModel(source) : undefined;
+  if (released) return openModel({ tokenizer: released.tokenizer, ar: released.ar }, options);
   if (typeof source === 'object' && source !== null && 'tokenizer' in source) {
-    const ar = source.ar === undefined ? undefined : await toTree(source.ar);
-    return openOfficial(await toTree(source.tokenizer), ar, options);
+    const ar = source.ar === undefined ? undefined : await toTree(source.ar, options);
+    return openOfficial(await toTree(source.tokenizer, options), ar, options);
   }
-  const tree = await toTree(source);
+  const tree = await toTree(source, options);
   if (await tree.exists('tokenizer/config.json')) {
     const ar = (await tree.exists('ar/config.json')) ? subtree(tree, 'ar') : undefined;
     return openOfficial(subtree(tree, 'tokenizer'), ar, options);
@@ -114,9 +121,10 @@ async function openOfficial(
   arTree: FileTree | undefined,
   options: { signal?: AbortSignal },
 ): Promise<OpenedModel> {
-  const first = await readOfficialFolder(tokenizerTree, 'tokenizer', options);
+  const first = await readOfficialFolder(tokenizerTree, 'tokenizer', { signal: options.signal });
   return closingOnFailure(first.close, async () => {
-    const second = arTree && (await readOfficialFolder(arTree, 'ar', options));
+    const completed = arTree && (await completedAr(arTree, first));
+    const second = completed && (await readOfficialFolder(completed, 'ar', { signal: options.signal }));
     const close = async () => {
       await first.close();
       await second?.close();
@@ -136,13 +144,30 @@ async function openOfficial(
           weights: second.weights,
           file: second.file,
         };
-        const model = checked({ kind: 'official', tokenizer, ar, close });
+        const isGuessed = completed !== arTree;
+        const model = withReason(isGuessed ? arTree?.name : undefined, () =>
+          checked({ kind: 'official', tokenizer, ar, close }),
+        );
         if (second && model.pictureSize < tokenizer.config.imageSize)
           checkImageSize(second, model.pictureSize, `${arTree?.name}/config.yaml`);
         return model;
       },
     );
   });
+}
+
+/** What is wrong with a model whose AR folder has no config.json is first of all that. */
+function withReason<T>(folder: string | undefined, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (folder === undefined || !DetailFlowError.isInstance(cause)) throw cause;
+    throw new DetailFlowError(
+      cause.code,
+      `there is no config.json, and as a GPT-L, which released models are, it does not fit (${cause.message})`,
+      { file: folder, cause },
+    );
+  }
 }
 
 function checked(model: Omit<OpenedModel, 'pictureSize'>): OpenedModel {
@@ -200,7 +225,13 @@ async function closingOnFailure<T>(close: () => Promise<void>, work: () => T | P
 }
 
 /** Opens a folder by its path or address. */
-export function toTree(source: FolderSource): Promise<FileTree> | FileTree {
+export function toTree(
+  source: FolderSource,
+  options: { signal?: AbortSignal; hub?: OpenHubOptions } = {},
+): Promise<FileTree> | FileTree {
+  const remote = source instanceof URL ? source.href : source;
+  if (typeof remote === 'string' && isRemote(remote))
+    return openRemote(remote, { signal: options.signal, ...options.hub });
   if (typeof source === 'string') {
     const folder = modelFolder(source);
     if (folder !== undefined) return openFolder(folder);
@@ -218,7 +249,9 @@ export function toTree(source: FolderSource): Promise<FileTree> | FileTree {
     );
   }
   if (source.protocol === 'file:') return openFolder(fileURLToPath(source));
-  throw new DetailFlowError('unsupported', 'only file: addresses can be opened here', { file: source.href });
+  throw new DetailFlowError('unsupported', 'only file:, https: and hf: addresses can be opened', {
+    file: source.href,
+  });
 }
 
 /** The part of a tree below a folder. */

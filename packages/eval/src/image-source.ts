@@ -6,11 +6,12 @@ import {
   Tensor,
   type TokenModel,
 } from '@detailflow/core';
-import { centerView, type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
+import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
 import type { Tokenizer } from '@detailflow/tokenizer';
 import { requireFinite } from './finite-features';
 import { SHARD, type ShardJob, type ShardStore } from './shard-store';
+import { tokenWorth } from './token-worth';
 
 /** Images of 8 bits a channel. */
 export interface ByteImages {
@@ -31,7 +32,7 @@ export interface ImageSource {
   read(first: number, count: number, options?: { signal?: AbortSignal }): Promise<ByteImages>;
 }
 
-type View = Pick<ViewOptions, 'size' | 'fit'>;
+type View = CenterViewOptions;
 
 /**
  * The images of a data set.
@@ -129,7 +130,7 @@ export function keptSource(
 /** Images that are drawn at a time. */
 const BATCH = 64;
 
-/** The images of a data set, encoded and restored from the first tokens, as bytes. */
+/** The images of a data set, encoded and restored from the first tokens at the size that these are worth, as bytes. */
 export function reconstructionSource(
   dataset: ImageDataset,
   view: View,
@@ -137,7 +138,6 @@ export function reconstructionSource(
 ): ImageSource {
   checkOptions('reconstructionSource', options, { tokenizer: true, tokens: true, noiseIndex: true });
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
-  const { size } = view;
   return {
     name: `${dataset.name} ${JSON.stringify(view)} from ${tokens} tokens, noise ${noiseIndex}`,
     labels: dataset.labels,
@@ -147,6 +147,7 @@ export function reconstructionSource(
         noiseIndex === null
           ? await tokenizer.encode(images, { signal })
           : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first, signal })).input;
+      const { size } = tokenWorth(tokenizer, tokens, view.size);
       return bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
     },
   };
@@ -181,6 +182,8 @@ export interface GeneratedOptions {
   readonly tokenizer: Tokenizer;
   readonly count: number;
   readonly classes: number;
+  /** The classes of the pictures one by one, instead. */
+  readonly chosen?: Int32Array;
   /**
    * Classes of the pictures. `balanced` (default): image i is of class i mod classes. `random`: every class as likely,
    * as the official script draws them, by the seed of the image.
@@ -203,6 +206,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     tokenizer: true,
     count: true,
     classes: true,
+    chosen: true,
     labels: true,
     seed: true,
     cfg: true,
@@ -211,14 +215,16 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     topK: true,
     topP: true,
   });
-  const { model, tokenizer, count, classes, labels: kind = 'balanced', seed = 0, ...sampling } = options;
+  const { model, tokenizer, count, classes, chosen, labels: kind = 'balanced', ...rest } = options;
+  const { seed = 0, ...sampling } = rest;
   const labelOf = (i: number) =>
     kind === 'balanced'
       ? i % classes
       : new RandomStream({ seed: seed + i, purpose: LABEL_PURPOSE, position: 0 }).integer(classes);
-  const all = Int32Array.from({ length: count }, (_, i) => labelOf(i));
+  const all = chosen ?? Int32Array.from({ length: count }, (_, i) => labelOf(i));
+  const ones = chosen && { chosen: [...chosen] };
   return {
-    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...sampling })}`,
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...sampling, ...ones })}`,
     labels: all,
     async read(first, size, { signal } = {}) {
       const labels = Array.from(all.subarray(first, first + size));

@@ -6,6 +6,7 @@ export {
   nearestNeighbours,
   type Reference,
 } from './comparison';
+export { COPY_QUANTILE, type Copies, copies } from './copies';
 export {
   type DrawnPictures,
   evaluateGeneration,
@@ -59,6 +60,7 @@ export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from
 export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';
+export { type TokenWorth, tokenWorth, worthTarget } from './token-worth';
 export {
   noisyIndices,
   previewCounts,

@@ -1,5 +1,5 @@
 export { fileStamp } from './run/file-stamp';
 export { folderStore } from './run/folder-store';
-export { openExtractor } from './run/open-extractor';
+export { openExtractor, readClassifier } from './run/open-extractor';
 export { openPerceptualDistance } from './run/open-perceptual-distance';
 export { readNetwork } from './run/read-network';

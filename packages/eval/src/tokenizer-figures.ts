@@ -1,16 +1,23 @@
-import { checkOptions, DetailFlowError, Tensor } from '@detailflow/core';
-import { type ImageDataset, imageValues, type ViewOptions } from '@detailflow/data';
+import { checkOptions, DetailFlowError, resizeImages, Tensor } from '@detailflow/core';
+import {
+  type CenterViewOptions,
+  evenlySpaced,
+  type ImageDataset,
+  imageValues,
+  subset,
+} from '@detailflow/data';
 import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
 import { CodebookUse } from './codebook-use';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
 import { GaussianStatistics } from './gaussian-statistics';
-import { bytesOf, datasetSource, firstImages, imageTensor } from './image-source';
+import { bytesOf, datasetSource, imageTensor } from './image-source';
 import type { PerceptualDistance } from './perceptual-distance';
 import { psnr } from './psnr';
 import { type Column, eachShard, noStore, type ShardStore } from './shard-store';
 import { ssim } from './ssim';
+import { clamped, type TokenWorth, tokenWorth, worthTarget } from './token-worth';
 
 /** Numbers of tokens at which reconstructions are looked at: 1, 2, 4, ... as far as they exist, and all. */
 export function previewCounts(
@@ -42,12 +49,18 @@ export interface Restoration {
 }
 
 /**
- * How well images are restored: means over images of PSNR in dB, SSIM and LPIPS of the 8-bit images. PSNR is Infinity
+ * How well images are restored: means over images of figures of the 8-bit images. PSNR and SSIM are taken at the size that
+ * the tokens are worth, against the image resized the same way, as the tokenizer is trained: see {@link tokenWorth}. LPIPS
+ * and the Frechet distance are of the restored image enlarged to full size, against the image as it is. PSNR is Infinity
  * when an image is restored to the bit. Agreement with the tools that define them: docs/metrics.md.
  */
 export interface RestorationFigures extends Restoration {
+  /** Side of the decoded image in pixels. */
+  readonly size: number;
+  /** In dB. */
   readonly psnr: number;
-  readonly ssim: number;
+  /** Missing where the decoded image is smaller than SSIM's window of 7 pixels. */
+  readonly ssim?: number;
   readonly lpips?: number;
   /** rFID where the features are Inception's. */
   readonly frechet?: number;
@@ -66,9 +79,9 @@ export interface TokenizerFigures {
 export interface TokenizerFigureOptions {
   readonly tokenizer: Tokenizer;
   readonly dataset: ImageDataset;
-  readonly view: Pick<ViewOptions, 'size' | 'fit'>;
+  readonly view: CenterViewOptions;
   readonly restorations: readonly Restoration[];
-  /** Images, from the first; default all. */
+  /** Images, evenly spaced; default all. */
   readonly images?: number;
   readonly batch?: number;
   /** For the Frechet distance. */
@@ -99,9 +112,11 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
     signal: true,
     onProgress: true,
   });
-  const { tokenizer, dataset, view, restorations, extractor, perceptual, store = noStore } = options;
+  const { tokenizer, view, restorations, extractor, perceptual, store = noStore } = options;
   const { batch = 64, signal, onProgress } = options;
-  const total = Math.min(options.images ?? dataset.labels.length, dataset.labels.length);
+  const available = options.dataset.labels.length;
+  const total = Math.min(options.images ?? available, available);
+  const dataset = someOf(options.dataset, total);
   if (total === 0) throw new DetailFlowError('invalid-argument', 'there are no images to restore');
   const judge = { extractor, perceptual, size: view.size, signal };
   const columns: Column[] = [
@@ -109,7 +124,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
     ...restorations.flatMap((one) => columnsOf(one, judge)),
   ];
   const shards = eachShard(store, {
-    name: `${dataset.name} ${JSON.stringify(view)} restored, ${columns.map(({ name }) => name)}, ${extractor?.name}`,
+    name: `${dataset.name} ${JSON.stringify(view)} restored at their worth, ${columns.map(({ name }) => name)}, ${extractor?.name}`,
     total,
     columns,
     async make(first, count) {
@@ -126,8 +141,9 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
             noiseIndex === null
               ? codes
               : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first + at, signal })).input;
-          const pixels = await tokenizer.decode(restored, { tokens, size: view.size, signal });
-          await judgeImages(values, at, { restoration, pixels, images, ...judge });
+          const worth = tokenWorth(tokenizer, tokens, view.size);
+          const pixels = await tokenizer.decode(restored, { tokens, size: worth.size, signal });
+          await judgeImages(values, at, { restoration, worth, pixels, images, ...judge });
         }
         onProgress?.(first + at + size, total);
       }
@@ -154,15 +170,16 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   }
   const real =
     extractor &&
-    (await collectFeatures(firstImages(datasetSource(dataset, view), total), {
+    (await collectFeatures(datasetSource(dataset, view), {
       ...{ extractor, store, batch, signal, onProgress },
     }));
   return {
     images: total,
     restorations: restorations.map((restoration, i) => ({
       ...restoration,
+      size: tokenWorth(tokenizer, restoration.tokens, view.size).size,
       psnr: sums[i].psnr / total,
-      ssim: sums[i].ssim / total,
+      ...(Number.isFinite(sums[i].ssim) && { ssim: sums[i].ssim / total }),
       ...(perceptual && { lpips: sums[i].lpips / total }),
       ...(real && {
         frechet: frechetDistance((features[i] as GaussianStatistics).finish(), real.statistics.pool),
@@ -171,6 +188,15 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
     ...use.finish(),
   };
 }
+
+/** Side of the windows of {@link ssim}. */
+const SSIM_WINDOW = 7;
+
+/** So many images of a data set, evenly spaced, under a name that tells how many. */
+const someOf = (dataset: ImageDataset, count: number): ImageDataset =>
+  count === dataset.labels.length
+    ? dataset
+    : subset(dataset, evenlySpaced(dataset.labels.length, count), `${dataset.name}, ${count} of them`);
 
 interface Judge {
   readonly extractor?: Extractor;
@@ -202,27 +228,36 @@ async function judgeImages(
   at: number,
   work: Judge & {
     readonly restoration: Restoration;
+    readonly worth: TokenWorth;
     readonly pixels: Tensor<'float32'>;
     readonly images: Tensor<'float32'>;
   },
 ): Promise<void> {
-  const { restoration, pixels, images, extractor, perceptual, size, signal } = work;
+  const { restoration, worth, pixels, images, extractor, perceptual, size: full, signal } = work;
+  const { size } = worth;
   const suffix = suffixOf(restoration);
   const bytes = bytesOf(pixels);
   const { count } = bytes;
+  const target = worthTarget(images, worth).data as Float32Array;
   const length = 3 * size * size;
   const restored = new Float32Array(count * length);
   for (let i = 0; i < count; i++) {
     const one = restored.subarray(i * length, (i + 1) * length);
     const data = bytes.data.subarray(i * length, (i + 1) * length);
     imageValues({ data, width: size, height: size }, size, one);
-    const original = (images.data as Float32Array).subarray(i * length, (i + 1) * length);
+    const original = target.subarray(i * length, (i + 1) * length);
     columns[`psnr${suffix}`][at + i] = psnr(one, original);
-    columns[`${SSIM}${suffix}`][at + i] = ssim(one, original, { channels: 3, height: size, width: size });
+    columns[`${SSIM}${suffix}`][at + i] =
+      size < SSIM_WINDOW ? Number.NaN : ssim(one, original, { channels: 3, height: size, width: size });
   }
-  if (perceptual) {
-    const rounded = new Tensor('float32', restored, [count, 3, size, size]);
-    columns[`lpips${suffix}`].set(await perceptual.between(rounded, images, { signal }), at);
+  if (!perceptual && !extractor) return;
+  const whole = { height: full, width: full };
+  const dims = [count, 3, size, size];
+  const enlarged = size === full ? restored : clamped(resizeImages(restored, dims, whole, 'degradation'));
+  const shown = new Tensor('float32', enlarged, [count, 3, full, full]);
+  if (perceptual) columns[`lpips${suffix}`].set(await perceptual.between(shown, images, { signal }), at);
+  if (extractor) {
+    const features = await extractor.extract(size === full ? bytes : bytesOf(shown), { signal });
+    fillFeatures(columns, at, count, features, suffix);
   }
-  if (extractor) fillFeatures(columns, at, count, await extractor.extract(bytes, { signal }), suffix);
 }

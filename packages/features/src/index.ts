@@ -1,4 +1,11 @@
-export { type ClassifierConfig, classifier, classifierParameters } from './classifier';
+export {
+  type ClassifierConfig,
+  classifier,
+  classifierDistance,
+  classifierLevels,
+  classifierParameters,
+  classifierStages,
+} from './classifier';
 export {
   INCEPTION_SIZE,
   type InceptionFeatures,

@@ -8,12 +8,11 @@ import {
   type ParameterSpec,
   reshape,
   slice,
-  sqrt,
   sub,
-  sum,
   type Value,
 } from '@detailflow/core';
 import type { Parameters } from './parameters';
+import { meanOverPlaces, unitChannels } from './perceptual-distance';
 
 /** Output channels of the convolutions of VGG16, and the pools between (0). */
 const plan = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512];
@@ -116,17 +115,7 @@ export function lpips(p: Parameters, x: Value, y: Value, masks?: VggMasks): Valu
     .map((feature, i) => {
       const difference = sub(unitChannels(feature), unitChannels(b[i]));
       const weighted = conv2d(mul(difference, difference), p(`lin${i}.model.1.weight`)); // [B, 1, h, w]
-      const [, , height, width] = weighted.shape as number[];
-      if (!masks) return mul(sum(weighted, [2, 3]), 1 / (height * width));
-      return div(sum(weighted, [2, 3]), maximum(sum(masks[i], [2, 3]), 1)); // nothing where no place is left
+      return meanOverPlaces(weighted, masks?.[i]);
     })
     .reduce(add);
-}
-
-/** Far below any norm that matters; keeps the slope of the root finite where all channels are 0. */
-const TINY = 1e-36;
-
-/** Channels divided by their norm at every place. */
-function unitChannels(x: Value): Value {
-  return div(x, add(sqrt(maximum(sum(mul(x, x), [1]), TINY)), 1e-10));
 }

@@ -211,6 +211,9 @@ export const rules: Readonly<Record<string, Rule>> = {
   stopGradient: direct('Identity'),
   straightThrough: (_value, [hard], { emitter }) => emitter.node('Identity', [hard]),
   tanh: direct('Tanh'),
+  erf: direct('Erf'),
+  sin: direct('Sin'),
+  cos: direct('Cos'),
   sigmoid: direct('Sigmoid'),
   add: direct('Add'),
   sub: direct('Sub'),
@@ -248,11 +251,21 @@ export const rules: Readonly<Record<string, Rule>> = {
   rmsNorm,
   gelu: (_value, inputs, { emitter }) =>
     emitter.node('Gelu', inputs, [attribute.string('approximate', 'tanh')]),
+  geluExact: (_value, inputs, { emitter }) =>
+    emitter.node('Gelu', inputs, [attribute.string('approximate', 'none')]),
   silu,
   rope,
 };
 
-const standardComposites = ['softmax', 'logSoftmax', 'layerNorm', 'standardise', 'inverseDeviation', 'gelu'];
+const standardComposites = [
+  'softmax',
+  'logSoftmax',
+  'layerNorm',
+  'standardise',
+  'inverseDeviation',
+  'gelu',
+  'geluExact',
+];
 
 /** Composite operations that each dialect has an operator for. */
 export const fusedOperations: Readonly<Record<Dialect, ReadonlySet<string>>> = {

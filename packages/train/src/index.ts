@@ -1,3 +1,8 @@
+export {
+  type ClassifierRecipe,
+  ClassifierTrainer,
+  type ClassifierTrainerOptions,
+} from './classifier-trainer';
 export { type Arrays, initialClassifier, initialTokenizer, initialTokenModel } from './initialise';
 export { Learner, type LearnerOptions, type ParameterGroup, type ReplicatedExecutable } from './learner';
 export {
@@ -31,10 +36,12 @@ export {
   patchGan,
 } from './losses/discriminator';
 export {
+  classifierNetwork,
+  lpipsNetwork,
+  type PerceptualNetwork,
   type PerceptualRecipe,
   perceptualLoss,
   perceptualSpecs,
-  perceptualWeights,
 } from './losses/perceptual';
 export {
   accumulateGradients,

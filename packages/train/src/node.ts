@@ -1,9 +1,9 @@
+export { type BundledRun, type BundleRunOptions, bundleRun } from './run/bundle-run';
 export { readSnapshot, type Snapshot, writeSnapshot } from './run/checkpoint-file';
 export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store';
 export { type ExtractOptions, extractCodes } from './run/extract-codes';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
-export { type LockOptions, RunLock } from './run/run-lock';
 export {
   runStage,
   type SavedCheckpoint,
@@ -19,3 +19,9 @@ export {
   type TrainResult,
   train,
 } from './run/train';
+export {
+  type ClassifierProgress,
+  type TrainClassifierOptions,
+  type TrainedClassifier,
+  trainClassifier,
+} from './run/train-classifier';

@@ -8,7 +8,6 @@ import {
   Tensor,
   type Tensors,
   type Value,
-  type Weights,
 } from '@detailflow/core';
 import {
   CodebookUsage,
@@ -30,7 +29,12 @@ import {
   alignmentSpecs,
 } from './losses/alignment';
 import type { Discriminator } from './losses/discriminator';
-import { type PerceptualRecipe, perceptualFeeds, perceptualLoss } from './losses/perceptual';
+import {
+  type PerceptualNetwork,
+  type PerceptualRecipe,
+  perceptualFeeds,
+  perceptualLoss,
+} from './losses/perceptual';
 import { Buffer, type OptimiserOptions } from './optimiser';
 import { CodeRevival, type RevivalOptions } from './revival';
 import { type ScheduleOptions, tokenizerSchedule } from './schedule';
@@ -67,8 +71,8 @@ export interface TokenizerRecipe {
 
 /** Networks that losses need; a recipe with the loss demands its network. */
 export interface LossNetworks {
-  /** VGG16 and the heads of LPIPS, see {@link perceptualWeights}. */
-  readonly perceptual?: Weights;
+  /** See {@link lpipsNetwork} and {@link classifierNetwork}. */
+  readonly perceptual?: PerceptualNetwork;
   readonly discriminator?: Discriminator;
   readonly alignment?: AlignmentTarget;
 }
@@ -281,7 +285,7 @@ export class TokenizerTrainer {
       extraLosses: (context) => this.#extraLosses(context, adversary),
     });
     const weights = new Map([
-      ...((perceptual && this.#networks.perceptual) ?? []),
+      ...((perceptual && this.#networks.perceptual?.weights) ?? []),
       ...(adversary?.model.fixed?.weights ?? []),
     ]);
     const made = this.#learner.compile(graph, { weights });
@@ -292,9 +296,10 @@ export class TokenizerTrainer {
   /** The terms of the loss beyond pixels and quantiser. */
   #extraLosses(context: LossContext, adversary: Adversary | undefined): Record<string, Value> {
     const { graph, parameter, pixels, target, pixelWeights, reconstruction, outputs } = context;
-    const { perceptual, alignment } = this.recipe;
+    const { alignment } = this.recipe;
+    const perceptual = this.recipe.perceptual && this.#networks.perceptual;
     const losses: Record<string, Value> = {};
-    if (perceptual) losses.perceptual = perceptualLoss(graph, pixels, target);
+    if (perceptual) losses.perceptual = perceptualLoss(graph, perceptual, pixels, target);
     if (adversary) {
       const term = generatorLoss(graph, adversary.model, { pixels, pixelWeights });
       const { weight, adaptive } = adversary.recipe;
@@ -327,9 +332,10 @@ export class TokenizerTrainer {
     const step = this.#step;
     const moment = { step, canvas: imageSize, size: variant.size };
     const { perceptual, alignment } = this.recipe;
+    const levels = this.#networks.perceptual?.levels ?? 0;
     const shared = {
       ...variantFeeds(this.config, variant),
-      ...(perceptual && perceptualFeeds(perceptual, moment)),
+      ...(perceptual && perceptualFeeds(perceptual, { ...moment, levels })),
     };
     const dims = [batch, 3, imageSize, imageSize];
     const isCorrected = variant.noiseIndex !== null;
@@ -402,7 +408,9 @@ type Networked = Pick<TokenizerTrainerOptions, 'config' | 'recipe' | 'networks'>
 /** @throws DetailFlowError `config` when a loss of the recipe has no network */
 function requireNetworks({ recipe, networks = {} }: Networked): LossNetworks {
   const missing = [
-    recipe.perceptual && !networks.perceptual && 'the perceptual loss needs the weights of VGG16 and LPIPS',
+    recipe.perceptual &&
+      !networks.perceptual &&
+      'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier',
     recipe.adversarial && !networks.discriminator && 'the adversarial loss needs a discriminator',
     recipe.alignment && !networks.alignment && 'alignment needs a network whose features are to be told',
   ].find((message) => typeof message === 'string');

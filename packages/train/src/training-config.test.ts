@@ -17,7 +17,7 @@ test('every preset is a configuration, and is what its name says', () => {
     expect(causalTokens + (tokens - causalTokens) / groupSize).toBe(
       { 'detailflow-16': 23, 'detailflow-32': 39, 'detailflow-64': 71 }[name],
     );
-    expect(recipe.perceptual).toEqual({ weight: 1, warmup: 10000 });
+    expect(recipe.perceptual).toEqual({ network: 'vgg', weight: 1, warmup: 10000 });
     expect(recipe.adversarial).toMatchObject({ start: 40000, weight: 0.2 });
     expect(recipe.averageDecay).toBeUndefined();
     // GPT-L: 326M of the layers, and tables of 8192 codes.
@@ -34,7 +34,7 @@ test('settings of losses: defaults of the recipe, bounds, unknown names', () => 
     ...base,
     tokenizer: { perceptual: {}, adversarial: { width: 32 }, alignment: {} },
   });
-  expect(tokenizer.recipe.perceptual).toEqual({ weight: 1, warmup: 10000 });
+  expect(tokenizer.recipe.perceptual).toEqual({ network: 'vgg', weight: 1, warmup: 10000 });
   expect(tokenizer.recipe.adversarial).toEqual({
     ...{ start: 40000, weight: 0.2, adaptive: false, lecam: 0.001, consistency: 4 },
   });
@@ -45,7 +45,58 @@ test('settings of losses: defaults of the recipe, bounds, unknown names', () => 
     [{ adversarial: { wieght: 1 } }, 'tokenizer.adversarial.wieght'],
     [{ adversarial: { start: 1.5 } }, 'tokenizer.adversarial.start'],
     [{ alignment: 3 }, 'tokenizer.alignment'],
+    [{ perceptual: { network: 'resnet' } }, 'tokenizer.perceptual.network'],
+    [{ steps: 1.5 }, 'tokenizer.steps'],
+    [{ batch: 30, microBatch: 8 }, 'tokenizer.batch'],
+    [{ betas: [1, 2] }, 'tokenizer.betas'],
+    [{ model: { tokens: 63 } }, 'tokenizer.model'],
+    [{ model: { encoder: { heads: 0 } } }, 'tokenizer.model.encoder.heads'],
   ] as const) {
     expect(() => parseTrainingConfig({ ...base, tokenizer: section })).toThrow(message);
+  }
+});
+
+test('settings of the data: defaults, and errors that name them', () => {
+  const { data } = parseTrainingConfig({ preset: 'small-64' });
+  expect(data).toMatchObject({ background: [255, 255, 255], heldOut: 0.05, balance: 0 });
+  expect(data).not.toHaveProperty('groupBy');
+  expect(parseTrainingConfig({ preset: 'tiny-32' }).data.background).toEqual([0, 0, 0]);
+  const set = { background: '#102030', groupBy: '__', balance: 0.5, views: 'varied', augment: { hue: 10 } };
+  expect(parseTrainingConfig({ preset: 'small-64', data: set }).data).toMatchObject({
+    ...{ ...set, background: [16, 32, 48] },
+    augment: { hue: 10, shift: 0 },
+  });
+  for (const [change, entry] of [
+    [{ background: 'red' }, 'data.background'],
+    [{ background: 3 }, 'data.background'],
+    [{ groupBy: '' }, 'data.groupBy'],
+    [{ balance: 2 }, 'data.balance'],
+    [{ views: 'all' }, 'data.views'],
+    [{ augment: { twist: 1 } }, 'data.augment.twist'],
+    [{ augment: { rotate: 90 } }, 'data.augment.rotate'],
+    [{ augment: 1 }, 'data.augment'],
+  ] as const) {
+    expect(() => parseTrainingConfig({ preset: 'small-64', data: change }, 'mine.yaml')).toThrow(
+      `mine.yaml: ${entry}`,
+    );
+  }
+});
+
+test('settings of the classifier and of the AR model: errors name the section', () => {
+  expect(parseTrainingConfig({ preset: 'small-64' }).classifier).toMatchObject({
+    ...{ widths: [16, 32, 64], features: 128 },
+    recipe: { steps: 2000, batch: 64, microBatch: 64 },
+  });
+  for (const [change, entry] of [
+    [{ classifier: { widths: [1, 2] } }, 'classifier.widths'],
+    [{ classifier: { batch: 10, microBatch: 4 } }, 'classifier.batch'],
+    [{ classifier: { dropout: 1 } }, 'classifier.dropout'],
+    [{ tokenModel: { warmup: 0.5 } }, 'tokenModel.warmup'],
+    [{ tokenModel: { batch: 7, microBatch: 2 } }, 'tokenModel.batch'],
+    [{ tokenModel: { model: { dim: 100, heads: 7 } } }, 'tokenModel.model'],
+  ] as const) {
+    expect(() => parseTrainingConfig({ preset: 'small-64', ...change }, 'mine.yaml')).toThrow(
+      `mine.yaml: ${entry}`,
+    );
   }
 });

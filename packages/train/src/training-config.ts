@@ -1,8 +1,16 @@
 import { feedForwardWidth, parseTokenModelConfig, type TokenModelConfig } from '@detailflow/ar-model';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
-import type { CodeViews, ViewOptions } from '@detailflow/data';
+import {
+  type Augmentation,
+  augmentationLimits,
+  type CodeViews,
+  type Colour,
+  parseColour,
+  type ViewOptions,
+} from '@detailflow/data';
 import type { PatchDiscriminatorConfig } from '@detailflow/features';
 import { parseTokenizerConfig, type TokenizerConfig } from '@detailflow/tokenizer';
+import type { ClassifierRecipe } from './classifier-trainer';
 import type { AdversarialRecipe } from './losses/adversarial';
 import type { AlignmentRecipe } from './losses/alignment';
 import type { PerceptualRecipe } from './losses/perceptual';
@@ -32,6 +40,13 @@ export interface TrainingConfig {
     readonly batch: number;
     readonly recipe: TokenModelRecipe;
   };
+  /** The judge of the pictures, and the network of a perceptual loss. */
+  readonly classifier: {
+    /** Channels of its stages. */
+    readonly widths: readonly [number, number, number];
+    readonly features: number;
+    readonly recipe: ClassifierRecipe;
+  };
   readonly checkpoints: {
     /** Steps between checkpoints. */
     readonly every: number;
@@ -46,9 +61,15 @@ export interface TrainingConfig {
   };
 }
 
-export interface DataConfig extends Omit<ViewOptions, 'size'> {
+export interface DataConfig extends Omit<ViewOptions, 'size' | 'background'> {
+  /** What transparent pictures are laid on, and what lies around padded and moved ones. */
+  readonly background: Colour;
   /** Share of the images that is held out where a data set has no test part. */
   readonly heldOut: number;
+  /** Ends the part of a file's name that tells which images are held out together; see `HoldOutRule`. */
+  readonly groupBy?: string;
+  /** How much oftener images of small classes come: 0 not at all, 1 until all classes come as often. */
+  readonly balance: number;
   /** Views of an image that the AR model learns from. */
   readonly views: CodeViews;
   readonly classNames?: readonly string[];
@@ -83,7 +104,17 @@ export function parseTrainingConfig(value: unknown, file?: string): TrainingConf
 
 function parse(value: unknown, file?: string): TrainingConfig {
   const fields = new ConfigFields(value, { file });
-  fields.only('name', 'seed', 'replicas', 'data', 'tokenizer', 'tokenModel', 'checkpoints', 'validation');
+  fields.only(
+    'name',
+    'seed',
+    'replicas',
+    'data',
+    'tokenizer',
+    'tokenModel',
+    'classifier',
+    'checkpoints',
+    'validation',
+  );
   const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const tokenizer = parseTokenizer(section('tokenizer'), file);
   const checkpoints = section('checkpoints');
@@ -97,14 +128,28 @@ function parse(value: unknown, file?: string): TrainingConfig {
     data: parseData(section('data'), file),
     tokenizer,
     tokenModel: parseTokenModel(section('tokenModel'), tokenizer.model, file),
+    classifier: parseClassifier(section('classifier'), file),
     checkpoints: { every: checkpoints.count('every', 500), keep: checkpoints.count('keep', 3) },
     validation: { every: validation.count('every', 500), images: validation.count('images', 128) },
   };
 }
 
 function parseData(fields: ConfigFields, file?: string): DataConfig {
-  fields.only('fit', 'zoom', 'flip', 'heldOut', 'views', 'classNames');
-  const classNames = fields.raw('classNames');
+  fields.only(
+    ...[
+      'fit',
+      'background',
+      'zoom',
+      'flip',
+      'augment',
+      'heldOut',
+      'groupBy',
+      'balance',
+      'views',
+      'classNames',
+    ],
+  );
+  const [classNames, augment, groupBy] = ['classNames', 'augment', 'groupBy'].map((name) => fields.raw(name));
   const isNames = Array.isArray(classNames) && classNames.every((name) => typeof name === 'string');
   if (classNames !== undefined && !isNames) {
     throw new DetailFlowError('config', 'must be a list of names', { file, entry: 'data.classNames' });
@@ -113,10 +158,40 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
     fit: fields.choice('fit', ['crop', 'pad'], 'crop'),
     zoom: fields.number('zoom', { least: 0.1, most: 1, fallback: 0.8 }),
     flip: fields.flag('flip', true),
+    background: parseBackground(fields.raw('background') ?? 'white', file),
+    ...(augment !== undefined && { augment: parseAugmentation(augment, file) }),
     heldOut: fields.number('heldOut', { least: 0, most: 0.9, fallback: 0.05 }),
-    views: fields.choice('views', ['center', 'ten-crop'], 'ten-crop'),
+    ...(groupBy !== undefined && { groupBy: parseSeparator(groupBy, file) }),
+    balance: fields.number('balance', { least: 0, most: 1, fallback: 0 }),
+    views: fields.choice('views', ['center', 'ten-crop', 'varied'], 'ten-crop'),
     ...(classNames !== undefined && { classNames: classNames as string[] }),
   };
+}
+
+function parseBackground(value: unknown, file?: string): Colour {
+  try {
+    return parseColour(`${value}`);
+  } catch (cause) {
+    throw new DetailFlowError('config', `is ${JSON.stringify(value)}; must be white, black or #rrggbb`, {
+      ...{ file, entry: 'data.background', cause },
+    });
+  }
+}
+
+function parseAugmentation(value: unknown, file?: string): Augmentation {
+  const fields = new ConfigFields(value, { file, prefix: 'data.augment' });
+  const limits = Object.entries(augmentationLimits);
+  fields.only(...limits.map(([name]) => name));
+  return Object.fromEntries(
+    limits.map(([name, most]) => [name, fields.number(name, { least: 0, most, fallback: 0 })]),
+  );
+}
+
+function parseSeparator(value: unknown, file?: string): string {
+  if (typeof value === 'string' && value.length >= 1 && value.length <= 20) return value;
+  throw new DetailFlowError('config', 'must be a text of 1 to 20 characters that ends the name of a group', {
+    ...{ file, entry: 'data.groupBy' },
+  });
 }
 
 const recipeFields = [
@@ -140,10 +215,10 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
   const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
   const revival = fields.raw('revival');
   return {
-    model: parseTokenizerConfig(fields.raw('model'), file),
+    model: inSection('tokenizer.model', file, () => parseTokenizerConfig(fields.raw('model'), file)),
     batch: fields.count('batch', 256),
     recipe: {
-      ...commonRecipe(fields, file, { initialFactor: 0.1, finalFactor: 0.1 }),
+      ...commonRecipe(fields, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 }),
       degradation: probability('degradation', 0.2),
       correction: probability('correction', 1),
       pixelLoss: fields.choice('pixelLoss', ['l2', 'l1'], 'l2'),
@@ -164,13 +239,62 @@ function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['to
   };
 }
 
+function parseClassifier(fields: ConfigFields, file?: string): TrainingConfig['classifier'] {
+  fields.only(
+    ...[
+      'widths',
+      'features',
+      'steps',
+      'batch',
+      'microBatch',
+      'learningRate',
+      'warmup',
+      'weightDecay',
+      'dropout',
+    ],
+  );
+  const widths = fields.raw('widths') ?? [16, 32, 64];
+  const isWidth = (x: unknown) => Number.isInteger(x) && (x as number) >= 1 && (x as number) <= 4096;
+  if (!Array.isArray(widths) || widths.length !== 3 || !widths.every(isWidth)) {
+    throw new DetailFlowError('config', 'must be three whole numbers from 1 to 4096', {
+      ...{ file, entry: 'classifier.widths' },
+    });
+  }
+  const steps = fields.count('steps', 2000);
+  const batch = fields.count('batch', 64);
+  const microBatch = fields.count('microBatch', batch);
+  if (batch % microBatch !== 0) throw notMultiple(batch, microBatch, 'classifier.batch', file);
+  const warmup = fields.number('warmup', { least: 0, most: steps, fallback: Math.min(steps, 100) });
+  return {
+    widths: widths as unknown as [number, number, number],
+    features: fields.count('features', 128),
+    recipe: {
+      ...{ steps, batch, microBatch },
+      learningRate: fields.positive('learningRate', { fallback: 2e-3, largest: 1 }),
+      warmup: whole(warmup, 'classifier.warmup', file),
+      weightDecay: fields.number('weightDecay', { least: 0, most: 1, fallback: 0.02 }),
+      dropout: fields.number('dropout', { least: 0, most: 0.9, fallback: 0.3 }),
+    },
+  };
+}
+
+const notMultiple = (batch: number, microBatch: number, entry: string, file?: string) =>
+  new DetailFlowError('config', `the batch (${batch}) must be a multiple of microBatch (${microBatch})`, {
+    ...{ file, entry },
+  });
+
 const factor = (fields: ConfigFields, name: string, fallback: number) =>
   fields.number(name, { least: 0, most: 1000, fallback });
 
 function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe {
-  fields.only('weight', 'warmup');
+  fields.only('network', 'weight', 'warmup');
   const warmup = fields.number('warmup', { least: 0, most: MOST_STEPS, fallback: 10000 });
-  return { weight: factor(fields, 'weight', 1), warmup: whole(warmup, 'tokenizer.perceptual.warmup', file) };
+  const network = fields.choice('network', ['vgg', 'classifier'], 'vgg');
+  return {
+    network,
+    weight: factor(fields, 'weight', 1),
+    warmup: whole(warmup, 'tokenizer.perceptual.warmup', file),
+  };
 }
 
 function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecipe {
@@ -211,28 +335,30 @@ function parseTokenModel(
   const size = new ConfigFields(fields.raw('model'), { file, prefix: 'tokenModel.model' });
   size.only('dim', 'layers', 'heads', 'kvHeads', 'hiddenDim', 'ropeBase', 'normEpsilon');
   const dim = size.count('dim');
-  const { classes: _, ...model } = parseTokenModelConfig(
-    {
-      tokens: tokenizer.tokens,
-      groupSize: tokenizer.groupSize,
-      causalTokens: tokenizer.causalTokens,
-      vocabularySize: tokenizer.codebookSize,
-      classes: 1,
-      dim,
-      layers: size.count('layers'),
-      heads: size.count('heads'),
-      kvHeads: size.count('kvHeads', size.count('heads')),
-      hiddenDim: size.count('hiddenDim', feedForwardWidth(dim)),
-      ropeBase: size.positive('ropeBase', { fallback: 10000 }),
-      normEpsilon: size.positive('normEpsilon', { fallback: 1e-5 }),
-    },
-    file,
+  const { classes: _, ...model } = inSection('tokenModel.model', file, () =>
+    parseTokenModelConfig(
+      {
+        tokens: tokenizer.tokens,
+        groupSize: tokenizer.groupSize,
+        causalTokens: tokenizer.causalTokens,
+        vocabularySize: tokenizer.codebookSize,
+        classes: 1,
+        dim,
+        layers: size.count('layers'),
+        heads: size.count('heads'),
+        kvHeads: size.count('kvHeads', size.count('heads')),
+        hiddenDim: size.count('hiddenDim', feedForwardWidth(dim)),
+        ropeBase: size.positive('ropeBase', { fallback: 10000 }),
+        normEpsilon: size.positive('normEpsilon', { fallback: 1e-5 }),
+      },
+      file,
+    ),
   );
   return {
     model,
     batch: fields.count('batch', 256),
     recipe: {
-      ...commonRecipe(fields, file, { initialFactor: 0.005, finalFactor: 0.01 }),
+      ...commonRecipe(fields, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 }),
       labelDropout: probability('labelDropout', 0.1),
       correction: fields.number('correction', { least: 0, most: 1, fallback: 0.3 }),
       dropout: probability('dropout', 0.1),
@@ -240,23 +366,29 @@ function parseTokenModel(
   };
 }
 
+/** Names the section in errors of what knows only its own settings. */
+function inSection<T>(section: string, file: string | undefined, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!DetailFlowError.isInstance(error)) throw error;
+    const entry = error.entry === undefined ? section : `${section}.${error.entry}`;
+    const place = [error.file, error.entry].filter((part) => part !== undefined).join(': ');
+    const reason = place === '' ? error.message : error.message.slice(place.length + 2);
+    throw new DetailFlowError(error.code, reason, { file, entry, cause: error });
+  }
+}
+
 function commonRecipe(
   fields: ConfigFields,
+  section: 'tokenizer' | 'tokenModel',
   file: string | undefined,
   factors: { initialFactor: number; finalFactor: number },
 ) {
-  const steps = whole(fields.number('steps', { least: 1, most: MOST_STEPS }), 'steps', file);
+  const steps = whole(fields.number('steps', { least: 1, most: MOST_STEPS }), `${section}.steps`, file);
   const batch = fields.count('batch', 256);
   const microBatch = fields.count('microBatch', batch);
-  if (batch % microBatch !== 0) {
-    throw new DetailFlowError(
-      'config',
-      `the batch (${batch}) must be a multiple of microBatch (${microBatch})`,
-      {
-        file,
-      },
-    );
-  }
+  if (batch % microBatch !== 0) throw notMultiple(batch, microBatch, `${section}.batch`, file);
   const factor = (name: 'initialFactor' | 'finalFactor') =>
     fields.number(name, { least: 0, most: 1, fallback: factors[name] });
   const optional = (name: string, most: number) =>
@@ -268,12 +400,16 @@ function commonRecipe(
     learningRate: fields.positive('learningRate', { largest: 1 }),
     schedule: {
       steps,
-      warmup: whole(fields.number('warmup', { least: 0, most: steps, fallback: 0 }), 'warmup', file),
+      warmup: whole(
+        fields.number('warmup', { least: 0, most: steps, fallback: 0 }),
+        `${section}.warmup`,
+        file,
+      ),
       initialFactor: factor('initialFactor'),
       finalFactor: factor('finalFactor'),
     },
     optimiser: {
-      betas: parseBetas(fields.raw('betas') ?? [0.9, 0.95], file),
+      betas: parseBetas(fields.raw('betas') ?? [0.9, 0.95], `${section}.betas`, file),
       epsilon: fields.positive('epsilon', { fallback: 1e-8, largest: 1 }),
       ...(clip !== undefined && { clip }),
       ...(weightDecay !== undefined && { weightDecay }),
@@ -282,10 +418,10 @@ function commonRecipe(
   };
 }
 
-function parseBetas(value: unknown, file?: string): readonly [number, number] {
+function parseBetas(value: unknown, entry: string, file?: string): readonly [number, number] {
   const isBeta = (x: unknown) => typeof x === 'number' && x >= 0 && x < 1;
   if (Array.isArray(value) && value.length === 2 && value.every(isBeta)) return [value[0], value[1]];
-  throw new DetailFlowError('config', 'must be two numbers from 0, below 1', { file, entry: 'betas' });
+  throw new DetailFlowError('config', 'must be two numbers from 0, below 1', { file, entry });
 }
 
 function text(fields: ConfigFields, name: string, file?: string): string | undefined {

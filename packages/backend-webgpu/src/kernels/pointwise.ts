@@ -11,6 +11,9 @@ export const pointwiseCode: Readonly<Record<string, (...operands: string[]) => s
   log: (x) => `log(${x})`,
   sqrt: (x) => `sqrt(${x})`,
   tanh: (x) => `tanh(clamp(${x}, -15.0, 15.0))`,
+  erf: (x) => `errorFunction(${x})`,
+  sin: (x) => `sine(${x}, 0)`,
+  cos: (x) => `sine(${x}, 1)`,
   sigmoid: (x) => `(1.0 / (1.0 + exp(-${x})))`,
   add: (x, y) => `(${x} + ${y})`,
   sub: (x, y) => `(${x} - ${y})`,
@@ -21,12 +24,30 @@ export const pointwiseCode: Readonly<Record<string, (...operands: string[]) => s
   equal: (x, y) => `select(0, 1, ${x} == ${y})`,
   select: (condition, x, y) => `select(${y}, ${x}, ${condition} != 0)`,
   gelu: (x) => `gelu(${x})`,
+  geluExact: (x) => `(0.5 * ${x} * (1.0 + errorFunction(${x} * 0.7071067811865476)))`,
   silu: (x) => `silu(${x})`,
 };
 
+/** Erf: Abramowitz and Stegun 7.1.26, to 1.5e-7. WGSL promises little of sin and cos, so angles are reduced here. */
 const functions = `
 fn gelu(x: f32) -> f32 {
   return 0.5 * x * (1.0 + tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), -15.0, 15.0)));
+}
+fn errorFunction(x: f32) -> f32 {
+  let a = min(abs(x), 6.0);
+  let t = 1.0 / (1.0 + 0.3275911 * a);
+  let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  return sign(x) * (1.0 - p * exp(-a * a));
+}
+fn sine(x: f32, quarters: i32) -> f32 {
+  let n = round(x * 0.6366197723675814);
+  let r = ((x - n * 1.5703125) - n * 0.0004837512969970703) - n * 7.549790126404332e-8;
+  let s = r * r;
+  let odd = r * (1.0 + s * (-0.16666667 + s * (0.008333333 + s * (-0.0001984127 + s * 2.7557319e-6))));
+  let even = 1.0 + s * (-0.5 + s * (0.041666667 + s * (-0.0013888889 + s * (2.4801587e-5 - s * 2.755732e-7))));
+  let turn = (i32(n) + quarters) & 3;
+  let y = select(odd, even, (turn & 1) == 1);
+  return select(y, -y, turn >= 2);
 }
 fn silu(x: f32) -> f32 {
   return x / (1.0 + exp(-x));

@@ -1,13 +1,15 @@
 import type { Tensors } from '../backend';
 import { addDims, type Bindings, multiplyDims, symbol } from '../dim';
 import type { GraphBuilder, Value } from '../graph';
-import { gelu, silu } from '../ops/activation';
+import { gelu, geluExact, silu } from '../ops/activation';
 import { attention, cachedAttention, HIDDEN, rope } from '../ops/attention';
 import { averagePool2d, conv2d, maxPool2d } from '../ops/convolution';
 import {
   add,
+  cos,
   div,
   equal,
+  erf,
   exp,
   less,
   log,
@@ -16,6 +18,7 @@ import {
   neg,
   select,
   sigmoid,
+  sin,
   sqrt,
   stopGradient,
   straightThrough,
@@ -127,12 +130,23 @@ const unary: Readonly<Record<string, (x: Value) => Value>> = {
   exp,
   tanh,
   sigmoid,
+  erf,
+  sin,
+  cos,
   gelu,
+  geluExact,
   silu,
   sqrt: (x) => sqrt(add(mul(x, x), 0.1)),
   log: (x) => log(add(mul(x, x), 0.5)),
 };
 const binary: Readonly<Record<string, (x: Value, y: Value) => Value>> = { add, sub, mul, div, maximum, less };
+
+/** -70 to 70, and what lies around multiples of pi / 2. */
+const far = new Tensor(
+  'float32',
+  Float32Array.from({ length: 141 }, (_, i) => (i % 3 === 0 ? ((i - 70) * Math.PI) / 2 : i - 70)),
+  [141],
+);
 
 const elementwise: readonly ConformanceCase[] = [
   ...Object.entries(unary).flatMap(([name, op]) =>
@@ -142,6 +156,9 @@ const elementwise: readonly ConformanceCase[] = [
     pairs.map(([a, b]) =>
       fixed(`${name} [${a}] [${b}]`, { a: f32(...a), b: shifted(f32(...b)) }, (x) => op(x.a, x.b)),
     ),
+  ),
+  ...Object.entries({ erf, sin, cos, geluExact }).map(([name, op]) =>
+    fixed(`${name} far from 0`, { x: far }, ({ x }) => op(x)),
   ),
   fixed('add i32', { a: i32([1, -2, 3], 3), b: i32([10], 1) }, ({ a, b }) => add(a, b)),
   fixed('mul and sub i32', { a: i32([1, -2, 3, 4], 2, 2) }, ({ a }) => sub(mul(a, 3), a)),

@@ -1,4 +1,4 @@
-import { div, less, mul, neg, select, sub } from '../ops/elementwise';
+import { cos, div, exp, less, mul, neg, select, sin, sub } from '../ops/elementwise';
 import type { GradientRule } from './rule';
 import { unbroadcast } from './unbroadcast';
 
@@ -8,6 +8,9 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
   log: ({ upstream, inputs: [x] }) => [div(upstream, x)],
   sqrt: ({ upstream, output }) => [div(mul(upstream, 0.5), output)],
   tanh: ({ upstream, output }) => [mul(upstream, sub(1, mul(output, output)))],
+  erf: ({ upstream, inputs: [x] }) => [mul(upstream, mul(2 / Math.sqrt(Math.PI), exp(neg(mul(x, x)))))],
+  sin: ({ upstream, inputs: [x] }) => [mul(upstream, cos(x))],
+  cos: ({ upstream, inputs: [x] }) => [neg(mul(upstream, sin(x)))],
   sigmoid: ({ upstream, output }) => [mul(upstream, mul(output, sub(1, output)))],
   add: ({ upstream, inputs: [x, y] }) => [unbroadcast(upstream, x.shape), unbroadcast(upstream, y.shape)],
   sub: ({ upstream, inputs: [x, y] }) => [

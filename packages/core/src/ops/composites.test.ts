@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { Tensors } from '../backend';
 import type { Value } from '../graph';
 import { evaluate, f32, randomTensor, traceLike } from '../test-graphs';
-import { gelu, silu } from './activation';
+import { gelu, geluExact, silu } from './activation';
 import { attention, cachedAttention, HIDDEN, rope } from './attention';
 import {
   inverseDeviation,
@@ -27,6 +27,13 @@ const rowsOf = (feeds: Tensors, name: string): Rows => {
 
 const total = (values: number[]) => values.reduce((a, b) => a + b, 0);
 const dot = (a: number[], b: number[]) => total(a.map((x, i) => x * b[i]));
+/** The normal distribution at x, by Simpson's rule over its density. */
+function normalDistribution(x: number): number {
+  const steps = 200;
+  const density = (t: number) => Math.exp((-t * t) / 2) / Math.sqrt(2 * Math.PI);
+  const at = (i: number) => (i === 0 || i === steps ? 1 : 2 + 2 * (i % 2)) * density((x * i) / steps);
+  return 0.5 + (x / steps / 3) * total(Array.from({ length: steps + 1 }, (_, i) => at(i)));
+}
 const softmaxOf = (row: number[]) => {
   const raised = row.map(Math.exp);
   return raised.map((x) => x / total(raised));
@@ -138,6 +145,12 @@ const cases: readonly Case[] = [
     formula: eachRow((row) =>
       row.map((v) => 0.5 * v * (1 + Math.tanh(0.7978845608028654 * (v + 0.044715 * v ** 3)))),
     ),
+  },
+  {
+    op: 'geluExact',
+    feeds: { x },
+    build: ({ x }) => geluExact(x),
+    formula: eachRow((row) => row.map((value) => value * normalDistribution(value))),
   },
   {
     op: 'silu',

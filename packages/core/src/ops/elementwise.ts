@@ -10,6 +10,7 @@ import {
   type OpDefinition,
   requireDType,
 } from '../op';
+import { errorFunction } from './error-function';
 
 function unary(name: string, compute: (x: number) => number): OpDefinition {
   return {
@@ -59,6 +60,9 @@ export const expOp = unary('exp', Math.exp);
 export const logOp = unary('log', Math.log);
 export const sqrtOp = unary('sqrt', Math.sqrt);
 export const tanhOp = unary('tanh', Math.tanh);
+export const erfOp = unary('erf', errorFunction);
+export const sinOp = unary('sin', Math.sin);
+export const cosOp = unary('cos', Math.cos);
 export const sigmoidOp = unary('sigmoid', (x) => 1 / (1 + Math.exp(-x)));
 export const addOp = binary('add', (x, y) => x + y, numeric);
 export const subOp = binary('sub', (x, y) => x - y, numeric);
@@ -121,6 +125,12 @@ export const exp = (x: Value): Value => x.graph.emit(expOp, [x], {});
 export const log = (x: Value): Value => x.graph.emit(logOp, [x], {});
 export const sqrt = (x: Value): Value => x.graph.emit(sqrtOp, [x], {});
 export const tanh = (x: Value): Value => x.graph.emit(tanhOp, [x], {});
+/** The error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x. */
+export const erf = (x: Value): Value => x.graph.emit(erfOp, [x], {});
+/** Sine of radians; devices are exact to 1e-6 up to some thousand radians. */
+export const sin = (x: Value): Value => x.graph.emit(sinOp, [x], {});
+/** Cosine of radians, as {@link sin}. */
+export const cos = (x: Value): Value => x.graph.emit(cosOp, [x], {});
 /** 1 / (1 + e^-x). */
 export const sigmoid = (x: Value): Value => x.graph.emit(sigmoidOp, [x], {});
 

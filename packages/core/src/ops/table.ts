@@ -1,11 +1,13 @@
 import type { OpDefinition } from '../op';
-import { geluOp, siluOp } from './activation';
+import { geluExactOp, geluOp, siluOp } from './activation';
 import { attentionOp, cachedAttentionOp, ropeOp } from './attention';
 import { averagePool2dOp, conv2dOp, maxPool2dOp } from './convolution';
 import {
   addOp,
+  cosOp,
   divOp,
   equalOp,
+  erfOp,
   expOp,
   lessOp,
   logOp,
@@ -14,6 +16,7 @@ import {
   negOp,
   selectOp,
   sigmoidOp,
+  sinOp,
   sqrtOp,
   stopGradientOp,
   straightThroughOp,
@@ -40,6 +43,9 @@ const definitions: readonly { readonly name: string }[] = [
   logOp,
   sqrtOp,
   tanhOp,
+  erfOp,
+  sinOp,
+  cosOp,
   sigmoidOp,
   addOp,
   subOp,
@@ -75,6 +81,7 @@ const definitions: readonly { readonly name: string }[] = [
   rmsNormOp,
   l2NormaliseOp,
   geluOp,
+  geluExactOp,
   siluOp,
   ropeOp,
   attentionOp,

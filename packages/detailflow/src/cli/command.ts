@@ -27,6 +27,8 @@ export interface Option {
   readonly short?: string;
   /** Given several times, the values are joined by commas; other options are refused the second time. */
   readonly repeatable?: boolean;
+  /** What it names may also lie on the hub or a web server: the files of a model, or files as they are. */
+  readonly source?: 'model' | 'files';
 }
 
 export type Options = Readonly<Record<string, Option>>;
@@ -52,6 +54,8 @@ export interface Command {
   readonly usage: string;
   readonly options: Options;
   readonly examples: readonly string[];
+  /** Its one argument names a model. */
+  readonly positionalModel?: boolean;
   run(invocation: Invocation): Promise<Report>;
 }
 

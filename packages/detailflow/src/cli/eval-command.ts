@@ -28,6 +28,7 @@ export const evalCommand: Command = {
     ...modelOptions,
     data: {
       type: 'string',
+      source: 'files',
       value: 'SOURCE',
       help: 'real images, as for train; or a .npz file of statistics (mu, sigma), as the ADM evaluator has them',
     },
@@ -38,6 +39,7 @@ export const evalCommand: Command = {
     },
     features: {
       type: 'string',
+      source: 'files',
       value: 'FILE',
       help: 'feature network: pt_inception-2015-12-05-*.pth, or a classifier .safetensors',
     },
@@ -46,12 +48,21 @@ export const evalCommand: Command = {
       value: 'P',
       help: `an evaluation of the paper: ${Object.keys(evaluationPresets).join(', ')}`,
     },
-    fit: { type: 'string', value: 'F', help: 'crop (default) or pad: how images are made square' },
+    fit: {
+      type: 'string',
+      value: 'F',
+      help: 'crop or pad: how images are made square (default: as in the training of the model, else crop)',
+    },
+    background: {
+      type: 'string',
+      value: 'C',
+      help: 'colour under transparent and around padded images (default: as in training, else white)',
+    },
     'all-images': {
       type: 'boolean',
-      help: 'measure with all images of a source that has no test part, not only with the 5 % held out',
+      help: 'measure with all images of a source that has no test part, not only with those held out',
     },
-    images: { type: 'string', value: 'SOURCE', help: 'images: what is measured, as --data' },
+    images: { type: 'string', source: 'files', value: 'SOURCE', help: 'images: what is measured, as --data' },
     tokens: {
       type: 'string',
       value: 'LIST',
@@ -62,8 +73,18 @@ export const evalCommand: Command = {
       value: 'LIST',
       help: 'tokenizer: also restore with noise from these tokens on, corrected',
     },
-    vgg: { type: 'string', value: 'FILE', help: "tokenizer: for LPIPS, torchvision's weights of VGG16" },
-    lpips: { type: 'string', value: 'FILE', help: "tokenizer: for LPIPS, its heads (LPIPS's vgg.pth)" },
+    vgg: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: "tokenizer: for LPIPS, torchvision's weights of VGG16",
+    },
+    lpips: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: "tokenizer: for LPIPS, its heads (LPIPS's vgg.pth)",
+    },
     count: {
       type: 'string',
       value: 'N',

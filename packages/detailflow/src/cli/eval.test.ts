@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { bytesSource } from '@detailflow/core';
 import { openNpz } from '@detailflow/data';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -123,7 +123,9 @@ describe('generated pictures', () => {
       ...['eval', 'tokenizer', ...fashion, ...data, ...network, ...args],
     )) as unknown as {
       images: number;
-      restorations: { tokens: number; noiseIndex: number | null; psnr: number; frechet: number }[];
+      restorations: (Record<'tokens' | 'size' | 'psnr' | 'frechet', number> & {
+        noiseIndex: number | null;
+      })[];
     };
     expect(images).toBe(20);
     expect(restorations.map(({ tokens, noiseIndex }) => [tokens, noiseIndex])).toEqual([
@@ -133,7 +135,9 @@ describe('generated pictures', () => {
       [32, 0],
       [32, 16],
     ]);
-    expect(restorations[2].psnr).toBeGreaterThan(restorations[0].psnr);
+    expect(restorations.map(({ size }) => size)).toEqual([4, 12, 32, 32, 32]);
+    expect(restorations[2].frechet).toBeLessThan(restorations[0].frechet);
+    for (const { psnr } of restorations) expect(psnr).toBeGreaterThan(8);
     expect(readFileSync(at('tok/tokenizer.html'), 'utf8')).toContain('PSNR in dB by number of tokens');
   });
 
@@ -191,4 +195,83 @@ test.each([
   [['generation', ...fashion, ...data, ...network, '--cfg', '2,2'], /--cfg: give different/],
 ])('%j is refused', async (args, message) => {
   expect(await cliFailure(2, 'eval', ...args, '--out', at('refused'))).toMatch(message);
+});
+
+describe('what was held out', () => {
+  const tower = { width: 16, heads: 2, layers: 1, mlpWidth: 32, patchSize: 8, positionGrid: 2 };
+  const settings = {
+    ...{ preset: 'tiny-32', replicas: 1, seed: 7 },
+    data: { fit: 'pad', background: '#204060', heldOut: 0.2 },
+    tokenizer: {
+      model: {
+        ...{ imageSize: 32, tokens: 8, groupSize: 2, causalTokens: 2, codebookSize: 32 },
+        ...{ encoder: tower, decoder: tower },
+      },
+      ...{ steps: 1, batch: 4, microBatch: 4, warmup: 0 },
+    },
+    tokenModel: { model: { dim: 16, layers: 1, heads: 2 } },
+    validation: { every: 9, images: 4 },
+  };
+  let model: string[];
+  beforeAll(async () => {
+    writeFileSync(at('settings.json'), JSON.stringify(settings));
+    const run = ['--config', at('settings.json'), '--data', 'shapes:80x28', '--out', at('run')];
+    await cliJson('train', 'tokenizer', ...run);
+    model = ['--model', at('run/bundle')];
+  });
+  const evaluate = (name: string, ...args: string[]) =>
+    cliJson(
+      'eval',
+      'tokenizer',
+      ...model,
+      '--tokens',
+      '8',
+      ...args,
+      '--out',
+      at(name),
+    ) as unknown as Promise<{
+      images: number;
+      note?: string;
+      restorations: { psnr: number }[];
+    }>;
+
+  test('is the same in evaluation as in training, by the model alone', async () => {
+    const { images, note, restorations } = await evaluate('same', '--data', 'shapes:80x28');
+    const listed = JSON.parse(readFileSync(at('run/held-out.json'), 'utf8'));
+    expect([images, note]).toEqual([listed.heldOut, undefined]);
+    expect(listed.list).toHaveLength(images);
+    // the background of the training, not the default
+    const white = await evaluate('white', '--data', 'shapes:80x28', '--background', 'white');
+    expect(white.restorations[0].psnr).not.toBe(restorations[0].psnr);
+    const stated = await evaluate(
+      'stated',
+      '--data',
+      'shapes:80x28',
+      '--background',
+      '#204060',
+      '--fit',
+      'pad',
+    );
+    expect(stated.restorations).toEqual(restorations);
+  });
+
+  test('of other images, or of a model that does not say, is said to be a guess', async () => {
+    const { note } = await evaluate('other', '--data', 'shapes:90x28');
+    expect(note).toMatch(/not what the model was trained with.*90 images.*then 80/);
+    const args = ['--tokens', '1', '--data', 'shapes:40x32', '--out', at('unsaid')];
+    const unsaid = (await cliJson('eval', 'tokenizer', ...fashion, ...args)) as unknown as { note: string };
+    expect(unsaid.note).toMatch(/does not say which images it was trained with/);
+    const all = await evaluate('all', '--data', 'shapes:90x28', '--all-images');
+    expect([all.images, all.note]).toEqual([90, undefined]);
+  });
+});
+
+test('copies are counted against held-out images', async () => {
+  const args = ['--data', 'shapes:400x32', ...network, '--count', '12', '--cfg', '1', '--train'];
+  const { copies } = (await cliJson(
+    ...['eval', 'generation', ...fashion, ...args, '--out', at('copies')],
+  )) as unknown as { copies: { share: number; looked: { drawn: number; heldOut: number } }[] };
+  expect(copies).toHaveLength(1);
+  expect(copies[0].looked.drawn).toBe(12);
+  expect(copies[0].share).toBeLessThan(0.5); // clothes are no copies of shapes
 });

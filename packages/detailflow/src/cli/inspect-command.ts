@@ -3,7 +3,7 @@ import { type ModelSource, openModel } from '../model-source';
 import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
-import { modelOptions, modelSource, namedFolder } from './model-options';
+import { hubOptions, modelOptions, modelSource, namedFolder } from './model-options';
 import { Values } from './values';
 
 export const inspectCommand: Command = {
@@ -19,10 +19,12 @@ export const inspectCommand: Command = {
     'inspect --model @detailflow/model-fashion-32 --json',
     'inspect out/my-model --verify',
   ],
+  positionalModel: true,
   async run(invocation) {
     const named = source(invocation);
     const verified = invocation.values.verify === true ? await verify(named, invocation) : undefined;
-    const opened = await openModel(named, { signal: invocation.signal });
+    const hub = hubOptions(new Values(invocation));
+    const opened = await openModel(named, { signal: invocation.signal, hub });
     try {
       const { kind, card, tokenizer, ar } = opened;
       const cfg = recommendedCfg(card);

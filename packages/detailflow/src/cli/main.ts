@@ -12,6 +12,8 @@ import { inFlags } from './flag-messages';
 import { generateCommand } from './generate-command';
 import { inspectCommand } from './inspect-command';
 import { interruptions, wasInterrupted } from './interruption';
+import { localSources } from './local-sources';
+import { modelsCommand } from './models-command';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
@@ -25,6 +27,7 @@ const commands: readonly Command[] = [
   reconstructCommand,
   varyCommand,
   inspectCommand,
+  modelsCommand,
   convertCommand,
   exportCommand,
   trainCommand,
@@ -102,12 +105,13 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommand(command: Command, args: string[], signal: AbortSignal): Promise<number> {
-  const { values, positionals } = parseArguments(command, args);
-  if (values.help) {
+  const given = parseArguments(command, args);
+  if (given.values.help) {
     process.stdout.write(helpText(command));
     return 0;
   }
-  const progress = createProgress({ quiet: values.json === true });
+  const progress = createProgress({ quiet: given.values.json === true });
+  const { values, positionals } = await localSources(command, given, { signal, progress });
   const report = await command.run({ values, positionals, signal, progress });
   process.stdout.write(
     values.json

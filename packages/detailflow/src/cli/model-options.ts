@@ -1,4 +1,5 @@
 import { createNodeBackend } from '@detailflow/backend-node';
+import type { OpenHubOptions } from '@detailflow/hub/node';
 import { Model } from '../load';
 import { modelFolder } from '../model-package';
 import { type ModelSource, type OpenedModel, openModel } from '../model-source';
@@ -9,10 +10,25 @@ export const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',
-    help: 'a bundle, a folder with the official tokenizer/ and ar/, or an installed package',
+    source: 'model',
+    help: 'bundle, official folder, package, a name of "detailflow models", hf:ORG/NAME, https:',
   },
-  tokenizer: { type: 'string', value: 'DIR', help: 'official tokenizer folder (config.json, checkpoints/)' },
-  ar: { type: 'string', value: 'DIR', help: 'official AR model folder' },
+  tokenizer: {
+    type: 'string',
+    value: 'DIR',
+    source: 'model',
+    help: 'official tokenizer folder (config.json, checkpoints/), hf:, https:',
+  },
+  ar: {
+    type: 'string',
+    value: 'DIR',
+    source: 'model',
+    help: 'official AR model folder, hf:, https:',
+  },
+  partial: {
+    type: 'boolean',
+    help: 'from the hub only the tensors in use, by ranges: nothing kept, no hash checked',
+  },
 };
 
 /** The folder of a model that an argument names, by path or by package. */
@@ -22,6 +38,18 @@ export function namedFolder(text: string): string {
   throw new UsageError(
     `"${text}" is no folder, and no package with a model is installed by that name: npm install ${text}`,
   );
+}
+
+const WEIGHTS = ['*.pt', '*.pth', '*.bin', '*.safetensors'];
+
+/** How a model on the hub is read. */
+export function hubOptions(values: Values): OpenHubOptions {
+  return { partial: values.flag('partial') ? WEIGHTS : undefined, onNotice: showNotice };
+}
+
+/** A line for the person at the terminal. */
+export function showNotice(message: string): void {
+  process.stderr.write(`detailflow: ${message.replace(/\p{Cc}/gu, ' ')}\n`);
 }
 
 /** The model that --model, or --tokenizer and --ar, name. */
@@ -57,7 +85,7 @@ export async function withModel<T>(
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
   const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
-  const opened = await openModel(source, { signal });
+  const opened = await openModel(source, { signal, hub: hubOptions(values) });
   let model: Model | undefined;
   try {
     return await work(opened, async () => {

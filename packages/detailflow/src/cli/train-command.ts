@@ -3,9 +3,15 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import { readConfig } from '@detailflow/checkpoint/node';
 import { useLines } from '@detailflow/data';
 import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
-import { type TrainingPart, train } from '@detailflow/train/node';
+import {
+  bundleRun,
+  type TrainedClassifier,
+  type TrainingPart,
+  train,
+  trainClassifier,
+} from '@detailflow/train/node';
 import { openModel } from '../model-source';
-import { type Command, InterruptedError, UsageError } from './command';
+import { type Command, InterruptedError, type Report, UsageError } from './command';
 import { wasInterrupted } from './interruption';
 import { namedFolder } from './model-options';
 import { TrainingInterruption } from './training-interruption';
@@ -17,7 +23,8 @@ const parts: readonly TrainingPart[] = ['tokenizer', 'codes', 'ar', 'all'];
 export const trainCommand: Command = {
   name: 'train',
   summary: 'train a tokenizer and an AR model on pictures of your own',
-  usage: '(tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]',
+  usage:
+    '(classifier | tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]\n       detailflow train bundle --run DIR --out DIR [--step N]',
   options: {
     config: {
       type: 'string',
@@ -26,40 +33,95 @@ export const trainCommand: Command = {
     },
     data: {
       type: 'string',
+      source: 'files',
       value: 'SOURCE',
       help: 'folder with a folder of images for each class, IDX or CIFAR files, a .npz file, or shapes:N',
     },
     out: { type: 'string', value: 'DIR', help: 'folder of the run: checkpoints, logs, report.html, bundle' },
     tokenizer: {
       type: 'string',
+      source: 'model',
       value: 'DIR',
       help: 'model whose tokenizer to use, instead of training one',
     },
-    vgg: { type: 'string', value: 'FILE', help: 'VGG16 of torchvision, for the perceptual loss' },
-    lpips: { type: 'string', value: 'FILE', help: 'heads of LPIPS, for the perceptual loss' },
-    alignment: { type: 'string', value: 'FILE', help: 'feature network that the first token must tell' },
-    resume: { type: 'boolean', help: 'go on from the last checkpoints' },
+    init: {
+      type: 'string',
+      source: 'model',
+      value: 'DIR',
+      help: 'model whose tokenizer training begins with, instead of from nothing',
+    },
+    classifier: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: 'for a perceptual loss by a classifier; default: classifier.safetensors in --out',
+    },
+    vgg: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: 'VGG16 of torchvision, for the perceptual loss',
+    },
+    lpips: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: 'heads of LPIPS, for the perceptual loss',
+    },
+    alignment: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: 'feature network that the first token must tell',
+    },
+    resume: {
+      type: 'boolean',
+      help: 'go on from the last checkpoints; steps, schedule, checkpoints and validation may have changed',
+    },
+    'stop-after': { type: 'string', value: 'T', help: 'save and stop after so long: 90s, 20m, 2h or 1h30m' },
+    run: { type: 'string', value: 'DIR', help: 'bundle: the run whose checkpoint becomes a model' },
+    step: { type: 'string', value: 'N', help: 'bundle: the step of the checkpoint (default: the last)' },
+    stage: { type: 'string', value: 'S', help: 'bundle: tokenizer or ar (default: ar where there is one)' },
+    overwrite: { type: 'boolean', help: 'bundle: replace a bundle that is there' },
     device: { type: 'string', value: 'D', help: 'cpu (default), cuda or webgpu' },
   },
   examples: [
     'train all --config tiny-32 --data shapes:20000 --out runs/shapes',
     'train all --config tiny-32 --data fashion-mnist/ --out runs/fashion --resume',
     'train all --config tiny-32 --data fashion-mnist/ --out runs/ar --tokenizer runs/fashion/bundle',
+    'train classifier --config mine.yaml --data pictures/ --out runs/mine',
+    'train all --config mine.yaml --data pictures/ --out runs/mine --resume --stop-after 2h',
+    'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
   ],
   async run(invocation) {
     const { positionals, signal } = invocation;
     const values = new Values(invocation);
     const [part, ...others] = positionals;
-    if (!parts.includes(part as TrainingPart) || others.length > 0) {
-      throw new UsageError(`say what to train: one of ${parts.join(', ')}`);
+    const isClassifier = part === 'classifier';
+    if (part === 'bundle' && others.length === 0) return bundle(values, signal);
+    if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
+      throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}, bundle`);
     }
     const config = await openConfig(values.required('config'));
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
+    const createBackend = ({ threads }: { threads: number }) => createNodeBackend({ device, threads });
+    const [data, out] = [values.required('data'), values.required('out')];
+    const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
+    if (isClassifier) {
+      const found = await trainClassifier({
+        ...{ config, data, out: classifier, createBackend, signal },
+        onProgress: progress.show,
+      });
+      progress.end();
+      return classifierReport(found);
+    }
     const source = values.text('tokenizer');
     const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
-    const out = values.required('out');
+    const stopAfter = values.text('stop-after');
+    const first = values.text('init');
+    const initial = first === undefined ? undefined : await openModel(namedFolder(first), { signal });
     const interruption = new TrainingInterruption(process.argv.slice(2));
     const announce = () => {
       progress.end();
@@ -71,16 +133,17 @@ export const trainCommand: Command = {
       const result = await train({
         part: part as TrainingPart,
         config,
-        data: values.required('data'),
-        out,
+        ...{ data, out, createBackend },
         tokenizer: tokenizer?.tokenizer,
+        initial: initial?.tokenizer,
         lossNetworks: {
+          classifier,
           vgg: values.text('vgg'),
           lpips: values.text('lpips'),
           alignment: values.text('alignment'),
         },
         resume: values.flag('resume'),
-        createBackend: ({ threads }) => createNodeBackend({ device, threads }),
+        ...(stopAfter !== undefined && { stopAfter: durationOf(stopAfter) }),
         signal,
         onData: progress.data,
         onProgress: (state) => {
@@ -93,12 +156,12 @@ export const trainCommand: Command = {
       });
       const seconds = (performance.now() - started) / 1000;
       progress.end();
+      const { stopped, bundle: made } = result;
+      const done = stopped
+        ? `stopped after ${seconds.toFixed(0)} s in the ${stopped.stage} stage, and saved; the same command with --resume goes on`
+        : `trained in ${seconds.toFixed(0)} s: ${made}`;
       return {
-        lines: [
-          ...useLines(result.data),
-          `trained in ${seconds.toFixed(0)} s: ${result.bundle}`,
-          `how it went: ${result.report}`,
-        ],
+        lines: [...useLines(result.data), done, `how it went: ${result.report}`],
         json: { ...result, seconds },
       };
     } catch (error) {
@@ -107,10 +170,52 @@ export const trainCommand: Command = {
     } finally {
       signal.removeEventListener('abort', announce);
       await tokenizer?.close();
+      await initial?.close();
       progress.end();
     }
   },
 };
+
+async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
+  const [run, out] = [values.required('run'), values.required('out')];
+  const source = values.text('tokenizer');
+  const given = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
+  try {
+    const made = await bundleRun({
+      ...{ run, out, tokenizer: given?.tokenizer, overwrite: values.flag('overwrite') },
+      stage: values.choice('stage', ['tokenizer', 'ar'] as const),
+      step: values.whole('step'),
+    });
+    const steps = Object.entries(made.steps).map(([stage, step]) => `${stage} of step ${step}`);
+    return { lines: [`${made.bundle}: ${steps.join(', ')}`], json: { ...made } };
+  } finally {
+    await given?.close();
+  }
+}
+
+const units = { h: 3_600_000, m: 60_000, s: 1000 };
+
+/** Milliseconds of a time such as 90s, 20m or 1h30m. */
+function durationOf(text: string): number {
+  const parts = /^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text);
+  const [, h = '0', m = '0', s = '0'] = parts ?? [];
+  const duration = Number(h) * units.h + Number(m) * units.m + Number(s) * units.s;
+  if (parts && duration > 0) return duration;
+  throw new UsageError(`--stop-after "${text}": give a time such as 90s, 20m, 2h or 1h30m`);
+}
+
+function classifierReport(found: TrainedClassifier): Report {
+  const { file, accuracy, heldOut, byClass, skipped } = found;
+  const classes = Object.entries(byClass).map(([name, [right, all]]) => `  ${name}: ${right} of ${all}`);
+  return {
+    lines: [
+      ...(skipped.length > 0 ? [`${skipped.length} images could not be read`] : []),
+      `names the class of ${(100 * accuracy).toFixed(1)} % of ${heldOut} held-out images: ${file}`,
+      ...classes,
+    ],
+    json: { ...found },
+  };
+}
 
 async function openConfig(source: string): Promise<TrainingConfig> {
   if (Object.hasOwn(trainingPresets, source)) return parseTrainingConfig({ preset: source });

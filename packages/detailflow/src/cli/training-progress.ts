@@ -1,5 +1,5 @@
 import { type SourceUse, useLines } from '@detailflow/data';
-import type { CodesProgress, StageProgress } from '@detailflow/train/node';
+import type { ClassifierProgress, CodesProgress, StageProgress } from '@detailflow/train/node';
 import { durationText } from './progress';
 
 /** Milliseconds between lines where there is no terminal. */
@@ -10,7 +10,7 @@ export function trainingProgress(stream: NodeJS.WriteStream, quiet: boolean) {
   /** When the last line of a stage was printed; images are read without a word if that is quickly done. */
   const printed = new Map<string, number>([['images', performance.now()]]);
   let isOpen = false;
-  const show = (progress: StageProgress | CodesProgress | ImagesProgress) => {
+  const show = (progress: Progress) => {
     if (quiet) return;
     const now = performance.now();
     const text = lineOf(progress);
@@ -40,10 +40,18 @@ interface ImagesProgress {
   readonly total: number;
 }
 
-function lineOf(progress: StageProgress | CodesProgress | ImagesProgress): string {
+type Progress = StageProgress | CodesProgress | ClassifierProgress | ImagesProgress;
+
+function lineOf(progress: Progress): string {
   if (progress.stage === 'images') return `reading    ${progress.done}/${progress.total} images`;
   if (progress.stage === 'codes') return `codes      ${progress.done}/${progress.total} images`;
+  if (progress.stage === 'classifier') {
+    const { step, steps, loss } = progress;
+    return `classifier step ${step}/${steps}  loss ${loss.toFixed(4)}`;
+  }
   const { stage, step, steps, loss, samplesPerSecond, secondsLeft } = progress;
+  const made = `${stage.padEnd(10)} step ${step}/${steps}  loss ${loss.toFixed(4)}`;
+  if (samplesPerSecond === undefined || secondsLeft === undefined) return made;
   const rate = samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0);
-  return `${stage.padEnd(10)} step ${step}/${steps}  loss ${loss.toFixed(4)}  ${rate} images/s  ${durationText(secondsLeft)} left`;
+  return `${made}  ${rate} images/s  ${durationText(secondsLeft)} left`;
 }

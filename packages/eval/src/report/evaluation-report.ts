@@ -38,12 +38,16 @@ export function tokenizerReport({ title, figures, pictures }: TokenizerReport): 
   return htmlPage(title, [
     paragraph(`${images} images. Codebook in use: ${percent(usage)}, perplexity ${perplexity.toFixed(0)}.`),
     htmlTable(
-      ['tokens', 'noise from', 'PSNR, dB', 'SSIM', 'LPIPS', 'Fréchet distance'],
-      restorations.map(({ tokens, noiseIndex, psnr, ssim, lpips, frechet }) => [
+      ['tokens', 'noise from', 'pixels', 'PSNR, dB', 'SSIM', 'LPIPS', 'Fréchet distance'],
+      restorations.map(({ tokens, noiseIndex, size, psnr, ssim, lpips, frechet }) => [
         `${tokens}`,
         noiseIndex === null ? '–' : `token ${noiseIndex}`,
+        `${size} x ${size}`,
         ...[fixed(psnr, 2), fixed(ssim, 4), fixed(lpips, 4), fixed(frechet, 3)],
       ]),
+    ),
+    note(
+      'PSNR and SSIM: at the size that so many tokens are worth, against the image resized the same way. LPIPS and Fréchet distance: enlarged to full size.',
     ),
     '<h2>Coarse to fine</h2>',
     ...(clean.length > 1

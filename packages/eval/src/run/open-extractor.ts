@@ -1,7 +1,7 @@
-import { type Backend, DetailFlowError } from '@detailflow/core';
-import type { ClassifierConfig } from '@detailflow/features';
+import { type Backend, DetailFlowError, type Weights } from '@detailflow/core';
+import { type ClassifierConfig, classifierParameters } from '@detailflow/features';
 import { classifierExtractor, type Extractor, inceptionExtractor } from '../extractor';
-import { openNetwork } from './read-network';
+import { openNetwork, readNetwork } from './read-network';
 
 /**
  * Opens a feature network: `pt_inception-2015-12-05-*.pth`, or a classifier in a .safetensors file (or several, with an
@@ -27,6 +27,20 @@ export async function openExtractor(path: string, backend: Backend): Promise<Ext
   } catch (error) {
     await files.close();
     throw error;
+  }
+}
+
+/**
+ * Reads a classifier, a .safetensors file (or several, with an index) whose metadata hold its `config`.
+ * @throws DetailFlowError `io`, `format` when it is none, `weights`
+ */
+export async function readClassifier(path: string): Promise<{ config: ClassifierConfig; weights: Weights }> {
+  const network = await openNetwork(path);
+  try {
+    const config = parseConfig(network.metadata.get('config') ?? '', path);
+    return { config, weights: await readNetwork(path, classifierParameters(config)) };
+  } finally {
+    await network.close();
   }
 }
 

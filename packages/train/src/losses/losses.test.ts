@@ -18,7 +18,13 @@ import {
   weightFromArray,
 } from '@detailflow/core';
 import { imageValues, shapesDataset } from '@detailflow/data';
-import { lpips, lpipsParameters, networkWeights, vggParameters } from '@detailflow/features';
+import {
+  classifierParameters,
+  lpips,
+  lpipsParameters,
+  networkWeights,
+  vggParameters,
+} from '@detailflow/features';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { numbers } from '../../../../tests/numbers-by-formula';
 import { Learner } from '../learner';
@@ -35,7 +41,7 @@ import {
 import { alignmentLoss, alignmentSpecs } from './alignment';
 import { drawAugmentation, strongAugmentation, weakAugmentation } from './augmentation';
 import { type Discriminator, discriminatorSpecs, patchGan } from './discriminator';
-import { perceptualFeeds, perceptualLoss, perceptualWeights } from './perceptual';
+import { classifierNetwork, lpipsNetwork, perceptualFeeds, perceptualLoss } from './perceptual';
 
 interface Case {
   readonly side: number;
@@ -414,10 +420,7 @@ test('the perceptual loss is the mean LPIPS of the images alone, times a weight 
       weightFromArray(name, shape, name.startsWith('lin') ? values.map(Math.abs) : values),
     ] as const;
   };
-  const weights = perceptualWeights(
-    new Map(vggParameters().map(weight)),
-    new Map(lpipsParameters().map(weight)),
-  );
+  const network = lpipsNetwork(new Map(vggParameters().map(weight)), new Map(lpipsParameters().map(weight)));
   const side = 16;
   const [a, b] = [images('a'), images('b')];
   const cut = (x: Tensor) => {
@@ -435,29 +438,96 @@ test('the perceptual loss is the mean LPIPS of the images alone, times a weight 
       const pair = [g.input('a', 'f32', cutDims), g.input('b', 'f32', cutDims)];
       return { mean: mean(reshape(lpips(networkWeights(g, specs), pair[0], pair[1]), [1, BATCH]), 1) };
     }),
-    weights,
+    network.weights,
   );
   const masked = await backend.compile(
-    trace((g) => ({ loss: perceptualLoss(g, g.input('a', 'f32', dims), g.input('b', 'f32', dims)) })),
-    weights,
+    trace((g) => ({
+      loss: perceptualLoss(g, network, g.input('a', 'f32', dims), g.input('b', 'f32', dims)),
+    })),
+    network.weights,
   );
   const { mean: expected } = await plain.run({ a: cut(a), b: cut(b) });
-  const feeds = perceptualFeeds({ weight: 2, warmup: 100 }, { step: 25, canvas: CANVAS, size: side });
+  const feeds = perceptualFeeds(
+    { weight: 2, warmup: 100 },
+    { step: 25, canvas: CANVAS, size: side, levels: 5 },
+  );
   const { loss } = await masked.run({ a, b, ...feeds });
   expect(loss.data[0]).toBeCloseTo(0.5 * (expected.data[0] as number), 5);
   await plain.dispose();
   await masked.dispose();
 
-  const one = await trainer({ perceptual: { weight: 1, warmup: 2 } }, { perceptual: weights });
+  const one = await trainer(
+    { perceptual: { network: 'vgg', weight: 1, warmup: 2 } },
+    { perceptual: network },
+  );
   const values = await batch();
   expect((await one.train(values)).extra?.perceptual).toBe(0);
   expect((await one.train(values)).extra?.perceptual).toBeGreaterThan(0);
   await one.dispose();
 }, 60_000);
 
+test('the perceptual loss by a classifier: zero for equal images, those of the corner alone, and it teaches', async () => {
+  const config = { imageSize: CANVAS, classes: 3, widths: [4, 6, 8], features: 5 } as const;
+  const specs = classifierParameters(config);
+  const values = specs.map(({ name, shape }) => {
+    const count = shape.reduce((a, b) => a * b, 1);
+    const factor = shape.length === 1 ? 0.1 : Math.sqrt(6 / (count / shape[0]));
+    return [
+      name,
+      weightFromArray(
+        name,
+        shape,
+        numbers(name, count).map((x) => x * factor),
+      ),
+    ] as const;
+  });
+  const network = classifierNetwork(config, new Map(values));
+  expect([...network.weights.keys()].every((name) => name.startsWith('perceptual.stages.'))).toBe(true);
+  const graph = await backend.compile(
+    trace((g) => ({
+      loss: perceptualLoss(g, network, g.input('a', 'f32', dims), g.input('b', 'f32', dims)),
+    })),
+    network.weights,
+  );
+  const [a, b] = [images('a'), images('b')];
+  const feeds = (size: number) =>
+    perceptualFeeds({ weight: 1, warmup: 0 }, { step: 0, canvas: CANVAS, size, levels: network.levels });
+  const between = async (x: Tensor, y: Tensor, size: number) =>
+    (await graph.run({ a: x, b: y, ...feeds(size) })).loss.data[0] as number;
+  expect(await between(a, a, CANVAS)).toBe(0);
+  const whole = await between(a, b, CANVAS);
+  expect(whole).toBeGreaterThan(0.1);
+  expect(whole).toBeLessThan(2);
+  // what lies outside the corner does not count, and inside everything does
+  const side = 16;
+  const changed = (inside: boolean) =>
+    new Tensor(
+      'float32',
+      (b.data as Float32Array).map((value, i) => {
+        const [row, column] = [Math.floor(i / CANVAS) % CANVAS, i % CANVAS];
+        return (row < side && column < side) === inside ? value : -value;
+      }),
+      b.dims,
+    );
+  const corner = await between(a, b, side);
+  expect(await between(a, changed(true), side)).toBeCloseTo(corner, 6);
+  expect(await between(a, changed(false), side)).not.toBeCloseTo(corner, 3);
+  await graph.dispose();
+
+  const one = await trainer(
+    { perceptual: { network: 'classifier', weight: 1, warmup: 0 } },
+    { perceptual: network },
+  );
+  const shown = await batch();
+  const seen: number[] = [];
+  for (let step = 0; step < 12; step++) seen.push((await one.train(shown)).extra?.perceptual as number);
+  expect(seen[11]).toBeLessThan(0.96 * seen[0]);
+  await one.dispose();
+}, 180_000);
+
 test('a loss without its network is refused', async () => {
   for (const [recipe, message] of [
-    [{ perceptual: { weight: 1, warmup: 0 } }, 'needs the weights of VGG16'],
+    [{ perceptual: { network: 'classifier', weight: 1, warmup: 0 } }, 'needs its network'],
     [{ adversarial }, 'needs a discriminator'],
     [{ alignment: { weight: 1 } }, 'needs a network whose features'],
   ] as const) {

@@ -1,5 +1,5 @@
 import { RandomStream } from '@detailflow/core';
-import type { EpochOrder } from '@detailflow/data';
+import type { VisitOrder } from '@detailflow/data';
 import { Purpose } from '../purpose';
 import type { CodeBatch } from '../token-model-trainer';
 import type { CodeStore } from './code-store';
@@ -9,7 +9,7 @@ export async function readBatch(
   store: CodeStore,
   options: {
     labels: Int32Array;
-    order: EpochOrder;
+    order: VisitOrder;
     step: number;
     batch: number;
     seed: number;

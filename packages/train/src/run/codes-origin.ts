@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Arrays } from '../initialise';
+import type { TrainingConfig } from '../training-config';
 
 /**
  * Says what codes are of and made by: a digest of the tokenizer's parameters, of the images, and of whatever else they
@@ -18,4 +19,15 @@ export function codesOrigin(options: {
   }
   hash.update(JSON.stringify([options.images, options.settings]));
   return hash.digest('hex').slice(0, 32);
+}
+
+/** The settings that codes depend on. */
+export function codesSettings({
+  seed,
+  data,
+  tokenizer,
+}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'>) {
+  const { fit, background, views, zoom, flip, augment } = data;
+  const varied = views === 'varied' && { zoom, flip, augment };
+  return { seed, fit, background, views, varied, model: tokenizer.model };
 }

@@ -14,7 +14,7 @@ export interface ExtractOptions {
   /** Each encodes a part of a shard at the same time as the others. */
   readonly tokenizers: readonly Tokenizer[];
   readonly dataset: ImageDataset;
-  readonly view: Pick<ViewOptions, 'size' | 'fit'> & { readonly views: CodeViews };
+  readonly view: ViewOptions & { readonly views: CodeViews };
   readonly store: CodeStore;
   readonly seed: number;
   /** Images of one run. */
@@ -82,9 +82,14 @@ async function encodeShard(options: ExtractOptions, first: number, count: number
   for (let i = 0; i < count; i++) {
     signal?.throwIfAborted();
     const noiseIndex = drawNoiseIndex(tokenizers[0], seed, first + i);
+    const { size, fit, background, views: kind, ...how } = view;
+    const seen = {
+      ...{ size, fit, background, views: kind },
+      training: { ...how, seed, position: first + i },
+    };
     const jobs = waiting.get(noiseIndex) ?? [];
     waiting.set(noiseIndex, jobs);
-    for (const [v, image] of codeViews(await dataset.image(first + i), view).entries()) {
+    for (const [v, image] of codeViews(await dataset.image(first + i), seen).entries()) {
       const at = (i * views + v) * 3 * tokens;
       jobs.push({ values: imageValues(image, view.size), at, seed: seed + (first + i) * views + v });
       if (jobs.length === batch) queue(noiseIndex, jobs.splice(0));

@@ -1,4 +1,4 @@
-import type { ImageDataset, ViewOptions } from '@detailflow/data';
+import { acrossClasses, type CenterViewOptions, type ImageDataset, subset } from '@detailflow/data';
 import { imageTensor } from '@detailflow/eval';
 import type { Tokenizer } from '@detailflow/tokenizer';
 
@@ -12,25 +12,26 @@ export interface HeldOutCodes {
 /** Images that are encoded at a time. */
 const BATCH = 64;
 
-/** Encodes the first images: a whole number of micro-batches, repeated where there are fewer images than one holds. */
+/** Encodes images of as many classes as can be: a whole number of micro-batches, repeated where there are fewer images than one holds. */
 export async function heldOutCodes(
   tokenizer: Tokenizer,
   options: {
     readonly dataset: ImageDataset;
-    readonly fit: ViewOptions['fit'];
+    readonly view: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
     readonly microBatch: number;
     readonly signal?: AbortSignal;
   },
 ): Promise<HeldOutCodes> {
-  const { dataset, fit, microBatch, signal } = options;
+  const { view, microBatch, signal } = options;
+  const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, options.images));
   const { tokens, imageSize: size } = tokenizer;
-  const available = Math.min(options.images, dataset.labels.length);
+  const available = dataset.labels.length;
   const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
   const clean = new Int32Array(count * tokens);
   for (let first = 0; first < Math.min(count, available); first += BATCH) {
     const part = Math.min(BATCH, available - first, count - first);
-    const images = await imageTensor(dataset, { size, fit }, first, part);
+    const images = await imageTensor(dataset, { ...view, size }, first, part);
     clean.set((await tokenizer.encode(images, { signal })).data, first * tokens);
   }
   for (let i = available; i < count; i++) {

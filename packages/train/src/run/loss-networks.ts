@@ -1,10 +1,10 @@
 import { type Backend, DetailFlowError, ofType, Tensor } from '@detailflow/core';
 import { bytesOf } from '@detailflow/eval';
-import { openExtractor, readNetwork } from '@detailflow/eval/node';
+import { openExtractor, readClassifier, readNetwork } from '@detailflow/eval/node';
 import { lpipsParameters, vggParameters } from '@detailflow/features';
 import type { AlignmentTarget } from '../losses/alignment';
 import { patchGan } from '../losses/discriminator';
-import { perceptualWeights } from '../losses/perceptual';
+import { classifierNetwork, lpipsNetwork, type PerceptualNetwork } from '../losses/perceptual';
 import type { LossNetworks } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
 
@@ -14,6 +14,8 @@ export interface LossNetworkFiles {
   readonly vgg?: string;
   /** The heads of LPIPS for VGG16, .pth or .safetensors. */
   readonly lpips?: string;
+  /** A classifier, as `trainClassifier` writes it. */
+  readonly classifier?: string;
   /** A network whose features the first token must tell: see `openExtractor` of `@detailflow/eval`. */
   readonly alignment?: string;
 }
@@ -36,12 +38,18 @@ export async function openLossNetworks(
       entry: name === 'alignment' ? 'tokenizer.alignment' : 'tokenizer.perceptual',
     });
   };
-  const [vgg, heads] = perceptual
-    ? await Promise.all([
-        readNetwork(need('vgg', 'the weights of VGG16'), vggParameters()),
-        readNetwork(need('lpips', 'the heads of LPIPS'), lpipsParameters()),
-      ])
-    : [];
+  const openPerceptual = async (): Promise<PerceptualNetwork> => {
+    if (perceptual?.network === 'classifier') {
+      const found = await readClassifier(need('classifier', 'a classifier'));
+      return classifierNetwork(found.config, found.weights);
+    }
+    const [vgg, heads] = await Promise.all([
+      readNetwork(need('vgg', 'the weights of VGG16'), vggParameters()),
+      readNetwork(need('lpips', 'the heads of LPIPS'), lpipsParameters()),
+    ]);
+    return lpipsNetwork(vgg, heads);
+  };
+  const network = perceptual && (await openPerceptual());
   const extractor = alignment && (await openExtractor(need('alignment', 'a feature network'), backend));
   const target: AlignmentTarget | undefined = extractor && {
     width: extractor.width,
@@ -52,7 +60,7 @@ export async function openLossNetworks(
   };
   return {
     networks: {
-      ...(vgg && heads && { perceptual: perceptualWeights(vgg, heads) }),
+      ...(network && { perceptual: network }),
       ...(adversarial && { discriminator: patchGan(tokenizer.discriminator) }),
       ...(target && { alignment: target }),
     },

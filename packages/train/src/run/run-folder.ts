@@ -1,9 +1,10 @@
-import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
+import { appendFile, mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
+import { type FileLock, ioError, type LockOptions, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
-import { type LockOptions, RunLock } from './run-lock';
+import { takeRunLock } from './run-lock';
+import { forbiddenChange, settingChanges } from './settings-change';
 
 /** A part of a run that has checkpoints and a log of its own. */
 export type Stage = 'tokenizer' | 'ar';
@@ -13,16 +14,16 @@ const SETTINGS = 'config.json';
 /** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
 export class RunFolder {
   readonly path: string;
-  readonly #lock: RunLock;
+  readonly #lock: FileLock;
 
-  private constructor(folder: string, lock: RunLock) {
+  private constructor(folder: string, lock: FileLock) {
     this.path = folder;
     this.#lock = lock;
   }
 
   /**
-   * Opens a folder for a run, and keeps others out until {@link close}: see {@link RunLock}.
-   * @param options.settings kept as config.json; on resume they must be those of the run
+   * Opens a folder for a run, and keeps others out until {@link close}: see {@link FileLock}.
+   * @param options.settings kept as config.json; on resume only harmless ones may have changed
    * @param options.resume go on from the last checkpoints; otherwise the folder must not hold any
    * @throws DetailFlowError `io` when another run has it, or it holds a run and is not to be resumed; `config` when the
    *   settings have changed
@@ -35,7 +36,7 @@ export class RunFolder {
     await mkdir(folder, { recursive: true }).catch((cause) => {
       throw ioError('the folder cannot be made', folder, cause);
     });
-    const run = new RunFolder(folder, await RunLock.take(folder, options.lock));
+    const run = new RunFolder(folder, await takeRunLock(folder, options.lock));
     try {
       await run.#takeSettings(options);
       return run;
@@ -45,7 +46,7 @@ export class RunFolder {
     }
   }
 
-  /** Aborted when another run has taken the folder: see {@link RunLock.lost}. */
+  /** Aborted when another run has taken the folder: see {@link FileLock.lost}. */
   get lost(): AbortSignal {
     return this.#lock.lost;
   }
@@ -73,8 +74,7 @@ export class RunFolder {
 
   /** The last checkpoint of a stage; undefined when there is none. */
   async last(stage: Stage): Promise<Snapshot | undefined> {
-    const name = (await this.#checkpoints(stage)).at(-1);
-    return name === undefined ? undefined : readSnapshot(path.join(this.path, stage, 'checkpoints', name));
+    return readCheckpoint(this.path, stage);
   }
 
   /**
@@ -101,7 +101,7 @@ export class RunFolder {
   /** Whether anything in the folder depends on the images: checkpoints or codes. */
   async holdsWork(): Promise<boolean> {
     const codes = await readdir(path.join(this.path, 'codes')).catch(() => []);
-    return codes.length > 0 || (await this.#holdsRun());
+    return codes.length > 0 || (await this.holdsRun());
   }
 
   /**
@@ -137,7 +137,7 @@ export class RunFolder {
     const file = path.join(this.path, SETTINGS);
     const text = `${JSON.stringify(settings, undefined, 2)}\n`;
     const before = await readFile(file, 'utf8').catch(() => undefined);
-    const holdsRun = await this.#holdsRun();
+    const holdsRun = await this.holdsRun();
     if (holdsRun && !resume) {
       throw new DetailFlowError(
         'io',
@@ -147,26 +147,67 @@ export class RunFolder {
         },
       );
     }
-    if (holdsRun && before !== undefined && before !== text) {
-      throw new DetailFlowError(
-        'config',
-        `the run was begun with other settings (${firstDifference(before, text)}); resume it with those, or choose another folder`,
-        { file },
-      );
-    }
+    if (holdsRun && before !== undefined && before !== text) await this.#changeSettings(file, before, text);
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
   }
 
-  async #holdsRun(): Promise<boolean> {
+  /** Notes harmless changes in changes.jsonl, and refuses others. */
+  async #changeSettings(file: string, before: string, after: string): Promise<void> {
+    const changes = settingChanges(parsed(before, file), JSON.parse(after));
+    const [tokenizer, ar] = [await this.#checkpoints('tokenizer'), await this.#checkpoints('ar')];
+    const begun = { tokenizer: tokenizer.length > 0, ar: ar.length > 0 };
+    const forbidden = forbiddenChange(changes, begun);
+    if (forbidden) {
+      const name = JSON.stringify(forbidden.setting.slice(forbidden.setting.lastIndexOf('.') + 1));
+      const [from, to] = [forbidden.from, forbidden.to].map((value) => `${name}: ${JSON.stringify(value)}`);
+      throw new DetailFlowError(
+        'config',
+        `the run was begun with other settings (${from} became ${to}); resume it with those, choose another folder, or begin a new run from this one (--init)`,
+        { file, entry: forbidden.setting },
+      );
+    }
+    const line = { at: { tokenizer: tokenizer.at(-1), ar: ar.at(-1) }, changes };
+    await appendFile(await this.place('changes.jsonl'), `${JSON.stringify(line)}\n`);
+  }
+
+  /** Whether there are checkpoints. */
+  async holdsRun(): Promise<boolean> {
     const names = await Promise.all((['tokenizer', 'ar'] as const).map((stage) => this.#checkpoints(stage)));
     return names.flat().length > 0;
   }
 
-  /** Names of checkpoints, oldest first. */
-  async #checkpoints(stage: Stage): Promise<string[]> {
-    const names = await readdir(path.join(this.path, stage, 'checkpoints')).catch(() => []);
-    return names.filter((name) => /^step-\d{9,}\.safetensors$/.test(name)).sort();
+  #checkpoints(stage: Stage): Promise<string[]> {
+    return checkpointNames(this.path, stage);
   }
+}
+
+/** Names of checkpoints, oldest first. */
+async function checkpointNames(run: string, stage: Stage): Promise<string[]> {
+  const names = await readdir(path.join(run, stage, 'checkpoints')).catch(() => []);
+  return names.filter((name) => /^step-\d{9,}\.safetensors$/.test(name)).sort();
+}
+
+/**
+ * A checkpoint of a run that need not be opened.
+ * @param step which one; default: the last
+ * @returns undefined when there is none at all
+ * @throws DetailFlowError `io` when there is none of that step
+ */
+export async function readCheckpoint(
+  run: string,
+  stage: Stage,
+  step?: number,
+): Promise<Snapshot | undefined> {
+  const names = await checkpointNames(run, stage);
+  const steps = names.map((name) => Number(/\d+/.exec(name)?.[0]));
+  const at = step === undefined ? names.length - 1 : steps.indexOf(step);
+  if (at < 0 && step !== undefined) {
+    const there = steps.length > 0 ? `there are ${steps.join(', ')}` : 'there are none';
+    throw new DetailFlowError('io', `there is no ${stage} checkpoint of step ${step}; ${there}`, {
+      file: run,
+    });
+  }
+  return at < 0 ? undefined : readSnapshot(path.join(run, stage, 'checkpoints', names[at]));
 }
 
 /** A line of a log: the step and its figures. */
@@ -190,9 +231,10 @@ async function readLog(file: string): Promise<LogLine[]> {
   });
 }
 
-function firstDifference(before: string, after: string): string {
-  const [a, b] = [before.split('\n'), after.split('\n')];
-  const at = b.findIndex((line, i) => line !== a[i]);
-  const clean = (line = '') => line.trim().replace(/,$/, '');
-  return `${clean(a[at])} became ${clean(b[at])}`;
+function parsed(text: string, file: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new DetailFlowError('format', 'is no JSON', { file, cause });
+  }
 }

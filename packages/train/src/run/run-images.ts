@@ -38,7 +38,18 @@ export async function requireSameImages(
     await folder.place(FILE);
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
   }
-  return createHash('sha256').update(JSON.stringify(now.train)).digest('hex').slice(0, 32);
+  return digestOf(now.train);
+}
+
+const digestOf = (train: ImagesIdentity) =>
+  createHash('sha256').update(JSON.stringify(train)).digest('hex').slice(0, 32);
+
+/**
+ * The digest of the training images that a run folder notes.
+ * @throws DetailFlowError `config` when it notes none
+ */
+export async function notedImages(run: string): Promise<string> {
+  return digestOf((await readParts(path.join(run, FILE))).train);
 }
 
 async function compare(file: string, now: Parts): Promise<void> {

@@ -5,6 +5,8 @@ import type { LogLine, RunFolder, Stage } from './run-folder';
 /** What trains step by step and can be saved. */
 export interface Trainable<Batch> {
   readonly step: number;
+  /** Graphs compiled so far: a step that compiles says nothing of the pace. */
+  readonly graphs?: number;
   train(batch: Batch): Promise<LogLine>;
   snapshot(): Promise<Snapshot>;
   restore(snapshot: Snapshot): Promise<void>;
@@ -27,6 +29,8 @@ export interface StageOptions<Batch> {
   };
   /** Ends the stage after the step under way, or in the middle of a validation, which is made up for on resuming. */
   readonly signal?: AbortSignal;
+  /** Whether to save and stop before the next step. */
+  readonly isTimeUp?: () => boolean;
   /** Told of every checkpoint that is saved, and of the one that the stage began with. */
   readonly onSaved?: (saved: SavedCheckpoint) => void;
   readonly onStep?: (progress: StageProgress) => void;
@@ -46,17 +50,19 @@ export interface StageProgress {
   readonly step: number;
   readonly steps: number;
   readonly loss: number;
-  readonly samplesPerSecond: number;
-  readonly secondsLeft: number;
+  /** Unknown before the first step that compiled nothing. */
+  readonly samplesPerSecond?: number;
+  readonly secondsLeft?: number;
 }
 
 /**
  * Trains to the last step, from the last checkpoint if there is one. A checkpoint is saved every so many steps, at the
- * end, and when the run is stopped.
+ * end, and when the run is stopped or its time is up.
+ * @returns whether the last step was made
  * @throws DetailFlowError `diverged` when a loss is no number: the last checkpoint is from before; `io` when a
  *   checkpoint cannot be saved: the earlier ones stay; the reason of the signal, after saving
  */
-export async function runStage<Batch>(options: StageOptions<Batch>): Promise<void> {
+export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boolean> {
   checkOptions('runStage', options, {
     folder: true,
     stage: true,
@@ -67,10 +73,11 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
     batch: true,
     validation: true,
     signal: true,
+    isTimeUp: true,
     onStep: true,
     onSaved: true,
   });
-  const { folder, stage, trainer, steps, checkpoints, validation, signal } = options;
+  const { folder, stage, trainer, steps, checkpoints, validation, signal, isTimeUp = () => false } = options;
   const last = await folder.last(stage);
   if (last) await trainer.restore(last);
   let saved = last?.step ?? -1;
@@ -97,13 +104,15 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
       await log.append({ ...line, ...(await validate()) });
     }
     let next: Promise<Batch> | undefined;
-    while (trainer.step < steps && !signal?.aborted) {
+    while (trainer.step < steps && !signal?.aborted && !isTimeUp()) {
       const { step } = trainer;
       const batch = await (next ?? options.batch(step));
       if (signal?.aborted) break;
+      pace.begin(trainer.graphs);
       next = step + 1 < steps ? options.batch(step + 1) : undefined;
       next?.catch(() => {}); // thrown when it is awaited
       const report = await trainer.train(batch);
+      pace.end(trainer.graphs);
       const isLast = trainer.step === steps;
       const isDue = isLast || trainer.step % validation.every === 0;
       await log.append({ ...report, ...(isDue ? await validate() : {}) });
@@ -113,10 +122,10 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
         step: trainer.step,
         steps,
         loss: report.loss as number,
-        ...pace.after(trainer.step, steps),
+        ...pace.left(steps - trainer.step),
       });
     }
-    if (signal?.aborted) await save();
+    if (trainer.step < steps) await save();
   } catch (error) {
     if (!DetailFlowError.isInstance(error) || error.code !== 'diverged') throw error;
     const kept = saved < 0 ? 'no checkpoint had been saved' : `the checkpoint of step ${saved} is kept`;
@@ -127,21 +136,35 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<voi
     await log.close();
   }
   signal?.throwIfAborted();
+  return trainer.step >= steps;
 }
 
 /** Marks the line of a step whose validation was stopped. */
 const PENDING = 'validationPending';
 
-/** Rate and time left, over the last steps. */
+/** Rate and time left by the last steps, but those that compiled a graph. */
 class Pace {
-  readonly #times: number[] = [performance.now()];
+  readonly #seconds: number[] = [];
+  #begun = 0;
+  #graphs: number | undefined;
 
   constructor(private readonly batch: number) {}
 
-  after(step: number, steps: number): { samplesPerSecond: number; secondsLeft: number } {
-    this.#times.push(performance.now());
-    if (this.#times.length > 51) this.#times.shift();
-    const seconds = (this.#times[this.#times.length - 1] - this.#times[0]) / 1000 / (this.#times.length - 1);
-    return { samplesPerSecond: this.batch / seconds, secondsLeft: (steps - step) * seconds };
+  begin(graphs: number | undefined): void {
+    this.#graphs = graphs;
+    this.#begun = performance.now();
+  }
+
+  end(graphs: number | undefined): void {
+    if (graphs !== this.#graphs) return;
+    this.#seconds.push((performance.now() - this.#begun) / 1000);
+    if (this.#seconds.length > 50) this.#seconds.shift();
+  }
+
+  /** Undefined before a step was only a step. */
+  left(steps: number): { samplesPerSecond?: number; secondsLeft?: number } {
+    if (this.#seconds.length === 0) return {};
+    const seconds = this.#seconds.reduce((a, b) => a + b, 0) / this.#seconds.length;
+    return { samplesPerSecond: this.batch / seconds, secondsLeft: steps * seconds };
   }
 }

@@ -3,7 +3,8 @@ import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type Backend, checkOptions, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
 import {
-  EpochOrder,
+  codeViewCount,
+  type HoldOutRecord,
   type ImageDataset,
   imageValues,
   type SkippedImage,
@@ -20,16 +21,19 @@ import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
 import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
-import { codesOrigin } from './codes-origin';
+import { codesOrigin, codesSettings } from './codes-origin';
 import { writeDataUse } from './data-use';
+import { centerOf, openingOf, viewOf } from './data-views';
 import { extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
+import { listHeldOut } from './held-out-list';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
 import { runStage, type SavedCheckpoint, type StageProgress } from './run-stage';
 import { sampleGrid, validateTokenizer } from './validate';
+import { visitOrder } from './visit-order';
 import { readArrays, weightsOf } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
 
@@ -45,10 +49,14 @@ export interface TrainOptions {
   readonly out: string;
   /** A tokenizer that is trained already: codes are made with it, and nothing is trained of it. */
   readonly tokenizer?: TrainedTokenizer;
+  /** A tokenizer whose parameters training begins with, instead of drawing them. */
+  readonly initial?: TrainedTokenizer;
   /** Files of the networks that losses of the configuration need. */
   readonly lossNetworks?: LossNetworkFiles;
   /** Go on from the last checkpoints. */
   readonly resume?: boolean;
+  /** Saves and stops after so many milliseconds, at the end of a step. */
+  readonly stopAfter?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
   readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
   /** Ends the run after the step under way, with a checkpoint. */
@@ -79,11 +87,16 @@ export interface CodesProgress {
   readonly total: number;
 }
 
+/** The parts of a run, in their order. */
+export type TrainingStage = 'tokenizer' | 'codes' | 'ar';
+
 /** What a run has made. */
 export interface TrainResult {
-  /** The bundle, as `load` reads it: with the AR model once that is trained. */
-  readonly bundle: string;
+  /** The bundle, as `load` reads it: with the AR model once that is trained; missing where the run stopped before. */
+  readonly bundle?: string;
   readonly report: string;
+  /** Where the run stopped because its time was up. */
+  readonly stopped?: { readonly stage: TrainingStage };
   readonly skipped: readonly SkippedImage[];
   /** What the data set gave, and what in it was not used, images that could not be read included. */
   readonly data: SourceUse;
@@ -102,8 +115,10 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     data: true,
     out: true,
     tokenizer: true,
+    initial: true,
     lossNetworks: true,
     resume: true,
+    stopAfter: true,
     createBackend: true,
     signal: true,
     onProgress: true,
@@ -114,11 +129,15 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
   if (options.tokenizer) checkTokenizer(options.tokenizer, options);
+  if (options.initial) checkConfig(options.initial, config);
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
     lock: { onNotice: options.onNotice, signal: options.signal },
   });
+  const started = performance.now();
+  const { stopAfter = Number.POSITIVE_INFINITY } = options;
+  const isTimeUp = () => performance.now() - started >= stopAfter;
   const signal = options.signal ? AbortSignal.any([options.signal, folder.lost]) : folder.lost;
   const backends: (Backend & { close?(): Promise<void> })[] = [];
   let opened: OpenedDataset | undefined;
@@ -128,12 +147,12 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       skipped.push(image);
       options.onSkip?.(image);
     };
-    const { heldOut: share, classNames } = config.data;
-    opened = await openDataset(options.data, { heldOut: share, seed: config.seed, classNames });
+    opened = await openDataset(options.data, openingOf(config));
     await writeDataUse(folder, opened.use);
     options.onData?.(opened.use);
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
+    const { record } = await listHeldOut(folder, opened);
     const cores = availableParallelism();
     const replicas = Math.min(config.replicas, cores);
     if (replicas < config.replicas) {
@@ -141,17 +160,28 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     }
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new Run({ ...options, signal }, folder, backends, {
+    const run = new Run({ ...options, signal, isTimeUp }, folder, backends, {
       train: await skipUnreadable(opened.train, onSkip),
       heldOut: await skipUnreadable(opened.heldOut, onSkip),
-      images,
+      ...{ images, record },
     });
-    if (trainsTokenizer) await run.trainTokenizer();
-    if (part === 'codes' || part === 'all') await run.makeCodes();
-    if (part === 'ar' || part === 'all') await run.trainTokenModel();
+    const stages = {
+      ...(trainsTokenizer && { tokenizer: () => run.trainTokenizer() }),
+      ...((part === 'codes' || part === 'all') && { codes: () => run.makeCodes() }),
+      ...((part === 'ar' || part === 'all') && { ar: () => run.trainTokenModel() }),
+    };
+    let stopped: TrainResult['stopped'];
+    for (const [stage, make] of Object.entries(stages)) {
+      if (!isTimeUp() && (await make())) continue;
+      stopped = { stage: stage as TrainingStage };
+      break;
+    }
     const data = withSkipped(opened.use, skipped);
     await writeDataUse(folder, data);
-    return { bundle: await folder.place('bundle'), report: await writeReport(folder), skipped, data };
+    const report = await writeReport(folder);
+    return stopped
+      ? { report, stopped, skipped, data }
+      : { bundle: await folder.place('bundle'), report, skipped, data };
   } finally {
     for (const backend of backends) await backend.close?.();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
@@ -164,16 +194,20 @@ interface RunData {
   readonly heldOut: ImageDataset;
   /** Digest of the training images. */
   readonly images: string;
+  /** How they were divided. */
+  readonly record: HoldOutRecord;
 }
+
+type RunOptions = TrainOptions & { readonly isTimeUp: () => boolean };
 
 class Run {
   readonly #config: TrainingConfig;
-  readonly #options: TrainOptions;
+  readonly #options: RunOptions;
   readonly #folder: RunFolder;
   readonly #backends: readonly Backend[];
   readonly #data: RunData;
 
-  constructor(options: TrainOptions, folder: RunFolder, backends: readonly Backend[], data: RunData) {
+  constructor(options: RunOptions, folder: RunFolder, backends: readonly Backend[], data: RunData) {
     this.#config = options.config;
     this.#options = options;
     this.#folder = folder;
@@ -181,12 +215,13 @@ class Run {
     this.#data = data;
   }
 
-  async trainTokenizer(): Promise<void> {
+  /** @returns whether it is trained to the end; so do the others */
+  async trainTokenizer(): Promise<boolean> {
     const { seed, checkpoints, validation, tokenizer, data } = this.#config;
     const { model: config, recipe, batch } = tokenizer;
     const size = config.imageSize;
-    const order = new EpochOrder({ length: this.#data.train.labels.length, seed });
-    const files = this.#options.lossNetworks ?? {};
+    const order = visitOrder(this.#data.train.labels, { balance: data.balance, seed });
+    const { lossNetworks: files = {}, initial } = this.#options;
     const { networks, close } = await openLossNetworks(this.#config, files, this.#backends[0]);
     const trainer = await TokenizerTrainer.create({
       config,
@@ -194,14 +229,18 @@ class Run {
       backends: this.#backends,
       seed,
       networks,
+      ...(initial && { parameters: await readArrays(tokenizerParameters(config), initial.weights) }),
     });
     try {
-      await runStage<Float32Array>({
+      const isDone = await runStage<Float32Array>({
         ...this.#common(),
         stage: 'tokenizer',
         trainer: {
           get step() {
             return trainer.step;
+          },
+          get graphs() {
+            return trainer.graphs;
           },
           train: async (batch) => ({ ...(await trainer.train(batch)) }),
           snapshot: () => trainer.snapshot(),
@@ -215,7 +254,7 @@ class Run {
           const indices = order.batch(step, batch);
           await Promise.all(
             indices.map(async (index, i) => {
-              const view = { ...data, size, seed, position: step * batch + i };
+              const view = { ...viewOf(data), size, seed, position: step * batch + i };
               const image = trainingView(await this.#data.train.image(index), view);
               imageValues(image, size, values.subarray(i * 3 * size * size, (i + 1) * 3 * size * size));
             }),
@@ -227,7 +266,7 @@ class Run {
           run: async (step, signal) => {
             const parameters = await trainer.parameters(kept(recipe));
             const found = await validateTokenizer(this.#backends[0], {
-              ...{ config, parameters, fit: data.fit, images: validation.images },
+              ...{ config, parameters, data: centerOf(data), images: validation.images },
               ...{ dataset: this.#data.heldOut, signal },
             });
             await this.#savePicture('tokenizer', step, found.picture);
@@ -235,14 +274,15 @@ class Run {
           },
         },
       });
-      await this.#write({ tokenizer: await trainer.parameters(kept(recipe)) });
+      if (isDone) await this.#write({ tokenizer: await trainer.parameters(kept(recipe)) });
+      return isDone;
     } finally {
       await close();
       await trainer.dispose();
     }
   }
 
-  async makeCodes(): Promise<void> {
+  async makeCodes(): Promise<boolean> {
     const { signal, onProgress } = this.#options;
     const { data, seed, tokenizer } = this.#config;
     const parameters = await this.#tokenizer();
@@ -250,7 +290,7 @@ class Run {
     const { tokens, codebookSize, imageSize: size } = tokenizer.model;
     const store = await CodeStore.begin(await this.#codesFolder(), {
       images: dataset.labels.length,
-      views: data.views === 'center' ? 1 : 10,
+      views: codeViewCount(data.views),
       tokens,
       codebookSize,
       shard: 4096,
@@ -260,17 +300,18 @@ class Run {
     try {
       await extractCodes({
         ...{ tokenizers, dataset, store, seed, signal },
-        view: { size, fit: data.fit, views: data.views },
+        view: { ...viewOf(data), views: data.views, size },
         batch: 32,
         onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
       });
+      return true;
     } finally {
       for (const one of tokenizers) await one.dispose();
       await store.close();
     }
   }
 
-  async trainTokenModel(): Promise<void> {
+  async trainTokenModel(): Promise<boolean> {
     const { seed, checkpoints, validation, tokenModel, data } = this.#config;
     const { recipe, batch } = tokenModel;
     const { labels, classNames } = this.#data.train;
@@ -286,15 +327,15 @@ class Run {
       );
     }
     await this.#folder.bind('ar', origin);
-    const order = new EpochOrder({ length: labels.length, seed: seed + 1 });
+    const order = visitOrder(labels, { balance: data.balance, seed: seed + 1 });
     const trainer = await TokenModelTrainer.create({ config, recipe, backends: this.#backends, seed });
     const tokenizer = this.#createTokenizer(this.#backends[0], parameters);
     try {
       const heldOut = await heldOutCodes(tokenizer, {
-        ...{ dataset: this.#data.heldOut, fit: data.fit, images: validation.images },
+        ...{ dataset: this.#data.heldOut, view: centerOf(data), images: validation.images },
         ...{ microBatch: recipe.microBatch, signal: this.#options.signal },
       });
-      await runStage<CodeBatch>({
+      const isDone = await runStage<CodeBatch>({
         ...this.#common(),
         stage: 'ar',
         trainer: {
@@ -332,10 +373,11 @@ class Run {
           },
         },
       });
-      await this.#write({
-        tokenizer: parameters,
-        ar: { config, parameters: await trainer.parameters(kept(recipe)) },
-      });
+      if (isDone) {
+        const ar = { config, parameters: await trainer.parameters(kept(recipe)) };
+        await this.#write({ tokenizer: parameters, ar });
+      }
+      return isDone;
     } finally {
       await tokenizer.dispose();
       await trainer.dispose();
@@ -345,12 +387,14 @@ class Run {
 
   #write(parts: Pick<TrainedModel, 'tokenizer' | 'ar'>): Promise<void> {
     const { classNames } = this.#data.train;
-    return writeModel(this.#folder, this.#config, { ...parts, classNames, trainedOn: this.#options.data });
+    const { record: heldOut } = this.#data;
+    const { data: trainedOn } = this.#options;
+    return writeModel(this.#folder, this.#config, { ...parts, classNames, trainedOn, heldOut });
   }
 
   #common() {
-    const { signal, onProgress, onSaved } = this.#options;
-    return { folder: this.#folder, signal, onStep: onProgress, onSaved };
+    const { signal, isTimeUp, onProgress, onSaved } = this.#options;
+    return { folder: this.#folder, signal, isTimeUp, onStep: onProgress, onSaved };
   }
 
   #codesFolder(): Promise<string> {
@@ -358,8 +402,7 @@ class Run {
   }
 
   #codesOrigin(parameters: Arrays): string {
-    const { seed, data, tokenizer } = this.#config;
-    const settings = { seed, fit: data.fit, views: data.views, model: tokenizer.model };
+    const settings = codesSettings(this.#config);
     return codesOrigin({ parameters, images: this.#data.images, settings });
   }
 
@@ -375,7 +418,7 @@ class Run {
     if (given) return readArrays(tokenizerParameters(model), given.weights);
     const { steps } = recipe.schedule;
     const last = await this.#folder.last('tokenizer');
-    if (last?.step !== steps) {
+    if (!last || last.step < steps) {
       const found = last ? `is at step ${last.step} of ${steps}` : 'has not begun';
       throw new DetailFlowError(
         'io',
@@ -408,6 +451,11 @@ function checkTokenizer(given: TrainedTokenizer, { part, config }: TrainOptions)
   if (part === 'tokenizer') {
     throw new DetailFlowError('config', 'a tokenizer was given, so there is none to train');
   }
+  checkConfig(given, config);
+}
+
+/** @throws DetailFlowError `config` naming the first setting in which a tokenizer differs from that of the settings */
+function checkConfig(given: TrainedTokenizer, config: TrainingConfig): void {
   const wanted = config.tokenizer.model;
   const names = Object.keys(wanted) as (keyof TokenizerConfig)[];
   const different = names.find((name) => JSON.stringify(wanted[name]) !== JSON.stringify(given.config[name]));

@@ -1,11 +1,15 @@
 import { createTokenModel, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { type Backend, type Picture, pictureFromPixels } from '@detailflow/core';
 import {
+  acrossClasses,
+  type CenterViewOptions,
+  evenlySpaced,
   gridPicture,
   type ImageDataset,
   pictureFromBytes,
+  subset,
   upscaleNearest,
-  type ViewOptions,
+  wholeEnlarged,
 } from '@detailflow/data';
 import { datasetSource, previewCounts, reconstructionSource, tokenizerFigures } from '@detailflow/eval';
 import { generate } from '@detailflow/sampler';
@@ -20,7 +24,7 @@ import { weightsOf } from './weights';
 
 /** How well images are restored, and how that looks. */
 export interface TokenizerValidation {
-  /** Mean PSNR in dB by number of tokens, at full size. */
+  /** Mean PSNR in dB by number of tokens, at the size that they are worth. */
   readonly psnr: Readonly<Record<string, number>>;
   /** One row an image: the original, then its reconstructions from few tokens to all. */
   readonly picture: Picture;
@@ -28,26 +32,27 @@ export interface TokenizerValidation {
 
 const SHOWN = 8;
 
-/** Restores the first images of a data set from 1, 2, 4, ... and all tokens. */
+/** Restores images of a data set, of as many classes as can be, from 1, 2, 4, ... and all tokens. */
 export async function validateTokenizer(
   backend: Backend,
   options: {
     readonly config: TokenizerConfig;
     readonly parameters: Arrays;
     readonly dataset: ImageDataset;
-    readonly fit: ViewOptions['fit'];
+    readonly data: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
     readonly signal?: AbortSignal;
   },
 ): Promise<TokenizerValidation> {
-  const { config, parameters, dataset, fit, images, signal } = options;
+  const { config, parameters, data, images, signal } = options;
+  const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, images));
   const weights = weightsOf(tokenizerParameters(config), parameters);
   const tokenizer = createTokenizer({ config, weights, backend });
-  const view = { size: config.imageSize, fit };
+  const view = { size: config.imageSize, fit: data.fit, background: data.background };
   const counts = previewCounts(config);
   try {
     const restorations = counts.map((tokens) => ({ tokens, noiseIndex: null }));
-    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, images, signal });
+    const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, signal });
     const shown = Math.min(SHOWN, figures.images);
     const columns = [await datasetSource(dataset, view).read(0, shown)];
     for (const tokens of counts) {
@@ -56,7 +61,7 @@ export async function validateTokenizer(
       );
     }
     const rows = Array.from({ length: shown }, (_, i) =>
-      columns.map((column) => pictureFromBytes(column, i)),
+      columns.map((column) => wholeEnlarged(pictureFromBytes(column, i), config.imageSize)),
     );
     return {
       psnr: Object.fromEntries(figures.restorations.map(({ tokens, psnr }) => [`${tokens}`, round(psnr)])),
@@ -74,10 +79,10 @@ function enlarged(picture: Picture): Picture {
   return picture.width < 600 ? upscaleNearest(picture, Math.ceil(600 / picture.width)) : picture;
 }
 
-const SAMPLES = 8;
-const MOST_CLASSES = 10;
+/** Samples of a class, classes, and pictures in all. */
+const [SAMPLES, MOST_CLASSES, MOST_PICTURES] = [8, 20, 80];
 
-/** A grid of samples: one row a class. */
+/** A grid of samples: one row a class, of classes evenly spaced among all. */
 export async function sampleGrid(
   backend: Backend,
   options: {
@@ -93,12 +98,13 @@ export async function sampleGrid(
   const model = createTokenModel({ config, weights, backend });
   try {
     const classes = Math.min(MOST_CLASSES, config.classes);
-    const labels = Array.from({ length: classes * SAMPLES }, (_, i) => Math.floor(i / SAMPLES));
+    const columns = Math.min(SAMPLES, Math.floor(MOST_PICTURES / classes));
+    const labels = evenlySpaced(config.classes, classes).flatMap((label) => Array(columns).fill(label));
     for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0, signal })) {
       if (step.count < step.total) continue;
       const pixels = await step.pixels();
       const pictures = labels.map((_, i) => pictureFromPixels(pixels, i));
-      return enlarged(gridPicture(pictures, { columns: SAMPLES }));
+      return enlarged(gridPicture(pictures, { columns }));
     }
     throw new Error('no step was made');
   } finally {

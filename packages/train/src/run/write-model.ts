@@ -6,10 +6,11 @@ import {
 import type { ConfigObject } from '@detailflow/checkpoint';
 import { writeBundle, writeOfficialFolder } from '@detailflow/checkpoint/node';
 import { type Weights, weightFromArray } from '@detailflow/core';
+import { type Colour, colourText, type HoldOutRecord } from '@detailflow/data';
 import { tokenizerParameters, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import { alignmentSpecs } from '../losses/alignment';
-import type { TrainingConfig } from '../training-config';
+import type { DataConfig, TrainingConfig } from '../training-config';
 import type { RunFolder } from './run-folder';
 import { weightsOf } from './weights';
 
@@ -23,15 +24,17 @@ export interface TrainedModel {
   readonly classNames: readonly string[];
   /** The data set. */
   readonly trainedOn: string;
+  /** Which images were held out. */
+  readonly heldOut: HoldOutRecord;
 }
 
 /** Writes a model into the folder of its run: as a bundle, and in the layout of the official scripts. */
 export async function writeModel(
   folder: RunFolder,
-  { name, tokenizer, tokenModel }: TrainingConfig,
+  { name, data, tokenizer, tokenModel }: TrainingConfig,
   model: TrainedModel,
 ): Promise<void> {
-  const { classNames, trainedOn } = model;
+  const { classNames, trainedOn, heldOut } = model;
   const weights = weightsOf(tokenizerParameters(tokenizer.model), model.tokenizer);
   const ar = model.ar && {
     config: model.ar.config,
@@ -41,6 +44,7 @@ export async function writeModel(
     await folder.place('bundle'),
     {
       ...{ name, license: 'unknown', classNames, description: `Trained on ${trainedOn}` },
+      data: dataOf(data, heldOut),
       tokenizer: { config: asConfig(tokenizer.model), weights },
       ...(ar && { ar: { config: asConfig(ar.config), weights: ar.weights } }),
     },
@@ -66,6 +70,13 @@ export async function writeModel(
     steps: tokenModel.recipe.schedule.steps,
   });
 }
+
+/** What a bundle says of the images of its training. */
+export const dataOf = (data: ConfigObject | DataConfig, heldOut: HoldOutRecord): ConfigObject => ({
+  fit: data.fit,
+  background: Array.isArray(data.background) ? colourText(data.background as unknown as Colour) : 'white',
+  heldOut: { ...heldOut },
+});
 
 /** The MLP of the alignment loss, where there is one: official checkpoints hold it too. */
 function alignmentWeights(arrays: Arrays): Weights {

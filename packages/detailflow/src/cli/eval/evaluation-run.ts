@@ -3,16 +3,16 @@ import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Picture } from '@detailflow/core';
 import {
+  type CenterViewOptions,
   type ImageDataset,
   openNpz,
   pictureFromBytes,
   type SourceUse,
   upscaleNearest,
   useLines,
-  type ViewOptions,
   withSkipped,
 } from '@detailflow/data';
-import { type OpenedDataset, openDataset } from '@detailflow/data/node';
+import type { OpenedDataset } from '@detailflow/data/node';
 import {
   addSection,
   type ByteImages,
@@ -30,11 +30,10 @@ import {
   sourceSection,
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
-import type { Invocation, Report } from '../command';
+import { type Invocation, type Report, UsageError } from '../command';
 import { namedFolder } from '../model-options';
 import type { Values } from '../values';
-
-type View = Pick<ViewOptions, 'size' | 'fit'>;
+import type { ImageDivision } from './image-division';
 
 /** What a part of a data set gave. */
 interface UsedSource extends SourceUse {
@@ -48,6 +47,8 @@ export interface RealImages {
   /** Where the images themselves are at hand. */
   readonly features?: FeatureSet;
   readonly classNames: readonly string[];
+  /** What is to be said of how they were chosen. */
+  readonly note?: string;
 }
 
 /** The folder, the progress and the files of an evaluation. */
@@ -138,14 +139,20 @@ export class EvaluationRun {
   /** Real images: a data set, or a .npz file of statistics, with images or without. */
   async real(
     data: string,
-    options: { readonly extractor: Extractor; readonly view?: View; readonly part: 'held-out' | 'all' },
+    options: {
+      readonly extractor: Extractor;
+      readonly view?: CenterViewOptions;
+      readonly part: 'held-out' | 'all';
+      readonly division: ImageDivision;
+    },
   ): Promise<RealImages> {
-    const { extractor, view, part } = options;
+    const { extractor, view, part, division } = options;
     const archive = await inspectArchive(data);
     if (archive?.statistics && !archive.hasImages) {
       return { reference: { statistics: archive.statistics }, classNames: [] };
     }
-    const dataset = await this.readable(data, await openImages(data), part);
+    const opened = await division.open(data);
+    const dataset = await this.readable(data, opened, part);
     try {
       const features = await this.features(datasetSource(dataset, view), extractor);
       const statistics = archive?.statistics ?? features.statistics;
@@ -153,6 +160,7 @@ export class EvaluationRun {
         reference: { statistics, pool: features.pool, labels: features.labels },
         features,
         classNames: dataset.classNames,
+        ...(part === 'held-out' && opened.note !== undefined && { note: opened.note }),
       };
     } finally {
       await dataset.close?.();
@@ -188,10 +196,6 @@ export class EvaluationRun {
   }
 }
 
-/** 5 % of the images are held out where the data set has no test part, as in training. */
-export const openImages = (data: string): Promise<OpenedDataset> =>
-  openDataset(data, { heldOut: 0.05, seed: 0 });
-
 /** All images means the test part where there is one. */
 const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>
   part === 'all' ? (whole ?? heldOut) : heldOut;
@@ -199,6 +203,11 @@ const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all')
 /** The folder that an option names, or that the package it names holds. */
 export function modelPath(values: Values, name: string): string | undefined {
   const text = values.text(name);
+  if (values.flag('partial')) {
+    throw new UsageError(
+      '--partial: an evaluation keeps what it finds by the content of the model, which must be here',
+    );
+  }
   return text === undefined ? undefined : namedFolder(text);
 }
 

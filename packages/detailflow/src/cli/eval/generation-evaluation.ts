@@ -1,16 +1,19 @@
 import path from 'node:path';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type Backend, DetailFlowError } from '@detailflow/core';
-import { gridPicture } from '@detailflow/data';
+import { type CenterViewOptions, evenlySpaced, gridPicture, subset } from '@detailflow/data';
 import {
+  COPY_QUANTILE,
   type Comparison,
+  type Copies,
   classAgreement,
   compareFeatures,
+  copies,
   type DrawnPictures,
   datasetSource,
   type Extractor,
   evaluateGeneration,
-  firstImages,
+  type FeatureSet,
   firstPictureSeeds,
   generatedSource,
   generationReport,
@@ -25,11 +28,12 @@ import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { EvaluationRun, modelPath, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
+import { type ImageDivision, imageDivision } from './image-division';
 import { presetOf } from './tokenizer-evaluation';
 
 /** Classes and pictures of each that the sheets show. */
-const [MOST_CLASSES, COLUMNS] = [10, 10];
+const [MOST_CLASSES, COLUMNS] = [20, 10];
 
 /** Every figure of generated pictures at every guidance scale, the floor, and the nearest neighbours. */
 export async function evaluateGenerated(invocation: Invocation, values: Values): Promise<Report> {
@@ -52,7 +56,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const { tokens } = (opened.ar ?? opened.tokenizer).config;
     const size = opened.pictureSize;
     const given = scalesOf(values);
-    const view = { size, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
+    const division = imageDivision(values, opened.card);
+    const view = { ...division.view, size };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
     const { tokenModel: model, tokenizer, backend, cfg } = await start();
@@ -62,10 +67,11 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const extractor = await openExtractor(file, backend);
     try {
       const part = values.flag('all-images') || preset ? 'all' : 'held-out';
-      const real = await run.real(data, { extractor, view, part });
+      const real = await run.real(data, { extractor, view, part, division });
       const training = values.flag('train')
-        ? await trainingImages(run, data, { extractor, view, backend })
+        ? await trainingImages(run, data, { extractor, view, backend, division })
         : undefined;
+      const copied: ({ cfg: number; seed: number } & Copies)[] = [];
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
           ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
@@ -78,14 +84,21 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             run.invocation.progress.stop();
             if (values.flag('save-images')) {
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
-              await writeFileAtomically(name, (write) => writeImageArchive(drawn.source, write, run));
+              await writeFileAtomically(name, (write) =>
+                writeImageArchive(drawn.source, write, { signal: run.signal }),
+              );
             }
+            const unseen = part === 'held-out' ? real.features : undefined;
+            const nearness = unseen && training?.copies(drawn, unseen);
+            if (nearness) copied.push({ cfg, seed, ...nearness });
             if (seed !== seeds[0]) return;
             const shown = Math.min(MOST_CLASSES, classes);
-            const few = { ...sampling, model, tokenizer, classes: shown, seed: firstSeed, cfg };
+            const rowClasses = evenlySpaced(classes, shown);
+            const chosen = Int32Array.from({ length: shown * COLUMNS }, (_, i) => rowClasses[i % shown]);
+            const few = { ...sampling, model, tokenizer, classes, chosen, seed: firstSeed, cfg };
             const sheet = generatedSource({ ...few, count: shown * COLUMNS });
             const images = await sheet.read(0, shown * COLUMNS, run);
-            const inOrder = picturesOf(images); // image i is of class i mod classes: one row a class
+            const inOrder = picturesOf(images); // image i is of row i mod shown: one row a class
             const byClass = inOrder.map((_, i) => inOrder[(i % COLUMNS) * shown + Math.floor(i / COLUMNS)]);
             const caption = `Samples, CFG ${cfg}, one row a class`;
             await run.picture(`samples-cfg${cfg}.png`, caption, gridPicture(byClass, { columns: COLUMNS }));
@@ -114,12 +127,20 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         accuracy,
         seeds: seeds.length,
       });
-      const warnings = [...new Set(rows.flatMap((row) => row.warnings))];
+      const { note } = real;
+      const warnings = [
+        ...new Set(rows.flatMap((row) => row.warnings)),
+        ...(note === undefined ? [] : [note]),
+      ];
       return await run.finish(
         'generation',
         {
-          lines: [...lines, ...warnings],
-          json: { count, labels, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
+          lines: [...lines, ...copied.map(copyLine), ...warnings],
+          json: {
+            ...{ count, labels, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
+            ...(copied.length > 0 && { copies: copied }),
+            ...(note !== undefined && { note }),
+          },
         },
         page,
       );
@@ -156,21 +177,27 @@ async function trainingImages(
   data: string,
   options: {
     readonly extractor: Extractor;
-    readonly view: { readonly size: number; readonly fit: 'crop' | 'pad' };
+    readonly view: CenterViewOptions;
     readonly backend: Backend;
+    readonly division: ImageDivision;
   },
 ) {
-  const { extractor, view, backend } = options;
-  const train = await run.readable(data, await openImages(data), 'train');
+  const { extractor, view, backend, division } = options;
+  const train = await run.readable(data, await division.open(data), 'train');
   const source = datasetSource(train, view);
   const all = await run.features(source, extractor);
   return {
     close: () => train.close?.(),
     /** As many training images as there are real ones to compare with. */
     async floor(real: Reference, count = all.count): Promise<Comparison> {
-      const some = await run.features(firstImages(source, count), extractor);
+      const chosen = evenlySpaced(all.count, count);
+      const part = subset(train, chosen, `${train.name}, ${chosen.length} of them`);
+      const some = await run.features(datasetSource(part, view), extractor);
       return compareFeatures(some, real, { backend, signal: run.signal });
     },
+    /** Whether pictures lie nearer to training images than real ones that are new. */
+    copies: ({ features }: DrawnPictures, heldOut: FeatureSet): Copies =>
+      copies({ drawn: features.pool, heldOut: heldOut.pool, train: all.pool }, features.width),
     /** 20 pictures over their nearest training images. */
     async showNearest({ source: drawn, features }: DrawnPictures): Promise<void> {
       const shown = Math.min(20, features.count);
@@ -186,6 +213,9 @@ async function trainingImages(
     },
   };
 }
+
+const copyLine = ({ cfg, seed, share, drawn, heldOut }: { cfg: number; seed: number } & Copies) =>
+  `CFG ${cfg}, seed ${seed}: ${(100 * share).toFixed(1)} % nearer to a training image than all but ${100 * COPY_QUANTILE} % of the held-out ones; median distance ${drawn.toFixed(3)}, of held-out ones ${heldOut.toFixed(3)}`;
 
 function generationLines(results: {
   readonly count: number;

@@ -1,19 +1,19 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { gridPicture } from '@detailflow/data';
+import { evenlySpaced, gridPicture, subset } from '@detailflow/data';
 import {
   compareFeatures,
   comparisonRows,
   datasetSource,
-  firstImages,
   formatStatistics,
   imagesReport,
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import type { Values } from '../values';
-import { EvaluationRun, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, picturesOf } from './evaluation-run';
+import { imageDivision } from './image-division';
 
 /** Images of the sheet. */
 const SHOWN = 100;
@@ -34,14 +34,17 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
   const backend = await createNodeBackend({ device, threads });
   try {
     const extractor = await openExtractor(features, backend);
-    const dataset = await run.readable(images, await openImages(images), 'all');
+    const division = imageDivision(values);
+    const whole = await run.readable(images, await division.open(images), 'all');
+    const count = Math.min(values.whole('count', { least: 2 }) ?? Infinity, whole.labels.length);
+    const isPart = count < whole.labels.length;
+    const dataset = isPart
+      ? subset(whole, evenlySpaced(whole.labels.length, count), `${whole.name}, ${count} of them`)
+      : whole;
     try {
       const size = values.whole('size', { least: 1, most: 4096 }) ?? extractor.imageSize;
-      const fit = values.choice('fit', ['crop', 'pad'] as const) ?? 'crop';
-      const view = size === undefined ? undefined : { size, fit };
-      const everything = datasetSource(dataset, view);
-      const count = Math.min(values.whole('count', { least: 2 }) ?? Infinity, everything.labels.length);
-      const source = firstImages(everything, count);
+      const view = size === undefined ? undefined : { ...division.view, size };
+      const source = datasetSource(dataset, view);
       const found = await run.features(source, extractor);
       if (saved !== undefined) {
         const bytes = formatStatistics(found.statistics);
@@ -58,7 +61,7 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
           json: { ...figures, statistics: saved, ...sources.json },
         };
       }
-      const real = await run.real(data, { extractor, view, part: 'all' });
+      const real = await run.real(data, { extractor, view, part: 'all', division });
       const figures = await compareFeatures(found, real.reference, { backend, signal: run.signal });
       const shown = picturesOf(await source.read(0, Math.min(SHOWN, count), run));
       const columns = Math.ceil(Math.sqrt(shown.length));

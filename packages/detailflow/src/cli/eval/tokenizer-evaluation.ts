@@ -1,5 +1,5 @@
 import type { Picture } from '@detailflow/core';
-import { gridPicture } from '@detailflow/data';
+import { acrossClasses, gridPicture, type ImageDataset, subset, wholeEnlarged } from '@detailflow/data';
 import {
   datasetSource,
   evaluationPresets,
@@ -15,7 +15,8 @@ import type { Tokenizer } from '@detailflow/tokenizer';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
-import { EvaluationRun, modelPath, openImages, picturesOf } from './evaluation-run';
+import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
+import { imageDivision } from './image-division';
 
 /** Images of the sheet. */
 const SHOWN = 8;
@@ -29,11 +30,14 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
   return withModel(invocation, 'tokenizer', async (opened, start) => {
     const { config } = opened.tokenizer;
     const restorations = restorationsOf(values, config, preset?.restorations);
-    const view = { size: config.imageSize, fit: values.choice('fit', ['crop', 'pad'] as const) ?? 'crop' };
+    const division = imageDivision(values, opened.card);
+    const view = { ...division.view, size: config.imageSize };
     const part = values.flag('all-images') || preset ? 'all' : 'held-out';
     const paths = ['model', 'tokenizer'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads]);
-    const dataset = await run.readable(data, await openImages(data), part);
+    const divided = await division.open(data);
+    const note = part === 'held-out' ? divided.note : undefined;
+    const dataset = await run.readable(data, divided, part);
     const { tokenizer, backend } = await start();
     const extractor = features === undefined ? undefined : await openExtractor(features, backend);
     const perceptual =
@@ -48,25 +52,28 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
           signal: run.signal,
         }),
       );
-      await sheet(run, tokenizer, { dataset, view, restorations, images: figures.images });
+      await sheet(run, tokenizer, { dataset, view, restorations });
       const title = `How well the tokenizer restores ${dataset.name}`;
       const lines = [
         `${figures.images} images`,
-        'tokens   noise   PSNR dB    SSIM    LPIPS    Frechet',
-        ...figures.restorations.map(({ tokens, noiseIndex, psnr, ssim, lpips, frechet }) =>
+        'tokens   noise  pixels   PSNR dB    SSIM    LPIPS    Frechet',
+        ...figures.restorations.map(({ tokens, noiseIndex, size, psnr, ssim, lpips, frechet }) =>
           [
             `${tokens}`.padStart(6),
             `${noiseIndex ?? '-'}`.padStart(7),
+            `${size}`.padStart(7),
             psnr.toFixed(2).padStart(9),
-            ssim.toFixed(4).padStart(7),
+            (ssim?.toFixed(4) ?? '-').padStart(7),
             (lpips?.toFixed(4) ?? '-').padStart(8),
             (frechet?.toFixed(3) ?? '-').padStart(10),
           ].join(' '),
         ),
         `codebook in use: ${(100 * figures.usage).toFixed(1)} %, perplexity ${figures.perplexity.toFixed(0)}`,
+        ...(note === undefined ? [] : [note]),
       ];
       const page = tokenizerReport({ title, figures, pictures: run.pictures });
-      return await run.finish('tokenizer', { lines, json: { ...figures } }, page);
+      const json = { ...figures, ...(note !== undefined && { note }) };
+      return await run.finish('tokenizer', { lines, json }, page);
     } finally {
       await dataset.close?.();
       await perceptual?.dispose();
@@ -104,25 +111,28 @@ function restorationsOf(
   return preset === 'noisy' ? [...cleanOnes, ...noisyIndices(config).map(noisy)] : cleanOnes;
 }
 
-/** Some images, each in a row: the original, then restored from few tokens to all. */
+/** Some images, of as many classes as can be, each in a row: the original, then restored from few tokens to all. */
 async function sheet(
   run: EvaluationRun,
   tokenizer: Tokenizer,
   options: {
-    readonly dataset: Parameters<typeof datasetSource>[0];
+    readonly dataset: ImageDataset;
     readonly view: NonNullable<Parameters<typeof datasetSource>[1]>;
     readonly restorations: readonly Restoration[];
-    readonly images: number;
   },
 ): Promise<void> {
-  const { dataset, view, restorations } = options;
-  const shown = Math.min(SHOWN, options.images);
+  const { view, restorations } = options;
+  const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, SHOWN));
+  const shown = dataset.labels.length;
   const sources = [
     datasetSource(dataset, view),
     ...restorations.map((one) => reconstructionSource(dataset, view, { tokenizer, ...one })),
   ];
   const columns: Picture[][] = [];
-  for (const source of sources) columns.push(picturesOf(await source.read(0, shown, run)));
+  for (const source of sources) {
+    const pictures = picturesOf(await source.read(0, shown, run));
+    columns.push(pictures.map((picture) => wholeEnlarged(picture, view.size)));
+  }
   const rows = Array.from({ length: shown }, (_, i) => columns.map((column) => column[i]));
   const ways = restorations.map(({ tokens, noiseIndex }) =>
     noiseIndex === null ? `${tokens}` : `${tokens} with noise from ${noiseIndex}`,

@@ -1,0 +1,218 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  cli,
+  cliFailure,
+  cliJson,
+  codeRows,
+  fashion,
+  goldenBoth,
+  inRepository,
+  testFolder,
+} from '../../../../tests/cli';
+import { StandInHub } from '../../../../tests/stand-in-hub';
+import { load } from '../load';
+import { releasedModels } from '../released-models';
+
+const at = testFolder();
+const hub = new StandInHub();
+const variables = ['HF_ENDPOINT', 'HF_HOME', 'HF_HUB_CACHE', 'HF_TOKEN', 'HF_HUB_OFFLINE'] as const;
+const before = variables.map((name) => [name, process.env[name]] as const);
+
+/** Puts a folder of the repository into the hub. */
+function publish(folder: string, prefix = '') {
+  const root = inRepository(folder);
+  for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
+    if (!statSync(path.join(root, file)).isFile()) continue;
+    const large = /\.(safetensors|pt)$/.test(file);
+    hub.add(prefix + file.split(path.sep).join('/'), readFileSync(path.join(root, file)), { large });
+  }
+}
+
+beforeAll(async () => {
+  await hub.start();
+  publish('tests/fixtures/fashion-ref');
+  publish('tests/fixtures/golden/A/tokenizer', 'golden/tokenizer/');
+  publish('tests/fixtures/golden/A/ar', 'golden/ar/');
+  publish('packages/model-fashion-32/model', 'bundle/');
+  hub.add('unused/huge.safetensors', new Uint8Array(1000), { large: true });
+});
+afterAll(async () => {
+  await hub.stop();
+  for (const [name, value] of before) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
+});
+let home = 0;
+beforeEach(() => {
+  for (const name of variables) delete process.env[name];
+  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HOME: at(`home-${home++}`) });
+  hub.hubFault = () => undefined;
+});
+
+async function drawn(model: readonly string[], name: string): Promise<number[][]> {
+  const tokens = at(`${name}.npy`);
+  await cliJson(
+    'generate',
+    ...model,
+    '--class',
+    '3',
+    '--seed',
+    '5',
+    '--save-tokens',
+    tokens,
+    '--out',
+    at(`${name}.png`),
+  );
+  return codeRows(tokens);
+}
+
+describe('a model on the hub', () => {
+  test('draws what it draws from disk; only what is needed is fetched, and once', async () => {
+    const local = await drawn(fashion, 'local');
+    expect(await drawn(['--model', 'hf:acme/tiny'], 'first')).toEqual(local);
+    const fetched = [...hub.files.keys()].filter((file) => hub.transfers(file) > 0);
+    expect(fetched).toContain('tokenizer/config.json');
+    expect(
+      fetched.some(
+        (file) => file.startsWith('golden') || file.startsWith('bundle') || file.startsWith('unused'),
+      ),
+    ).toBe(false);
+    const counts = fetched.map((file) => hub.transfers(file));
+    expect(await drawn(['--model', 'hf:acme/tiny'], 'second')).toEqual(local);
+    process.env.HF_HUB_OFFLINE = '1';
+    const asked = hub.seen.length;
+    expect(await drawn(['--model', 'hf:acme/tiny@main'], 'offline')).toEqual(local);
+    expect(hub.seen.length).toBe(asked);
+    expect(fetched.map((file) => hub.transfers(file))).toEqual(counts);
+  });
+
+  test('as a folder of an official model, as its two halves, and mixed with folders here', async () => {
+    const local = await cliJson('inspect', ...goldenBoth('A'));
+    const [, tokenizer, , ar] = goldenBoth('A');
+    const far = ['hf:acme/tiny/golden/tokenizer', 'hf:acme/tiny/golden/ar'];
+    for (const args of [
+      ['hf:acme/tiny/golden'],
+      ['--model', 'hf:acme/tiny/golden'],
+      ['--tokenizer', far[0], '--ar', far[1]],
+      ['--tokenizer', tokenizer, '--ar', far[1]],
+      ['--tokenizer', far[0], '--ar', ar],
+    ]) {
+      const { tokenizer: one, ar: two } = await cliJson('inspect', ...args);
+      expect({ ...one, file: '' }).toEqual({ ...local.tokenizer, file: '' });
+      expect({ ...two, file: '' }).toEqual({ ...local.ar, file: '' });
+    }
+  });
+
+  test('from a web server', async () => {
+    const out = at('web.npy');
+    const args = ['--class', '3', '--seed', '5', '--save-tokens', out, '--out', at('web.png')];
+    const address = `${hub.endpoint}/acme/tiny/resolve/main/bundle/`;
+    const { code, stderr } = await cli(['generate', '--model', address, ...args]);
+    expect(code).toBe(0);
+    expect(stderr).toContain('only the length is checked');
+    expect(await codeRows(out)).toEqual(
+      await drawn(['--model', inRepository('packages/model-fashion-32/model')], 'disk'),
+    );
+  });
+
+  test('by ranges, with nothing kept', async () => {
+    const large = [...hub.files].filter(([, { isLarge }]) => isLarge).map(([file]) => file);
+    const before = large.map((file) => hub.transfers(file));
+    const out = at('partial.npy');
+    const args = [
+      '--class',
+      '3',
+      '--seed',
+      '5',
+      '--save-tokens',
+      out,
+      '--out',
+      at('partial.png'),
+      '--partial',
+    ];
+    const { code, stderr } = await cli(['generate', '--model', 'hf:acme/tiny/golden', ...args]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('read by ranges') });
+    expect(await codeRows(out)).toEqual(await drawn(goldenBoth('A'), 'whole'));
+    expect(large.map((file) => hub.transfers(file))).not.toEqual(before);
+    const kept = readdirSync(process.env.HF_HOME as string, { recursive: true, encoding: 'utf8' });
+    expect(kept.filter((file) => /\.(pt|safetensors)$/.test(file))).toEqual([]);
+    expect(kept.some((file) => file.endsWith('config.json'))).toBe(true);
+    const evaluation = [
+      'eval',
+      'generation',
+      '--model',
+      'hf:acme/tiny',
+      '--partial',
+      '--features',
+      'x',
+      '--data',
+      'y',
+    ];
+    expect(await cliFailure(2, ...evaluation, '--out', at('none'))).toContain('--partial');
+  });
+
+  test('in a program', async () => {
+    const model = await load('hf:acme/tiny');
+    expect(model.tokenModel?.config.classes).toBe(10);
+    await model.dispose();
+  });
+});
+
+test('data and networks are fetched as well', async () => {
+  hub.add('bad.npz', new TextEncoder().encode('no archive'));
+  const args = [
+    '--model',
+    'hf:acme/tiny',
+    '--features',
+    `${hub.endpoint}/acme/tiny/resolve/main/config.json`,
+  ];
+  const said = await cliFailure(
+    1,
+    'eval',
+    'generation',
+    ...args,
+    '--data',
+    'hf:acme/tiny/bad.npz',
+    '--out',
+    at('eval'),
+  );
+  expect(said).toContain('config.json');
+  expect(hub.transfers('bad.npz')).toBe(1);
+});
+
+describe('what goes wrong', () => {
+  test.each([
+    ['hf:acme', 2, 'is no address on the hub'],
+    ['hf:acme/none', 1, 'there is no such repository'],
+    ['hf:acme/tiny@v7', 1, 'there is no such revision'],
+    ['hf:acme/tiny/none', 1, 'config.json'],
+  ] as const)('%s', async (model, code, message) => {
+    expect(await cliFailure(code, 'inspect', '--model', model)).toContain(message);
+  });
+
+  test('gated, offline', async () => {
+    hub.hubFault = () => [403, { 'x-error-code': 'GatedRepo' }];
+    expect(await cliFailure(1, 'inspect', 'hf:acme/tiny')).toContain('grants access on request');
+    process.env.HF_HUB_OFFLINE = '1';
+    expect(await cliFailure(1, 'inspect', 'hf:acme/tiny')).toContain('HF_HUB_OFFLINE');
+  });
+});
+
+describe('released models', () => {
+  test('are listed with size and licence', async () => {
+    const { models } = await cliJson('models');
+    expect(models).toEqual(releasedModels);
+    expect(
+      models.map(({ license, bytes }: { license: string; bytes: number }) => [license, bytes > 5e9]),
+    ).toEqual(Array(3).fill(['Apache-2.0', true]));
+  });
+
+  test('are asked for by their repository', async () => {
+    expect(await cliFailure(1, 'inspect', 'detailflow-16')).toContain('hf:ByteVisionLab/DetailFlow-16');
+    expect(hub.seen.at(-1)?.url).toContain('/ByteVisionLab/DetailFlow-16');
+    await expect(load('detailflow-64')).rejects.toMatchObject({ code: 'not-found' });
+  });
+});

@@ -1,0 +1,5 @@
+export { type NodeHubSettings, nodeHubSettings } from './environment';
+export { HubFolder, type OpenHubOptions, openHub } from './hub-folder';
+export type { HubProgress } from './hub-options';
+export { fetchRemote, isRemote, openRemote } from './remote';
+export { openUrlFolder } from './url-files';

@@ -1,0 +1,125 @@
+import {
+  type Bundle,
+  type ConfigObject,
+  type Family,
+  type FamilyModel,
+  type FileTree,
+  type ModelFiles,
+  readBundle,
+} from '@detailflow/checkpoint';
+import { type CallOptions, DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
+import { CodeTokenizer, createCodeTokenizer } from './code-tokenizer';
+import { parseSoftVqConfig, type SoftVqConfig } from './config';
+import { createSoftVqTokenizer } from './latent-tokenizer';
+import { ignoredSoftVqWeights, softVqParameters } from './parameters';
+import { softVqConfigOf } from './released-config';
+import { openReleasedFiles, readArguments } from './released-files';
+
+const NAME = 'softvq';
+
+/**
+ * SoftVQ, VQ, KL and AE tokenizers from their released files (config.json, model.safetensors), from a training run (config.yaml,
+ * checkpoints/NNNNNNN.pt) or from a bundle. There is no AR half: latents are continuous.
+ */
+export const softvqFamily: Family = {
+  name: NAME,
+  async recognise(files, { signal } = {}) {
+    signal?.throwIfAborted();
+    const found = await readArguments(treeOf(files));
+    return (
+      found !== undefined && (isBundle(found.args) ? familyOf(found.args) === NAME : isReleased(found.args))
+    );
+  },
+  async open(files, { signal } = {}) {
+    if ('tokenizer' in files && files.ar) {
+      throw new DetailFlowError(
+        'unsupported',
+        `the tokenizer in ${files.tokenizer.name} has continuous latents, which no autoregressive model predicts; give it alone`,
+        { file: files.ar.name },
+      );
+    }
+    const tree = treeOf(files);
+    const found = await readArguments(tree);
+    if (found && isBundle(found.args)) return openBundle(tree);
+    return openReleased(tree, files.settings, { signal });
+  },
+};
+
+const treeOf = (files: ModelFiles): FileTree => ('model' in files ? files.model : files.tokenizer);
+
+const isBundle = (args: ConfigObject): boolean => args.format === 'detailflow';
+
+function familyOf(card: ConfigObject): unknown {
+  const { config } = (card.tokenizer ?? {}) as { readonly config?: { readonly family?: unknown } };
+  return config?.family;
+}
+
+/** DetailFlow's own configurations name the same fields, and groups of tokens besides. */
+function isReleased(args: ConfigObject): boolean {
+  const names = [args.encoder_model, args.decoder_model];
+  const isOurs = names.every((name) => typeof name === 'string' && name.startsWith('vit_'));
+  return isOurs && args.num_latent_tokens !== undefined && args.group_size === undefined;
+}
+
+async function openReleased(
+  tree: FileTree,
+  settings: ConfigObject | undefined,
+  options: CallOptions,
+): Promise<FamilyModel> {
+  const { file, weights, args, argsFile, towers, close } = await openReleasedFiles(tree, settings, options);
+  try {
+    const config = softVqConfigOf(weights, args, { towers, file, argsFile });
+    return modelOf(config, weights, { file, close });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openBundle(tree: FileTree): Promise<FamilyModel> {
+  const bundle: Bundle = await readBundle(tree);
+  try {
+    const { card, tokenizer, ar } = bundle;
+    const file = `${tree.name}/${card.tokenizer.weights}`;
+    if (ar) {
+      throw new DetailFlowError('unsupported', 'a tokenizer of continuous latents has no AR half', {
+        file: `${tree.name}/config.json`,
+        entry: 'ar',
+      });
+    }
+    const config = parseSoftVqConfig(card.tokenizer.config, `${tree.name}/config.json`);
+    return { ...modelOf(config, tokenizer, { file, close: () => bundle.close() }), card };
+  } catch (error) {
+    await bundle.close();
+    throw error;
+  }
+}
+
+function modelOf(
+  config: SoftVqConfig,
+  all: Weights,
+  { file, close }: { readonly file: string; readonly close: () => Promise<void> },
+): FamilyModel {
+  const specs = softVqParameters(config);
+  validateWeights(all, specs, { file, ignore: ignoredSoftVqWeights });
+  const known = new Set(specs.map(({ name }) => name));
+  const weights: Weights = new Map([...all].filter(([name]) => known.has(name)));
+  const options = { config, weights, file };
+  return {
+    family: NAME,
+    tokenizer: { description: describe(config), config: { family: NAME, ...config }, weights, file },
+    createTokenizer: ({ backend }) => createCodeTokenizer({ ...options, backend }),
+    createLatentTokenizer: ({ backend }) =>
+      config.kind === 'vq'
+        ? new CodeTokenizer({ ...options, backend })
+        : createSoftVqTokenizer({ ...options, backend }),
+    close,
+  };
+}
+
+const names = { soft: 'SoftVQ', vq: 'VQ', kl: 'KL', ae: 'AE' } as const;
+
+function describe({ kind, tokens, latentDim, codebooks, codebookSize, imageSize }: SoftVqConfig): string {
+  const codes = codebooks > 0 ? `, ${codebooks} x ${codebookSize} codes` : '';
+  return `${names[kind]} tokenizer, ${tokens} latents of ${latentDim}${codes}, ${imageSize} px`;
+}

@@ -1,0 +1,169 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { parseTokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
+import { type ConfigObject, configObject } from '@detailflow/checkpoint';
+import { ioError, writeBundle } from '@detailflow/checkpoint/node';
+import { DetailFlowError, type ParameterSpec, Tensor } from '@detailflow/core';
+import { parseTokenizerConfig, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
+import type { Arrays } from '../initialise';
+import type { TrainingConfig } from '../training-config';
+import type { Snapshot } from './checkpoint-file';
+import { codesOrigin, codesSettings } from './codes-origin';
+import { readHeldOut } from './held-out-list';
+import { readCheckpoint, type Stage } from './run-folder';
+import { notedImages } from './run-images';
+import type { TrainedTokenizer } from './train';
+import { readArrays, weightsOf } from './weights';
+import { dataOf } from './write-model';
+
+export interface BundleRunOptions {
+  /** The folder of the run; nothing in it is changed. */
+  readonly run: string;
+  /** The bundle. */
+  readonly out: string;
+  /** A checkpoint of this stage is taken; default: of the AR model where there is one, else of the tokenizer. */
+  readonly stage?: Stage;
+  /** Its step; default: the last one. */
+  readonly step?: number;
+  /** The tokenizer that the AR model was trained with, where it was not trained in this run. */
+  readonly tokenizer?: TrainedTokenizer;
+  readonly overwrite?: boolean;
+}
+
+/** What went into the bundle. */
+export interface BundledRun {
+  readonly bundle: string;
+  /** Steps by stage. */
+  readonly steps: Partial<Record<Stage, number>>;
+}
+
+/**
+ * Makes a bundle of any checkpoint of a run, whether it goes on meanwhile or not: running means where the recipe keeps
+ * them.
+ * @throws DetailFlowError `io` when there is no such checkpoint, `config` and `weights` as the files are
+ */
+export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> {
+  const { run, out, step, overwrite } = options;
+  const file = path.join(run, 'config.json');
+  const settings = await readSettings(file);
+  const { record, classNames } = await readHeldOut(run);
+  const lastAr = options.stage === 'tokenizer' ? undefined : await readCheckpoint(run, 'ar');
+  const stage = options.stage ?? (lastAr ? 'ar' : 'tokenizer');
+  const ar = stage === 'ar' ? await requireCheckpoint(run, 'ar', step) : undefined;
+  const tokenizerSettings = settings.section('tokenizer');
+  const config = parseTokenizerConfig(tokenizerSettings.model, file);
+  const tokenizer = await tokenizerOf(
+    options,
+    config,
+    tokenizerSettings,
+    stage === 'tokenizer' ? step : undefined,
+  );
+  if (ar) await requireItsTokenizer(run, tokenizer.parameters, settings.value);
+  const name = settings.value.name;
+  const steps = {
+    ...(tokenizer.step !== undefined && { tokenizer: tokenizer.step }),
+    ...(ar && { ar: ar.step }),
+  };
+  await writeBundle(
+    out,
+    {
+      ...{ name: typeof name === 'string' ? name : 'model', license: 'unknown', classNames },
+      description: `Trained on ${settings.value.trainedOn ?? 'images'}, ${stepsText(steps)}`,
+      data: dataOf(settings.section('data'), record),
+      tokenizer: {
+        config: config as unknown as ConfigObject,
+        weights: weightsOf(tokenizerParameters(config), tokenizer.parameters),
+      },
+      ...(ar && { ar: arPart(ar, settings.section('tokenModel'), classNames.length, file) }),
+    },
+    { overwrite },
+  );
+  return { bundle: out, steps };
+}
+
+const stepsText = (steps: Partial<Record<Stage, number>>) =>
+  Object.entries(steps)
+    .map(([stage, step]) => `${step} steps of ${stage === 'ar' ? 'the AR model' : 'the tokenizer'}`)
+    .join(', ');
+
+async function readSettings(file: string) {
+  const text = await readFile(file, 'utf8').catch((cause) => {
+    throw ioError('the settings of the run cannot be read', file, cause);
+  });
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new DetailFlowError('format', 'is no JSON', { file, cause });
+  }
+  const value = configObject(json, file);
+  return { value, section: (name: string) => configObject(value[name], file, name) };
+}
+
+async function requireCheckpoint(run: string, stage: Stage, step?: number): Promise<Snapshot> {
+  const found = await readCheckpoint(run, stage, step);
+  if (found) return found;
+  throw new DetailFlowError(
+    'io',
+    `the run has no checkpoint of the ${stage === 'ar' ? 'AR model' : 'tokenizer'}`,
+    {
+      file: run,
+    },
+  );
+}
+
+/** The AR model must have been trained on codes of these parameters: the tokenizer may have gone on since. */
+async function requireItsTokenizer(run: string, parameters: Arrays, settings: ConfigObject): Promise<void> {
+  const file = path.join(run, 'ar', 'origin.json');
+  const { origin } = (await readSettings(file)).value;
+  const images = await notedImages(run);
+  // config.json is the configuration as it was parsed
+  const wanted = codesSettings(settings as unknown as TrainingConfig);
+  if (origin === codesOrigin({ parameters, images, settings: wanted })) return;
+  throw new DetailFlowError(
+    'config',
+    'the AR model was trained with another tokenizer than this one; give that (--tokenizer), or train the AR model anew',
+    { file },
+  );
+}
+
+async function tokenizerOf(
+  options: BundleRunOptions,
+  config: TokenizerConfig,
+  settings: ConfigObject,
+  step?: number,
+): Promise<{ parameters: Arrays; step?: number }> {
+  const specs = tokenizerParameters(config);
+  const { tokenizer: given, run } = options;
+  if (given) return { parameters: await readArrays(specs, given.weights) };
+  const found = await requireCheckpoint(run, 'tokenizer', step);
+  return { parameters: parametersOf(found, specs, settings), step: found.step };
+}
+
+function arPart(snapshot: Snapshot, settings: ConfigObject, classes: number, file: string) {
+  const model = configObject(settings.model, file, 'tokenModel.model');
+  const config = parseTokenModelConfig({ ...model, classes }, file);
+  const specs = tokenModelParameters(config);
+  return {
+    config: config as unknown as ConfigObject,
+    weights: weightsOf(specs, parametersOf(snapshot, specs, settings)),
+  };
+}
+
+/** Parameters of a checkpoint, or their running means where it has those. */
+function parametersOf(
+  { tensors }: Snapshot,
+  specs: readonly ParameterSpec[],
+  { recipe }: ConfigObject,
+): Arrays {
+  const hasMeans = (recipe as ConfigObject | undefined)?.averageDecay !== undefined;
+  return new Map(
+    specs.map(({ name, shape }) => {
+      const tensor = tensors[`${hasMeans ? 'ema' : 'param'}.${name}`];
+      if (tensor instanceof Tensor && tensor.dims.join() === shape.join()) {
+        return [name, tensor.data as Float32Array];
+      }
+      throw new DetailFlowError('weights', `the checkpoint does not have it as [${shape}]`, { entry: name });
+    }),
+  );
+}

@@ -1,0 +1,16 @@
+import type { OpenDatasetOptions } from '@detailflow/data/node';
+import type { DataConfig, TrainingConfig } from '../training-config';
+
+/** What opens and divides the data set of a run. */
+export const openingOf = ({ data, seed }: Pick<TrainingConfig, 'data' | 'seed'>): OpenDatasetOptions => {
+  const { heldOut, groupBy, background, classNames } = data;
+  return { heldOut, groupBy, background, classNames, seed };
+};
+
+/** What decides how an image is seen in training. */
+export const viewOf = ({ fit, background, zoom, flip, augment }: DataConfig) => ({
+  ...{ fit, background, zoom, flip, augment },
+});
+
+/** What decides how it is seen when the model is measured. */
+export const centerOf = ({ fit, background }: DataConfig) => ({ fit, background });

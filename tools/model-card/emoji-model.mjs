@@ -1,0 +1,134 @@
+// Makes the package of the emoji model from a run, with every figure of its card measured.
+//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--tokenizer DIR]
+// RUN is the folder of a run with the settings of the preset emoji-64, DATA the folder of images that tools/emoji built.
+// Writes OUT/model (a bundle, fp16), OUT/classifier.safetensors, OUT/images and OUT/figures.json; measuring goes on where
+// it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
+// was not trained there.
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    out: { type: 'string', default: 'packages/model-emoji-64' },
+    count: { type: 'string', default: '2000' },
+    cfg: { type: 'string', default: '1,1.5,2,2.5,3' },
+    seed: { type: 'string', default: '0,100000' },
+    tokenizer: { type: 'string' },
+  },
+});
+const [run, data] = positionals;
+if (!run || !data) {
+  console.error(
+    'usage: node tools/model-card/emoji-model.mjs RUN DATA [--out DIR] [--count N] [--cfg LIST] [--seed LIST] [--tokenizer DIR]',
+  );
+  process.exit(2);
+}
+const { out, count, cfg, seed } = values;
+const cli = fileURLToPath(new URL('../../packages/detailflow/dist/cli.js', import.meta.url));
+const [model, classifier] = [path.join(out, 'model'), path.join(out, 'classifier.safetensors')];
+const kept = path.join(run, 'card');
+mkdirSync(path.join(out, 'images'), { recursive: true });
+
+const credits = readFileSync(path.join(data, '..', 'CREDITS.md'), 'utf8');
+const drawings = [...credits.matchAll(/^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| <[^|]+> \|/gm)].map(
+  ([, title, by, licence]) => `${title.trim()} (${by.trim()}, ${licence.trim()})`,
+);
+const whole = path.join(kept, 'bundle');
+mkdirSync(kept, { recursive: true });
+const given = values.tokenizer === undefined ? [] : ['--tokenizer', values.tokenizer];
+const made = detailflow('train', 'bundle', '--run', run, '--out', whole, '--overwrite', ...given);
+detailflow(
+  ...['convert', '--model', whole, '--dtype', 'fp16', '--out', model, '--overwrite'],
+  ...['--name', 'emoji-64', '--license', 'Apache-2.0'],
+  ...['--description', 'Draws emoji of 20 classes, 64 x 64 pixels, from 64 tokens.'],
+  ...['--attribution', `Trained on the drawings of ${drawings.join(', ')}`],
+);
+copyFileSync(path.join(run, 'classifier.safetensors'), classifier);
+const measured = ['--model', model, '--data', data, '--features', classifier, '--out', kept];
+const tokenizer = detailflow('eval', 'tokenizer', ...measured);
+const generation = detailflow(
+  ...['eval', 'generation', ...measured, '--count', count, '--cfg', cfg, '--seed', seed, '--train'],
+);
+const scales = cfg.split(',');
+for (const scale of scales) {
+  const name = `samples-cfg${scale}.png`;
+  copyFileSync(path.join(kept, name), path.join(out, 'images', name));
+}
+const images = imagesSeen();
+const figures = { steps: made.steps, images, tokenizer, generation: { ...generation, rows: undefined } };
+writeFileSync(path.join(out, 'figures.json'), `${JSON.stringify(figures, undefined, 1)}\n`);
+writeFileSync(path.join(out, 'FIGURES.md'), tables());
+console.log(readFileSync(path.join(out, 'FIGURES.md'), 'utf8'));
+
+/** Runs a command, and gives what it says with --json. */
+function detailflow(...args) {
+  const { status, stdout } = spawnSync(process.execPath, [cli, ...args, '--json'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+  });
+  if (status !== 0) process.exit(status ?? 1);
+  return JSON.parse(stdout);
+}
+
+/** Images that each half was trained with. */
+function imagesSeen() {
+  const settings = JSON.parse(readFileSync(path.join(run, 'config.json'), 'utf8'));
+  return {
+    tokenizer: (made.steps.tokenizer ?? 0) * settings.tokenizer.batch,
+    ar: (made.steps.ar ?? 0) * settings.tokenModel.batch,
+  };
+}
+
+function tables() {
+  const row = (cells) => `| ${cells.join(' | ')} |`;
+  const { restorations } = tokenizer;
+  const { summary, floor, copies, accuracy, real } = generation;
+  const over = (name, factor = 1, digits = 1) => [
+    ...summary.map((one) => {
+      const found = one[name];
+      return found
+        ? `${(factor * found.mean).toFixed(digits)} ± ${(factor * found.spread).toFixed(digits)}`
+        : '';
+    }),
+    name === 'agreement' || floor?.[name] === undefined ? '' : (factor * floor[name]).toFixed(digits),
+  ];
+  const copied = (cell) =>
+    scales.map((scale) => cell(copies.find((one) => `${one.cfg}` === `${Number(scale)}`)));
+  return [
+    `Trained with ${images.tokenizer} images (tokenizer) and ${images.ar} (AR model).`,
+    '',
+    `On ${tokenizer.images} held-out pictures:`,
+    '',
+    row(['tokens', ...restorations.map(({ tokens }) => tokens)]),
+    row(['---', ...restorations.map(() => '---')]),
+    row(['pixels', ...restorations.map(({ size }) => size)]),
+    row(['PSNR, dB', ...restorations.map(({ psnr }) => psnr.toFixed(2))]),
+    row(['SSIM', ...restorations.map(({ ssim }) => ssim?.toFixed(3) ?? '–')]),
+    row(['Fréchet distance', ...restorations.map(({ frechet }) => frechet.toFixed(1))]),
+    '',
+    `Codes in use: ${(100 * tokenizer.usage).toFixed(0)} %, perplexity ${tokenizer.perplexity.toFixed(0)}.`,
+    '',
+    `${count} generated pictures for each of the seeds ${seed}; against ${real} held-out pictures:`,
+    '',
+    row(['CFG', ...scales, 'real training images']),
+    row(['---', ...scales.map(() => '---'), '---']),
+    row(['of the class that was asked for, %', ...over('agreement', 100)]),
+    row(['Fréchet distance', ...over('frechet')]),
+    row(['precision', ...over('precision', 1, 3)]),
+    row(['recall', ...over('recall', 1, 3)]),
+    row([
+      'nearer to a training picture than all but 5 % of the held-out ones, %',
+      ...copied((one) => (100 * one.share).toFixed(1)),
+      '',
+    ]),
+    row(['median distance to the nearest training picture', ...copied((one) => one.drawn.toFixed(2)), '']),
+    '',
+    `The classifier names the class of ${(100 * accuracy).toFixed(1)} % of the held-out pictures; their median distance to the nearest training picture is ${copies[0].heldOut.toFixed(2)}.`,
+    '',
+  ].join('\n');
+}
