@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type FileTree, fileTree } from '@detailflow/checkpoint';
-import { bytesSource, encodeSafetensors, type Weight, weightFromArray } from '@detailflow/core';
+import { bytesSource, type Weight, weightFromArray } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { numbers } from './numbers-by-formula';
 
 /** A configuration that no golden value covers, and what tools/reference/softvq.py computes for it in PyTorch. */

@@ -2,7 +2,8 @@ import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, encodeSafetensors } from '@detailflow/core';
+import type { Backend } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import {
   centerView,
   type ImageDataset,
