@@ -5,7 +5,7 @@ import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { crossEntropy, gradients, mul, RandomStream, select, Tensor, trace } from '@detailflow/core';
-import { encodeSafetensors, encodeSafetensors } from '@detailflow/core/safetensors-writer';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { black, cutImage, EpochOrder, flipImage, imageValues, padImage } from '@detailflow/data';
 import { openIdx } from '@detailflow/data/node';
 import { classifier, classifierParameters } from '@detailflow/features';
