@@ -19,8 +19,8 @@ import {
   groupSimilarity,
   tokenizerParameters,
   tokenizerWeights,
-  trainingForward,
 } from '@detailflow/tokenizer';
+import { trainingForward } from '@detailflow/tokenizer/training';
 import {
   pixelDistance,
   placeKinds,

@@ -817,14 +817,19 @@ describe('files that are no files', () => {
     const bomb = `<?xml version="1.0"?><!DOCTYPE s [<!ENTITY a "${'x'.repeat(1000)}">]><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text>&a;</text></svg>`;
     for (const [name, text] of Object.entries({
       'x.png': bomb,
-      'y.png': 'GIF89a',
-      'z.png': 'II*\0',
+      'y.png': '%PDF-1.4',
+      'z.png': '    ftypheic',
+    })) {
+      writeFileSync(at(name), text);
+      await refused(() => readImage(at(name), 8), 'unsupported', /save it as PNG, JPEG, WebP/);
+    }
+    for (const [name, text] of Object.entries({
+      'u.png': 'GIF89a',
+      'v.png': 'II*\0',
       'w.png': '    ftypavif',
     })) {
       writeFileSync(at(name), text);
-      await refused(() => readImage(at(name), 8), 'unsupported', /PNG, JPEG and WebP/);
+      await refused(() => readImage(at(name), 8), 'format');
     }
-    writeFileSync(at('v.png'), '%PDF-1.4');
-    await refused(() => readImage(at('v.png'), 8), 'format');
   });
 });

@@ -52,7 +52,7 @@ async function leads(
   guidance: 'constant' | 'gradual',
 ): Promise<number[][]> {
   const { tokenModel } = model;
-  if (!tokenModel) throw new Error('the reference model has an AR part');
+  if (!tokenModel?.guidances) throw new Error('the reference model has an AR part');
   const { vocabularySize } = tokenModel;
   const count = sequences.length;
   const session = await tokenModel.begin([...classes, ...classes.map(() => tokenModel.unconditional())]);

@@ -6,13 +6,14 @@ import { checkOptions, DetailFlowError, type Weight, type Weights } from '@detai
 import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
-import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
+import { maxConfigBytes, readJsonConfig } from './config-files';
 import { convertedChunks, type FloatStorage, storedDType } from './convert-floats';
 import { ioError, openFolder } from './node-files';
 
 /** What goes into one half of a bundle. */
 export interface BundlePart {
-  readonly config: ConfigObject;
+  /** Plain data: it goes into config.json. */
+  readonly config: object;
   readonly weights: Weights;
 }
 

@@ -46,10 +46,3 @@ export {
   Tokenizer,
   type TokenizerOptions,
 } from './tokenizer';
-export {
-  type CorrectionInputs,
-  type QuantiserLossOptions,
-  type TrainingInputs,
-  type TrainingOutputs,
-  trainingForward,
-} from './training';

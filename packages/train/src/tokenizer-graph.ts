@@ -16,14 +16,12 @@ import {
   trace,
   type Value,
 } from '@detailflow/core';
+import { attentionMask, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import {
-  attentionMask,
   type QuantiserLossOptions,
-  type TokenizerConfig,
   type TrainingOutputs,
-  tokenizerParameters,
   trainingForward,
-} from '@detailflow/tokenizer';
+} from '@detailflow/tokenizer/training';
 import { accumulateGradients, sharedParameters } from './optimiser';
 
 /** How pixels are compared: squared or absolute differences. */

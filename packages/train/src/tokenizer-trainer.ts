@@ -12,12 +12,12 @@ import {
 import {
   CodebookUsage,
   createResolutionMap,
-  type QuantiserLossOptions,
   type ResolutionMap,
   resolutionSettings,
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
+import type { QuantiserLossOptions } from '@detailflow/tokenizer/training';
 import { type Arrays, initialDiscriminator, initialTokenizer } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';
 import { type AdversarialRecipe, adaptiveWeight, generatorLoss } from './losses/adversarial';
