@@ -37,7 +37,7 @@ module.exports = {
     only('tokenizer-imports-blocks', 'tokenizer', ['core', 'blocks']),
     only('blocks-import-core', 'blocks', models),
     only('ar-model-imports-blocks', 'ar-model', ['core', 'blocks']),
-    only('var-imports-blocks', 'var', ['core', 'blocks', 'checkpoint']),
+    only('var-imports-blocks-and-sampler', 'var', ['core', 'blocks', 'checkpoint', 'sampler']),
     only('softvq-imports-blocks', 'softvq', ['core', 'blocks', 'checkpoint']),
     only('llamagen-imports-blocks', 'llamagen', ['core', 'blocks', 'checkpoint']),
     only('hub-imports-core-and-checkpoint', 'hub', ['core', 'checkpoint']),

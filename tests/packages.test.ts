@@ -14,7 +14,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/backend-node': 7_700,
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 12_500,
-  '@detailflow/llamagen': 6_000,
+  '@detailflow/llamagen': 10_000,
   '@detailflow/checkpoint': 33_500,
   '@detailflow/core': 36_000,
   '@detailflow/data': 30_000,
@@ -27,7 +27,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 36_000,
-  '@detailflow/var': 9_000,
+  '@detailflow/var': 15_000,
   detailflow: 36_500,
 };
 

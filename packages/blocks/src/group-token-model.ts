@@ -10,6 +10,7 @@ import {
   type Guidance,
   LazyExecutable,
   ofType,
+  type SamplingDefaults,
   type State,
   Tensor,
   type TokenModel,
@@ -36,12 +37,14 @@ export interface GroupTokenModelOptions {
   readonly dtype?: WeightDType;
   /** Where the weights come from, for messages. */
   readonly file?: string;
+  /** What the model recommends where the caller says nothing. */
+  readonly sampling?: Partial<SamplingDefaults>;
 }
 
 /** Loads an AR model. It is compiled when the first sequence begins. */
 export function createGroupTokenModel(options: GroupTokenModelOptions): GroupTokenModel {
   checkOptions('createTokenModel', options, {
-    ...{ config: true, weights: true, backend: true, dtype: true, file: true },
+    ...{ config: true, weights: true, backend: true, dtype: true, file: true, sampling: true },
   });
   return new GroupTokenModel(options);
 }
@@ -52,6 +55,7 @@ export class GroupTokenModel implements TokenModel {
   /** The first c tokens one by one, then groups. */
   readonly schedule: readonly number[];
   readonly guidances: { readonly gradual: Guidance };
+  readonly sampling?: Partial<SamplingDefaults>;
   readonly #backend: Backend;
   readonly #weights: Weights;
   readonly #dtype: WeightDType | undefined;
@@ -60,9 +64,10 @@ export class GroupTokenModel implements TokenModel {
   readonly #drawings = new Map<string, LazyExecutable>();
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
-  constructor({ config, weights, backend, dtype, file }: GroupTokenModelOptions) {
+  constructor({ config, weights, backend, dtype, file, sampling }: GroupTokenModelOptions) {
     validateWeights(weights, groupParameters(config), { file, ignore: ignoredGroupWeights });
     this.config = config;
+    this.sampling = sampling;
     this.schedule = groupSchedule(config);
     this.guidances = { gradual: gradualGuidance(config) };
     this.#backend = backend;

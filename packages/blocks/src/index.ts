@@ -1,3 +1,4 @@
+export { classLabels } from './class-labels';
 export {
   type ConvTowerConfig,
   convDecoder,
@@ -19,7 +20,14 @@ export { convolution, groupNorm, nearestTwice } from './image-layers';
 export { type Parameters, parameterAccess } from './parameters';
 export { PlaceKind, placeMask, regionOrder, ropeTables } from './places';
 export {
+  assignmentEntropy,
+  type QuantisedForTraining,
+  type QuantiserLossOptions,
+  quantise,
+} from './quantiser-training';
+export {
   type Attend,
+  biasedAttend,
   type CachedAttendOptions,
   cachedAttend,
   type Dropout,
@@ -48,3 +56,4 @@ export {
   vitConfigOf,
   vitParameters,
 } from './vit-config';
+export { type VqFile, vqOwner } from './vq-owner';

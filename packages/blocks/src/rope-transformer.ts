@@ -78,6 +78,16 @@ export function maskedAttend(config: RopeTransformerConfig, visible: Value): Att
   return (_layer, q, k, v) => attention(q, k, v, { scale: scoreScale(config), bias });
 }
 
+/** Attention with a bias [B, L, P] of its own for every row, HIDDEN where a key is not seen. */
+export function biasedAttend(config: RopeTransformerConfig, bias: Value): Attend {
+  const [batch, rows, columns] = bias.shape;
+  const repeats = config.heads / config.kvHeads;
+  const zeros = bias.graph.constant(new Float32Array(repeats), [repeats, 1, 1]);
+  const each = add(reshape(bias, [batch, 1, rows, columns]), zeros); // [B, H/K, L, P]
+  const shaped = reshape(each, [batch, 1, multiplyDims(repeats, rows), columns]);
+  return (_layer, q, k, v) => attention(q, k, v, { scale: scoreScale(config), bias: shaped });
+}
+
 export interface CachedAttendOptions {
   /** Rows B. */
   readonly batch: Dim;

@@ -12,7 +12,7 @@ import {
 } from '@detailflow/core';
 
 /** Smallest norm that codes and vectors are divided by. */
-const NORM_EPSILON = 1e-12;
+export const NORM_EPSILON = 1e-12;
 
 export interface CodebookOptions {
   /** Compare and hand out unit vectors, as most quantisers do; otherwise rows as they are. Default true. */

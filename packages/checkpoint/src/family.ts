@@ -1,6 +1,7 @@
 import type {
   Backend,
   CallOptions,
+  Guidance,
   ImageTokenizer,
   LatentTokenizer,
   TokenModel,
@@ -25,11 +26,27 @@ export type ModelFiles =
 export interface ModelHalf {
   /** What it is, in words: "VQ-16 tokenizer, 16384 codes of 8". */
   readonly description: string;
-  /** Everything that determines its graphs, as a bundle stores it. */
-  readonly config: ConfigObject;
+  /** Everything that determines its graphs, as plain data. */
+  readonly config: object;
   readonly weights: Weights;
   /** The file that the weights lie in. */
   readonly file: string;
+}
+
+/** The tokenizer of a model, and what can be said of it before anything is compiled. */
+export interface TokenizerHalf
+  extends ModelHalf,
+    Pick<ImageTokenizer, 'previews' | 'tokens' | 'imageSize' | 'codebookSize'> {
+  /** Numbers of tokens whose pictures are worth looking at, ascending; the last is all of them. */
+  readonly previewCounts: readonly number[];
+}
+
+/** The transformer of a model, and what can be said of it before anything is compiled. */
+export interface TokenModelHalf
+  extends ModelHalf,
+    Pick<TokenModel, 'tokens' | 'schedule' | 'vocabularySize' | 'classes' | 'sampling'> {
+  /** Names of its guidances beside 'constant'. */
+  readonly guidances: readonly string[];
 }
 
 /** A model of some family, opened and checked against its configuration; nothing of the weights is read yet. */
@@ -38,8 +55,12 @@ export interface FamilyModel {
   readonly family: string;
   /** config.json of a bundle. */
   readonly card?: BundleCard;
-  readonly tokenizer: ModelHalf;
-  readonly ar?: ModelHalf;
+  readonly tokenizer: TokenizerHalf;
+  readonly ar?: TokenModelHalf;
+  /** Height in pixels of the pictures that it draws, or of a full image where it draws none. */
+  readonly pictureSize: number;
+  /** Guidance that ends after an interval of tokens, where the family's sampler has that. */
+  intervalGuidance?(interval: number): Guidance;
   /** @throws DetailFlowError `unsupported` where the tokenizer has latents but no codes: see {@link createLatentTokenizer} */
   createTokenizer(options: { readonly backend: Backend }): ImageTokenizer;
   /** Present where the tokenizer has continuous latents; without codes it is the only way to use it. */

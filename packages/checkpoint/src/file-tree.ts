@@ -47,6 +47,20 @@ export function fileTree(name: string, files: ReadonlyMap<string, ByteSource>): 
   };
 }
 
+/**
+ * One file of a folder as a {@link FileTree}: of the others only a `config.json` beside it is seen. What the file itself
+ * names, as an index does its parts, can be opened.
+ */
+export function oneFileTree(tree: FileTree, file: string): FileTree {
+  const isSeen = (path: string) => path === file || path === 'config.json';
+  return {
+    name: tree.name,
+    open: (path) => tree.open(path),
+    exists: async (path) => isSeen(path) && tree.exists(path),
+    list: async (folder) => (folder === '' ? (await tree.list('')).filter(isSeen) : []),
+  };
+}
+
 /** Throws DetailFlowError `invalid-argument` unless `path` is relative and stays inside the tree. For adapters. */
 export function checkTreePath(tree: string, path: string): void {
   const reason = unsafePath(path);

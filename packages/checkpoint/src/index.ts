@@ -2,8 +2,23 @@ export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
 export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 export { crc32 } from './crc32';
-export type { Family, FamilyModel, ModelFiles, ModelHalf } from './family';
-export { checkTreePath, type FileTree, fileTree } from './file-tree';
+export type {
+  Family,
+  FamilyModel,
+  ModelFiles,
+  ModelHalf,
+  TokenizerHalf,
+  TokenModelHalf,
+} from './family';
+export {
+  type FamilyHalves,
+  type FoundHalf,
+  type HalfRule,
+  openHalves,
+  recogniseHalves,
+} from './family-halves';
+export { type HalfSettingsRule, requireStated } from './family-settings';
+export { checkTreePath, type FileTree, fileTree, oneFileTree } from './file-tree';
 export {
   type OfficialCheckpoint,
   type OfficialKind,
@@ -24,6 +39,7 @@ export {
 } from './pickle-value';
 export { ForeignValue, plainValue } from './plain-value';
 export { stateDict } from './state-dict';
+export { openStateDicts, type StateDicts } from './state-dicts';
 export { type ReadTorchOptions, readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';

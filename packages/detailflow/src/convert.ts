@@ -11,7 +11,8 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { tokenizerParameters } from '@detailflow/tokenizer';
-import { type ModelSource, openModel } from './model-source';
+import type { ModelSource } from './folder-source';
+import { openModel } from './model-source';
 
 export interface ConvertOptions extends WriteBundleOptions {
   readonly name?: string;

@@ -3,8 +3,9 @@ import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
 import { type FilePlacement, toOnnxLoop } from '@detailflow/onnx';
+import type { ModelSource } from './folder-source';
 import { generatorGraphs } from './generator-graph';
-import { type ModelSource, openModel } from './model-source';
+import { openModel } from './model-source';
 
 export interface ExportOptions {
   /** How the guidance scale runs along the groups: 'constant' (default), or lowered from group to group. */

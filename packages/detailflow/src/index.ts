@@ -1,4 +1,5 @@
 export { createNodeBackend, type NodeBackendOptions } from '@detailflow/backend-node';
+export type { Family, FamilyModel } from '@detailflow/checkpoint';
 export {
   type Backend,
   DetailFlowError,
@@ -26,9 +27,12 @@ export { psnr } from '@detailflow/eval';
 export type { GenerateOptions, GenerationStep } from '@detailflow/sampler';
 export type { ClassLabel } from './class-numbers';
 export { type ConvertOptions, convert } from './convert';
+export { type DetailFlowModel, detailflowFamily, type ModelPart } from './detailflow-family';
 export { type ExportOptions, exportOnnx } from './export-onnx';
+export type { FolderSource, ModelSource } from './folder-source';
 export { type GeneratorGraphs, generatorGraphs } from './generator-graph';
 export {
+  type DetailFlowParts,
   type DrawOptions,
   type LoadOptions,
   load,
@@ -36,7 +40,8 @@ export {
   type Reconstruction,
   type VariationOptions,
 } from './load';
-export { type ModelPart, type ModelSource, type OpenedModel, openModel } from './model-source';
+export { type OpenedModel, openModel } from './model-source';
+export { families, type OpenFamilyOptions, openFamilyModel } from './open-family';
 export {
   type Verification,
   type VerifiedFile,

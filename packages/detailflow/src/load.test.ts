@@ -14,7 +14,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { fileTree } from '@detailflow/checkpoint';
+import { type Family, fileTree } from '@detailflow/checkpoint';
 import {
   type Backend,
   bytesSource,
@@ -25,6 +25,7 @@ import {
 } from '@detailflow/core';
 import { psnr } from '@detailflow/eval';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { detailflowFamily } from './detailflow-family';
 import { load, type Model, type Reconstruction } from './load';
 import { openModel } from './model-source';
 
@@ -125,7 +126,7 @@ describe('a model with a backend of its own', () => {
     const shown = (values: Float32Array) => values.map((x) => pixelToByte(x) / 127.5 - 1);
     // What is measured is what is shown, against what 8 tokens are worth: 12 pixels, from the image shrunk to R(8).
     const sizes = { height: 12, width: 12 };
-    const worth = model.tokenizer.resolutions.tokenToRes(8);
+    const worth = model.detailflow?.tokenizer.resolutions.tokenToRes(8) as number;
     const whole = originals.data as Float32Array;
     const shrunk = resizeImages(whole, originals.dims, { height: worth, width: worth }, 'area');
     const target = resizeImages(shrunk, [2, 3, worth, worth], sizes, 'degradation').map((x) =>
@@ -159,6 +160,42 @@ describe('a model with a backend of its own', () => {
     await expect(again()).rejects.toBe(reason);
     await expect(model.encode(greyImages(1, 32), { signal: controller.signal })).rejects.toBe(reason);
   });
+});
+
+test('a family of the user is asked first, and gets the settings', async () => {
+  const asked: unknown[] = [];
+  const own: Family = {
+    name: 'mine',
+    async recognise(files) {
+      asked.push(files.settings);
+      return true;
+    },
+    async open(files, options) {
+      const opened = await detailflowFamily.open({ ...files, settings: undefined }, options);
+      return { ...opened, family: 'mine' };
+    },
+  };
+  const model = await load(fashion, { families: [own], settings: { width: 3 } });
+  expect([model.family, model.detailflow, asked]).toEqual(['mine', undefined, [{ width: 3 }]]);
+  expect(await lastTokens(model, [3])).toHaveLength(32);
+  expect(() => model.intervalGuidance(3)).toThrow(/mine/);
+  await model.dispose();
+});
+
+test('models of other families: what all have, and what only DetailFlow has', async () => {
+  const folder = inRepository('tests/fixtures/golden/family/var');
+  const model = await load(new URL(`file://${folder}`));
+  expect([model.family, model.detailflow, model.cfg]).toEqual(['VAR', undefined, 1.5]);
+  expect(model.tokenModel?.schedule).toEqual([1, 4, 9, 16, 36]);
+  const resolutions: number[] = [];
+  for await (const step of model.generate({ labels: [3] })) resolutions.push((await step.image()).width);
+  expect(resolutions).toEqual([12, 12, 12, 12, 12]);
+  const kept = model.vary(greyImages(1, 12), { keepTokens: 14, seed: 2 });
+  for await (const step of kept) expect(step.total).toBe(66);
+  await model.dispose();
+  const error = await failure(openModel(folder));
+  expect([error.code, error.file]).toEqual(['unsupported', `${folder}/var_d2.pth`]);
+  expect((await failure(load(fashion, { settings: { imageSize: 3 } }))).code).toBe('invalid-argument');
 });
 
 describe('disposing', () => {

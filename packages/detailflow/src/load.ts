@@ -1,11 +1,13 @@
-import { createTokenModel, type GroupTokenModel } from '@detailflow/ar-model';
+import type { GroupTokenModel } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
-import type { BundleCard } from '@detailflow/checkpoint';
+import type { BundleCard, FamilyModel } from '@detailflow/checkpoint';
 import {
   type Backend,
   type CallOptions,
   checkOptions,
   DetailFlowError,
+  type Guidance,
+  type ImageTokenizer,
   type OptionNames,
   pixelToByte,
   type Tensor,
@@ -20,12 +22,14 @@ import {
   type VaryOptions,
   vary,
 } from '@detailflow/sampler';
-import { createTokenizer, type Tokenizer } from '@detailflow/tokenizer';
+import type { Tokenizer } from '@detailflow/tokenizer';
 import { type ClassLabel, classNumbers } from './class-numbers';
-import { type ModelSource, type OpenedModel, openModel } from './model-source';
+import { isDetailFlow } from './detailflow-family';
+import type { ModelSource } from './folder-source';
+import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
-export interface LoadOptions extends CallOptions {
+export interface LoadOptions extends OpenFamilyOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;
   /** How the matrices of the AR model are held: 'fp32' (default), or rounded to 'q8' or 'q4', which is faster. */
@@ -44,12 +48,15 @@ export interface Reconstruction {
 }
 
 /**
- * Loads a model from a bundle or from official checkpoints.
+ * Loads a model of any family: from a bundle, from the folders of a training, or from released files.
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  checkOptions('load', options, { backend: true, dtype: true, signal: true });
-  const opened = await openModel(source, { signal: options.signal });
+  checkOptions('load', options, {
+    ...{ backend: true, dtype: true, families: true, settings: true, hub: true, signal: true },
+  });
+  const { families, settings, hub, signal } = options;
+  const opened = await openFamilyModel(source, { families, settings, hub, signal });
   try {
     options.signal?.throwIfAborted();
     const backend = options.backend ?? (await createNodeBackend());
@@ -83,31 +90,63 @@ const drawOptionNames: OptionNames<DrawOptions> = {
 };
 const variationOptionNames: OptionNames<VariationOptions> = { ...sharedNames, keepTokens: true, count: true };
 
-/** A tokenizer and, where there is one, the AR model that belongs to it, on one backend. */
-export class Model {
+/** What a DetailFlow model has beyond what all families have. */
+export interface DetailFlowParts {
   readonly tokenizer: Tokenizer;
-  /** Missing when only a tokenizer was loaded. */
   readonly tokenModel?: GroupTokenModel;
+}
+
+/** A tokenizer and, where there is one, the transformer that belongs to it, on one backend. */
+export class Model {
+  /** Name of the family: 'DetailFlow', 'LlamaGen', 'PAR', 'VAR', 'FlexVAR', or one of your own. */
+  readonly family: string;
+  readonly tokenizer: ImageTokenizer;
+  /** Missing when only a tokenizer was loaded. */
+  readonly tokenModel?: TokenModel;
+  /** The same parts with all that DetailFlow's can do; undefined for models of other families. */
+  readonly detailflow?: DetailFlowParts;
   /** Card of the bundle, if the model came from one. */
   readonly card?: BundleCard;
   readonly backend: Backend;
-  readonly #opened: OpenedModel;
+  readonly #opened: FamilyModel;
   readonly #ownsBackend: boolean;
 
   /** @internal Use {@link load}. */
-  constructor(opened: OpenedModel, backend: Backend, options: { ownsBackend: boolean; dtype?: WeightDType }) {
+  constructor(
+    opened: FamilyModel,
+    backend: Backend,
+    { ownsBackend, dtype }: { ownsBackend: boolean; dtype?: WeightDType },
+  ) {
     this.#opened = opened;
-    this.#ownsBackend = options.ownsBackend;
+    this.#ownsBackend = ownsBackend;
     this.backend = backend;
     this.card = opened.card;
-    this.tokenizer = createTokenizer({ ...opened.tokenizer, backend });
-    if (opened.ar) this.tokenModel = createTokenModel({ ...opened.ar, backend, dtype: options.dtype });
+    this.family = opened.family;
+    if (isDetailFlow(opened)) {
+      const tokenizer = opened.createTokenizer({ backend });
+      this.detailflow = { tokenizer, tokenModel: opened.createTokenModel?.({ backend, dtype, tokenizer }) };
+      this.tokenizer = tokenizer;
+      this.tokenModel = this.detailflow.tokenModel;
+    } else {
+      const tokenizer = opened.createTokenizer({ backend });
+      this.tokenizer = tokenizer;
+      this.tokenModel = opened.createTokenModel?.({ backend, dtype, tokenizer });
+    }
+  }
+
+  /**
+   * Guidance that ends after an interval of tokens, as LlamaGen's and PAR's samplers have it; for the option `guidance`.
+   * @throws DetailFlowError `unsupported` for other families
+   */
+  intervalGuidance(interval: number): Guidance {
+    const rule = this.#opened.intervalGuidance?.(interval);
+    if (rule) return rule;
+    throw new DetailFlowError('unsupported', `guidance of ${this.family} cannot end after an interval`);
   }
 
   /** Guidance where no `cfg` is given: what the card recommends, or the model by its kind, or 1.5. */
   get cfg(): number {
-    const model: TokenModel | undefined = this.tokenModel;
-    return recommendedCfg(this.card) ?? model?.sampling?.cfg ?? DEFAULT_CFG;
+    return recommendedCfg(this.card) ?? this.tokenModel?.sampling?.cfg ?? DEFAULT_CFG;
   }
 
   /**
@@ -147,14 +186,14 @@ export class Model {
 
   /**
    * Encodes images of full size and draws them again from ever more of their tokens.
-   * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all
+   * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all, or every scale, or the quarters of the picture
    */
   async *reconstruct(
     images: Tensor<'float32'>,
     options: CallOptions & { tokens?: readonly number[] } = {},
   ): AsyncGenerator<Reconstruction, void, void> {
     checkOptions('reconstruct', options, { signal: true, tokens: true });
-    const { signal, tokens: counts = doublings(this.tokenizer.tokens) } = options;
+    const { signal, tokens: counts = this.#opened.tokenizer.previewCounts } = options;
     const codes = await this.encode(images, { signal });
     const size = images.dims[2];
     for (const tokens of counts) {
@@ -179,19 +218,13 @@ export class Model {
     return this.dispose();
   }
 
-  #requireTokenModel(): GroupTokenModel {
+  #requireTokenModel(): TokenModel {
     if (this.tokenModel) return this.tokenModel;
     throw new DetailFlowError(
       'unsupported',
       'this model has no AR part: it can encode and decode, not generate',
     );
   }
-}
-
-function doublings(limit: number): number[] {
-  const counts: number[] = [];
-  for (let n = 1; n < limit; n *= 2) counts.push(n);
-  return [...counts, limit];
 }
 
 function psnrOfEach(restored: Tensor<'float32'>, originals: Tensor<'float32'>): number[] {

@@ -3,7 +3,8 @@ import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { type FileTree, openMember, readZip } from '@detailflow/checkpoint';
 import { type ByteSource, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
-import { type ModelSource, openModel, toTree } from './model-source';
+import { type ModelSource, toTree } from './folder-source';
+import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
 /** What was read of one file, and what its own records say about it. */
 export interface VerifiedFile {
@@ -31,8 +32,7 @@ export interface Verification {
   readonly notChecked: readonly string[];
 }
 
-export interface VerifyOptions {
-  readonly signal?: AbortSignal;
+export interface VerifyOptions extends OpenFamilyOptions {
   readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
 }
 
@@ -42,9 +42,9 @@ export interface VerifyOptions {
  * @throws DetailFlowError when the model cannot be opened at all; the signal's reason when aborted
  */
 export async function verifyModel(source: ModelSource, options: VerifyOptions = {}): Promise<Verification> {
-  const { signal, onProgress } = options;
+  const { families, settings, signal, onProgress } = options;
   const seen: Opened[] = [];
-  const opened = await openModel(await recorded(source, seen), { signal });
+  const opened = await openFamilyModel(await recorded(source, seen), { families, settings, signal });
   const faults: string[] = [];
   const notChecked: string[] = [];
   try {

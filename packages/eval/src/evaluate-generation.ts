@@ -1,5 +1,10 @@
-import { type Backend, checkOptions, DetailFlowError, type TokenModel } from '@detailflow/core';
-import type { Tokenizer } from '@detailflow/tokenizer';
+import {
+  type Backend,
+  checkOptions,
+  DetailFlowError,
+  type ImageTokenizer,
+  type TokenModel,
+} from '@detailflow/core';
 import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
 import type { Extractor } from './extractor';
 import { collectFeatures, type FeatureSet } from './feature-set';
@@ -18,7 +23,7 @@ export type SamplingOptions = Pick<GeneratedOptions, 'guidance' | 'temperature' 
 
 export interface GenerationOptions {
   readonly model: TokenModel;
-  readonly tokenizer: Tokenizer;
+  readonly tokenizer: ImageTokenizer;
   readonly classes: number;
   /** Pictures for each guidance scale and seed, at most 1,000,000. */
   readonly count: number;

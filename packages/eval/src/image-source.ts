@@ -1,6 +1,7 @@
 import {
   checkOptions,
   DetailFlowError,
+  type ImageTokenizer,
   pixelToByte,
   RandomStream,
   Tensor,
@@ -8,7 +9,7 @@ import {
 } from '@detailflow/core';
 import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
-import type { Tokenizer } from '@detailflow/tokenizer';
+import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
 import { requireFinite } from './finite-features';
 import { SHARD, type ShardJob, type ShardStore } from './shard-store';
 import { tokenWorth } from './token-worth';
@@ -134,7 +135,11 @@ const BATCH = 64;
 export function reconstructionSource(
   dataset: ImageDataset,
   view: View,
-  options: { readonly tokenizer: Tokenizer; readonly tokens?: number; readonly noiseIndex?: number | null },
+  options: {
+    readonly tokenizer: CorrectingTokenizer;
+    readonly tokens?: number;
+    readonly noiseIndex?: number | null;
+  },
 ): ImageSource {
   checkOptions('reconstructionSource', options, { tokenizer: true, tokens: true, noiseIndex: true });
   const { tokenizer, tokens = tokenizer.tokens, noiseIndex = null } = options;
@@ -146,7 +151,7 @@ export function reconstructionSource(
       const codes =
         noiseIndex === null
           ? await tokenizer.encode(images, { signal })
-          : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first, signal })).input;
+          : await correctedCodes(tokenizer, images, { noiseIndex, seed: first, signal });
       const { size } = tokenWorth(tokenizer, tokens, view.size);
       return bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
     },
@@ -179,7 +184,7 @@ const LABEL_PURPOSE = 402;
 /** How pictures are drawn for an evaluation. */
 export interface GeneratedOptions {
   readonly model: TokenModel;
-  readonly tokenizer: Tokenizer;
+  readonly tokenizer: ImageTokenizer;
   readonly count: number;
   readonly classes: number;
   /** The classes of the pictures one by one, instead. */

@@ -1,4 +1,4 @@
-import { resizeImages, Tensor } from '@detailflow/core';
+import { type ImageTokenizer, resizeImages, Tensor } from '@detailflow/core';
 import type { Tokenizer } from '@detailflow/tokenizer';
 
 /** At which size the first tokens of an image are decoded, and what they should restore there. */
@@ -9,13 +9,16 @@ export interface TokenWorth {
   readonly targetSize: number;
 }
 
-/** What so many tokens are worth: in training they are never asked for more. Source: docs/method.md section 2. */
+/**
+ * What so many tokens are worth: in training DetailFlow's are never asked for more, those of other families always for all.
+ * Source: docs/method.md section 2.
+ */
 export function tokenWorth(
-  { resolutions, tokens: all }: Tokenizer,
+  { resolutions, tokens: all }: Pick<ImageTokenizer, 'tokens'> & Partial<Pick<Tokenizer, 'resolutions'>>,
   tokens: number,
   full: number,
 ): TokenWorth {
-  if (tokens === all) return { size: full, targetSize: full };
+  if (tokens === all || !resolutions) return { size: full, targetSize: full };
   return { size: resolutions.tokenToDecOutRes(tokens), targetSize: resolutions.tokenToRes(tokens) };
 }
 

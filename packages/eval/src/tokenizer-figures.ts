@@ -6,8 +6,9 @@ import {
   imageValues,
   subset,
 } from '@detailflow/data';
-import type { Tokenizer, TokenizerConfig } from '@detailflow/tokenizer';
+import type { TokenizerConfig } from '@detailflow/tokenizer';
 import { CodebookUse } from './codebook-use';
+import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
@@ -77,7 +78,7 @@ export interface TokenizerFigures {
 }
 
 export interface TokenizerFigureOptions {
-  readonly tokenizer: Tokenizer;
+  readonly tokenizer: CorrectingTokenizer;
   readonly dataset: ImageDataset;
   readonly view: CenterViewOptions;
   readonly restorations: readonly Restoration[];
@@ -140,7 +141,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
           const restored =
             noiseIndex === null
               ? codes
-              : (await tokenizer.encodeCorrected(images, { noiseIndex, seed: first + at, signal })).input;
+              : await correctedCodes(tokenizer, images, { noiseIndex, seed: first + at, signal });
           const worth = tokenWorth(tokenizer, tokens, view.size);
           const pixels = await tokenizer.decode(restored, { tokens, size: worth.size, signal });
           await judgeImages(values, at, { restoration, worth, pixels, images, ...judge });

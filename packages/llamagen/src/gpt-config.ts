@@ -56,12 +56,14 @@ export function gptConfigOf(
     });
   };
   const [vocabularySize, dim] = [extentOf('tok_embeddings.weight', 0), extentOf('tok_embeddings.weight', 1)];
-  let layers = 0;
-  while (layers < MOST_LAYERS && weights.has(`layers.${layers}.attention.wqkv.weight`)) layers++;
+  if (weights.has('cls_embedding.cap_proj.fc1.weight')) {
+    throw new DetailFlowError('weights', 'this is a text-conditional GPT: use textGptConfigOf', { file });
+  }
+  const layers = layersOf(weights);
   const heads = settings.heads ?? headsOf(dim, layers, file);
   const headDim = dim / heads;
   const special = weights.get('spe_tok_embeddings.special_embeddings.weight')?.shape[0] ?? 0;
-  const tokens = tokensOf(settings, file);
+  const tokens = codesOf(settings, file);
   const groupSize = special + 1;
   return parseGroupConfig(
     {
@@ -79,8 +81,14 @@ export function gptConfigOf(
 
 const MOST_LAYERS = 1024;
 
+export function layersOf(weights: Pick<Weights, 'has'>): number {
+  let layers = 0;
+  while (layers < MOST_LAYERS && weights.has(`layers.${layers}.attention.wqkv.weight`)) layers++;
+  return layers;
+}
+
 /** Head counts stand in no file: the official sizes have them. */
-function headsOf(dim: number, layers: number, file?: string): number {
+export function headsOf(dim: number, layers: number, file?: string): number {
   const size = Object.values(gptSizes).find((one) => one.dim === dim && one.layers === layers);
   if (size) return size.heads;
   throw new DetailFlowError(
@@ -90,7 +98,8 @@ function headsOf(dim: number, layers: number, file?: string): number {
   );
 }
 
-function tokensOf({ tokens, imageSize, downsampleSize = 16 }: GptSettings, file?: string): number {
+/** Codes of a picture. @throws DetailFlowError `config` that asks for the setting which no file says */
+export function codesOf({ tokens, imageSize, downsampleSize = 16 }: GptSettings, file?: string): number {
   const found = tokens ?? (imageSize === undefined ? gridInName(file) : (imageSize / downsampleSize) ** 2);
   if (found === undefined) {
     throw new DetailFlowError(
@@ -112,7 +121,7 @@ function tokensOf({ tokens, imageSize, downsampleSize = 16 }: GptSettings, file?
 function gridInName(file: string | undefined): number | undefined {
   const name = file?.split('/').pop() ?? '';
   const side =
-    /^c2i_[A-Za-z0-9]+_(256|384|512)\.pt$/.exec(name)?.[1] ??
+    /^(?:c2i_[A-Za-z0-9]+|t2i_[A-Za-z0-9]+_stage\d)_(256|384|512)\.pt$/.exec(name)?.[1] ??
     (/^PAR-\w+-\d+x\.pt$/.test(name) ? '384' : undefined);
   return side === undefined ? undefined : (Number(side) / 16) ** 2;
 }

@@ -107,7 +107,12 @@ function modelOf(
   const options = { config, weights, file };
   return {
     family: NAME,
-    tokenizer: { description: describe(config), config: { family: NAME, ...config }, weights, file },
+    pictureSize: config.imageSize,
+    tokenizer: {
+      ...{ description: describe(config), config: { family: NAME, ...config }, weights, file },
+      ...{ previews: 'none', tokens: config.tokens, imageSize: config.imageSize },
+      ...{ codebookSize: config.codebookSize, previewCounts: [config.tokens] },
+    },
     createTokenizer: ({ backend }) => createCodeTokenizer({ ...options, backend }),
     createLatentTokenizer: ({ backend }) =>
       config.kind === 'vq'

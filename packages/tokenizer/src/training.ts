@@ -1,19 +1,15 @@
+import { assignmentEntropy } from '@detailflow/blocks';
 import {
   add,
   concat,
   div,
   extent,
   l2Normalise,
-  log,
-  logSoftmax,
-  matmul,
   meanOfAll,
   mul,
-  neg,
   reshape,
   select,
   slice,
-  softmax,
   stopGradient,
   straightThrough,
   sub,
@@ -188,35 +184,12 @@ function quantiserLosses(
   const entropy =
     entropyRatio === 0
       ? unit.graph.constant(Float64Array.of(0), [1])
-      : mul(entropyRatio, entropyLoss(unit, l2Normalise(p('quantize.embedding.weight'), NORM_EPSILON)));
+      : mul(entropyRatio, assignmentEntropy(unit, l2Normalise(p('quantize.embedding.weight'), NORM_EPSILON)));
   return {
     vq: mul(vqRatio, distance(stopGradient(unit), entries)),
     commit: mul(commitBeta, distance(unit, stopGradient(entries))),
     entropy,
   };
-}
-
-/** Temperature of the soft assignment to codes. */
-const ENTROPY_TEMPERATURE = 0.01;
-
-/**
- * Mean entropy of the assignments minus the entropy of the mean assignment; low when every token is sure and all
- * codes are used. unit [B, n, d], codes [K, d], result [1].
- */
-function entropyLoss(unit: Value, codes: Value): Value {
-  const [batch, tokens, width] = unit.shape as number[];
-  const codebook = extent(codes, 0);
-  const rows = reshape(unit, [batch * tokens, width]);
-  const distance = sub(
-    add(sum(mul(rows, rows), [-1]), reshape(sum(mul(codes, codes), [-1]), [1, codebook])),
-    mul(2, matmul(rows, codes, { transposeB: true })),
-  ); // [B n, K]
-  const affinity = mul(distance, -1 / ENTROPY_TEMPERATURE);
-  const probabilities = softmax(affinity);
-  const sure = neg(mul(sum(mul(probabilities, logSoftmax(affinity)), [0, 1]), 1 / (batch * tokens))); // [1, 1]
-  const mean = mul(sum(probabilities, [0]), 1 / (batch * tokens)); // [1, K]
-  const used = neg(sum(mul(mean, log(add(mean, 1e-5))), [1])); // [1, 1]
-  return reshape(sub(sure, used), [1]);
 }
 
 /** Mean over B, the tokens that `weights` [n] counts, and d: x [B, n, d] -> [1]. */

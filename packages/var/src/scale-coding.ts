@@ -40,7 +40,10 @@ export function scaleCodes(p: Parameters, config: ScaleTokenizerConfig, map: Val
   const rows = scales.map((scale, k) => {
     const small = resizeMap(rest, scale, 'area');
     const vectors = toRows(small); // [B, p, z]
-    const codes = reshape(nearestCodes(vectors, codebook, config), vectors.shape.slice(0, 2));
+    const nearest = nearestCodes(vectors, codebook, {
+      isNormalised: config.isNormalised || config.isCosine === true,
+    });
+    const codes = reshape(nearest, vectors.shape.slice(0, 2));
     if (config.coding === 'residual' && k < scales.length - 1) {
       rest = sub(rest, refined(p, config, codeMap(p, config, codes, scale), k));
     }
@@ -109,7 +112,7 @@ export function scaleInputs(p: Parameters, config: ScaleTokenizerConfig, codes: 
 }
 
 /** [B, z, rows, columns] -> [B, p, z]. */
-function toRows(map: Value): Value {
+export function toRows(map: Value): Value {
   const [batch, width, rows, columns] = map.shape;
   return transpose(reshape(map, [batch, width, (rows as number) * (columns as number)]), [0, 2, 1]);
 }

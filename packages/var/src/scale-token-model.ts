@@ -1,3 +1,4 @@
+import { classLabels } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
@@ -7,13 +8,9 @@ import {
   type Executable,
   type Guidance,
   LazyExecutable,
-  ofType,
-  resizeMatrix,
   type SamplingDefaults,
   type ScheduleStep,
-  type State,
   Tensor,
-  type Tensors,
   type TokenChoice,
   type TokenModel,
   type TokenSession,
@@ -23,13 +20,13 @@ import {
 } from '@detailflow/core';
 import { scaleInputsGraph, scaleStepGraph } from './graphs';
 import { FLEXVAR_SAMPLING, flexChoice, flexGuidance, growingGuidance, VAR_SAMPLING } from './scale-rules';
+import { ScaleStepper } from './scale-stepper';
 import {
   ignoredScaleWeights,
-  POSITION_SIDE,
   type ScaleTransformerConfig,
   scaleTransformerParameters,
 } from './scale-transformer';
-import { places, placesOf, type Scale, sameScale, scaleStarts } from './scales';
+import { places, placesOf, sameScale, scaleStarts } from './scales';
 import {
   ignoredScaleTokenizerWeights,
   type ScaleTokenizerConfig,
@@ -124,23 +121,19 @@ export class ScaleTokenModel implements TokenModel {
 
   async begin(conditions: readonly Condition[], options: CallOptions = {}): Promise<TokenSession> {
     checkOptions('begin', options, { signal: true });
-    const { signal } = options;
-    signal?.throwIfAborted();
-    const { classes } = this.config;
-    const isLabel = (one: Condition) =>
-      typeof one === 'number' && Number.isInteger(one) && one >= 0 && one <= classes;
-    if (conditions.length === 0 || !conditions.every(isLabel)) {
-      const wrong = conditions.find((one) => !isLabel(one));
-      const given = conditions.length === 0 ? 'none given' : typeof wrong === 'number' ? wrong : 'a text';
-      throw new DetailFlowError('invalid-argument', `labels: ${given}; give class numbers 0..${classes}`);
-    }
-    const step = await this.#step.get();
+    const stepper = await this.beginScales(conditions, options);
     const inputs = this.config.scales.length > 1 ? await this.#inputs.get() : undefined;
-    const state = await step.createState({ batch: conditions.length });
-    return new ScaleSession({
-      ...{ config: this.config, step, inputs, state, labels: Int32Array.from(conditions as number[]) },
-      invalidCodes: this.#options.invalidCodes ?? [],
-    });
+    return new ScaleSession({ config: this.config, stepper, inputs, rows: conditions.length });
+  }
+
+  /** Begins sequences whose maps come from outside instead of from codes. */
+  async beginScales(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<ScaleStepper> {
+    signal?.throwIfAborted();
+    const labels = Int32Array.from(classLabels(conditions, this.classes));
+    const step = await this.#step.get();
+    const state = await step.createState({ batch: labels.length });
+    const { invalidCodes = [] } = this.#options;
+    return new ScaleStepper({ config: this.config, step, state, labels, invalidCodes });
   }
 
   async dispose(): Promise<void> {
@@ -151,15 +144,10 @@ export class ScaleTokenModel implements TokenModel {
 
 interface SessionOptions {
   readonly config: ScaleTransformerConfig;
-  readonly step: Executable;
+  readonly stepper: ScaleStepper;
   readonly inputs: Executable | undefined;
-  readonly state: State;
-  readonly labels: Int32Array;
-  readonly invalidCodes: readonly number[];
+  readonly rows: number;
 }
-
-/** Logit of a code that is never drawn, as officially. */
-const INVALID_LOGIT = -100;
 
 class ScaleSession implements TokenSession {
   readonly #options: SessionOptions;
@@ -171,7 +159,7 @@ class ScaleSession implements TokenSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    this.#codes = new Int32Array(options.labels.length * placesOf(options.config.scales));
+    this.#codes = new Int32Array(options.rows * placesOf(options.config.scales));
   }
 
   get position(): number {
@@ -186,19 +174,13 @@ class ScaleSession implements TokenSession {
 
   async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
     signal?.throwIfAborted();
-    const { step, state, labels, invalidCodes, config } = this.#options;
     const [known, wasPredicted] = [this.#scale, this.#predicted];
     this.#take(chosen);
     if (this.nextCount === 0) throw new DetailFlowError('invalid-argument', 'the sequences are complete');
     try {
       const maps = await this.#maps(signal);
-      const feeds = { ...this.#places(), labels: new Tensor('int32', labels, [labels.length]), maps };
-      const logits = ofType((await step.run(feeds, { state, signal })).logits, 'float32');
+      const logits = await this.#options.stepper.logits(this.#scale, maps, signal);
       this.#predicted = true;
-      const values = logits.data;
-      for (const code of invalidCodes) {
-        for (let at = code; at < values.length; at += config.vocabularySize) values[at] = INVALID_LOGIT;
-      }
       return logits;
     } catch (error) {
       [this.#scale, this.#predicted] = [known, wasPredicted]; // the cache is as it was, so the step can be tried again
@@ -207,14 +189,14 @@ class ScaleSession implements TokenSession {
   }
 
   async dispose(): Promise<void> {
-    await this.#options.state.dispose();
+    await this.#options.stepper.dispose();
   }
 
   /** Checks the codes chosen for the last prediction and moves on to the next scale. */
   #take(chosen: Int32Array | undefined): void {
-    const { labels, config } = this.#options;
+    const { rows, config } = this.#options;
     const count = this.nextCount;
-    const expected = this.#predicted ? labels.length * count : 0;
+    const expected = this.#predicted ? rows * count : 0;
     if ((chosen?.length ?? 0) !== expected) {
       throw new DetailFlowError(
         'invalid-argument',
@@ -227,7 +209,7 @@ class ScaleSession implements TokenSession {
       throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
     if (!chosen) return;
     const [start, all] = [this.position, placesOf(config.scales)];
-    for (let row = 0; row < labels.length; row++) {
+    for (let row = 0; row < rows; row++) {
       this.#codes.set(chosen.subarray(row * count, (row + 1) * count), row * all + start);
     }
     this.#scale++;
@@ -235,10 +217,10 @@ class ScaleSession implements TokenSession {
   }
 
   /** The picture so far at the size of this scale, [rows, l, z]; zeros for the first one, which has none. */
-  async #maps(signal?: AbortSignal): Promise<Tensor<'float32'>> {
-    const { config, inputs, labels } = this.#options;
+  async #maps(signal?: AbortSignal): Promise<Float32Array> {
+    const { config, inputs, rows } = this.#options;
     const { codeDim: width, scales } = config;
-    const [rows, count, all] = [labels.length, this.nextCount, placesOf(scales)];
+    const [count, all] = [this.nextCount, placesOf(scales)];
     const out = new Float32Array(rows * count * width);
     if (this.#scale > 0 && inputs) {
       const codes = new Tensor('int32', this.#codes.slice(), [rows, all]);
@@ -250,41 +232,6 @@ class ScaleSession implements TokenSession {
         out.set((maps.data as Float32Array).subarray(from, from + count * width), row * count * width);
       }
     }
-    return new Tensor('float32', out, [rows, count, width]);
+    return out;
   }
-
-  #places(): Tensors {
-    const { config } = this.#options;
-    const [count, start, isFirst] = [this.nextCount, this.position, this.#scale === 0];
-    const row = (value: (i: number) => number) =>
-      new Tensor(
-        'int32',
-        Int32Array.from({ length: count }, (_, i) => value(i)),
-        [count],
-      );
-    return {
-      offset: new Tensor('int32', Int32Array.of(start), [1]),
-      isFirst: new Tensor('bool', new Uint8Array(count).fill(Number(isFirst)), [count]),
-      firstPlaces: row((i) => (isFirst ? i : 0)),
-      ...(config.positions === 'area'
-        ? { averages: positionAverages(config.scales[this.#scale]) }
-        : { places: row((i) => start + i), levels: row(() => this.#scale) }),
-    };
-  }
-}
-
-/** How each place of a scale averages FlexVAR's map of positions: f32 [p, 32 * 32]. */
-export function positionAverages({ rows, columns }: Scale): Tensor<'float32'> {
-  const side = POSITION_SIDE;
-  const [down, across] = [resizeMatrix('area', side, rows), resizeMatrix('area', side, columns)];
-  const out = new Float32Array(rows * columns * side * side);
-  let at = 0;
-  for (let y = 0; y < rows; y++) {
-    for (let x = 0; x < columns; x++) {
-      for (let i = 0; i < side; i++) {
-        for (let j = 0; j < side; j++) out[at++] = down[y * side + i] * across[x * side + j];
-      }
-    }
-  }
-  return new Tensor('float32', out, [rows * columns, side * side]);
 }

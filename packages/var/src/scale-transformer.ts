@@ -70,12 +70,16 @@ export interface ScaleInputs {
 
 type Attend = (block: number, q: Value, k: Value, v: Value) => Value;
 
+/** What happens to what a block's attention and feed-forward layer add, [B, l, C]; in training whole rows are dropped. */
+export type ScaleDropPath = (block: number, branch: 'attention' | 'feedForward', x: Value) => Value;
+
 /** Logits [B, l, V] of the fed places. */
 export function scaleTransformer(
   p: Parameters,
   config: ScaleTransformerConfig,
   inputs: ScaleInputs,
   attend: Attend,
+  dropPath: ScaleDropPath = (_block, _branch, x) => x,
 ): Value {
   const { dim, depth, isShared, normEpsilon } = config;
   const batch = extent(inputs.labels, 0);
@@ -94,11 +98,13 @@ export function scaleTransformer(
       ? add(shared, reshape(p(`${block}.ada_gss`), [1, 6, dim]))
       : modulation(`${block}.ada_lin.1`, 6);
     const [gamma1, gamma2, scale1, scale2, shift1, shift2] = [0, 1, 2, 3, 4, 5].map((j) => row(six, j));
-    x = add(x, mul(gamma1, mix(p, config, i, modulated(x, scale1, shift1), attend)));
+    const mixed = mix(p, config, i, modulated(x, scale1, shift1), attend);
+    x = add(x, dropPath(i, 'attention', mul(gamma1, mixed)));
     const hidden = gelu(
       linear(modulated(x, scale2, shift2), p(`${block}.ffn.fc1.weight`), p(`${block}.ffn.fc1.bias`)),
     );
-    x = add(x, mul(gamma2, linear(hidden, p(`${block}.ffn.fc2.weight`), p(`${block}.ffn.fc2.bias`))));
+    const wide = linear(hidden, p(`${block}.ffn.fc2.weight`), p(`${block}.ffn.fc2.bias`));
+    x = add(x, dropPath(i, 'feedForward', mul(gamma2, wide)));
   }
   const [scale, shift] = [0, 1].map((j) => row(modulation('head_nm.ada_lin.1', 2), j));
   return linear(modulated(x, scale, shift), p('head.weight'), p('head.bias'));

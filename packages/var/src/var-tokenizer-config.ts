@@ -32,6 +32,8 @@ export interface ScaleTokenizerConfig {
   readonly refinement?: RefinementConfig;
   /** Codes and latents are compared as unit vectors (FlexVAR); VAR compares them as they are. */
   readonly isNormalised: boolean;
+  /** Codes are found by cosine similarity, and used as they are all the same (`using_znorm`; no released model). */
+  readonly isCosine?: boolean;
 }
 
 /** Names, those of LlamaGen for the convolutions, and shapes of every weight. */
@@ -114,6 +116,8 @@ export interface ScaleTokenizerSettings {
   readonly scales?: readonly Scale[];
   /** r of the refinement; default 0.5. */
   readonly refinementRatio?: number;
+  /** See {@link ScaleTokenizerConfig.isCosine}. */
+  readonly isCosine?: boolean;
 }
 
 const officialScales = (sides: readonly number[]): Scale[] =>
@@ -132,7 +136,7 @@ export const FLEXVAR_SCALES: readonly Scale[] = officialScales([1, 2, 3, 4, 5, 7
 export function scaleTokenizerConfigOf(
   weights: Weights,
   coding: 'residual' | 'plain',
-  { scales, refinementRatio = 0.5 }: ScaleTokenizerSettings = {},
+  { scales, refinementRatio = 0.5, isCosine }: ScaleTokenizerSettings = {},
   { file }: { readonly file?: string } = {},
 ): ScaleTokenizerConfig {
   const shapeOf = (name: string, axes: number): readonly number[] => {
@@ -167,5 +171,6 @@ export function scaleTokenizerConfigOf(
     ...{ encoder, decoder, codebookSize, codeDim, quantKernel, coding },
     ...(coding === 'residual' && kind && { refinement: { ...kind, ratio: Math.abs(refinementRatio) } }),
     isNormalised: coding === 'plain',
+    ...(isCosine && { isCosine }),
   };
 }

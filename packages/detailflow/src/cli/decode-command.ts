@@ -1,8 +1,9 @@
 import path from 'node:path';
 import { pictureFromPixels, type Tensor } from '@detailflow/core';
+import { isDetailFlow } from '../detailflow-family';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readCodes, writePicture, writeTensor } from './files';
-import { BATCH, modelOptions, withModel } from './model-options';
+import { BATCH, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { joinRows, rowChunks } from './tensor-rows';
 import { Values } from './values';
@@ -12,7 +13,7 @@ export const decodeCommand: Command = {
   summary: 'turn tokens into pictures',
   usage: '--tokenizer DIR codes.npy --out DIR|pixels.npy|FILE.png [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     tokens: { type: 'string', value: 'T', help: 'use the first T tokens (default: all in the file)' },
     size: { type: 'string', value: 'PX', help: 'side of the pictures (default: the resolution of T tokens)' },
     ...scaleOption,
@@ -38,20 +39,21 @@ export const decodeCommand: Command = {
     }
     const scale = pictureScale(values);
     const single = !asArray && (await pictureTarget(out)) === 'file';
-    return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
-      const codes = await readCodes(positionals[0], config.codebookSize);
+    return withModel(invocation, 'tokenizer', async (opened, start) => {
+      const { tokenizer } = opened;
+      const codes = await readCodes(positionals[0], tokenizer.codebookSize);
       const [images, given] = codes.dims;
       if (single && images !== 1) {
         throw new UsageError(`--out ${out} is one picture, the codes are ${images}: give a folder`);
       }
-      const most = Math.min(given, config.tokens);
+      const most = Math.min(given, tokenizer.tokens);
       const tokens = values.whole('tokens', { least: 1, most }) ?? most;
-      const patch = config.decoder.patchSize;
+      const patch = isDetailFlow(opened) ? opened.tokenizer.config.decoder.patchSize : 1;
       const size = values.whole('size', { least: patch, most: LARGEST_SIDE });
       if (size !== undefined && size % patch !== 0) {
         throw new UsageError(`--size ${size}: give a multiple of the patch size ${patch}`);
       }
-      requireSheetFits(1, size ?? config.imageSize, scale);
+      requireSheetFits(1, size ?? tokenizer.imageSize, scale);
       const model = await start();
       const files: string[] = [];
       const parts: Tensor<'float32'>[] = [];

@@ -1,9 +1,10 @@
 import type { Tensor } from '@detailflow/core';
 import { readImages } from '@detailflow/data/node';
+import { isDetailFlow } from '../detailflow-family';
 import type { Model } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, writeTensor } from './files';
-import { BATCH, chunks, modelOptions, withModel } from './model-options';
+import { BATCH, chunks, familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { joinRows, rowChunks } from './tensor-rows';
 import { Values } from './values';
@@ -13,7 +14,7 @@ export const encodeCommand: Command = {
   summary: 'turn pictures into tokens',
   usage: '--tokenizer DIR IMG... --out codes.npy [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     tokens: { type: 'string', value: 'N', help: 'how many tokens (default: all)' },
     out: { type: 'string', value: 'FILE', help: 'int32 [B, n] as .npy' },
     ...pictureOptions,
@@ -27,8 +28,11 @@ export const encodeCommand: Command = {
     if (files.length === 0) throw new UsageError(noPictures);
     const out = values.required('out');
     if (!hasExtension(out, '.npy')) throw new UsageError(`--out "${out}" must end in .npy`);
-    return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
-      const { tokens: all, groupSize, causalTokens } = config;
+    return withModel(invocation, 'tokenizer', async (opened, start) => {
+      const { tokens: all, imageSize } = opened.tokenizer;
+      const { groupSize, causalTokens } = isDetailFlow(opened)
+        ? opened.tokenizer.config
+        : { groupSize: 1, causalTokens: 1 };
       const tokens = values.whole('tokens') ?? all;
       if (tokens < causalTokens || tokens > all || tokens % groupSize !== 0) {
         throw new UsageError(
@@ -39,18 +43,18 @@ export const encodeCommand: Command = {
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
-        const images = await readImages(some, config.imageSize, { signal, background });
+        const images = await readImages(some, imageSize, { signal, background });
         model ??= await start();
         for (const rows of rowChunks(images, BATCH)) parts.push(await model.encode(rows, { tokens, signal }));
         progress.advance(some.length);
       }
       progress.stop();
       const codes = joinRows(parts);
-      const [images] = codes.dims;
+      const [images, width] = codes.dims;
       await writeTensor(out, codes);
       return {
-        lines: [`${images} ${images === 1 ? 'image' : 'images'}, ${tokens} tokens each: ${out}`],
-        json: { out, shape: [images, tokens], files },
+        lines: [`${images} ${images === 1 ? 'image' : 'images'}, ${width} tokens each: ${out}`],
+        json: { out, shape: [images, width], files },
       };
     });
   },

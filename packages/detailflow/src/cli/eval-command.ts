@@ -4,7 +4,7 @@ import { evaluateGenerated } from './eval/generation-evaluation';
 import { evaluateImages } from './eval/images-evaluation';
 import { evaluateTokenizer } from './eval/tokenizer-evaluation';
 import { wasInterrupted } from './interruption';
-import { modelOptions } from './model-options';
+import { familyOptions } from './model-options';
 import { Values } from './values';
 
 const kinds = { tokenizer: evaluateTokenizer, generation: evaluateGenerated, images: evaluateImages };
@@ -13,7 +13,18 @@ const kinds = { tokenizer: evaluateTokenizer, generation: evaluateGenerated, ima
 const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
   tokenizer: ['tokens', 'noise', 'vgg', 'lpips'],
   generation: [
-    ...['cfg', 'gradual-cfg', 'temperature', 'top-k', 'top-p', 'seed', 'labels', 'train', 'save-images'],
+    ...[
+      'cfg',
+      'gradual-cfg',
+      'guidance',
+      'temperature',
+      'top-k',
+      'top-p',
+      'seed',
+      'labels',
+      'train',
+      'save-images',
+    ],
     'ar',
   ],
   images: ['images', 'size', 'save-statistics'],
@@ -25,7 +36,7 @@ export const evalCommand: Command = {
   usage:
     '(tokenizer | generation | images) --data SOURCE --out DIR [--model DIR] [--features FILE] [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     data: {
       type: 'string',
       source: 'files',
@@ -96,6 +107,11 @@ export const evalCommand: Command = {
       help: 'generation: guidance scales, such as 1,1.5,2 (default: as generate)',
     },
     'gradual-cfg': { type: 'boolean', help: 'generation: lower the guidance scale group by group' },
+    guidance: {
+      type: 'string',
+      value: 'NAME',
+      help: "generation: how the scale runs along the steps: constant, or one of the model's, such as growing",
+    },
     temperature: { type: 'string', value: 'X', help: 'generation: above 0 (default 1)' },
     'top-k': {
       type: 'string',

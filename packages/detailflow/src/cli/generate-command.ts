@@ -1,11 +1,19 @@
 import path from 'node:path';
-import type { TokenModelConfig } from '@detailflow/ar-model';
-import { DetailFlowError, type Picture, pictureFromPixels, type Tensor } from '@detailflow/core';
+import type { FamilyModel } from '@detailflow/checkpoint';
+import {
+  DetailFlowError,
+  type Picture,
+  pictureFromPixels,
+  scheduleSteps,
+  stepAt,
+  type Tensor,
+} from '@detailflow/core';
 import { gridPicture, stripPicture } from '@detailflow/data';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
-import { BATCH, chunks, modelOptions, withModel } from './model-options';
+import { checkGuidance, guidanceOf, guidanceOptions } from './guidance-options';
+import { BATCH, chunks, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { joinRows, sliceRows } from './tensor-rows';
 import { Values } from './values';
@@ -22,7 +30,7 @@ export const generateCommand: Command = {
   summary: 'draw pictures of a class',
   usage: '(--model DIR | --tokenizer DIR --ar DIR) --class LIST --out FILE.png|DIR [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     class: {
       type: 'string',
       value: 'LIST',
@@ -34,19 +42,26 @@ export const generateCommand: Command = {
     cfg: {
       type: 'string',
       value: 'X',
-      help: 'guidance scale, 1 for none (default: what the card of the model recommends, else 1.5)',
+      help: 'guidance scale, 1 for none (default: of the card, of the family, or 1.5)',
     },
-    'gradual-cfg': { type: 'boolean', help: 'lower the guidance scale group by group' },
+    ...guidanceOptions,
     temperature: { type: 'string', value: 'X', help: 'above 0 (default 1)' },
-    'top-k': { type: 'string', value: 'N', help: 'draw among the N most likely tokens (default 0: all)' },
+    'top-k': {
+      type: 'string',
+      value: 'N',
+      help: 'draw among the N most likely tokens, 0 for all (default: as the family does, else all)',
+    },
     'top-p': {
       type: 'string',
       value: 'X',
-      help: 'draw among the most likely tokens of total probability X (default 1)',
+      help: 'draw among the most likely tokens of total probability X (default as above, else 1)',
     },
     greedy: { type: 'boolean', help: 'always take the most likely token' },
     tokens: { type: 'string', value: 'N', help: 'stop after N tokens: a coarser, smaller picture' },
-    progressive: { type: 'boolean', help: 'draw a strip of all previews of each picture, coarse to fine' },
+    progressive: {
+      type: 'boolean',
+      help: 'draw a strip of all previews of each picture: coarse to fine, or row by row',
+    },
     grid: { type: 'boolean', help: 'put all pictures into one file, one row per class' },
     ...scaleOption,
     noise: {
@@ -59,7 +74,7 @@ export const generateCommand: Command = {
     dtype: {
       type: 'string',
       value: 'D',
-      help: 'matrices of the AR model: fp32 (default); q8: 8 bits, faster, nearly the same pictures; q4: 4 bits, smallest, rougher',
+      help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
     },
     ...deviceOptions,
   },
@@ -86,7 +101,6 @@ export const generateCommand: Command = {
     const scale = pictureScale(values);
     const progressive = values.flag('progressive');
     const settings = {
-      guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
       temperature: values.number('temperature'),
       topK: values.whole('top-k'),
       topP: values.number('top-p', { least: 0, most: 1 }),
@@ -98,21 +112,27 @@ export const generateCommand: Command = {
 
     const given = values.number('cfg', { least: 0 });
 
-    return withModel(invocation, 'both', async ({ ar, card, pictureSize }, start) => {
+    return withModel(invocation, 'both', async (opened, start) => {
+      const { ar, card, pictureSize, tokenizer } = opened;
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',
           'this model has no AR part: it can encode and decode, not generate',
         );
       }
-      const { tokens: all, causalTokens, groupSize } = ar.config;
+      const { tokens: all, schedule } = ar;
+      if (ar.classes === 0) throw noClasses(ar.file);
+      checkGuidance(values, opened);
       const tokens = values.whole('tokens', { least: 1, most: all }) ?? all;
-      const jobs = listJobs(classLabels(classes, ar.config.classes, card?.classNames), count, seed);
+      const jobs = listJobs(classLabels(classes, ar.classes, card?.classNames), count, seed);
       if (single && !grid && jobs.length > 1) {
         throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
       }
-      const tokensPerImage = tokens <= causalTokens ? tokens : Math.ceil(tokens / groupSize) * groupSize;
-      const cells = (grid ? jobs.length : 1) * (progressive ? countSteps(tokensPerImage, ar.config) : 1);
+      const last = stepAt(schedule, tokens - 1);
+      const tokensPerImage = last.position + last.count;
+      const isShown = previewRule(tokenizer);
+      const ends = scheduleSteps(schedule.slice(0, last.index + 1)).map((one) => one.position + one.count);
+      const cells = (grid ? jobs.length : 1) * (progressive ? ends.filter(isShown).length : 1);
       requireSheetFits(cells, pictureSize, scale);
       const noiseFile = values.text('noise');
       const noise = noiseFile === undefined ? undefined : await readNoise(noiseFile);
@@ -132,6 +152,7 @@ export const generateCommand: Command = {
       for (const batch of chunks(jobs, BATCH)) {
         const steps = model.generate({
           ...settings,
+          guidance: guidanceOf(values, model),
           cfg,
           tokens,
           labels: batch.map((job) => job.label),
@@ -145,7 +166,7 @@ export const generateCommand: Command = {
           progress.advance(batch.length * (step.count - known));
           known = step.count;
           const last = known === step.total;
-          if (progressive || last) {
+          if ((progressive && isShown(known)) || last) {
             const pixels = await step.pixels();
             for (const [i, list] of previews.entries()) list.push(pictureFromPixels(pixels, i));
           }
@@ -195,10 +216,18 @@ export const generateCommand: Command = {
 const MOST_PICTURES = 1_000_000;
 const LARGEST_SEED = Number.MAX_SAFE_INTEGER - MOST_PICTURES;
 
-/** Steps of the model, and so previews, until `tokens` tokens are known. */
-function countSteps(tokens: number, { causalTokens, groupSize }: TokenModelConfig): number {
-  return tokens <= causalTokens ? tokens : causalTokens + (tokens - causalTokens) / groupSize;
+/** Whether a preview of so many tokens is worth a place on the strip: of rows only where they are complete. */
+function previewRule({ previews, tokens }: FamilyModel['tokenizer']): (known: number) => boolean {
+  const side = Math.round(Math.sqrt(tokens));
+  return (known) => previews !== 'rows' || known % side === 0 || known === tokens;
 }
+
+const noClasses = (file: string) =>
+  new DetailFlowError(
+    'unsupported',
+    'draws from features of a text, which the command line cannot make; load it in a program and give `labels` with features',
+    { file },
+  );
 
 /** Class by class, `count` pictures each; picture i has seed + i. */
 function listJobs(labels: readonly number[], count: number, seed: number): Job[] {

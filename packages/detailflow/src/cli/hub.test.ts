@@ -156,7 +156,7 @@ describe('a model on the hub', () => {
 
   test('in a program', async () => {
     const model = await load('hf:acme/tiny');
-    expect(model.tokenModel?.config.classes).toBe(10);
+    expect(model.detailflow?.tokenModel?.config.classes).toBe(10);
     await model.dispose();
   });
 });

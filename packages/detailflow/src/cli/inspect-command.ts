@@ -1,9 +1,13 @@
-import { DetailFlowError, type Weights } from '@detailflow/core';
-import { type ModelSource, openModel } from '../model-source';
+import type { ConfigObject, ModelHalf, TokenModelHalf } from '@detailflow/checkpoint';
+import { DetailFlowError } from '@detailflow/core';
+import { isDetailFlow } from '../detailflow-family';
+import type { ModelSource } from '../folder-source';
+import { openFamilyModel } from '../open-family';
 import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
-import { hubOptions, modelOptions, modelSource, namedFolder } from './model-options';
+import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
+import { modelSettings } from './model-settings';
 import { Values } from './values';
 
 export const inspectCommand: Command = {
@@ -11,7 +15,7 @@ export const inspectCommand: Command = {
   summary: 'say what a model is, and check that its weights fit',
   usage: 'DIR | --tokenizer DIR [--ar DIR]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     verify: { type: 'boolean', help: 'read and check everything: checksums, hashes, every number' },
   },
   examples: [
@@ -22,33 +26,49 @@ export const inspectCommand: Command = {
   positionalModel: true,
   async run(invocation) {
     const named = source(invocation);
-    const verified = invocation.values.verify === true ? await verify(named, invocation) : undefined;
+    const settings = await modelSettings(new Values(invocation));
+    const verified =
+      invocation.values.verify === true ? await verify(named, invocation, settings) : undefined;
     const hub = hubOptions(new Values(invocation));
-    const opened = await openModel(named, { signal: invocation.signal, hub });
+    const opened = await openFamilyModel(named, { settings, signal: invocation.signal, hub });
     try {
-      const { kind, card, tokenizer, ar } = opened;
+      const { card, family, tokenizer, ar } = opened;
       const cfg = recommendedCfg(card);
       const parts = { tokenizer: summary(tokenizer), ...(ar && { ar: summary(ar) }) };
+      const kind = isDetailFlow(opened) ? opened.kind : 'official';
+      const title = isDetailFlow(opened) ? 'official checkpoint' : `${family}, official checkpoint`;
       return {
         lines: [
-          `${card ? `${card.name} (${card.license})` : 'official checkpoint'}`,
+          `${card ? `${card.name} (${card.license})` : title}`,
           ...Object.entries(parts).flatMap(([name, part]) => [
             `${name}: ${part.parameters.toLocaleString('en')} parameters in ${part.weights} tensors (${part.dtypes.join(', ')}), ${part.file}`,
+            `  ${part.description}`,
             ...Object.entries(part.config).map(
               ([key, value]) => `  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`,
             ),
           ]),
           ...classLines(card?.classNames),
           ...(cfg === undefined ? [] : [`recommended CFG: ${cfg} (what is used where --cfg is not given)`]),
+          ...samplingLines(ar),
           ...(verified ? verificationLines(verified) : []),
         ],
-        json: { kind, ...(card && { card }), ...parts, ...(verified && { verified }) },
+        json: { kind, family, ...(card && { card }), ...parts, ...(verified && { verified }) },
       } satisfies Report;
     } finally {
       await opened.close();
     }
   },
 };
+
+/** What is used where nothing is said, of a family that recommends something. */
+function samplingLines(ar: TokenModelHalf | undefined): string[] {
+  if (!ar?.sampling) return [];
+  const { cfg, guidance = 'constant', topK, topP } = ar.sampling;
+  const rest = [topK !== undefined && `top-k ${topK}`, topP !== undefined && `top-p ${topP}`].filter(Boolean);
+  return [
+    `defaults: ${[`CFG ${cfg}, ${guidance}`, ...rest].join(', ')} (guidances: constant, ${ar.guidances.join(', ')})`,
+  ];
+}
 
 /** "  9  ankle boot": what --class takes. */
 function classLines(names: readonly string[] = []): string[] {
@@ -63,10 +83,12 @@ const MOST_FAULTS = 20;
 async function verify(
   model: ModelSource,
   { signal, progress }: Parameters<Command['run']>[0],
+  settings: ConfigObject | undefined,
 ): Promise<Verification> {
   let done = -1;
   try {
     const found = await verifyModel(model, {
+      settings,
       signal,
       onProgress(state) {
         if (done < 0) progress.start(state.total, state.unit);
@@ -111,10 +133,11 @@ function source(invocation: Parameters<Command['run']>[0]): ModelSource {
   return namedFolder(positionals[0]);
 }
 
-function summary(part: { config: object; weights: Weights; file: string }) {
+function summary(part: ModelHalf) {
   const weights = [...part.weights.values()];
   return {
     file: part.file,
+    description: part.description,
     config: part.config,
     weights: weights.length,
     parameters: weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),

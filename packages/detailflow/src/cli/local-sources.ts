@@ -11,11 +11,14 @@ import {
   nodeHubSettings,
   type OpenHubOptions,
 } from '@detailflow/hub/node';
-import { openModel, toTree } from '../model-source';
+import { toTree } from '../folder-source';
+import { openFamilyModel } from '../open-family';
 import { releasedModel } from '../released-models';
 import { type Command, type Invocation, UsageError } from './command';
 import { showNotice } from './model-options';
+import { modelSettings } from './model-settings';
 import type { Progress } from './progress';
+import { Values } from './values';
 
 type Arguments = Pick<Invocation, 'values' | 'positionals'>;
 
@@ -81,10 +84,11 @@ async function localModel(
   if (![model, tokenizer, ar].some(isFar) || (model !== undefined && (tokenizer ?? ar) !== undefined))
     return {};
   const { signal } = hub;
+  const settings = await modelSettings(new Values({ values } as Invocation));
   const released = releasedModel(model ?? tokenizer ?? '');
   if (model !== undefined && !released) {
     const files = await recorded(model, hub);
-    await (await openModel(files.tree, { signal })).close();
+    await (await openFamilyModel(files.tree, { settings, signal })).close();
     return { model: await files.folder() };
   }
   const first = released?.tokenizer ?? tokenizer;
@@ -97,7 +101,7 @@ async function localModel(
   const trees = two ? { tokenizer: one.tree, ar: two.tree } : { tokenizer: one.tree };
   // A model whose tokenizer is to be used may be a whole one, such as a bundle.
   const isModel = model === undefined && !names.includes('ar');
-  await (await openModel(isModel ? one.tree : trees, { signal })).close();
+  await (await openFamilyModel(isModel ? one.tree : trees, { settings, signal })).close();
   const own = model === undefined ? {} : { model: undefined };
   return { ...own, tokenizer: await one.folder(), ar: await two?.folder() };
 }

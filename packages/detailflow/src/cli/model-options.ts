@@ -1,9 +1,12 @@
 import { createNodeBackend } from '@detailflow/backend-node';
+import type { FamilyModel } from '@detailflow/checkpoint';
 import type { OpenHubOptions } from '@detailflow/hub/node';
+import type { ModelSource } from '../folder-source';
 import { Model } from '../load';
 import { modelFolder } from '../model-package';
-import { type ModelSource, type OpenedModel, openModel } from '../model-source';
+import { openFamilyModel } from '../open-family';
 import { type Invocation, type Options, UsageError } from './command';
+import { modelSettings, settingsOptions } from './model-settings';
 import { Values } from './values';
 
 export const modelOptions: Options = {
@@ -17,19 +20,22 @@ export const modelOptions: Options = {
     type: 'string',
     value: 'DIR',
     source: 'model',
-    help: 'official tokenizer folder (config.json, checkpoints/), hf:, https:',
+    help: 'official tokenizer: its folder or file (.pt, .pth), hf:, https:',
   },
   ar: {
     type: 'string',
     value: 'DIR',
     source: 'model',
-    help: 'official AR model folder, hf:, https:',
+    help: 'official AR model: its folder or file, hf:, https:',
   },
   partial: {
     type: 'boolean',
     help: 'from the hub only the tensors in use, by ranges: nothing kept, no hash checked',
   },
 };
+
+/** For commands that take models of all families. */
+export const familyOptions: Options = { ...modelOptions, ...settingsOptions };
 
 /** The folder of a model that an argument names, by path or by package. */
 export function namedFolder(text: string): string {
@@ -77,7 +83,7 @@ export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSo
 export async function withModel<T>(
   invocation: Invocation,
   need: 'tokenizer' | 'both',
-  work: (opened: OpenedModel, start: () => Promise<Model>) => Promise<T>,
+  work: (opened: FamilyModel, start: () => Promise<Model>) => Promise<T>,
 ): Promise<T> {
   const { signal, progress } = invocation;
   const values = new Values(invocation);
@@ -85,7 +91,8 @@ export async function withModel<T>(
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
   const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
-  const opened = await openModel(source, { signal, hub: hubOptions(values) });
+  const settings = await modelSettings(values);
+  const opened = await openFamilyModel(source, { settings, signal, hub: hubOptions(values) });
   let model: Model | undefined;
   try {
     return await work(opened, async () => {

@@ -5,7 +5,7 @@ import { readImages } from '@detailflow/data/node';
 import type { Model, Reconstruction } from '../load';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
-import { BATCH, modelOptions, withModel } from './model-options';
+import { BATCH, familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { rowChunks } from './tensor-rows';
@@ -16,11 +16,11 @@ export const reconstructCommand: Command = {
   summary: 'draw pictures again from ever more of their tokens',
   usage: '--tokenizer DIR IMG... --out DIR [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     tokens: {
       type: 'string',
       value: 'LIST',
-      help: 'token counts, such as 1,8,32 (default: 1, 2, 4, ... and all)',
+      help: 'token counts, such as 1,8,32 (default: 1, 2, 4 ... all, or every scale, or quarters)',
     },
     ...scaleOption,
     out: { type: 'string', value: 'DIR', help: 'one strip per picture: coarse to fine, the original last' },
@@ -40,11 +40,11 @@ export const reconstructCommand: Command = {
       throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
     const tokens = values.list('tokens');
     const scale = pictureScale(values);
-    return withModel(invocation, 'tokenizer', async ({ tokenizer: { config } }, start) => {
-      const { tokens: all, imageSize } = config;
+    return withModel(invocation, 'tokenizer', async ({ tokenizer }, start) => {
+      const { tokens: all, imageSize, previewCounts } = tokenizer;
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
-      const strips = 1 + (tokens?.length ?? Math.ceil(Math.log2(all)) + 1);
+      const strips = 1 + (tokens?.length ?? previewCounts.length);
       requireSheetFits(strips, imageSize, scale);
       const lines: string[] = [];
       const images: Readonly<Record<string, unknown>>[] = [];

@@ -5,7 +5,7 @@ import { readImages } from '@detailflow/data/node';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
 import { pictureTarget, stem, writePicture } from './files';
-import { modelOptions, withModel } from './model-options';
+import { familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { Values } from './values';
@@ -17,7 +17,7 @@ export const varyCommand: Command = {
   summary: 'keep the first tokens of a picture and draw the rest anew',
   usage: '--model DIR IMG... --keep K --out FILE.png|DIR [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
     keep: { type: 'string', value: 'K', help: 'tokens that stay: 0 is a new picture, all of them the same' },
     count: { type: 'string', value: 'N', help: 'variations of each picture (default 4)' },
     class: { type: 'string', value: 'C', help: 'class number or name to go by (default: none)' },
@@ -50,9 +50,9 @@ export const varyCommand: Command = {
     const text = values.text('class');
     values.required('keep');
     return withModel(invocation, 'both', async ({ ar, tokenizer, card, pictureSize }, start) => {
-      const { tokens } = (ar ?? tokenizer).config;
+      const { tokens } = ar ?? tokenizer;
       const keepTokens = values.whole('keep', { most: tokens }) as number;
-      const [label, ...others] = text && ar ? classLabels(text, ar.config.classes, card?.classNames) : [];
+      const [label, ...others] = text && ar ? classLabels(text, ar.classes, card?.classNames) : [];
       if (others.length > 0) throw new UsageError(`--class "${text}": give one class`);
       requireSheetFits(count + 1, pictureSize, scale);
       const model = await start();

@@ -1,5 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import type { FamilyModel } from '@detailflow/checkpoint';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Picture } from '@detailflow/core';
 import {
@@ -30,6 +31,7 @@ import {
   sourceSection,
 } from '@detailflow/eval';
 import { fileStamp, folderStore } from '@detailflow/eval/node';
+import { isDetailFlow } from '../../detailflow-family';
 import { type Invocation, type Report, UsageError } from '../command';
 import { namedFolder } from '../model-options';
 import type { Values } from '../values';
@@ -62,14 +64,19 @@ export class EvaluationRun {
     readonly store: ShardStore,
   ) {}
 
-  /** @param files what the figures depend on: folders and files of models, networks and images */
+  /**
+   * @param files what the figures depend on: folders and files of models, networks and images
+   * @param model whose configuration may depend on more than its files: on settings, and on what lies beside them
+   */
   static async open(
     invocation: Invocation,
     out: string,
     files: readonly (string | undefined)[],
+    model?: FamilyModel,
   ): Promise<EvaluationRun> {
     await mkdir(out, { recursive: true });
-    const origin = await fileStamp(files.filter((file) => file !== undefined));
+    const stamp = await fileStamp(files.filter((file) => file !== undefined));
+    const origin = model && !isDetailFlow(model) ? `${stamp} ${configurations(model)}` : stamp;
     return new EvaluationRun(invocation, out, folderStore(path.join(out, 'kept'), { origin }));
   }
 
@@ -195,6 +202,9 @@ export class EvaluationRun {
     return { ...results, lines: [...results.lines, `figures: ${file}`, `report: ${report}`] };
   }
 }
+
+const configurations = ({ tokenizer, ar }: FamilyModel): string =>
+  JSON.stringify([tokenizer.config, ar?.config]);
 
 /** All images means the test part where there is one. */
 const chosenPart = ({ heldOut, whole }: OpenedDataset, part: 'held-out' | 'all'): ImageDataset =>

@@ -26,6 +26,7 @@ import {
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
+import { checkGuidance, guidanceName } from '../guidance-options';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
@@ -47,23 +48,24 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   const seeds = seedsOf(values, count);
   const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
   const sampling = {
-    guidance: values.flag('gradual-cfg') ? 'gradual' : undefined,
+    guidance: guidanceName(values),
     temperature: values.number('temperature'),
     topK: values.whole('top-k'),
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
-    const { tokens } = (opened.ar ?? opened.tokenizer).config;
+    const { tokens } = opened.ar ?? opened.tokenizer;
+    checkGuidance(values, opened);
     const size = opened.pictureSize;
     const given = scalesOf(values);
     const division = imageDivision(values, opened.card);
     const view = { ...division.view, size };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
-    const run = await EvaluationRun.open(invocation, out, [...paths, data, file]);
+    const run = await EvaluationRun.open(invocation, out, [...paths, data, file], opened);
     const { tokenModel: model, tokenizer, backend, cfg } = await start();
     const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
-    const { classes } = model.config;
+    const { classes } = model;
     const extractor = await openExtractor(file, backend);
     try {
       const part = values.flag('all-images') || preset ? 'all' : 'held-out';

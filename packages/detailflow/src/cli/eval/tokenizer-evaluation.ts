@@ -1,4 +1,5 @@
-import type { Picture } from '@detailflow/core';
+import type { FamilyModel } from '@detailflow/checkpoint';
+import { DetailFlowError, type ImageTokenizer, type Picture } from '@detailflow/core';
 import { acrossClasses, gridPicture, type ImageDataset, subset, wholeEnlarged } from '@detailflow/data';
 import {
   datasetSource,
@@ -11,7 +12,7 @@ import {
   tokenizerReport,
 } from '@detailflow/eval';
 import { openExtractor, openPerceptualDistance } from '@detailflow/eval/node';
-import type { Tokenizer } from '@detailflow/tokenizer';
+import { isDetailFlow } from '../../detailflow-family';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
 import { parseList, type Values } from '../values';
@@ -28,13 +29,12 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
   if ((vgg === undefined) !== (heads === undefined)) throw new UsageError('give --vgg and --lpips together');
   const preset = presetOf(values, 'tokenizer');
   return withModel(invocation, 'tokenizer', async (opened, start) => {
-    const { config } = opened.tokenizer;
-    const restorations = restorationsOf(values, config, preset?.restorations);
+    const restorations = restorationsOf(values, opened, preset?.restorations);
     const division = imageDivision(values, opened.card);
-    const view = { ...division.view, size: config.imageSize };
+    const view = { ...division.view, size: opened.tokenizer.imageSize };
     const part = values.flag('all-images') || preset ? 'all' : 'held-out';
     const paths = ['model', 'tokenizer'].map((name) => modelPath(values, name));
-    const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads]);
+    const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads], opened);
     const divided = await division.open(data);
     const note = part === 'held-out' ? divided.note : undefined;
     const dataset = await run.readable(data, divided, part);
@@ -92,29 +92,31 @@ export function presetOf(values: Values, what: 'tokenizer' | 'generation') {
   return preset;
 }
 
-function restorationsOf(
-  values: Values,
-  config: Parameters<typeof previewCounts>[0],
-  preset?: 'all' | 'noisy',
-): Restoration[] {
-  const { tokens: all } = config;
+function restorationsOf(values: Values, opened: FamilyModel, preset?: 'all' | 'noisy'): Restoration[] {
+  const { tokens: all, previewCounts: shown } = opened.tokenizer;
   const clean = (tokens: number): Restoration => ({ tokens, noiseIndex: null });
   const noisy = (noiseIndex: number): Restoration => ({ tokens: all, noiseIndex });
   const [counts, noise] = [values.text('tokens'), values.text('noise')];
+  const own = isDetailFlow(opened) ? opened.tokenizer.config : undefined;
+  if (!own && (noise !== undefined || preset === 'noisy')) {
+    throw new DetailFlowError('unsupported', 'only tokenizers of DetailFlow correct codes with noise', {
+      file: opened.tokenizer.file,
+    });
+  }
   const cleanOnes =
     counts !== undefined
       ? parseList(counts, '--tokens').map(clean)
       : preset
         ? [clean(all)]
-        : previewCounts(config).map(clean);
+        : (own ? previewCounts(own) : shown).map(clean);
   if (noise !== undefined) return [...cleanOnes, ...parseList(noise, '--noise').map(noisy)];
-  return preset === 'noisy' ? [...cleanOnes, ...noisyIndices(config).map(noisy)] : cleanOnes;
+  return own && preset === 'noisy' ? [...cleanOnes, ...noisyIndices(own).map(noisy)] : cleanOnes;
 }
 
 /** Some images, of as many classes as can be, each in a row: the original, then restored from few tokens to all. */
 async function sheet(
   run: EvaluationRun,
-  tokenizer: Tokenizer,
+  tokenizer: ImageTokenizer,
   options: {
     readonly dataset: ImageDataset;
     readonly view: NonNullable<Parameters<typeof datasetSource>[1]>;
