@@ -99,7 +99,7 @@ describe('drawn pictures', () => {
 
 test('the figures of a tokenizer are those of the bytes that it restores', async () => {
   const { tokenizer } = model;
-  const size = tokenizer.config.imageSize;
+  const size = tokenizer.resolution(tokenizer.tokens);
   const dataset = shapesDataset({ images: 5, size });
   const view = { size, fit: 'crop' } as const;
   const restorations = [
