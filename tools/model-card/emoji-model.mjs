@@ -79,7 +79,9 @@ function detailflow(...args) {
 function imagesSeen() {
   const settings = JSON.parse(readFileSync(path.join(run, 'config.json'), 'utf8'));
   return {
-    tokenizer: (made.steps.tokenizer ?? 0) * settings.tokenizer.batch,
+    ...(made.steps.tokenizer !== undefined && {
+      tokenizer: made.steps.tokenizer * settings.tokenizer.batch,
+    }),
     ar: (made.steps.ar ?? 0) * settings.tokenModel.batch,
   };
 }
@@ -100,7 +102,7 @@ function tables() {
   const copied = (cell) =>
     scales.map((scale) => cell(copies.find((one) => `${one.cfg}` === `${Number(scale)}`)));
   return [
-    `Trained with ${images.tokenizer} images (tokenizer) and ${images.ar} (AR model).`,
+    `Trained with ${images.tokenizer ?? 'a tokenizer from elsewhere'}${images.tokenizer ? ' images (tokenizer)' : ''} and ${images.ar} images (AR model).`,
     '',
     `On ${tokenizer.images} held-out pictures:`,
     '',
