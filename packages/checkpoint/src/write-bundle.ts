@@ -6,7 +6,7 @@ import { checkOptions, DetailFlowError, type Weight, type Weights } from '@detai
 import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { syncFolder, writeSynced } from './atomic-file';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
-import { maxConfigBytes, readJsonConfig } from './config-files';
+import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
 import { convertedChunks, type FloatStorage, storedDType } from './convert-floats';
 import { ioError, openFolder } from './node-files';
 
@@ -91,8 +91,8 @@ function makeCard(contents: BundleContents, file: string): { card: BundleCard; t
     subject,
     recipe,
     ...(data && { data }),
-    tokenizer: { config: tokenizer.config, weights: bundleFiles.tokenizer },
-    ar: ar && { config: ar.config, weights: bundleFiles.ar },
+    tokenizer: { config: tokenizer.config as ConfigObject, weights: bundleFiles.tokenizer },
+    ar: ar && { config: ar.config as ConfigObject, weights: bundleFiles.ar },
   };
   let text: string;
   try {

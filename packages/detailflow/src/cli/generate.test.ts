@@ -219,7 +219,7 @@ describe('wrong usage', () => {
     ],
     [
       2,
-      /--noise is float32 \[1,16,1024\]; give float32 \[1, 32, 1024\]/,
+      /--noise is float32 \[1, 16, 1024\]; give float32 \[1, 32, 1024\]/,
       ['--class', '0', '--noise', half, ...out],
     ],
     [2, /10000000 pictures are too many/, ['--class', '0-9', '--count', '1000000', '--out', at('refused')]],
