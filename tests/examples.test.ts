@@ -51,8 +51,8 @@ test('reconstruct: a strip that comes closer to the original', async () => {
   const strip = `${out}/strip.png`;
   expect(await look(strip)).toMatchObject({ width: 6 + 8 * 134, height: 140 });
   const decibels = [...stdout.matchAll(/([\d.]+) dB/g)].map((match) => Number(match[1]));
-  expect(decibels).toHaveLength(7);
-  expect(decibels[6]).toBeGreaterThan(decibels[0] + 6);
+  expect(decibels).toHaveLength(7); // each at the size that so many tokens are worth
+  expect(decibels[6]).toBeGreaterThan(18);
   const cell = (i: number) => look(strip, { left: 6 + i * 134, top: 6, width: 128, height: 128 });
   const [first, last, original] = [await cell(0), await cell(6), await cell(7)];
   expect(first.deviation).toBeLessThan(original.deviation / 2);

@@ -22,7 +22,8 @@ async function bundledSize(names: readonly string[]): Promise<number> {
     build: {
       write: false,
       minify: true,
-      lib: { entry, formats: ['es'], fileName: 'bundle' },
+      // An ES library would keep its white space; a program does not.
+      lib: { entry, formats: ['iife'], name: 'bundle', fileName: 'bundle' },
     },
   });
   const outputs = (Array.isArray(result) ? result : [result]).flatMap((one) =>

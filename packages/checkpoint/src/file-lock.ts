@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, link, open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { ioError } from './node-files';
 import { type ProcessIdentity, stateOf, thisProcess } from './process-identity';
 
@@ -78,6 +78,10 @@ export class FileLock {
    * @throws DetailFlowError `io` when another process has the lock and there is no `onBusy`, or it cannot be written
    */
   static async take(file: string, options: LockOptions = {}): Promise<FileLock> {
+    checkOptions('FileLock.take', options, {
+      ...{ interval: true, patience: true, onNotice: true, onBusy: true, signal: true },
+      ...{ busyMessage: true, lostMessage: true },
+    });
     const { interval = 2000, patience = 10_000, onNotice, onBusy, signal } = options;
     const { lostMessage = 'another process has taken this lock while this one was stopped' } = options;
     const {

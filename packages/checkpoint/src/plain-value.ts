@@ -1,4 +1,4 @@
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { PickleObject } from './pickle-value';
 import { dictEntries, kindOf } from './state-dict';
 import type { TorchCheckpoint } from './torch-checkpoint';
@@ -33,6 +33,7 @@ export function plainValue(
   options: { readonly foreign?: 'refuse' | 'keep' } = {},
 ): unknown {
   const { file } = checkpoint;
+  checkOptions('plainValue', options, { foreign: true });
   const keeps = options.foreign === 'keep';
   let values = 0;
   const walk = (item: TorchValue, depth: number): unknown => {

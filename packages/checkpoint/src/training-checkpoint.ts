@@ -1,4 +1,4 @@
-import { type ByteSource, DetailFlowError, type Weights } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError, type Weights } from '@detailflow/core';
 import type { ConfigObject } from './config-files';
 import type { FileTree } from './file-tree';
 import { PickleObject } from './pickle-value';
@@ -28,6 +28,7 @@ export async function openTrainingCheckpoint(
   source: ByteSource,
   options: { readonly key?: string; readonly prefersEma?: boolean; readonly signal?: AbortSignal } = {},
 ): Promise<TrainingCheckpoint> {
+  checkOptions('openTrainingCheckpoint', options, { key: true, prefersEma: true, signal: true });
   const { key, prefersEma = false, signal } = options;
   const checkpoint = await readTorchCheckpoint(source, { signal });
   const weights = stateDict(checkpoint, key ?? chooseKey(checkpoint, prefersEma));

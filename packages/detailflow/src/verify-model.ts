@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { type FileTree, openMember, readZip } from '@detailflow/checkpoint';
-import { type ByteSource, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
 import { type ModelSource, toTree } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
@@ -42,6 +42,9 @@ export interface VerifyOptions extends OpenFamilyOptions {
  * @throws DetailFlowError when the model cannot be opened at all; the signal's reason when aborted
  */
 export async function verifyModel(source: ModelSource, options: VerifyOptions = {}): Promise<Verification> {
+  checkOptions('verifyModel', options, {
+    ...{ hub: true, families: true, settings: true, signal: true, onProgress: true },
+  });
   const { families, settings, signal, onProgress } = options;
   const seen: Opened[] = [];
   const opened = await openFamilyModel(await recorded(source, seen), { families, settings, signal });

@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { ioError } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
-import { type HubSettings, hubSettings } from './hub-options';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
+import { type HubSettings, hubSettingNames, hubSettings } from './hub-options';
 
 /** Settings on a machine with a disk. */
 export interface NodeHubSettings extends HubSettings {
@@ -25,6 +25,12 @@ export async function nodeHubSettings(
   options: Partial<NodeHubSettings> = {},
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): Promise<NodeHubSettings> {
+  checkOptions('nodeHubSettings', options, {
+    ...hubSettingNames,
+    cache: true,
+    urlCache: true,
+    offline: true,
+  });
   const cacheRoot = env.XDG_CACHE_HOME || path.join(homedir(), '.cache');
   const home = expand(env.HF_HOME || path.join(cacheRoot, 'huggingface'), env);
   const cache = expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || path.join(home, 'hub'), env);

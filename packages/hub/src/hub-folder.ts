@@ -2,14 +2,14 @@ import { readdir, readlink, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { openFile } from '@detailflow/checkpoint/node';
-import { type ByteSource, DetailFlowError } from '@detailflow/core';
+import { type ByteSource, checkOptions, DetailFlowError } from '@detailflow/core';
 import { type HubAddress, parseHubAddress } from './address';
 import { blockSource } from './block-source';
 import { CacheFolder } from './cache-folder';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
 import { fetchRange } from './fetch-range';
 import { HubApi, type HubFile } from './hub-api';
-import type { HubProgress } from './hub-options';
+import { type HubProgress, hubSettingNames } from './hub-options';
 import { matchesPattern } from './patterns';
 import { Tally } from './tally';
 import { sizeOf, transfer } from './transfer';
@@ -39,6 +39,10 @@ export async function openHub(
   address: string | HubAddress,
   options: OpenHubOptions = {},
 ): Promise<HubFolder> {
+  checkOptions('openHub', options, {
+    ...{ ...hubSettingNames, cache: true, urlCache: true, offline: true },
+    ...{ allow: true, onProgress: true, partial: true },
+  });
   const { allow, onProgress, partial, ...given } = options;
   const settings = await nodeHubSettings(given);
   const parsed = typeof address === 'string' ? parseHubAddress(address) : address;

@@ -1,3 +1,4 @@
+import type { OptionNames } from '@detailflow/core';
 /** How far a transfer is. */
 export interface HubProgress {
   /** Path of the file inside the repository, or its address. */
@@ -34,6 +35,19 @@ export interface HubSettings {
   /** Default: the global `fetch`. */
   readonly fetch: typeof fetch;
 }
+
+/** Every setting, for those who refuse others. */
+export const hubSettingNames: OptionNames<HubSettings> = {
+  ...{
+    endpoint: true,
+    token: true,
+    metadataTimeout: true,
+    stallTimeout: true,
+    retries: true,
+    retryDelay: true,
+  },
+  ...{ longestWait: true, signal: true, onNotice: true, redirect: true, fetch: true },
+};
 
 /** The settings with their defaults. */
 export function hubSettings(options: Partial<HubSettings> = {}): HubSettings {

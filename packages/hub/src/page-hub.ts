@@ -1,10 +1,10 @@
 import { blobSource, checkTreePath, type FileTree } from '@detailflow/checkpoint';
-import { DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { type HubAddress, parseHubAddress } from './address';
 import { fetchRest, type Sink } from './fetch-rest';
 import { type Hasher, hasherOf, pageHasher } from './hashing';
 import { HubApi, type HubFile } from './hub-api';
-import { type HubProgress, type HubSettings, hubSettings } from './hub-options';
+import { type HubProgress, type HubSettings, hubSettingNames, hubSettings } from './hub-options';
 import { matchesPattern } from './patterns';
 import { retrying } from './retry';
 import { Tally } from './tally';
@@ -28,6 +28,8 @@ export async function openHubInPage(
   address: string | HubAddress,
   options: PageHubOptions = {},
 ): Promise<FileTree> {
+  const { redirect: _, ...names } = hubSettingNames;
+  checkOptions('openHubInPage', options, { ...names, allow: true, onProgress: true, cacheName: true });
   const { allow, onProgress, cacheName = 'detailflow-hub', ...given } = options;
   const settings = hubSettings({ ...given, redirect: 'follow' });
   const parsed = typeof address === 'string' ? parseHubAddress(address) : address;

@@ -1,6 +1,7 @@
 import { type Parameters, type QuantisedForTraining, quantise } from '@detailflow/blocks';
 import {
   add,
+  checkOptions,
   div,
   extent,
   logSoftmax,
@@ -39,6 +40,7 @@ export function vqLosses(
   images: Value,
   options: { readonly commitBeta?: number; readonly entropyRatio?: number } = {},
 ): VqLosses {
+  checkOptions('vqLosses', options, { commitBeta: true, entropyRatio: true });
   const { isNormalised } = config;
   const [, , height] = images.shape as number[];
   const latents = vqLatents(p, config, images); // [B, n, d]

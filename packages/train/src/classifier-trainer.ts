@@ -1,5 +1,6 @@
 import {
   type Backend,
+  checkOptions,
   crossEntropy,
   DetailFlowError,
   gradients,
@@ -60,6 +61,12 @@ export class ClassifierTrainer {
   }
 
   static async create(options: ClassifierTrainerOptions): Promise<ClassifierTrainer> {
+    checkOptions('ClassifierTrainer.create', options, {
+      config: true,
+      recipe: true,
+      seed: true,
+      backends: true,
+    });
     const { config, recipe, seed, backends } = options;
     const specs = classifierParameters(config);
     const optimiser = {

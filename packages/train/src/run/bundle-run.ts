@@ -3,7 +3,7 @@ import path from 'node:path';
 import { parseTokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { type ConfigObject, configObject } from '@detailflow/checkpoint';
 import { ioError, writeBundle } from '@detailflow/checkpoint/node';
-import { DetailFlowError, type ParameterSpec, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError, type ParameterSpec, Tensor } from '@detailflow/core';
 import { parseTokenizerConfig, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import type { TrainingConfig } from '../training-config';
@@ -43,6 +43,9 @@ export interface BundledRun {
  * @throws DetailFlowError `io` when there is no such checkpoint, `config` and `weights` as the files are
  */
 export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> {
+  checkOptions('bundleRun', options, {
+    ...{ run: true, out: true, stage: true, step: true, tokenizer: true, overwrite: true },
+  });
   const { run, out, step, overwrite } = options;
   const file = path.join(run, 'config.json');
   const settings = await readSettings(file);

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Backend } from '@detailflow/core';
+import { checkOptions } from '@detailflow/core';
 import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import {
   centerView,
@@ -61,6 +62,9 @@ const BATCH = 64;
  * @throws DetailFlowError as `openDataset`; `diverged`; the reason of the signal
  */
 export async function trainClassifier(options: TrainClassifierOptions): Promise<TrainedClassifier> {
+  checkOptions('trainClassifier', options, {
+    ...{ config: true, data: true, out: true, createBackend: true, signal: true, onProgress: true },
+  });
   const { config, signal, onProgress } = options;
   const { data, seed, classifier, tokenizer, replicas } = config;
   const { widths, features, recipe } = classifier;
