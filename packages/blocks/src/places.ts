@@ -10,7 +10,7 @@ export const PlaceKind = { class: 0, token: 1, special: 2 } as const;
  * the causal tokens have none and the places after them follow on. DetailFlow counts places instead: row (j-1) div g, column
  * (j-1) mod g, shifted by one against the attention blocks. Source: docs/method.md section 4, docs/family.md.
  */
-export function placeCells(config: GroupTransformerConfig): Cell[] {
+function placeCells(config: GroupTransformerConfig): Cell[] {
   const { tokens, groupSize, causalTokens, arrangement = 'groups' } = config;
   const columns = arrangement === 'groups' ? groupSize : Math.sqrt(tokens);
   const order = arrangement === 'regions' ? regionOrder(tokens, groupSize) : undefined;
