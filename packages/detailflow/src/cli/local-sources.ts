@@ -129,7 +129,7 @@ async function recorded(
 
 /** A folder of links to files, made once for the same ones. */
 async function folderOf(files: ReadonlyMap<string, string>, hub: OpenHubOptions): Promise<string> {
-  const { urlCache } = await nodeHubSettings(hub);
+  const { urlCache } = await nodeHubSettings({ urlCache: hub.urlCache });
   const entries = [...files].sort();
   const name = createHash('sha256').update(JSON.stringify(entries)).digest('hex').slice(0, 32);
   const folder = path.join(urlCache, 'models', name);
