@@ -37,6 +37,16 @@ export {
   ropeTransformer,
   ropeTransformerParameters,
 } from './rope-transformer';
+export {
+  patchify,
+  positionEmbedding,
+  type SiglipTowerConfig,
+  siglipPatches,
+  siglipPostNorm,
+  siglipTower,
+  siglipTowerParameters,
+  siglipVisionParameters,
+} from './siglip-tower';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
 export {
   type LayerRotation,

@@ -33,6 +33,8 @@ export interface TokenizerConfig {
   readonly correction: boolean;
   /** Exponent a of the resolution map. */
   readonly resolutionPower: number;
+  /** Whether codes are unit vectors (`codebook_l2_norm`); true unless said. */
+  readonly normalisedCodebook?: boolean;
 }
 
 /** @throws DetailFlowError `config` naming the first field that no tokenizer can be built from */
@@ -51,6 +53,7 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     causalDecoder: fields.flag('causalDecoder'),
     correction: fields.flag('correction'),
     resolutionPower: fields.positive('resolutionPower', { largest: LARGEST_POWER }),
+    ...(fields.flag('normalisedCodebook', true) ? {} : { normalisedCodebook: false }),
   };
   const { tokens, groupSize, causalTokens } = config;
   if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
@@ -158,7 +161,6 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
   fields.expect('enc_type', 'siglip2');
   fields.expect('dec_type', 'siglip2');
   fields.expect('num_codebooks', 1);
-  fields.expect('codebook_l2_norm', true);
   const groupSize = fields.count('group_size');
   return parseTokenizerConfig(
     {
@@ -177,6 +179,7 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
       causalDecoder: fields.flag('causal_decoder', false),
       correction: weights.has('refine_conv.weight'),
       resolutionPower: args.positive('degradation_power', { fallback: 1.5, largest: LARGEST_POWER }),
+      normalisedCodebook: fields.flag('codebook_l2_norm', true),
     },
     file,
   );
@@ -204,7 +207,7 @@ export function toOfficialTokenizerConfig(config: TokenizerConfig): {
       max_image_size: config.imageSize,
       codebook_size: config.codebookSize,
       codebook_embed_dim: config.codebookDim,
-      codebook_l2_norm: true,
+      codebook_l2_norm: config.normalisedCodebook ?? true,
       num_codebooks: 1,
       enc_type: 'siglip2',
       dec_type: 'siglip2',

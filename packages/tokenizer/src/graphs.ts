@@ -40,7 +40,11 @@ export function encoderGraph(config: TokenizerConfig): Graph {
       const prefix = g.input('prefix', 'i32', [batch, tokens]);
       const isPrefix = g.input('isPrefix', 'bool', [tokens]);
       const second = g.input('second', 'bool', [1]);
-      latents = select(reshape(second, [1, 1, 1]), refinedLatents(p, positions, prefix, isPrefix), latents);
+      latents = select(
+        reshape(second, [1, 1, 1]),
+        refinedLatents(p, positions, prefix, isPrefix, config),
+        latents,
+      );
     }
     const patches = embedPatches(p, config, images, resize);
     const h = preQuantise(p, encoderTower(p, config, { patches, latents, positions, visible }).latents);
@@ -61,7 +65,7 @@ export function decoderGraph(config: TokenizerConfig): Graph {
     const resize = g.input('resize', 'f32', [side, config.decoder.positionGrid]);
     const visible = config.causalDecoder ? g.input('visible', 'bool', [length, length]) : undefined;
     const patches = decoderTower(p, config, {
-      quantised: codebookEntries(p, codes),
+      quantised: codebookEntries(p, codes, config),
       positions,
       embedding: positionEmbedding(p, 'decoder.visual_model', config.decoder, resize),
       visible,

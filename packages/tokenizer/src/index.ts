@@ -17,6 +17,7 @@ export {
   encoderTower,
   groupSimilarity,
   initialLatents,
+  isNormalised,
   NEAREST_CODES,
   nearestCodes,
   type Parameters,
@@ -39,6 +40,7 @@ export {
   type ResolutionMap,
   type ResolutionMapOptions,
 } from './resolution-map';
+export { encodedSizes, tokensOfSize } from './size-tokens';
 export {
   type CorrectedCodes,
   type CorrectionOptions,

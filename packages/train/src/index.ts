@@ -35,6 +35,7 @@ export {
   discriminatorWeights,
   patchGan,
 } from './losses/discriminator';
+export type { LossNetworks } from './losses/loss-networks';
 export {
   classifierNetwork,
   lpipsNetwork,
@@ -43,6 +44,14 @@ export {
   perceptualLoss,
   perceptualSpecs,
 } from './losses/perceptual';
+export {
+  type PatchFeatures,
+  type RepaRecipe,
+  repaFeeds,
+  repaLoss,
+  repaProjection,
+  repaSpecs,
+} from './losses/repa';
 export {
   accumulateGradients,
   Buffer,
@@ -57,6 +66,7 @@ export { trainingPresets } from './presets';
 export { Purpose } from './purpose';
 export { CodeRevival, type RevivalOptions } from './revival';
 export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
+export { drawStepImages, keptImages, nearestSize, type SizeRecipe, type StepImages } from './step-size';
 export {
   dropoutMasks,
   placeKinds,
@@ -79,13 +89,8 @@ export {
   type TokenizerGraphOptions,
   tokenizerStepGraph,
 } from './tokenizer-graph';
-export {
-  type LossNetworks,
-  type TokenizerRecipe,
-  type TokenizerStepReport,
-  TokenizerTrainer,
-  type TokenizerTrainerOptions,
-} from './tokenizer-trainer';
+export { frozenBy, type TokenizerRecipe, type TokenizerStepReport } from './tokenizer-recipe';
+export { TokenizerTrainer, type TokenizerTrainerOptions } from './tokenizer-trainer';
 export {
   drawRanks,
   drawVariant,

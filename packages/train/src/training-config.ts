@@ -18,7 +18,7 @@ import type { OptimiserOptions } from './optimiser';
 import { trainingPresets } from './presets';
 import type { RevivalOptions } from './revival';
 import type { TokenModelRecipe } from './token-model-trainer';
-import type { TokenizerRecipe } from './tokenizer-trainer';
+import type { TokenizerRecipe } from './tokenizer-recipe';
 
 /** Everything that determines a training run, but the images. */
 export interface TrainingConfig {

@@ -21,6 +21,8 @@ export interface AugmentationStrength {
 }
 
 export const weakAugmentation: AugmentationStrength = { probability: 0.5, cutout: 0.2 };
+/** Images as they are. */
+export const noAugmentation: AugmentationStrength = { probability: 0, cutout: 0 };
 export const strongAugmentation: AugmentationStrength = { probability: 1, cutout: 0.5 };
 
 /** Largest shift, as a share of the side. */

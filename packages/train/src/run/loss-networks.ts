@@ -4,8 +4,8 @@ import { openExtractor, readClassifier, readNetwork } from '@detailflow/eval/nod
 import { lpipsParameters, vggParameters } from '@detailflow/features';
 import type { AlignmentTarget } from '../losses/alignment';
 import { patchGan } from '../losses/discriminator';
+import type { LossNetworks } from '../losses/loss-networks';
 import { classifierNetwork, lpipsNetwork, type PerceptualNetwork } from '../losses/perceptual';
-import type { LossNetworks } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
 
 /** Files of networks that losses need. */
