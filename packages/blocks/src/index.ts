@@ -31,6 +31,7 @@ export {
   type CachedAttendOptions,
   cachedAttend,
   type Dropout,
+  type DropoutPlace,
   maskedAttend,
   type RopeTransformerConfig,
   type RopeTransformerInputs,

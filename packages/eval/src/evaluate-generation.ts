@@ -133,7 +133,7 @@ export interface Spread {
 export interface ScaleSummary {
   readonly cfg: number;
   readonly frechet: Spread;
-  readonly inceptionScore: Spread;
+  readonly inceptionScore?: Spread;
   readonly precision?: Spread;
   readonly recall?: Spread;
   readonly kernelDistance?: Spread;
@@ -152,6 +152,7 @@ export function summariseScales(rows: readonly GenerationRow[]): ScaleSummary[] 
       return { mean, spread: (Math.max(...values) - Math.min(...values)) / 2 };
     };
     const optional = Object.entries({
+      inceptionScore: over((row) => row.inceptionScore),
       spatialFrechet: over((row) => row.spatialFrechet),
       precision: over((row) => row.precision),
       recall: over((row) => row.recall),
@@ -161,7 +162,6 @@ export function summariseScales(rows: readonly GenerationRow[]): ScaleSummary[] 
     return {
       cfg,
       frechet: over((row) => row.frechet) as Spread,
-      inceptionScore: over((row) => row.inceptionScore) as Spread,
       ...Object.fromEntries(optional),
     };
   });

@@ -57,6 +57,7 @@ export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './repo
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { sourceSection } from './report/source-section';
 export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
+export { SiglipNetwork, type SiglipOptions, siglipExtractor } from './siglip';
 export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';

@@ -35,7 +35,8 @@ export {
   discriminatorWeights,
   patchGan,
 } from './losses/discriminator';
-export type { LossNetworks } from './losses/loss-networks';
+export { type LossNetworks, lossTerms } from './losses/loss-networks';
+export type { LossTerm, StepMoment, StepPart } from './losses/loss-term';
 export {
   classifierNetwork,
   lpipsNetwork,
@@ -69,6 +70,8 @@ export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './s
 export { drawStepImages, keptImages, nearestSize, type SizeRecipe, type StepImages } from './step-size';
 export {
   dropoutMasks,
+  dropPathMasks,
+  dropPathRate,
   placeKinds,
   sequenceIds,
   type TokenModelGraphOptions,
