@@ -103,4 +103,9 @@ export {
   variantFeeds,
   variantTarget,
 } from './tokenizer-variant';
-export { type DataConfig, parseTrainingConfig, type TrainingConfig } from './training-config';
+export {
+  type DataConfig,
+  mergeSettings,
+  parseTrainingConfig,
+  type TrainingConfig,
+} from './training-config';

@@ -11,17 +11,19 @@ export {
   type StageProgress,
   type Trainable,
 } from './run/run-stage';
-export {
-  type CodesProgress,
-  type TrainedTokenizer,
-  type TrainingPart,
-  type TrainOptions,
-  type TrainResult,
-  train,
-} from './run/train';
+export { train } from './run/train';
 export {
   type ClassifierProgress,
   type TrainClassifierOptions,
   type TrainedClassifier,
   trainClassifier,
 } from './run/train-classifier';
+export type {
+  CodesProgress,
+  InitialParameters,
+  InitialPart,
+  TrainedTokenizer,
+  TrainingPart,
+  TrainOptions,
+  TrainResult,
+} from './run/train-options';

@@ -11,6 +11,9 @@ export type Stage = 'tokenizer' | 'ar';
 
 const SETTINGS = 'config.json';
 
+/** Marks the last line of a stage that ended early, since validations found nothing better. */
+export const ENDED = 'endedEarly';
+
 /** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
 export class RunFolder {
   readonly path: string;
@@ -127,6 +130,12 @@ export class RunFolder {
   /** All lines of a log. */
   readLog(stage: Stage): Promise<LogLine[]> {
     return readLog(path.join(this.path, stage, 'log.jsonl'));
+  }
+
+  /** Whether a stage ended early with the step before `step`. */
+  async endedEarly(stage: Stage, step: number): Promise<boolean> {
+    const last = (await this.readLog(stage)).findLast((line) => (line.step as number) < step);
+    return last?.step === step - 1 && last[ENDED] === true;
   }
 
   async close(): Promise<void> {

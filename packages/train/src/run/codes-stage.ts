@@ -1,0 +1,37 @@
+import { codeViewCount } from '@detailflow/data';
+import { CodeStore } from './code-store';
+import { viewOf } from './data-views';
+import { extractCodes } from './extract-codes';
+import type { StageContext } from './stage-context';
+
+/** Encodes the training images of a run. @returns whether all are */
+export async function makeCodes(run: StageContext): Promise<boolean> {
+  const { signal, onProgress } = run.options;
+  const { data, seed, tokenizer } = run.config;
+  const parameters = await run.tokenizer();
+  const { train: dataset } = run.data;
+  const { codebookSize, imageSize } = tokenizer.model;
+  const { model, imageSize: size = imageSize } = run.config.tokenModel;
+  const { tokens } = model;
+  const store = await CodeStore.begin(await run.codesFolder(), {
+    images: dataset.labels.length,
+    views: codeViewCount(data.views, data.cropRanges),
+    tokens,
+    codebookSize,
+    shard: 4096,
+    origin: run.codesOrigin(parameters),
+  });
+  const tokenizers = run.backends.map((backend) => run.createTokenizer(backend, parameters));
+  try {
+    await extractCodes({
+      ...{ tokenizers, dataset, store, seed, signal },
+      view: { ...viewOf(data), views: data.views, cropRanges: data.cropRanges, size },
+      batch: 32,
+      onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
+    });
+    return true;
+  } finally {
+    for (const one of tokenizers) await one.dispose();
+    await store.close();
+  }
+}
