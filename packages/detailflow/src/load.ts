@@ -185,7 +185,8 @@ export class Model {
   }
 
   /**
-   * Encodes images of full size and draws them again from ever more of their tokens.
+   * Encodes images and draws them again from ever more of their tokens. DetailFlow takes images of every size on its list, which have
+   * fewer tokens than full ones.
    * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all, or every scale, or the quarters of the picture
    */
   async *reconstruct(
@@ -193,12 +194,14 @@ export class Model {
     options: CallOptions & { tokens?: readonly number[] } = {},
   ): AsyncGenerator<Reconstruction, void, void> {
     checkOptions('reconstruct', options, { signal: true, tokens: true });
-    const { signal, tokens: counts = this.#opened.tokenizer.previewCounts } = options;
-    const codes = await this.encode(images, { signal });
     const size = images.dims[2];
+    const tokenizer = this.#tokenizerFor(size);
+    const known = this.#opened.tokenizer.previewCounts.filter((count) => count < tokenizer.tokens);
+    const { signal, tokens: counts = [...known, tokenizer.tokens] } = options;
+    const codes = await tokenizer.encode(images, { signal });
     for (const tokens of counts) {
-      const worth = tokenWorth(this.tokenizer, tokens, size);
-      const pixels = await this.decode(codes, { tokens, size: worth.size, signal });
+      const worth = tokenWorth(tokenizer, tokens, size);
+      const pixels = await tokenizer.decode(codes, { tokens, size: worth.size, signal });
       yield { tokens, resolution: worth.size, pixels, psnr: psnrOfEach(pixels, worthTarget(images, worth)) };
     }
   }
@@ -216,6 +219,11 @@ export class Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  #tokenizerFor(size: number): ImageTokenizer {
+    const own = this.detailflow?.tokenizer;
+    return own && size !== own.imageSize ? own.atSize(size) : this.tokenizer;
   }
 
   #requireTokenModel(): TokenModel {

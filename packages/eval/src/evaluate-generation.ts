@@ -16,6 +16,7 @@ import {
   type PictureLabels,
 } from './image-source';
 import { firstPictureSeeds } from './picture-seeds';
+import { resizedSource } from './resized-images';
 import { noStore, type ShardStore } from './shard-store';
 
 /** Settings of the sampler other than the guidance scale. */
@@ -36,6 +37,10 @@ export interface GenerationOptions {
   /** Default `balanced`: image i is of class i mod classes. */
   readonly labels?: PictureLabels;
   readonly sampling?: SamplingOptions;
+  /** Side at which tokens are decoded; what they are worth if omitted. */
+  readonly size?: number;
+  /** Pictures are resized to this side (bicubic) before anything looks at them. */
+  readonly evalSize?: number;
   readonly extractor: Extractor;
   readonly real: Reference;
   readonly backend: Backend;
@@ -80,7 +85,7 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
     count: true,
     scales: true,
     seeds: true,
-    sampling: true,
+    ...{ sampling: true, size: true, evalSize: true },
     extractor: true,
     real: true,
     backend: true,
@@ -92,7 +97,8 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   });
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { labels, real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
-  const size = tokenizer.resolution(model.tokens);
+  const { size, evalSize } = options;
+  const side = evalSize ?? size ?? tokenizer.resolution(model.tokens);
   const firstSeeds = firstPictureSeeds(seeds, count);
   const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
   if (twice !== undefined) {
@@ -102,11 +108,12 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   for (const cfg of scales) {
     for (const [i, seed] of seeds.entries()) {
       const firstSeed = firstSeeds[i];
-      const drawn = generatedSource({
-        ...{ ...sampling, model, tokenizer, count, classes, labels, cfg },
+      const own = generatedSource({
+        ...{ ...sampling, model, tokenizer, count, classes, labels, cfg, size },
         seed: firstSeed,
       });
-      const source = keepPictures ? keptSource(drawn, store, { height: size, width: size }) : drawn;
+      const drawn = resizedSource(own, evalSize);
+      const source = keepPictures ? keptSource(drawn, store, { height: side, width: side }) : drawn;
       const started = performance.now();
       const features = await collectFeatures(source, { extractor, store, signal, onProgress });
       const seconds = (performance.now() - started) / 1000;

@@ -56,6 +56,7 @@ export {
 export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { sourceSection } from './report/source-section';
+export { resizedBicubic, resizedSource } from './resized-images';
 export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
 export { SiglipNetwork, type SiglipOptions, siglipExtractor } from './siglip';
 export { type SsimOptions, ssim } from './ssim';

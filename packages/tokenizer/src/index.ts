@@ -45,6 +45,7 @@ export {
   type CorrectedCodes,
   type CorrectionOptions,
   createTokenizer,
+  type SizedTokenizer,
   Tokenizer,
   type TokenizerOptions,
 } from './tokenizer';

@@ -34,6 +34,8 @@ export interface TokenizerRecipe {
   readonly finetuneDecoder?: boolean;
   /** Beginnings of the names of parameters that stay as they are, such as `encoder.visual_model` or `quantize`. */
   readonly frozen?: readonly string[];
+  /** Towers that begin with SigLIP2's, where the run begins with no other weights. */
+  readonly pretrained?: { readonly encoder: boolean; readonly decoder: boolean };
   readonly revival?: RevivalOptions;
   readonly perceptual?: PerceptualRecipe;
   readonly adversarial?: AdversarialRecipe;

@@ -15,7 +15,16 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
   fields.only(
     ...recipeFields,
     ...['degradation', 'correction', 'pixelLoss', 'vqRatio', 'commitBeta', 'entropyRatio', 'revival'],
-    ...['perceptual', 'adversarial', 'alignment', 'repa', 'sizes', 'pixelWeight', 'finetuneDecoder'],
+    ...[
+      'perceptual',
+      'adversarial',
+      'alignment',
+      'repa',
+      'sizes',
+      'pixelWeight',
+      'finetuneDecoder',
+      'pretrained',
+    ],
   );
   const section = (name: string) =>
     fields.raw(name) === undefined
@@ -52,6 +61,7 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
       ...given<TokenizerRecipe>(fields, {
         pixelWeight: () => weight('pixelWeight', 1),
         finetuneDecoder: () => fields.flag('finetuneDecoder'),
+        pretrained: () => parsePretrained(fields.raw('pretrained'), file),
       }),
     },
     discriminator: {
@@ -100,6 +110,12 @@ function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecip
 function parseAlignment(fields: ConfigFields): AlignmentRecipe {
   fields.only('weight');
   return { weight: factor(fields, 'weight', 1) };
+}
+
+function parsePretrained(value: unknown, file?: string) {
+  const fields = new ConfigFields(value, { file, prefix: 'tokenizer.pretrained' });
+  fields.only('encoder', 'decoder');
+  return { encoder: fields.flag('encoder', false), decoder: fields.flag('decoder', false) };
 }
 
 function parseRepa(fields: ConfigFields, file?: string): RepaRecipe {

@@ -15,6 +15,7 @@ import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } fro
 import { checkGuidance, guidanceOf, guidanceOptions } from './guidance-options';
 import { BATCH, chunks, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
+import { pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
 import { joinRows, sliceRows } from './tensor-rows';
 import { Values } from './values';
 
@@ -63,6 +64,7 @@ export const generateCommand: Command = {
       help: 'draw a strip of all previews of each picture: coarse to fine, or row by row',
     },
     grid: { type: 'boolean', help: 'put all pictures into one file, one row per class' },
+    ...pictureSizeOptions,
     ...scaleOption,
     noise: {
       type: 'string',
@@ -113,7 +115,14 @@ export const generateCommand: Command = {
     const given = values.number('cfg', { least: 0 });
 
     return withModel(invocation, 'both', async (opened, start) => {
-      const { ar, card, pictureSize, tokenizer } = opened;
+      const { ar, card, tokenizer } = opened;
+      const sizes = pictureSize(values, opened);
+      if (progressive && (sizes.size ?? sizes.evalSize) !== undefined) {
+        throw new UsageError(
+          '--progressive shows every preview at its own size: leave out --size and --eval-size',
+        );
+      }
+      const side = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',
@@ -133,7 +142,7 @@ export const generateCommand: Command = {
       const isShown = previewRule(tokenizer);
       const ends = scheduleSteps(schedule.slice(0, last.index + 1)).map((one) => one.position + one.count);
       const cells = (grid ? jobs.length : 1) * (progressive ? ends.filter(isShown).length : 1);
-      requireSheetFits(cells, pictureSize, scale);
+      requireSheetFits(cells, side, scale);
       const noiseFile = values.text('noise');
       const noise = noiseFile === undefined ? undefined : await readNoise(noiseFile);
       if (noise && noise.dims[0] !== jobs.length) {
@@ -167,7 +176,10 @@ export const generateCommand: Command = {
           known = step.count;
           const last = known === step.total;
           if ((progressive && isShown(known)) || last) {
-            const pixels = await step.pixels();
+            const pixels = resizedForEvaluation(
+              await step.pixels({ size: last ? sizes.size : undefined }),
+              sizes.evalSize,
+            );
             for (const [i, list] of previews.entries()) list.push(pictureFromPixels(pixels, i));
           }
           if (last && saveTokens !== undefined) codes.push(await step.tokens());

@@ -94,7 +94,7 @@ export function parseSet(text: string | undefined): Settings {
     const last = keys[keys.length - 1];
     if (Object.hasOwn(at, last)) throw new UsageError(`--set ${name} is given twice`);
     Object.defineProperty(at, last, {
-      value: valueOf(value),
+      value: parsedValue(value),
       enumerable: true,
       configurable: true,
       writable: true,
@@ -103,7 +103,7 @@ export function parseSet(text: string | undefined): Settings {
   return settings;
 }
 
-function valueOf(text: string): unknown {
+function parsedValue(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

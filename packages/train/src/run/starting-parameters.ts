@@ -1,22 +1,31 @@
 import { ignoredTokenModelWeights, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { DetailFlowError, type ParameterSpec, readFloat32 } from '@detailflow/core';
-import { ignoredTokenizerWeights, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
+import { ignoredTokenizerWeights, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import type { LossTerm } from '../losses/loss-term';
+import type { TrainingConfig } from '../training-config';
+import { pretrainedTowers } from './pretrained-towers';
 import type { InitialParameters, InitialPart, TrainOptions } from './train-options';
 
 /** Names that a message lists. */
 const SHOWN = 10;
 
-/** Parameters that a tokenizer begins with; undefined where all are drawn. */
-export function startingTokenizer(
-  config: TokenizerConfig,
+/** Parameters that a tokenizer begins with: those that were given, else pretrained towers; undefined where all are drawn. */
+export async function startingTokenizer(
+  { model: config, recipe }: TrainingConfig['tokenizer'],
   terms: readonly LossTerm[],
-  options: Pick<TrainOptions, 'initial' | 'onNotice'>,
+  options: Pick<TrainOptions, 'initial' | 'onNotice' | 'lossNetworks'>,
 ): Promise<Arrays | undefined> {
   const optional = terms.flatMap(({ specs }) => specs);
-  return startingParameters('tokenizer', options, {
+  const found = await startingParameters('tokenizer', options, {
     ...{ config, specs: tokenizerParameters(config), optional, ignored: ignoredTokenizerWeights },
+  });
+  const { pretrained } = recipe;
+  if (!pretrained || found) return found;
+  const source = options.lossNetworks?.siglip;
+  if (source !== undefined) return pretrainedTowers(source, config, pretrained);
+  throw new DetailFlowError('config', 'needs the vision tower of SigLIP2: give its folder as "siglip"', {
+    entry: 'tokenizer.pretrained',
   });
 }
 

@@ -18,7 +18,7 @@ export async function trainTokenizer(run: StageContext): Promise<boolean> {
   const { networks, close } = await openLossNetworks(run.config, files, run.backends[0]);
   const isFresh = (await run.folder.last('tokenizer')) === undefined;
   const parameters =
-    isFresh && (await startingTokenizer(config, lossTerms(config, recipe, networks), run.options));
+    isFresh && (await startingTokenizer(tokenizer, lossTerms(config, recipe, networks), run.options));
   const trainer = await TokenizerTrainer.create({
     config,
     recipe,

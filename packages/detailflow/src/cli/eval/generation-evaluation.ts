@@ -21,6 +21,7 @@ import {
   PICTURES_PER_SEED,
   type PictureLabels,
   type Reference,
+  resizedSource,
   summariseScales,
   writeImageArchive,
 } from '@detailflow/eval';
@@ -28,6 +29,7 @@ import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
 import { checkGuidance, guidanceName } from '../guidance-options';
 import { withModel } from '../model-options';
+import { pictureSize } from '../size-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
 import { type ImageDivision, imageDivision } from './image-division';
@@ -56,7 +58,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   return withModel(invocation, 'both', async (opened, start) => {
     const { tokens } = opened.ar ?? opened.tokenizer;
     checkGuidance(values, opened);
-    const size = opened.pictureSize;
+    const sizes = pictureSize(values, opened);
+    const size = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
     const given = scalesOf(values);
     const division = imageDivision(values, opened.card);
     const view = { ...division.view, size };
@@ -77,6 +80,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
           ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
+          ...sizes,
           real: real.reference,
           store: run.store,
           keepPictures: values.flag('save-images'),
@@ -98,7 +102,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             const rowClasses = evenlySpaced(classes, shown);
             const chosen = Int32Array.from({ length: shown * COLUMNS }, (_, i) => rowClasses[i % shown]);
             const few = { ...sampling, model, tokenizer, classes, chosen, seed: firstSeed, cfg };
-            const sheet = generatedSource({ ...few, count: shown * COLUMNS });
+            const shownOf = generatedSource({ ...few, count: shown * COLUMNS, size: sizes.size });
+            const sheet = resizedSource(shownOf, sizes.evalSize);
             const images = await sheet.read(0, shown * COLUMNS, run);
             const inOrder = picturesOf(images); // image i is of row i mod shown: one row a class
             const byClass = inOrder.map((_, i) => inOrder[(i % COLUMNS) * shown + Math.floor(i / COLUMNS)]);
