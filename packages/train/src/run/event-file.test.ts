@@ -6,10 +6,13 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EventFile, scalarsOf } from './event-file';
 
 // Read back with the schema of TensorBoard's event.proto and a checksum of its own.
-const { root } = protobuf.parse(`syntax = "proto3";
+const { root } = protobuf.parse(
+  `syntax = "proto3";
   message Value { string tag = 1; float simple_value = 2; }
   message Summary { repeated Value value = 1; }
-  message Event { double wall_time = 1; int64 step = 2; string file_version = 3; Summary summary = 5; }`);
+  message Event { double wall_time = 1; int64 step = 2; string file_version = 3; Summary summary = 5; }`,
+  { keepCase: true },
+);
 
 /** Bit by bit, unlike the table of the source. */
 function masked(bytes: Uint8Array): number {
