@@ -3,6 +3,7 @@ export { readSnapshot, type Snapshot, writeSnapshot } from './run/checkpoint-fil
 export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store';
 export { type ExtractOptions, extractCodes } from './run/extract-codes';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
+export { type CodesOf, OfficialCodes, writeOfficialCodes } from './run/official-codes';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
 export {
   runStage,

@@ -87,6 +87,13 @@ export const trainCommand: Command = {
       value: 'FILE',
       help: 'feature network that the first token must tell: as --features of eval, or SigLIP2',
     },
+    codes: {
+      type: 'string',
+      value: 'LIST',
+      repeatable: true,
+      help: 'folders of codes as the official script writes them, to learn instead of making codes',
+    },
+    'save-codes': { type: 'string', value: 'DIR', help: 'also write the codes as the official script does' },
     siglip: {
       type: 'string',
       source: 'files',
@@ -175,6 +182,8 @@ export const trainCommand: Command = {
           initial: { tokenizer: initial.tokenizer, ar: initial.ar, isLenient: values.flag('lenient') },
         }),
         features: values.text('features'),
+        codes: values.text('codes')?.split(','),
+        saveCodes: values.text('save-codes'),
         lossNetworks: {
           classifier,
           vgg: values.text('vgg'),

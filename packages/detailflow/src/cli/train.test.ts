@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFloat32 } from '@detailflow/core';
+import { readNpy } from '@detailflow/data';
 import { beforeAll, expect, test } from 'vitest';
 import { cli, cliFailure, cliJson, testFolder } from '../../../../tests/cli';
 import { openModel } from '../model-source';
@@ -100,6 +101,56 @@ test('weights of a file are a start too, by state dict; what does not fit is nam
   );
   expect(await cliFailure(2, ...run('tokenizer', 'two', '--init', `${file},${file}`))).toMatch(/already/);
   expect(await cliFailure(2, ...run('tokenizer', 'lone', '--lenient'))).toMatch(/--init/);
+});
+
+test('codes go to the official training and come back, from two crop ranges; others are refused', async () => {
+  const views = (range: number) => ['--set', 'data.views=ten-crop', '--set', `data.cropRanges=[${range}]`];
+  const made = (out: string, range: number) =>
+    run('codes', out, '--tokenizer', at('model'), '--save-codes', at(`${out}-official`), ...views(range));
+  await cliJson(...made('codes-110', 1.25));
+  await cliJson(...made('codes-105', 1.125));
+  const folder = at('codes-110-official');
+  expect(readdirSync(folder).sort()).toEqual(['tiny-32.json', 'tiny-3216_codes', 'tiny-3216_labels']);
+  const { dtype, shape } = readNpy(readFileSync(`${folder}/tiny-3216_codes/0.npy`));
+  expect([dtype, shape]).toEqual(['int64', [1, 10, 8, 3]]);
+  expect(JSON.parse(readFileSync(`${folder}/tiny-32.json`, 'utf8'))).toMatchObject({
+    ar_image_size: 16,
+    ar_token_num: 8,
+  });
+
+  const few = [
+    '--set',
+    'tokenModel.steps=3',
+    '--set',
+    'tokenModel.batch=4',
+    '--set',
+    'tokenModel.microBatch=4',
+  ];
+  const learn = (out: string, ...more: string[]) =>
+    run('ar', out, '--tokenizer', at('model'), ...few, '--set', 'tokenModel.warmup=0', ...more);
+  const both = ['--codes', folder, '--codes', at('codes-105-official')];
+  await cliJson(...learn('from-official', ...both));
+  // The same codes give the same run, wherever they lie.
+  await cliJson(...learn('codes-110', ...views(1.25)));
+  await cliJson(...learn('again', '--codes', folder));
+  const [own, official] = ['codes-110', 'again'].map((out) =>
+    readFileSync(at(`${out}/ar/log.jsonl`), 'utf8'),
+  );
+  expect(official).toBe(own);
+
+  writeFileSync(
+    `${folder}/tiny-3216_codes/1.npy`,
+    readFileSync(`${folder}/tiny-3216_codes/0.npy`).subarray(0, 500),
+  );
+  expect(await failure(...learn('cut', '--codes', folder))).toMatch(/1\.npy/);
+  const text = readFileSync(`${at('codes-105-official')}/tiny-32.json`, 'utf8');
+  writeFileSync(
+    `${at('codes-105-official')}/tiny-32.json`,
+    text.replace('"codebook_size": 32', '"codebook_size": 64'),
+  );
+  expect(await failure(...learn('foreign', '--codes', at('codes-105-official')))).toMatch(
+    /codebook_size.*is 64.*need 32/,
+  );
 });
 
 test('only the decoder learns, or what is not frozen', async () => {

@@ -2,6 +2,7 @@ import { codeViewCount } from '@detailflow/data';
 import { CodeStore } from './code-store';
 import { viewOf } from './data-views';
 import { extractCodes } from './extract-codes';
+import { writeOfficialCodes } from './official-codes';
 import type { StageContext } from './stage-context';
 
 /** Encodes the training images of a run. @returns whether all are */
@@ -29,6 +30,11 @@ export async function makeCodes(run: StageContext): Promise<boolean> {
       batch: 32,
       onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
     });
+    const { saveCodes: folder } = run.options;
+    if (folder !== undefined) {
+      const of = { tokenizer: tokenizer.model, size, tokens };
+      await writeOfficialCodes(store, { folder, name: run.config.name, labels: dataset.labels, of, signal });
+    }
     return true;
   } finally {
     for (const one of tokenizers) await one.dispose();

@@ -1,11 +1,13 @@
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { DetailFlowError } from '@detailflow/core';
+import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
-import { readBatch } from './code-batch';
+import { type CodeSource, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { centerOf } from './data-views';
 import { heldOutCodes } from './held-out-codes';
-import { pictureJudge } from './picture-judge';
+import { OfficialCodes } from './official-codes';
+import { type PictureJudge, pictureJudge } from './picture-judge';
 import { runStage } from './run-stage';
 import { kept, type StageContext } from './stage-context';
 import { startingTokenModel } from './starting-parameters';
@@ -16,23 +18,11 @@ import { visitOrder } from './visit-order';
 export async function trainTokenModel(run: StageContext): Promise<boolean> {
   const { seed, checkpoints, validation, tokenModel, data } = run.config;
   const { recipe, batch } = tokenModel;
-  const { labels, classNames } = run.data.train;
+  const { labels: classLabels, classNames } = run.data.train;
   const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
   const { imageSize: size = run.config.tokenizer.model.imageSize } = tokenModel;
   const parameters = await run.tokenizer();
-  const judge =
-    validation.generate > 0
-      ? await pictureJudge(run, { size, count: validation.generate, classes: classNames.length })
-      : undefined;
-  const store = await CodeStore.open(await run.codesFolder());
-  const { origin } = store.header;
-  if (origin !== run.codesOrigin(parameters)) {
-    throw new DetailFlowError(
-      'config',
-      'the codes are of another tokenizer, of other images, or made with other settings; remove them and make them again',
-      { file: await run.codesFolder() },
-    );
-  }
+  const { source: store, origin, labels = classLabels } = await codesOf(run, { size, config, parameters });
   await run.folder.bind('ar', origin);
   const order = visitOrder(labels, { balance: data.balance, seed: seed + 1 });
   const isFresh = (await run.folder.last('ar')) === undefined;
@@ -42,7 +32,11 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
     ...(start && { parameters: start }),
   });
   const tokenizer = run.createTokenizer(run.backends[0], parameters);
+  let judge: PictureJudge | undefined;
   try {
+    if (validation.generate > 0) {
+      judge = await pictureJudge(run, { size, count: validation.generate, classes: classNames.length });
+    }
     const heldOut = await heldOutCodes(tokenizer, {
       ...{ dataset: run.data.heldOut, view: centerOf(data), images: validation.images },
       ...{ microBatch: recipe.microBatch, signal: run.options.signal },
@@ -99,6 +93,29 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
     await trainer.dispose();
     await store.close();
   }
+}
+
+/** The codes that an AR model learns: those that were given, or those of the run. */
+async function codesOf(
+  run: StageContext,
+  { size, config, parameters }: { size: number; config: TokenModelConfig; parameters: Arrays },
+): Promise<{ source: CodeSource; origin: string; labels?: Int32Array }> {
+  const { codes } = run.options;
+  if (codes) {
+    const { model: tokenizer } = run.config.tokenizer;
+    const { tokens, classes } = config;
+    const source = await OfficialCodes.open(codes, { tokenizer, size, tokens, classes });
+    return { source, origin: source.origin, labels: source.labels };
+  }
+  const source = await CodeStore.open(await run.codesFolder());
+  const { origin } = source.header;
+  if (origin === run.codesOrigin(parameters)) return { source, origin };
+  await source.close();
+  throw new DetailFlowError(
+    'config',
+    'the codes are of another tokenizer, of other images, or made with other settings; remove them and make them again',
+    { file: await run.codesFolder() },
+  );
 }
 
 const round = (x: number) => Math.round(1e5 * x) / 1e5;

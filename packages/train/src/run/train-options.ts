@@ -22,6 +22,10 @@ export interface TrainOptions {
   readonly initial?: InitialParameters;
   /** Files of the networks that losses of the configuration need. */
   readonly lossNetworks?: LossNetworkFiles;
+  /** Folders of codes as the official script keeps them, to be learned instead of codes of the run; see {@link OfficialCodes}. */
+  readonly codes?: readonly string[];
+  /** A folder to write codes to as the official script keeps them. */
+  readonly saveCodes?: string;
   /** The network that judges drawn pictures (`validation.generate`): see `openExtractor` of `@detailflow/eval`. */
   readonly features?: string;
   /** Go on from the last checkpoints. */

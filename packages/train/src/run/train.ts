@@ -29,7 +29,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     out: true,
     tokenizer: true,
     initial: true,
-    features: true,
+    ...{ features: true, codes: true, saveCodes: true },
     lossNetworks: true,
     resume: true,
     stopAfter: true,
@@ -80,7 +80,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     });
     const stages = {
       ...(trainsTokenizer && { tokenizer: () => trainTokenizer(run) }),
-      ...((part === 'codes' || part === 'all') && { codes: () => makeCodes(run) }),
+      ...((part === 'codes' || (part === 'all' && !options.codes)) && { codes: () => makeCodes(run) }),
       ...((part === 'ar' || part === 'all') && { ar: () => trainTokenModel(run) }),
     };
     let stopped: TrainResult['stopped'];
