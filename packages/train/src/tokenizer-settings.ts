@@ -37,6 +37,7 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
     fields.number(name, { least: 0, most: 1, fallback });
   const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
   const revival = fields.raw('revival');
+  refuseUnknown(fields.raw('model') ?? {}, file);
   const model = inSection('tokenizer.model', file, () => parseTokenizerConfig(fields.raw('model'), file));
   const batch = fields.count('batch', 256);
   return {
@@ -69,7 +70,7 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
       layers: adversarial?.count('layers', 3) ?? 3,
       ...(adversarial &&
         given<TrainingConfig['tokenizer']['discriminator']>(adversarial, {
-          norm: () => adversarial.choice('norm', ['image', 'batch']),
+          norm: () => adversarial.choice<'image' | 'batch'>('norm', ['image', 'batch']),
         })),
     },
   };
@@ -101,8 +102,9 @@ function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecip
     consistency: factor(fields, 'consistency', 4),
     ...given<AdversarialRecipe>(fields, {
       augment: () => fields.flag('augment'),
-      loss: () => fields.choice('loss', ['hinge', 'vanilla']),
-      generatorLoss: () => fields.choice('generatorLoss', ['hinge', 'non-saturating']),
+      loss: () => fields.choice<'hinge' | 'vanilla'>('loss', ['hinge', 'vanilla']),
+      generatorLoss: () =>
+        fields.choice<'hinge' | 'non-saturating'>('generatorLoss', ['hinge', 'non-saturating']),
     }),
   };
 }
@@ -110,6 +112,28 @@ function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecip
 function parseAlignment(fields: ConfigFields): AlignmentRecipe {
   fields.only('weight');
   return { weight: factor(fields, 'weight', 1) };
+}
+
+/** A misspelt size would be ignored otherwise. */
+function refuseUnknown(value: unknown, file?: string): void {
+  const model = new ConfigFields(value, { file, prefix: 'tokenizer.model' });
+  model.only(
+    ...[
+      'imageSize',
+      'tokens',
+      'groupSize',
+      'causalTokens',
+      'codebookSize',
+      'codebookDim',
+      'encoder',
+      'decoder',
+    ],
+    ...['causalEncoder', 'causalDecoder', 'correction', 'resolutionPower', 'normalisedCodebook'],
+  );
+  for (const name of ['encoder', 'decoder']) {
+    const tower = new ConfigFields(model.raw(name) ?? {}, { file, prefix: `tokenizer.model.${name}` });
+    tower.only('width', 'heads', 'layers', 'mlpWidth', 'patchSize', 'positionGrid');
+  }
 }
 
 function parsePretrained(value: unknown, file?: string) {

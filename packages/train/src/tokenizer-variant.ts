@@ -41,7 +41,8 @@ export function drawVariant(map: ResolutionMap, options: VariantOptions): StepVa
   });
   const random = new RandomStream({ seed: options.seed, purpose: Purpose.variant, position: options.step });
   const [degradation, place, correction, noise] = Array.from({ length: 4 }, () => random.uniform());
-  const drawn = options.sizes && drawStepImages(map, options.sizes, options);
+  const drawn =
+    options.sizes && drawStepImages(map, options.sizes, { seed: options.seed, step: options.step });
   const image = drawn && drawn.size !== map.maxImageSize ? drawn : undefined;
   const { size: full, tokens: all } = image ?? { size: map.maxImageSize, tokens: map.tokens };
   const limit = map.degradationLimit(all);

@@ -26,12 +26,12 @@ export async function openInitial(
   sources: readonly string[],
   { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
 ): Promise<OpenedInitial> {
-  const found: { tokenizer?: InitialParameters['tokenizer']; ar?: InitialParameters['ar'] } = {};
+  const found: { tokenizer?: unknown; ar?: unknown } = {};
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const one of open) await one();
   };
-  const take = (half: Half, part: InitialPart<never>, source: string) => {
+  const take = (half: Half, part: InitialPart<object>, source: string) => {
     if (found[half])
       throw new UsageError(
         `--init ${source}: there is an ${half === 'ar' ? 'AR model' : 'other tokenizer'} already`,
@@ -44,15 +44,15 @@ export async function openInitial(
       if (file !== undefined) {
         const { half, part, close: closeFile } = await openHalf(file, key, signal);
         open.push(closeFile);
-        take(half, part as InitialPart<never>, source);
+        take(half, part, source);
         continue;
       }
       const model = await openModel(namedFolder(source), { signal });
       open.push(() => model.close());
-      take('tokenizer', model.tokenizer as InitialPart<never>, source);
-      if (model.ar) take('ar', model.ar as InitialPart<never>, source);
+      take('tokenizer', model.tokenizer, source);
+      if (model.ar) take('ar', model.ar, source);
     }
-    return { ...found, close };
+    return { ...(found as Pick<InitialParameters, Half>), close };
   } catch (error) {
     await close();
     throw error;

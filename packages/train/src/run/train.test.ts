@@ -11,8 +11,9 @@ import { parseTrainingConfig } from '../training-config';
 import { bundleRun } from './bundle-run';
 import { readSnapshot } from './checkpoint-file';
 import { RunFolder } from './run-folder';
-import { type TrainOptions, train } from './train';
+import { train } from './train';
 import { trainClassifier } from './train-classifier';
+import type { TrainOptions } from './train-options';
 
 const tower = { width: 16, heads: 2, layers: 1, mlpWidth: 32, patchSize: 8, positionGrid: 2 };
 const settings = {
