@@ -98,7 +98,7 @@ export function given<T extends object>(
 }
 
 /** A list of texts. */
-export function texts(value: unknown, entry: string, file?: string): readonly string[] {
+function texts(value: unknown, entry: string, file?: string): readonly string[] {
   if (Array.isArray(value) && value.every((one) => typeof one === 'string' && one !== '')) return value;
   throw new DetailFlowError('config', 'must be a list of texts', { file, entry });
 }

@@ -1,5 +1,5 @@
 /** CRC-32C (Castagnoli), as TFRecord has it. */
-export function crc32c(bytes: Uint8Array): number {
+function crc32c(bytes: Uint8Array): number {
   let crc = ~0;
   for (const byte of bytes) crc = table[(crc ^ byte) & 255] ^ (crc >>> 8);
   return ~crc >>> 0;
