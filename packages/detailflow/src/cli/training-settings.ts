@@ -75,7 +75,7 @@ async function settingsOf(source: string): Promise<Settings> {
 }
 
 /** "tokenizer.steps=2000,data.views=center" -> nested settings. A value is JSON, or else a text. */
-export function parseSet(text: string | undefined): Settings {
+function parseSet(text: string | undefined): Settings {
   const settings: Settings = {};
   // What follows a comma is another setting only where it looks like one: lists have commas, too.
   for (const pair of text?.split(/,(?=[A-Za-z][\w.]*=)/) ?? []) {
