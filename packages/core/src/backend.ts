@@ -15,6 +15,17 @@ export interface State {
   read(name: string): Promise<Tensor>;
   /** Replaces what a buffer holds. @throws DetailFlowError `shape` or `dtype` unless the tensor is like the buffer */
   write(name: string, tensor: Tensor): Promise<void>;
+  /**
+   * `count` entries of the first axis of every buffer, from `first` on, as a state over the same memory: runs of so many rows
+   * change those rows alone. It ends with the whole state. Only where the backend has {@link Backend.stateWindows}.
+   * @throws DetailFlowError `shape` when a buffer has no such entries
+   */
+  window?(first: number, count: number): State;
+  /**
+   * Copies entry `from` of the first axis of every buffer over entry `to`. Only as {@link State.window}.
+   * @throws DetailFlowError `shape` when a buffer has no such entries
+   */
+  copyEntry?(from: number, to: number): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -59,6 +70,8 @@ export interface Backend {
    * another goes on with, without leaving the device.
    */
   createState(tensors: Tensors): Promise<State>;
+  /** Whether its states have windows, which batches need whose sequences come and go. */
+  readonly stateWindows?: boolean;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
