@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Picture } from '@detailflow/core';
+import { type Picture, Tensor } from '@detailflow/core';
 import { type Model, pictureFromPixels } from 'detailflow';
 import OpenAI, { toFile } from 'openai';
 import sharp from 'sharp';
@@ -167,7 +167,6 @@ describe('the official client', () => {
       const plane = info.width ** 2;
       return data[(i % plane) * 4 + Math.floor(i / plane)] / 127.5 - 1;
     });
-    const { Tensor } = await import('@detailflow/core');
     const images = new Tensor('float32', pixels, [1, 3, info.width, info.height]);
 
     const varied = await served.client.images.createVariation({
@@ -232,19 +231,36 @@ describe('the official client', () => {
     }
   });
 
-  test('hears inside the stream of what goes wrong there', async () => {
-    const stream = await served.client.images.generate({
-      prompt: '1',
-      stream: true,
-      ...{ guidance: 'sideways' },
+  test('hears inside the stream of what goes wrong there, and no more than it should know', async () => {
+    const { tokenizer } = model;
+    let pictures = 0;
+    const broken = new Proxy(tokenizer, {
+      get(target, name) {
+        if (name === 'decode' && ++pictures > 2) throw new Error('the weights at /secret/place are gone');
+        const value = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
     });
+    const { family, tokenModel, cfg } = model;
+    const other = await startServed({ family, tokenModel, cfg, tokenizer: broken });
+    const stream = await other.client.images.generate({ prompt: '1', stream: true, partial_images: 2 });
+    const types: string[] = [];
     const read = async () => {
-      for await (const _ of stream) throw new Error('something was drawn');
+      for await (const { type } of stream) types.push(type);
     };
-    await expect(read()).rejects.toMatchObject({
-      param: 'guidance',
-      message: expect.stringContaining('sideways'),
+    const thrown = await read().catch((error: unknown) => error);
+    expect(types).toEqual(['image_generation.partial_image']);
+    expect(thrown).toMatchObject({ type: 'server_error', code: 'internal_error' });
+    expect(String((thrown as Error).message)).not.toContain('/secret/place');
+    await until(() => other.log.some(({ event }) => event === 'stream'));
+    expect(other.log.at(-1)).toMatchObject({
+      level: 'error',
+      outcome: 'failed',
+      reason: expect.stringContaining('weights'),
     });
+    expect(await other.count('detailflow_pictures_total{outcome="failed"}')).toBe(1);
+    await expect(other.client.images.generate({ prompt: '1' })).rejects.toMatchObject({ status: 500 });
+    await other.server.close();
   });
 
   test('gives its places back by leaving', async () => {

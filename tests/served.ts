@@ -23,7 +23,7 @@ export interface Served {
 }
 
 export async function startServed(
-  model: Model,
+  model: ServedModel,
   options: Omit<ImageServerOptions, 'model' | 'log'> = {},
 ): Promise<Served> {
   const log: LogEntry[] = [];

@@ -88,6 +88,10 @@ export function pictureRequest(
   const label = labelOf(fields, tokenModel, model.card?.classNames, needsClass);
   const previews = previewsOf(fields, { tokenModel, tokenizer, tokens, from: kept.count });
   const { cfg, guidance, temperature, topK, topP } = fields;
+  const guidances = ['constant', ...Object.keys(tokenModel.guidances ?? {})];
+  if (guidance != null && !guidances.includes(guidance)) {
+    throw badField('guidance', `guidance is "${guidance}"; this model has ${guidances.join(', ')}`);
+  }
   return {
     ...{ label, format, tokens, previews },
     n: fields.n ?? 1,

@@ -17,6 +17,7 @@ import { modelsCommand } from './models-command';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
 import { reconstructCommand } from './reconstruct-command';
+import { serveCommand } from './serve-command';
 import { trainCommand } from './train-command';
 import { varyCommand } from './vary-command';
 
@@ -32,6 +33,7 @@ const commands: readonly Command[] = [
   exportCommand,
   trainCommand,
   evalCommand,
+  serveCommand,
 ];
 
 const overview = [
