@@ -41,6 +41,7 @@ module.exports = {
     only('softvq-imports-blocks', 'softvq', ['core', 'blocks', 'checkpoint']),
     only('llamagen-imports-blocks', 'llamagen', ['core', 'blocks', 'checkpoint']),
     only('hub-imports-core-and-checkpoint', 'hub', ['core', 'checkpoint']),
+    only('serve-imports-sampler', 'serve', ['core', 'checkpoint', 'data', 'sampler']),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),

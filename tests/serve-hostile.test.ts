@@ -11,7 +11,7 @@ let served: Served;
 beforeAll(async () => {
   model = await loadServed();
   served = await startServed(model, { keys: KEYS, bodyLimit: 300_000, headerTimeout: 1, connections: 400 });
-}, 120_000);
+});
 afterAll(async () => {
   await served.server.close();
   await model.dispose();
@@ -229,7 +229,7 @@ describe('forms', () => {
     }
     expect(served).toBeGreaterThan(0);
     await expectAlive();
-  }, 120_000);
+  });
 });
 
 /** A connection that says what it is told, and how it ended. */
@@ -291,5 +291,5 @@ describe('connections', () => {
     expect(types.at(-1)).toBe('image_generation.completed');
     await until(() => idle.every((one) => one.closed()));
     await expectAlive();
-  }, 120_000);
+  });
 });

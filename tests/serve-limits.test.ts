@@ -7,7 +7,7 @@ let model: Model;
 let served: Served | undefined;
 beforeAll(async () => {
   model = await loadServed();
-}, 120_000);
+});
 afterEach(async () => {
   await served?.server.close();
   served = undefined;
@@ -41,7 +41,7 @@ test('a server that ends finishes what it took on, and takes nothing more', asyn
   expect(await draining).toBe(0);
   await expect(fetch(`${url}/health`)).rejects.toThrow(); // it listens no longer
   expect(log.filter(({ level }) => level !== 'info')).toEqual([]);
-}, 120_000);
+});
 
 test('what is not finished in time is told so', async () => {
   const { server, url, client } = await startServed(model, { pictures: 1 });
@@ -55,7 +55,7 @@ test('what is not finished in time is told so', async () => {
   await ended;
   const answer = await whole;
   expect([answer.status, (await answer.json()).error.code]).toEqual([503, 'server_closing']);
-}, 120_000);
+});
 
 test('a request that takes too long ends with an error, and gives its places back', async () => {
   served = await startServed(model, { pictures: 1, queue: 40, timeout: 1, most: 10 });
@@ -78,7 +78,7 @@ test('a request that takes too long ends with an error, and gives its places bac
   await until(async () => (await count('detailflow_pictures_running')) === 0);
   expect(await count('detailflow_pictures_waiting')).toBe(0);
   expect(await count('detailflow_pictures_total{outcome="failed"}')).toBeGreaterThan(0);
-}, 120_000);
+});
 
 test('a client that does not read its stream holds no place', async () => {
   served = await startServed(model, { pictures: 1, timeout: 30 });
@@ -89,7 +89,7 @@ test('a client that does not read its stream holds no place', async () => {
   await until(async () => (await count('detailflow_pictures_total{outcome="drawn"}')) >= 4);
   expect((await draw(url, {})).status).toBe(200);
   controller.abort();
-}, 120_000);
+});
 
 test('an app answers without a network, for other servers', async () => {
   const app = createImageApp({ model, pictures: 2, name: 'fashion' });
@@ -111,7 +111,7 @@ test('an app answers without a network, for other servers', async () => {
   expect(data).toEqual([{ b64_json: expected, seed: 5, class: 8 }]);
   await app.close();
   expect((await app.fetch(request({ prompt: '1' }))).status).toBe(503);
-}, 120_000);
+});
 
 test('a model that does not load is said so', async () => {
   const { family, tokenizer, tokenModel, cfg } = model;

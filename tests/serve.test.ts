@@ -12,7 +12,7 @@ let served: Served;
 beforeAll(async () => {
   model = await loadServed();
   served = await startServed(model, { pictures: 4, queue: 6, most: 8 });
-}, 120_000);
+});
 afterAll(async () => {
   await served.server.close();
   await model.dispose();
@@ -301,7 +301,7 @@ describe('the official client', () => {
       Array.from({ length: 4 }, () => patient.images.generate({ prompt: '1', n: 5 })),
     );
     for (const { data } of drawn) expect(data).toHaveLength(5);
-  }, 120_000);
+  });
 });
 
 test('the document of the API names every route and field', async () => {

@@ -67,10 +67,9 @@ export async function keepOutside(
   serving: Serving,
   { image, mask, signal }: { image: File; mask: File; signal: AbortSignal },
 ): Promise<KeptTokens> {
-  const { model, tokenModel } = serving;
+  const { tokenModel } = serving;
   const sides = placeSides(serving);
-  const side = model.tokenizer.resolution(tokenModel.tokens);
-  const transparent = await transparentPixels(mask, image, side);
+  const { side, transparent } = await transparentPixels(mask, image);
   const kept = sides.flatMap((across) => {
     const places = across * across;
     if (sides.length > 1 && places <= ALWAYS_KEPT) return Array<number>(places).fill(1);
@@ -99,30 +98,37 @@ function placeSides({ model: { tokenizer }, tokenModel }: Serving): number[] {
   );
 }
 
-/** 1 for every pixel [side * side] that is fully transparent in the mask. */
-async function transparentPixels(mask: File, image: File, side: number): Promise<Uint8Array> {
+/** 1 for every pixel [side * side] of the mask's middle square that is fully transparent. */
+async function transparentPixels(
+  mask: File,
+  image: File,
+): Promise<{ side: number; transparent: Uint8Array }> {
   const [own, other] = [await requireSmall('mask', mask), await requireSmall('image', image)];
-  if (own.width !== other.width || own.height !== other.height) {
+  const { width, height } = own;
+  if (width !== other.width || height !== other.height) {
     throw badField(
       'mask',
-      `the mask is ${own.width} x ${own.height} pixels, the image ${other.width} x ${other.height}`,
+      `the mask is ${width} x ${height} pixels, the image ${other.width} x ${other.height}`,
       'invalid_image',
     );
   }
-  if (!own.hasAlpha)
+  if (!own.hasAlpha) {
     throw badField(
       'mask',
       'the mask has no transparency: what is transparent is drawn anew',
       'invalid_image',
     );
+  }
+  const side = Math.min(width, height);
+  const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
   try {
     const alpha = await sharp(await bytesOf(mask), { limitInputPixels: MOST_PIXELS })
+      .extract({ left, top, width: side, height: side })
       .extractChannel('alpha')
-      .resize(side, side, { fit: 'cover', kernel: 'nearest' })
       .toColourspace('b-w')
       .raw()
       .toBuffer();
-    return Uint8Array.from(alpha, (value) => Number(value === 0));
+    return { side, transparent: Uint8Array.from(alpha, (value) => Number(value === 0)) };
   } catch (cause) {
     throw new ApiError(400, 'the mask cannot be read', { param: 'mask', code: 'invalid_image', cause });
   }
@@ -151,9 +157,10 @@ function isTouched(
   side: number,
   { across, row, column }: { across: number; row: number; column: number },
 ): boolean {
-  const from = (place: number) => Math.floor((place * side) / across);
-  for (let y = from(row); y < from(row + 1); y++) {
-    for (let x = from(column); x < from(column + 1); x++) if (transparent[y * side + x] === 1) return true;
+  const first = (place: number) => Math.floor((place * side) / across);
+  const end = (place: number) => Math.ceil(((place + 1) * side) / across); // pixels on a border belong to both
+  for (let y = first(row); y < end(row); y++) {
+    for (let x = first(column); x < end(column); x++) if (transparent[y * side + x] === 1) return true;
   }
   return false;
 }

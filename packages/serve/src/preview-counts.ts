@@ -21,7 +21,7 @@ export function previewCounts(
   );
   const chosen: number[] = [];
   for (let i = 0; i < count; i++) {
-    const left = grows.filter((end) => end > (chosen[i - 1] ?? 0));
+    const left = grows.filter((end) => end > (chosen.at(-1) ?? 0));
     const spare = left.length - (count - i); // so many may be skipped
     const wanted = (worth(total) * (i + 1)) / (count + 1);
     const found = left.findIndex((end) => worth(end) >= wanted);

@@ -77,7 +77,7 @@ test('serves until it is asked to end, finishes what it took on, and exits with 
   expect(await exit).toBe(0);
   expect(entries.at(-1)).toMatchObject({ event: 'stopped', unfinished: 0 });
   expect(JSON.stringify(entries) + errors()).not.toContain('key-of');
-}, 120_000);
+});
 
 test('prints nothing when it is to be quiet, and what it was asked for as JSON', async () => {
   const { child, exit, entries, errors } = serve([...fashion, '--quiet', '--json']);
@@ -89,7 +89,7 @@ test('prints nothing when it is to be quiet, and what it was asked for as JSON',
   child.kill('SIGINT');
   expect(await exit).toBe(0);
   expect(entries).toEqual([{ url, unfinished: 0 }]);
-}, 120_000);
+});
 
 test.each<[string, string[], number, string]>([
   ['no model', [], 2, 'give --model DIR'],
