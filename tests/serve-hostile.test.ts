@@ -55,7 +55,7 @@ describe('keys', () => {
     [`Bearer ${KEYS[0]}`, 200],
     [`bearer  ${KEYS[1]}`, 200],
   ])('%s gives %i', async (given, status) => {
-    const headers = given === undefined ? {} : { authorization: given };
+    const headers: Record<string, string> = given === undefined ? {} : { authorization: given };
     for (const path of ['v1/models', 'metrics']) {
       const answer = await fetch(`${served.url}/${path}`, { headers });
       expect([path, answer.status]).toEqual([path, status]);

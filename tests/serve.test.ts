@@ -108,7 +108,7 @@ describe('the official client', () => {
         prompt: '1',
         seed: 3,
         ...more,
-      } as OpenAI.ImageGenerateParamsNonStreaming);
+      } as object as OpenAI.ImageGenerateParamsNonStreaming);
       const { width, height } = await sharp(bytesOf(answer.data?.[0].b64_json)).metadata();
       expect(`${width}x${height}`).toBe(answer.size);
       sizes.add(`${width}`);

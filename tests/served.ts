@@ -3,6 +3,7 @@ import {
   type ImageServer,
   type ImageServerOptions,
   type LogEntry,
+  type ServedModel,
   startImageServer,
 } from '@detailflow/serve';
 import { load, type Model } from 'detailflow';

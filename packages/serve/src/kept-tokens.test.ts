@@ -1,5 +1,5 @@
 import { type ImageTokenizer, type PreviewKind, Tensor, type TokenModel } from '@detailflow/core';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { expect, test } from 'vitest';
 import { keepFirst, keepOutside } from './kept-tokens';
 import type { Serving } from './picture-request';
@@ -21,8 +21,7 @@ function serving(schedule: number[], previews: PreviewKind): Serving {
   return { id: 'test', tokenModel, most: 10, model: { family: 'test', tokenizer, tokenModel, cfg: 1 } };
 }
 
-const fileOf = async (image: sharp.Sharp) =>
-  new File([new Uint8Array(await image.png().toBuffer())], 'image.png');
+const fileOf = async (image: Sharp) => new File([new Uint8Array(await image.png().toBuffer())], 'image.png');
 const picture = () => fileOf(sharp({ create: { width: 64, height: 64, channels: 3, background: '#456' } }));
 
 /** Opaque but for a rectangle, in 64 x 64 pixels. */
