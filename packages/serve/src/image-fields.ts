@@ -2,9 +2,9 @@ import { z } from '@hono/zod-openapi';
 import { ApiError, badField } from './api-error';
 
 /** The largest seed of a request; a picture of it adds its index. */
-export const LARGEST_SEED = 2 ** 48;
+const LARGEST_SEED = 2 ** 48;
 export const MOST_PICTURES = 10;
-export const MOST_PARTIALS = 3;
+const MOST_PARTIALS = 3;
 
 const text = (most: number) => z.string().max(most);
 

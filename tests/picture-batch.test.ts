@@ -9,9 +9,13 @@ import {
   type TokenModel,
   weightFromArray,
 } from '@detailflow/core';
+import {
+  type BatchPictureOptions,
+  createPictureBatch,
+  type PictureBatch,
+  sampleTokens,
+} from '@detailflow/sampler';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { sampleTokens } from './generate';
-import { type BatchPictureOptions, createPictureBatch, type PictureBatch } from './picture-batch';
 
 const config = parseGroupConfig({
   ...{ tokens: 12, groupSize: 3, causalTokens: 3, vocabularySize: 24, classes: 5 },

@@ -1,4 +1,5 @@
 import { createNodeBackend } from '@detailflow/backend-node';
+import { createGroupTokenModel, groupParameters, parseGroupConfig } from '@detailflow/blocks';
 import {
   type Backend,
   createReferenceBackend,
@@ -8,9 +9,6 @@ import {
   weightFromArray,
 } from '@detailflow/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parseGroupConfig } from './group-config';
-import { groupParameters } from './group-parameters';
-import { createGroupTokenModel } from './group-token-model';
 
 const config = parseGroupConfig({
   ...{ tokens: 8, groupSize: 2, causalTokens: 4, vocabularySize: 10, classes: 3 },
