@@ -40,8 +40,8 @@ export interface WorkerSummary {
   readonly givenBack: number;
 }
 
-/** Milliseconds: between signs of life, and looks at whether a job is cancelled; after a refusal; for the end. */
-const [SIGN, REFUSED, FAREWELL] = [1000, 2000, 10_000];
+/** Milliseconds: between signs of life; until others get a shard that was refused, and this worker the next; for the end. */
+const [SIGN, SOON, REFUSED, FAREWELL] = [1000, 100, 2000, 10_000];
 
 /**
  * Computes shards until `signal` ends it; one at a time, so start as many workers as there are devices. The tasks must leave the
@@ -156,7 +156,8 @@ class ShardWorker {
       if (signal.aborted) await this.#giveBack(shard, token);
       if (error instanceof Refused) {
         await this.#refuse(job, error.cause);
-        await shard.moveToDelayed(Date.now() + REFUSED, token); // behind the others
+        await shard.moveToDelayed(Date.now() + SOON, token); // behind the others
+        await pause(REFUSED, signal).catch(() => {}); // others are to get it
         throw new DelayedError('refused');
       }
       throw this.#failure(job, range, error);
@@ -206,12 +207,11 @@ class ShardWorker {
     return task;
   }
 
-  /** Leaves a job to others. Takes its time, so that a worker that can do nothing does not turn over a whole job. */
+  /** Leaves a job to others. */
   async #refuse(job: string, cause: unknown): Promise<void> {
     const message = this.#text(cause);
     this.#notice(`refuses job ${job.slice(0, 12)}: ${message}`);
     await this.#records.refuse(job, { worker: this.#name, message });
-    await pause(REFUSED, this.#options.signal).catch(() => {});
   }
 
   async #giveBack(shard: Job, token: string): Promise<never> {
