@@ -31,9 +31,13 @@ export function folderResults(folder: string): ShardResults {
       });
       if (found === text) return;
       if (found !== undefined) {
-        throw new DetailFlowError('config', 'is of another job; remove the folder, or give another results folder', {
-          file,
-        });
+        throw new DetailFlowError(
+          'config',
+          'is of another job; remove the folder, or give another results folder',
+          {
+            file,
+          },
+        );
       }
       await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
     },

@@ -50,7 +50,12 @@ export class JobRecords {
     this.#place = place;
   }
 
-  async begin(job: string, spec: JobSpec, results: ResultsPlace, ranges: readonly ShardRange[]): Promise<void> {
+  async begin(
+    job: string,
+    spec: JobSpec,
+    results: ResultsPlace,
+    ranges: readonly ShardRange[],
+  ): Promise<void> {
     const redis = this.#redis;
     await redis.hset(jobKey(job), {
       spec: JSON.stringify(spec),
@@ -147,7 +152,12 @@ export class JobRecords {
 function parseWorker(text: string, worker: string): WorkerRecord {
   try {
     const { machine, at, done } = JSON.parse(text);
-    return { worker, machine: String(machine), done: Number(done), ...(at !== undefined && { at: String(at) }) };
+    return {
+      worker,
+      machine: String(machine),
+      done: Number(done),
+      ...(at !== undefined && { at: String(at) }),
+    };
   } catch {
     return { worker, machine: 'unknown', done: 0 };
   }

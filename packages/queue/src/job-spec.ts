@@ -2,7 +2,13 @@ import { createHash } from 'node:crypto';
 import { DetailFlowError } from '@detailflow/core';
 
 /** Anything that JSON can say. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
+export type Json =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly Json[]
+  | { readonly [key: string]: Json | undefined };
 
 /** What is to be computed. */
 export interface JobSpec {
@@ -39,9 +45,13 @@ export function canonicalJson(value: Json): string {
     if (typeof one !== 'object' || one === null || Array.isArray(one)) return one;
     return Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)));
   });
-  if (text === undefined) throw new DetailFlowError('invalid-argument', 'a job must be something that JSON can say');
+  if (text === undefined)
+    throw new DetailFlowError('invalid-argument', 'a job must be something that JSON can say');
   if (text.length > MOST_BYTES) {
-    throw new DetailFlowError('limit', `what the job says of itself has ${text.length} bytes; the limit is ${MOST_BYTES}`);
+    throw new DetailFlowError(
+      'limit',
+      `what the job says of itself has ${text.length} bytes; the limit is ${MOST_BYTES}`,
+    );
   }
   return text;
 }
@@ -63,7 +73,12 @@ export function parseSpec(text: string, digest: string, place: string): JobSpec 
     throw fail('is no JSON');
   }
   const { kind, identity, hints, title } = value ?? {};
-  if (typeof kind !== 'string' || typeof title !== 'string' || identity === undefined || hints === undefined) {
+  if (
+    typeof kind !== 'string' ||
+    typeof title !== 'string' ||
+    identity === undefined ||
+    hints === undefined
+  ) {
     throw fail('lacks kind, title, identity or hints');
   }
   if (jobDigest({ kind, identity }) !== digest) throw fail('has another content than its name says');

@@ -52,7 +52,10 @@ export class QueueControl {
   }
 
   /** @throws DetailFlowError `network`, `unauthorised` */
-  static async open(address: QueueAddress, options: { readonly signal?: AbortSignal } = {}): Promise<QueueControl> {
+  static async open(
+    address: QueueAddress,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<QueueControl> {
     checkOptions('QueueControl.open', options, { signal: true });
     const redis = await unlessAborted(connect(address, { patience: 0 }), options.signal);
     return new QueueControl(redis, address, options.signal);
@@ -132,14 +135,21 @@ export class QueueControl {
 
   async #find(name: string): Promise<string> {
     if (!/^[0-9a-f]{4,64}$/.test(name)) {
-      throw new DetailFlowError('invalid-argument', 'a job is named by at least four of its hexadecimal digits; see status');
+      throw new DetailFlowError(
+        'invalid-argument',
+        'a job is named by at least four of its hexadecimal digits; see status',
+      );
     }
     const jobs = (await this.#asking(this.#records.all())).map(({ job }) => job);
     const found = jobs.filter((job) => job.startsWith(name));
     if (found.length === 1) return found[0];
     const file = this.#address.name;
     if (found.length > 1) {
-      throw new DetailFlowError('invalid-argument', `${found.length} jobs begin with ${name}; give more digits`, { file });
+      throw new DetailFlowError(
+        'invalid-argument',
+        `${found.length} jobs begin with ${name}; give more digits`,
+        { file },
+      );
     }
     throw new DetailFlowError('not-found', `there is no job ${name}; see status`, { file });
   }

@@ -2,9 +2,21 @@ import { DetailFlowError, type ErrorCode } from '@detailflow/core';
 import type { QueueAddress } from './queue-address';
 
 const kinds: readonly (readonly [pattern: RegExp, code: ErrorCode, problem: string])[] = [
-  [/^(NOAUTH|WRONGPASS)|invalid password|without any password/i, 'unauthorised', 'wants another user or password'],
-  [/^NOPERM/, 'unauthorised', 'does not allow this user what a queue needs (all commands on the keys detailflow:*)'],
-  [/^OOM/, 'limit', 'has no memory left; raise maxmemory, or keep results in a folder that all machines share'],
+  [
+    /^(NOAUTH|WRONGPASS)|invalid password|without any password/i,
+    'unauthorised',
+    'wants another user or password',
+  ],
+  [
+    /^NOPERM/,
+    'unauthorised',
+    'does not allow this user what a queue needs (all commands on the keys detailflow:*)',
+  ],
+  [
+    /^OOM/,
+    'limit',
+    'has no memory left; raise maxmemory, or keep results in a folder that all machines share',
+  ],
   [/^MISCONF|^READONLY/, 'io', 'takes no writes: its disk may be full, or it is a replica'],
   [/^LOADING/, 'network', 'is still loading its data; try again'],
   [/database|DB index/i, 'invalid-argument', 'has no database of this number'],

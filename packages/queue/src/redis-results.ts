@@ -38,10 +38,18 @@ export function redisResults(redis: Redis, address: QueueAddress): ShardResults 
           `a result has ${bytes.length} bytes, Redis takes ${MOST_BYTES}; keep results in a folder that all machines share`,
         );
       }
-      await asking(redis.set(resultKey(job, rangeName(range)), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), 'EX', KEPT));
+      await asking(
+        redis.set(
+          resultKey(job, rangeName(range)),
+          Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+          'EX',
+          KEPT,
+        ),
+      );
     },
     async release(job, ranges) {
-      if (ranges.length > 0) await asking(redis.unlink(ranges.map((range) => resultKey(job, rangeName(range)))));
+      if (ranges.length > 0)
+        await asking(redis.unlink(ranges.map((range) => resultKey(job, rangeName(range)))));
     },
   };
 }

@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis';
 import { connect, disconnect } from './connection';
 import { folderResults } from './folder-results';
 import { JobRecords } from './job-records';
-import { jobDigest, type JobSpec } from './job-spec';
+import { type JobSpec, jobDigest } from './job-spec';
 import { PREFIX, QUEUE, shardId } from './keys';
 import { pause, unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
@@ -51,7 +51,8 @@ export class ShardClient {
     this.#queue = new Queue(QUEUE, { connection: redis, prefix: PREFIX });
     this.#queue.on('error', () => {}); // whoever asks is told
     this.#records = new JobRecords(redis, address.name);
-    this.#results = options.results === undefined ? redisResults(redis, address) : folderResults(options.results);
+    this.#results =
+      options.results === undefined ? redisResults(redis, address) : folderResults(options.results);
   }
 
   /** @throws DetailFlowError `network`, `unauthorised` */
@@ -83,7 +84,8 @@ export class ShardClient {
       throw new DetailFlowError('limit', `${ranges.length} shards are too many; the limit is ${MOST_SHARDS}`);
     }
     const wrong = ranges.find((range) => !isRange(range));
-    if (wrong) throw new DetailFlowError('invalid-argument', `${wrong.first}, ${wrong.count} is no range of a shard`);
+    if (wrong)
+      throw new DetailFlowError('invalid-argument', `${wrong.first}, ${wrong.count} is no range of a shard`);
     const job = jobDigest(spec);
     const place = this.#options.results === undefined ? 'redis' : 'folder';
     await this.#asking(this.#results.begin(job, spec));
@@ -151,9 +153,13 @@ export class ShardClient {
   async #check(job: string, kind: string, range: ShardRange): Promise<void> {
     const state = await this.#asking(this.#records.state(job));
     if (state === 'cancelled') {
-      throw new DetailFlowError('runtime', `job ${job.slice(0, 12)} was cancelled; the same command begins it again`, {
-        file: this.#address.name,
-      });
+      throw new DetailFlowError(
+        'runtime',
+        `job ${job.slice(0, 12)} was cancelled; the same command begins it again`,
+        {
+          file: this.#address.name,
+        },
+      );
     }
     await this.#lookAtWorkers(job);
     const shard = await this.#asking(this.#queue.getJob(shardId(job, rangeName(range))));
@@ -161,7 +167,9 @@ export class ShardClient {
     if (!shard || place === 'unknown') {
       if (await this.#asking(this.#results.read(job, range))) return; // it came meanwhile
       this.#repeated++;
-      this.#notice(`shard ${rangeName(range)} of job ${job.slice(0, 12)} is not in the queue; it is given out again`);
+      this.#notice(
+        `shard ${rangeName(range)} of job ${job.slice(0, 12)} is not in the queue; it is given out again`,
+      );
       await shard?.remove().catch(() => {}); // a rest of it would keep it from being put in again
       await this.#asking(this.#queue.addBulk([this.#shard(job, kind, range)]));
       return;

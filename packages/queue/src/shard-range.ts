@@ -12,7 +12,8 @@ export const MOST_SHARDS = 200_000;
 const MOST_PIECES = 1_000_000;
 
 /** `00000128-64`: names keep the order of shards. */
-export const rangeName = ({ first, count }: ShardRange): string => `${String(first).padStart(8, '0')}-${count}`;
+export const rangeName = ({ first, count }: ShardRange): string =>
+  `${String(first).padStart(8, '0')}-${count}`;
 
 /** The range that a name says. */
 export function parseRange(name: string): ShardRange | undefined {
@@ -40,7 +41,10 @@ export function shardRanges(total: number, size: number): ShardRange[] {
   }
   const shards = Math.ceil(total / size);
   if (shards > MOST_SHARDS) {
-    throw new DetailFlowError('limit', `${shards} shards are too many for one job; the limit is ${MOST_SHARDS}`);
+    throw new DetailFlowError(
+      'limit',
+      `${shards} shards are too many for one job; the limit is ${MOST_SHARDS}`,
+    );
   }
   return Array.from({ length: shards }, (_, i) => ({
     first: i * size,

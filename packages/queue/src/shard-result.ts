@@ -37,7 +37,9 @@ const MOST_NOTES = 10_000;
 /** A result as a .npz file that says which shard of which job it is, and has a hash. */
 export function encodeResult(job: string, range: ShardRange, result: ShardResult): Uint8Array {
   const { arrays, machine, seconds, notes = [] } = result;
-  const wrong = Object.entries(arrays).find(([name, { shape }]) => name === RECORD || shape[0] !== range.count);
+  const wrong = Object.entries(arrays).find(
+    ([name, { shape }]) => name === RECORD || shape[0] !== range.count,
+  );
   if (wrong) {
     throw new DetailFlowError(
       'shape',

@@ -78,7 +78,9 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     const summaries = await Promise.all(workers.map(({ stop }) => stop()));
     expect(summaries.reduce((sum, { done }) => sum + done, 0)).toBe(26);
     const plain = plainRedis(redis.url);
-    expect((await plain.keys('detailflow:*')).filter((key) => /result|:job:|:[0-9a-f]{64}/.test(key))).toEqual([]);
+    expect(
+      (await plain.keys('detailflow:*')).filter((key) => /result|:job:|:[0-9a-f]{64}/.test(key)),
+    ).toEqual([]);
     await plain.quit();
   });
 
@@ -191,7 +193,10 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     const job = await one.submit(testSpec(6), ranges);
     await expect.poll(() => started).toBe(1);
     const waiting = one.result(job, 'digests', ranges[0]);
-    const told = expect(waiting).rejects.toMatchObject({ code: 'runtime', message: expect.stringMatching(/cancelled/) });
+    const told = expect(waiting).rejects.toMatchObject({
+      code: 'runtime',
+      message: expect.stringMatching(/cancelled/),
+    });
     const steering = await control();
     expect(await steering.cancel(job.slice(0, 10))).toEqual({ job, removed: 3 });
     await told;
@@ -246,7 +251,9 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
   test('a job that wants a folder is refused by a worker without one', async () => {
     worker();
     const one = await client({ results: path.join(folder, 'wanted') });
-    await expect(collect(one, 10, 8, 8)).rejects.toMatchObject({ message: expect.stringMatching(/--results DIR/) });
+    await expect(collect(one, 10, 8, 8)).rejects.toMatchObject({
+      message: expect.stringMatching(/--results DIR/),
+    });
   });
 
   test('shards that the queue has lost are given out again', async () => {
@@ -271,9 +278,19 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     const plain = plainRedis(redis.url);
     const queue = new Queue('shards', { connection: plain, prefix: 'detailflow' });
     const job = jobDigest(testSpec(12));
-    const hostile = [null, 'x', { job: '../../etc', range: '00000000-8' }, { job, range: '../x' }, { job, range: '00000000-0' }];
+    const hostile = [
+      null,
+      'x',
+      { job: '../../etc', range: '00000000-8' },
+      { job, range: '../x' },
+      { job, range: '00000000-0' },
+    ];
     for (const data of hostile) await queue.add('digests', data);
-    await plain.hset(`detailflow:job:${job}`, { spec: '{"kind":"digests"', state: 'running', results: 'redis' });
+    await plain.hset(`detailflow:job:${job}`, {
+      spec: '{"kind":"digests"',
+      state: 'running',
+      results: 'redis',
+    });
     await queue.add('digests', { job, range: '00000000-8' });
     worker();
     const other = await client();

@@ -27,7 +27,11 @@ export interface RunWorkerOptions {
   /** Takes one-line notices: jobs that are refused, shards that fail, a lost connection. */
   readonly onNotice?: (message: string) => void;
   /** Told of every shard that is done, with the number of pieces in it. */
-  readonly onShard?: (shard: { readonly job: string; readonly range: ShardRange; readonly isNew: boolean }) => void;
+  readonly onShard?: (shard: {
+    readonly job: string;
+    readonly range: ShardRange;
+    readonly isNew: boolean;
+  }) => void;
 }
 
 /** What a worker did until it was ended. */
@@ -172,7 +176,10 @@ class ShardWorker {
     const results = this.#results[record.results];
     if (!results) {
       throw new Refused(
-        new DetailFlowError('config', 'the job wants its results in a folder that all machines share; start the worker with --results DIR'),
+        new DetailFlowError(
+          'config',
+          'the job wants its results in a folder that all machines share; start the worker with --results DIR',
+        ),
       );
     }
     const ready = await this.#prepare(job, record.spec, record.results, signal);
@@ -189,7 +196,12 @@ class ShardWorker {
     this.#options.onShard?.({ job, range, isNew: !isThere });
   }
 
-  async #prepare(job: string, spec: JobSpec, place: ResultsPlace, signal: AbortSignal): Promise<PreparedTask> {
+  async #prepare(
+    job: string,
+    spec: JobSpec,
+    place: ResultsPlace,
+    signal: AbortSignal,
+  ): Promise<PreparedTask> {
     if (this.#ready?.job === job && this.#ready.place === place) return this.#ready.task;
     await this.#ready?.task.close();
     this.#ready = undefined;
@@ -197,7 +209,10 @@ class ShardWorker {
     if (!Object.hasOwn(tasks, spec.kind)) {
       const known = Object.keys(tasks).join(', ');
       throw new Refused(
-        new DetailFlowError('unsupported', `the job is of kind "${spec.kind.slice(0, 40)}"; this worker knows ${known}`),
+        new DetailFlowError(
+          'unsupported',
+          `the job is of kind "${spec.kind.slice(0, 40)}"; this worker knows ${known}`,
+        ),
       );
     }
     await refusing(Promise.resolve(this.#results[place]?.begin(job, spec)));
@@ -232,7 +247,10 @@ class ShardWorker {
   }
 
   #text(error: unknown): string {
-    return withoutSecrets(this.#address, error instanceof Error ? error.message : String(error)).slice(0, 1000);
+    return withoutSecrets(this.#address, error instanceof Error ? error.message : String(error)).slice(
+      0,
+      1000,
+    );
   }
 
   /** Says a thing once. */

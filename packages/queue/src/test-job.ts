@@ -14,7 +14,13 @@ export const testSpec = (seed = 0, hints: JobSpec['hints'] = {}): JobSpec => ({
 
 export function digestRows(seed: number, { first, count }: ShardRange): { rows: ShardArray } {
   const data = new Uint8Array(count * 32);
-  for (let i = 0; i < count; i++) data.set(createHash('sha256').update(`${seed} ${first + i}`).digest(), 32 * i);
+  for (let i = 0; i < count; i++)
+    data.set(
+      createHash('sha256')
+        .update(`${seed} ${first + i}`)
+        .digest(),
+      32 * i,
+    );
   return { rows: { data, shape: [count, 32] } };
 }
 
