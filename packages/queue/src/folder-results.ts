@@ -1,4 +1,4 @@
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
@@ -60,5 +60,11 @@ export function folderResults(folder: string): ShardResults {
       await writeFileAtomically(fileOf(job, range), (write) => write(bytes));
     },
     async release() {},
+    async tidy(job) {
+      const place = placeOf(job);
+      for (const name of await readdir(place).catch(() => [])) {
+        if (/^\.shard-.*\.new-[0-9a-f]+$/.test(name)) await rm(path.join(place, name), { force: true });
+      }
+    },
   };
 }

@@ -47,6 +47,7 @@ export function redisResults(redis: Redis, address: QueueAddress): ShardResults 
         ),
       );
     },
+    async tidy() {},
     async release(job, ranges) {
       if (ranges.length > 0)
         await asking(redis.unlink(ranges.map((range) => resultKey(job, rangeName(range)))));

@@ -131,6 +131,7 @@ export class ShardClient {
 
   /** All results of a job are merged. */
   async finish(job: string): Promise<void> {
+    await this.#asking(this.#results.tidy(job));
     await this.#asking(this.#records.forget(job));
   }
 

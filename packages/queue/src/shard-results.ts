@@ -14,4 +14,6 @@ export interface ShardResults {
   write(job: string, range: ShardRange, result: ShardResult): Promise<void>;
   /** Called for results that are merged: they may go. */
   release(job: string, ranges: readonly ShardRange[]): Promise<void>;
+  /** Called when a job is merged: takes away what workers that were killed left half-written. */
+  tidy(job: string): Promise<void>;
 }
