@@ -34,7 +34,7 @@ export function startCli(args: readonly string[], env: Readonly<Record<string, s
 }
 
 export const startWorker = (url: string, ...more: string[]): Running =>
-  startCli(['worker', '--queue', url, '--threads', '1', ...more]);
+  startCli(['worker', '--queue', url, ...(more.includes('--threads') ? [] : ['--threads', '1']), ...more]);
 
 /** SHA-256 of every file in a folder, by its path inside. */
 export async function digests(folder: string): Promise<Record<string, string>> {

@@ -1,5 +1,6 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { writeNpz } from '@detailflow/data';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { hasRedis, plainRedis, startRedis, type TestRedis } from '../packages/queue/src/test-redis';
 import { cli, cliFailure, cliJson, fashion, inRepository, testFolder } from './cli';
@@ -29,7 +30,7 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     const what = ['generate', ...fashion, '--class', '0-3', '--count', '10', '--tokens', '16'];
     await cliJson(...what, '--out', at('here'), '--save-tokens', at('here.npy'));
     worker();
-    worker('--threads=2');
+    worker('--threads', '2');
     const found = await cliJson(
       ...[...what, '--out', at('far'), '--save-tokens', at('far.npy'), '--queue', redis.url],
     );
@@ -110,15 +111,35 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     expect(await digests(at('run-far/codes'))).toEqual(codes);
     for (const one of running.splice(0)) await one.stop('SIGKILL');
 
-    // Other images are refused by the worker, and the command says so.
-    const fresh = ['--config', at('settings.json'), '--data', 'shapes:300x16', '--out', at('run-fresh')];
+    // Other images are refused by the worker, and the command says so: fewer, and as many of which one differs in a pixel.
+    const pixels = Uint8Array.from({ length: 60 * 16 * 16 * 3 }, (_, i) => (i * 7919) % 251);
+    const labels = Int32Array.from({ length: 60 }, (_, i) => i % 3);
+    const save = (name: string) => {
+      const arrays = {
+        arr_0: { data: pixels, shape: [60, 16, 16, 3] },
+        arr_1: { data: labels, shape: [60] },
+      };
+      writeFileSync(at(name), writeNpz(arrays));
+      return at(name);
+    };
+    const own = ['--data', save('own.npz')];
+    pixels[41 * 16 * 16 * 3]++;
+    const others = [save('other.npz'), 'shapes:20x16'];
+    const fresh = ['--config', at('settings.json'), ...own, '--out', at('run-fresh')];
     await cliJson('train', 'tokenizer', ...fresh);
-    worker('--data', 'shapes:299x16');
-    const refused = await cli(['train', 'codes', ...fresh, '--queue', redis.url]);
-    expect(refused).toMatchObject({
-      code: 1,
-      stderr: expect.stringMatching(/every worker .* refuses this job: .*not what the run was begun with/),
-    });
+    for (const other of others) {
+      const one = worker('--data', other);
+      const refused = await cli(['train', 'codes', ...fresh, '--queue', redis.url]);
+      expect(refused).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(
+          /every worker .* refuses this job: .*(of images 0 to \d+ differs|not what the run was begun with)/,
+        ),
+      });
+      await one.stop('SIGTERM');
+    }
+    worker();
+    await cliJson('train', 'codes', ...fresh, '--queue', redis.url);
   });
 
   test('a worker with another version of the model refuses; its own place of the same content is taken', async () => {

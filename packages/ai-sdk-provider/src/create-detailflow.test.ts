@@ -96,7 +96,7 @@ describe.each(Object.entries(settings))('%s', (place, settingsOf) => {
         ...{ model: image(), prompt: { images: [original.uint8Array], text: 'bag' }, seed: 4, n: 2 },
         providerOptions: { detailflow: { keep } },
       });
-    const [few, all] = [await vary(4), await vary(32)];
+    const [few, all] = [await vary(4), await vary(64)];
     expect(new Set(digests(few)).size).toBe(2);
     expect(new Set(digests(all)).size).toBe(1); // nothing of it is drawn anew
   });
@@ -193,9 +193,9 @@ describe('in this process', () => {
     );
     const more = generateImage({
       ...{ model: one, prompt: 'bag', maxRetries: 0 },
-      providerOptions: { detailflow: { tokens: 33 } },
+      providerOptions: { detailflow: { tokens: 65 } },
     });
-    await expect(more).rejects.toThrow(/has 32 tokens/);
+    await expect(more).rejects.toThrow(/has 64 tokens/);
   });
 });
 

@@ -15,7 +15,10 @@ export interface ShardTask {
 export interface PreparedTask {
   /** Kind of machine and device. */
   readonly machine: string;
-  /** What a shard gives. An error that it throws is tried again twice, maybe elsewhere, before the shard counts as failed. */
+  /**
+   * What a shard gives. An error of code `config` says that what is here is not what the job means: it is left to others. Any other
+   * is tried again twice, maybe elsewhere, before the shard counts as failed.
+   */
   run(
     range: ShardRange,
     options: { readonly signal: AbortSignal },

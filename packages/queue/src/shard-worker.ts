@@ -158,8 +158,9 @@ class ShardWorker {
     } catch (error) {
       if (stop.signal.aborted && stop.signal.reason === cancelled) return;
       if (signal.aborted) await this.#giveBack(shard, token);
-      if (error instanceof Refused) {
-        await this.#refuse(job, error.cause);
+      const refused = refusalOf(error);
+      if (refused) {
+        await this.#refuse(job, refused.cause);
         await shard.moveToDelayed(Date.now() + SOON, token); // behind the others
         await pause(REFUSED, signal).catch(() => {}); // others are to get it
         throw new DelayedError('refused');
@@ -270,6 +271,12 @@ class Refused extends Error {
   constructor(override readonly cause: unknown) {
     super('refused');
   }
+}
+
+/** Also what a task throws because what it has here is not what the job means. */
+function refusalOf(error: unknown): Refused | undefined {
+  if (error instanceof Refused) return error;
+  return DetailFlowError.isInstance(error) && error.code === 'config' ? new Refused(error) : undefined;
 }
 
 async function refusing<T>(answer: Promise<T>): Promise<T> {
