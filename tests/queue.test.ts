@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { writeNpz } from '@detailflow/data';
@@ -162,6 +163,55 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     worker('--model', at('same-model'));
     await cliJson(...what, '--out', at('taken.png'));
   });
+
+  test.skipIf(process.platform === 'win32')(
+    'a worker whose disk is full writes nothing, and says so',
+    async () => {
+      const results = at('full');
+      const program = [inRepository('packages/detailflow/dist/cli.js'), 'worker', '--queue', redis.url];
+      // Files of this worker cannot be longer than a kilobyte.
+      const full = spawn('bash', [
+        ...['-c', 'ulimit -f 1; exec "$0" "$@"', process.execPath, ...program, '--results', results],
+        ...['--threads', '1'],
+      ]);
+      let said = '';
+      full.stderr.on('data', (data) => (said += data));
+      const what = [
+        ...[
+          'generate',
+          ...fashion,
+          '--class',
+          '1',
+          '--count',
+          '3',
+          '--tokens',
+          '1',
+          '--grid',
+          '--out',
+          at('f.png'),
+        ],
+        ...['--queue', redis.url, '--results', results],
+      ];
+      try {
+        const refused = await cliFailure(1, ...what);
+        expect(refused).toMatch(
+          /every worker .* refuses this job: .*shard-00000000-3.npz: cannot be written/,
+        );
+        expect(said).toMatch(/cannot be written/);
+        const [job] = readdirSync(results);
+        expect(readdirSync(path.join(results, job))).toEqual(['job.json']);
+      } finally {
+        const ended = new Promise((resolve) => full.once('exit', resolve));
+        full.kill('SIGKILL');
+        await ended;
+      }
+      writeFileSync(at('no-folder'), '');
+      const wrong = await cliFailure(1, ...what.slice(0, -1), at('no-folder'));
+      expect(wrong).toMatch(/no-folder.*: cannot be made/);
+      worker('--results', results);
+      await cliJson(...what);
+    },
+  );
 
   test('a worker that is asked to end gives back what it is at, and ends well', async () => {
     const what = ['generate', ...fashion, '--class', '0-9', '--count', '32', '--out', at('slow')];

@@ -29,6 +29,7 @@ export async function connect(address: QueueAddress, options: ConnectionOptions 
     retryStrategy: () => null,
   });
   let lost: number | undefined;
+  let isTold = false;
   let last: unknown;
   redis.on('error', (error) => {
     last = error;
@@ -48,13 +49,14 @@ export async function connect(address: QueueAddress, options: ConnectionOptions 
     return performance.now() - lost > patience ? null : Math.min(SHORTEST * times, LONGEST);
   };
   redis.on('close', () => {
-    if (redis.status === 'end' || lost !== undefined) return;
-    lost = performance.now();
+    if (redis.status === 'end' || isTold) return;
+    isTold = true;
     onNotice?.(`${name}: the connection is lost; trying again`);
   });
   redis.on('ready', () => {
-    if (lost === undefined) return;
     lost = undefined;
+    if (!isTold) return;
+    isTold = false;
     onNotice?.(`${name}: connected again`);
   });
   return redis;

@@ -26,6 +26,8 @@ export interface JobRecord {
 export interface Refusal {
   readonly worker: string;
   readonly message: string;
+  /** It only waits, until there is room for results again. */
+  readonly isWaiting: boolean;
 }
 
 /** What a worker says of itself. */
@@ -117,13 +119,16 @@ export class JobRecords {
     await this.#redis.hdel(refusedKey(job), worker);
   }
 
-  async refuse(job: string, { worker, message }: Refusal): Promise<void> {
-    await this.#redis.hset(refusedKey(job), { [worker]: message });
+  async refuse(job: string, { worker, message, isWaiting }: Refusal): Promise<void> {
+    await this.#redis.hset(refusedKey(job), { [worker]: `${isWaiting ? 'waits' : 'refuses'}: ${message}` });
   }
 
   async refusals(job: string): Promise<Refusal[]> {
     const found = await this.#redis.hgetall(refusedKey(job));
-    return Object.entries(found).map(([worker, message]) => ({ worker, message }));
+    return Object.entries(found).map(([worker, text]) => ({
+      ...{ worker, isWaiting: text.startsWith('waits') },
+      message: text.replace(/^\w+: /, ''),
+    }));
   }
 
   async announce(record: WorkerRecord): Promise<void> {

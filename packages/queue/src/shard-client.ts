@@ -41,6 +41,10 @@ export class ShardClient {
   readonly #options: ShardClientOptions;
   readonly #machines = new Set<string>();
   readonly #told = new Set<string>();
+  /** Shards that are asked for and not taken in yet. */
+  readonly #open = new Map<string, ShardRange>();
+  /** Results that were taken out of a server without room before their turn. */
+  readonly #early = new Map<string, ShardResult>();
   #lonelySince: number | undefined;
   #repeated = 0;
 
@@ -88,6 +92,7 @@ export class ShardClient {
       throw new DetailFlowError('invalid-argument', `${wrong.first}, ${wrong.count} is no range of a shard`);
     const job = jobDigest(spec);
     const place = this.#options.results === undefined ? 'redis' : 'folder';
+    for (const range of ranges) this.#open.set(shardId(job, rangeName(range)), range);
     await this.#asking(this.#results.begin(job, spec));
     await this.#asking(this.#records.begin(job, spec, place, ranges));
     await this.#asking(removeShards(this.#queue, job, ['failed']));
@@ -111,8 +116,10 @@ export class ShardClient {
   async result(job: string, kind: string, range: ShardRange): Promise<ShardResult> {
     let checked = performance.now();
     for (;;) {
-      const found = await this.#asking(this.#results.read(job, range));
+      const id = shardId(job, rangeName(range));
+      const found = this.#early.get(id) ?? (await this.#asking(this.#results.read(job, range)));
       if (found) {
+        this.#open.delete(id);
         this.#machines.add(found.machine);
         return found;
       }
@@ -126,6 +133,7 @@ export class ShardClient {
 
   /** Results that are merged may go; they stay in a results folder. */
   release(job: string, ranges: readonly ShardRange[]): Promise<void> {
+    for (const range of ranges) this.#early.delete(shardId(job, rangeName(range)));
     return this.#asking(this.#results.release(job, ranges));
   }
 
@@ -163,6 +171,7 @@ export class ShardClient {
       );
     }
     await this.#lookAtWorkers(job);
+    await this.#lookAtMemory(job);
     const shard = await this.#asking(this.#queue.getJob(shardId(job, rangeName(range))));
     const place = shard && (await this.#asking(shard.getState()));
     if (!shard || place === 'unknown') {
@@ -186,7 +195,10 @@ export class ShardClient {
   async #lookAtWorkers(job: string): Promise<void> {
     const workers = await this.#asking(this.#records.workers());
     const refusals = await this.#asking(this.#records.refusals(job));
-    for (const { worker, message } of refusals) this.#notice(`worker ${worker} refuses: ${message}`);
+    if (refusals.some(({ isWaiting }) => isWaiting)) await this.#makeRoom(job);
+    for (const { worker, message, isWaiting } of refusals) {
+      this.#notice(`worker ${worker} ${isWaiting ? 'waits' : 'refuses'}: ${message}`);
+    }
     if (workers.length === 0) {
       this.#lonelySince ??= performance.now();
       if (performance.now() - this.#lonelySince < LONELY) return;
@@ -194,13 +206,40 @@ export class ShardClient {
       return;
     }
     this.#lonelySince = undefined;
-    const refusing = new Set(refusals.map(({ worker }) => worker));
+    const refusing = new Map(
+      refusals.flatMap(({ worker, message, isWaiting }) => (isWaiting ? [] : [[worker, message] as const])),
+    );
     if (!workers.every(({ worker }) => refusing.has(worker))) return;
-    const [{ message }] = refusals;
+    const message = refusing.get(workers[0].worker);
     await this.#asking(this.withdraw(job));
     throw new DetailFlowError('config', `every worker that is there refuses this job: ${message}`, {
       file: this.#address.name,
     });
+  }
+
+  /** Takes results out of the server before their turn, so that there is room for the one whose turn it is. */
+  async #makeRoom(job: string): Promise<void> {
+    if (this.#options.results !== undefined) return;
+    for (const [id, range] of this.#open) {
+      if (!id.startsWith(job) || this.#early.has(id)) continue;
+      const found = await this.#asking(this.#results.read(job, range));
+      if (!found) continue;
+      this.#early.set(id, found);
+      await this.#asking(this.#results.release(job, [range]));
+    }
+  }
+
+  /** A server without memory takes no results; it has some again once results are merged, or another job's are. */
+  async #lookAtMemory(job: string): Promise<void> {
+    const said = await this.#asking(this.#redis.info('memory').catch(() => '')); // it may not be allowed
+    const [used, most] = ['used_memory', 'maxmemory'].map((name) =>
+      Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(said)?.[1] ?? 0),
+    );
+    if (most === 0 || used < 0.95 * most) return;
+    await this.#makeRoom(job);
+    this.#notice(
+      `${this.#address.name} has no memory left for results (${used} of ${most} bytes): raise maxmemory, or use a results folder`,
+    );
   }
 
   /** Says a thing once. */

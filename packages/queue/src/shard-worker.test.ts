@@ -300,6 +300,41 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     await plain.quit();
   });
 
+  test('a server without memory is told of, and everything comes once there is some again', async () => {
+    const plain = plainRedis(redis.url);
+    const used = Number(/used_memory:(\d+)/.exec(await plain.info('memory'))?.[1]);
+    await plain.config('SET', 'maxmemory', used + 4_000_000);
+    const notices: string[] = [];
+    const big = digestTask();
+    worker({
+      tasks: {
+        digests: {
+          async prepare(spec, options) {
+            const task = await big.prepare(spec, options);
+            const row = { data: new Uint8Array(1_000_000), shape: [1, 1_000_000] };
+            return { ...task, run: async () => ({ arrays: { row } }) };
+          },
+        },
+      },
+    });
+    const one = await client({ onNotice: (message) => notices.push(message) });
+    const ranges = shardRanges(8, 1);
+    const job = await one.submit(testSpec(15), ranges);
+    const all = (async () => {
+      await one.result(job, 'digests', ranges[7]);
+      return 'all';
+    })();
+    await expect.poll(() => notices.join(), { timeout: 60_000 }).toMatch(/no memory left/);
+    // Whoever merges makes room, for all of them one after the other.
+    for (const range of ranges.slice(0, 7)) {
+      await one.result(job, 'digests', range);
+      await one.release(job, [range]);
+    }
+    expect(await all).toBe('all');
+    await plain.config('SET', 'maxmemory', 0);
+    await plain.quit();
+  });
+
   test('a result in Redis that is damaged is told of', async () => {
     const one = await client();
     const [range] = shardRanges(8, 8);

@@ -160,7 +160,10 @@ class ShardWorker {
       if (signal.aborted) await this.#giveBack(shard, token);
       const refused = refusalOf(error);
       if (refused) {
-        await this.#refuse(job, refused.cause);
+        if (await this.#refuse(job, refused.cause)) {
+          await pause(REFUSED, signal).catch(() => {});
+          await this.#giveBack(shard, token); // before the others, which would need room, too
+        }
         await shard.moveToDelayed(Date.now() + SOON, token); // behind the others
         await pause(REFUSED, signal).catch(() => {}); // others are to get it
         throw new DelayedError('refused');
@@ -223,11 +226,15 @@ class ShardWorker {
     return task;
   }
 
-  /** Leaves a job to others. */
-  async #refuse(job: string, cause: unknown): Promise<void> {
+  /** Leaves a job to others. @returns whether it only waits for room */
+  async #refuse(job: string, cause: unknown): Promise<boolean> {
     const message = this.#text(cause);
-    this.#notice(`refuses job ${job.slice(0, 12)}: ${message}`);
-    await this.#records.refuse(job, { worker: this.#name, message });
+    // Room comes when results are merged; what is on a disk stays.
+    const isWaiting =
+      DetailFlowError.isInstance(cause) && cause.code === 'limit' && cause.file === this.#address.name;
+    this.#notice(`${isWaiting ? 'waits with' : 'refuses'} job ${job.slice(0, 12)}: ${message}`);
+    await this.#records.refuse(job, { worker: this.#name, message, isWaiting }).catch(() => {}); // without room not even that
+    return isWaiting;
   }
 
   async #giveBack(shard: Job, token: string): Promise<never> {
