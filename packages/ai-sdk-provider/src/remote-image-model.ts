@@ -129,7 +129,10 @@ export class RemoteImageModel implements ImageModelV3 {
         cause instanceof Error ? ((cause.cause as Error | undefined)?.message ?? cause.message) : '';
       throw failed(`the server cannot be reached: ${reason}`, { cause, isRetryable: true });
     }
-    const responseHeaders = Object.fromEntries(response.headers);
+    const responseHeaders: Record<string, string> = {};
+    response.headers.forEach((value, name) => {
+      responseHeaders[name] = value;
+    });
     const value = parsed(text);
     if (!response.ok) {
       const { message } = (value as { error?: { message?: unknown } } | undefined)?.error ?? {};

@@ -41,7 +41,11 @@ export async function startImagesApi(model: Model, apiKey: string): Promise<Test
         const form = await new Response(body, {
           headers: { 'content-type': incoming.headers['content-type'] ?? '' },
         }).formData();
-        fields = Object.fromEntries([...form].filter(([, value]) => typeof value === 'string'));
+        const texts: Record<string, unknown> = {};
+        form.forEach((value, name) => {
+          if (typeof value === 'string') texts[name] = value;
+        });
+        fields = texts;
         const file = form.get('image');
         if (file instanceof Blob) image = new Uint8Array(await file.arrayBuffer());
       }
