@@ -19,7 +19,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/checkpoint': 35_000,
   '@detailflow/core': 36_000,
   '@detailflow/data': 33_500,
-  '@detailflow/eval': 25_700,
+  '@detailflow/eval': 26_300,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
   '@detailflow/model-fashion-32': 1_000,
@@ -28,9 +28,9 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/sampler': 5_200,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 40_200,
+  '@detailflow/train': 41_500,
   '@detailflow/var': 16_600,
-  detailflow: 42_200,
+  detailflow: 50_400,
 };
 
 interface Manifest {

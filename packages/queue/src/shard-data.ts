@@ -21,7 +21,7 @@ export function parseShardData(data: unknown): { job: string; range: ShardRange 
 }
 
 /** How often a shard that fails is tried. */
-export const ATTEMPTS = 3;
+const ATTEMPTS = 3;
 /** How many workers a shard may take down with it before it counts as failed. */
 export const MOST_CRASHES = 5;
 /** Milliseconds: a worker that does not say for so long that it is at a shard has lost it. */

@@ -15,7 +15,7 @@ export const queueOption: Options = {
   },
 };
 
-export const resultsOption: Options = {
+const resultsOption: Options = {
   results: {
     type: 'string',
     value: 'DIR',
