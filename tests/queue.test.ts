@@ -47,7 +47,7 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
   test('figures of an evaluation are those of one process to the last digit, and so is what is kept', async () => {
     const what = [
       ...['eval', 'generation', ...fashion, '--data', 'shapes:60x32', '--all-images', ...network],
-      ...['--count', '130', '--cfg', '1,1.5', '--labels', 'random', '--save-images'],
+      ...['--count', '70', '--cfg', '1,1.5', '--labels', 'random', '--save-images'],
     ];
     const { rows, summary } = await cliJson(...what, '--out', at('eval-here'), '--threads', '1');
     const results = ['--results', at('eval-results')];
@@ -63,9 +63,9 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     for (const name of archives) {
       expect(readFileSync(at(`eval-far/${name}`))).toEqual(readFileSync(at(`eval-here/${name}`)));
     }
-    // Three shards of each of two scales.
+    // Two shards of each of two scales.
     const [job] = readdirSync(at('eval-results'));
-    expect(readdirSync(at(`eval-results/${job}`)).filter((name) => name.endsWith('.npz'))).toHaveLength(6);
+    expect(readdirSync(at(`eval-results/${job}`)).filter((name) => name.endsWith('.npz'))).toHaveLength(4);
     // What is kept is not asked for again: there is no worker any more.
     for (const one of running.splice(0)) await one.stop('SIGKILL');
     const again = await cliJson(...what, '--out', at('eval-far'), '--queue', redis.url, ...results);
