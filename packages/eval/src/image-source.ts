@@ -11,7 +11,7 @@ import { type CenterViewOptions, centerView, type ImageDataset, imageValues } fr
 import { sampleTokens } from '@detailflow/sampler';
 import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
 import { requireFinite } from './finite-features';
-import { SHARD, type ShardJob, type ShardStore } from './shard-store';
+import { BATCH, parts, SHARD, type ShardIdentity, type ShardJob, type ShardStore } from './shard-store';
 import { tokenWorth } from './token-worth';
 
 /** Images of 8 bits a channel. */
@@ -91,14 +91,13 @@ export function keptSource(
   const shardAt = (first: number, signal?: AbortSignal): Promise<Uint8Array> => {
     if (known?.first === first) return known.pixels;
     const job: ShardJob = {
-      name: `${source.name}, pixels`,
-      total,
+      ...pixelShards(source),
       columns: [{ name: 'pixels', width: bytes, dtype: 'u8' }],
       async make(start, count) {
         const pixels = new Uint8Array(count * bytes);
-        for (let at = 0; at < count; at += BATCH) {
-          const { data } = await source.read(start + at, Math.min(BATCH, count - at), { signal });
-          pixels.set(data, at * bytes);
+        for (const one of parts(start, count, BATCH)) {
+          const { data } = await source.read(one.first, one.count, { signal });
+          pixels.set(data, (one.first - start) * bytes);
         }
         return { pixels };
       },
@@ -128,8 +127,11 @@ export function keptSource(
   };
 }
 
-/** Images that are drawn at a time. */
-const BATCH = 64;
+/** What pixels of a source are kept under. */
+export const pixelShards = ({ name, labels }: ImageSource): ShardIdentity => ({
+  name: `${name}, pixels`,
+  total: labels.length,
+});
 
 /** The images of a data set, encoded and restored from the first tokens at the size that these are worth, as bytes. */
 export function reconstructionSource(

@@ -8,6 +8,8 @@ export {
 } from './comparison';
 export { COPY_QUANTILE, type Copies, copies } from './copies';
 export {
+  type DrawnBatch,
+  type DrawnElsewhere,
   type DrawnPictures,
   evaluateGeneration,
   type GenerationOptions,
@@ -56,7 +58,15 @@ export {
 export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { sourceSection } from './report/source-section';
-export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
+export {
+  BATCH,
+  type Column,
+  noStore,
+  type Shard,
+  type ShardIdentity,
+  type ShardJob,
+  type ShardStore,
+} from './shard-store';
 export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';
