@@ -1,6 +1,7 @@
 import path from 'node:path';
-import type { FamilyModel } from '@detailflow/checkpoint';
+import type { FamilyModel, TokenModelHalf } from '@detailflow/checkpoint';
 import {
+  type Condition,
   DetailFlowError,
   type Picture,
   pictureFromPixels,
@@ -16,19 +17,23 @@ import { checkGuidance, guidanceOf, guidanceOptions } from './guidance-options';
 import { BATCH, chunks, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { joinRows, sliceRows } from './tensor-rows';
+import { readTexts, textOptions } from './text-features';
 import { Values } from './values';
 
 /** One picture to draw. */
 interface Job {
   readonly index: number;
+  /** For a text its number in the file. */
   readonly label: number;
+  readonly condition: Condition;
   readonly seed: number;
 }
 
 export const generateCommand: Command = {
   name: 'generate',
-  summary: 'draw pictures of a class',
-  usage: '(--model DIR | --tokenizer DIR --ar DIR) --class LIST --out FILE.png|DIR [OPTIONS]',
+  summary: 'draw pictures of a class, or of a text',
+  usage:
+    '(--model DIR | --tokenizer DIR --ar DIR) (--class LIST | --text-features FILE) --out FILE.png|DIR [OPTIONS]',
   options: {
     ...familyOptions,
     class: {
@@ -37,7 +42,8 @@ export const generateCommand: Command = {
       repeatable: true,
       help: 'class numbers (3 or 3,7 or 0-9), or class names of the bundle (bag,dress); see inspect',
     },
-    count: { type: 'string', value: 'N', help: 'pictures of each class (default 1)' },
+    ...textOptions,
+    count: { type: 'string', value: 'N', help: 'pictures of each class or text (default 1)' },
     seed: { type: 'string', value: 'S', help: 'seed of the first picture; picture i uses S + i (default 0)' },
     cfg: {
       type: 'string',
@@ -87,7 +93,6 @@ export const generateCommand: Command = {
     const { signal, progress, positionals } = invocation;
     const values = new Values(invocation);
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not expected here`);
-    const classes = values.required('class');
     const count = values.whole('count', { least: 1, most: MOST_PICTURES }) ?? 1;
     const seed = values.whole('seed', { most: LARGEST_SEED }) ?? 0;
     const out = values.required('out');
@@ -121,10 +126,11 @@ export const generateCommand: Command = {
         );
       }
       const { tokens: all, schedule } = ar;
-      if (ar.classes === 0) throw noClasses(ar.file);
       checkGuidance(values, opened);
       const tokens = values.whole('tokens', { least: 1, most: all }) ?? all;
-      const jobs = listJobs(classLabels(classes, ar.classes, card?.classNames), count, seed);
+      const conditions = await conditionsOf(values, ar, card?.classNames);
+      const jobs = listJobs(conditions, { count, seed, isText: ar.text !== undefined });
+      const what = ar.text ? 'text' : 'class';
       if (single && !grid && jobs.length > 1) {
         throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
       }
@@ -155,7 +161,7 @@ export const generateCommand: Command = {
           guidance: guidanceOf(values, model),
           cfg,
           tokens,
-          labels: batch.map((job) => job.label),
+          labels: batch.map((job) => job.condition),
           seed: batch.map((job) => job.seed),
           noise: noise && sliceRows(noise, batch[0].index, batch.length),
           signal,
@@ -177,7 +183,7 @@ export const generateCommand: Command = {
         else {
           for (const [i, { index, label, seed }] of batch.entries()) {
             signal.throwIfAborted();
-            const file = path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`);
+            const file = path.join(out, `${String(index).padStart(4, '0')}-${what}${label}-seed${seed}.png`);
             await writePicture(file, pictures[i], scale);
             files.push(file);
           }
@@ -203,8 +209,7 @@ export const generateCommand: Command = {
           ...(saveTokens !== undefined && { tokens: saveTokens }),
           images: jobs.map(({ label, seed }, i) => ({
             file: single ? out : files[i],
-            class: label,
-            name: card?.classNames?.[label],
+            ...(ar.text ? { text: label } : { class: label, name: card?.classNames?.[label] }),
             seed,
           })),
         },
@@ -222,21 +227,43 @@ function previewRule({ previews, tokens }: FamilyModel['tokenizer']): (known: nu
   return (known) => previews !== 'rows' || known % side === 0 || known === tokens;
 }
 
-const noClasses = (file: string) =>
-  new DetailFlowError(
-    'unsupported',
-    'draws from features of a text, which the command line cannot make; load it in a program and give `labels` with features',
-    { file },
+/**
+ * What is to be drawn: classes, or texts where the model draws for texts.
+ * @throws UsageError, DetailFlowError
+ */
+async function conditionsOf(
+  values: Values,
+  { classes, text, file }: TokenModelHalf,
+  names: readonly string[] | undefined,
+): Promise<readonly Condition[]> {
+  const list = values.text('class');
+  if (!text) {
+    if (values.text('text-features') !== undefined) {
+      throw new UsageError(`--text-features: this model (${file}) draws for classes, give --class`);
+    }
+    return classLabels(list ?? values.required('class'), classes, names);
+  }
+  if (list !== undefined) {
+    throw new UsageError(`--class: this model (${file}) draws for texts, give --text-features`);
+  }
+  const texts = await readTexts(values, text);
+  if (texts) return texts;
+  throw new UsageError(
+    `a text model without features: ${file} draws for texts; give --text-features FILE with features [B, T, ${text.width}] of its text encoder`,
   );
+}
 
-/** Class by class, `count` pictures each; picture i has seed + i. */
-function listJobs(labels: readonly number[], count: number, seed: number): Job[] {
-  const total = labels.length * count;
+/** Condition by condition, `count` pictures each; picture i has seed + i. */
+function listJobs(
+  conditions: readonly Condition[],
+  { count, seed, isText }: { readonly count: number; readonly seed: number; readonly isText: boolean },
+): Job[] {
+  const total = conditions.length * count;
   if (total > MOST_PICTURES)
     throw new UsageError(`${total} pictures are too many at once; the limit is ${MOST_PICTURES}`);
-  return Array.from({ length: total }, (_, index) => ({
-    index,
-    label: labels[Math.floor(index / count)],
-    seed: seed + index,
-  }));
+  return Array.from({ length: total }, (_, index) => {
+    const number = Math.floor(index / count);
+    const condition = conditions[number];
+    return { index, condition, label: isText ? number : (condition as number), seed: seed + index };
+  });
 }
