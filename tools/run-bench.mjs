@@ -1,9 +1,10 @@
-// What `npm run bench -- [full|train|webgpu|eval] [OPTIONS]` runs; full is the default.
+// What `npm run bench -- [full|train|webgpu|eval|family] [OPTIONS]` runs; full is the default.
 const benches = {
   full: './bench.mjs',
   train: './bench-training.mjs',
   webgpu: './bench-webgpu.mjs',
   eval: './bench-eval.mjs',
+  family: './bench-family.mjs',
 };
 
 const [name] = process.argv.slice(2);

@@ -108,6 +108,8 @@ export interface FamilyModel {
   intervalGuidance?(interval: number): Guidance;
   /** @throws DetailFlowError `unsupported` where the tokenizer has latents but no codes: see {@link createLatentTokenizer} */
   createTokenizer(options: { readonly backend: Backend }): ImageTokenizer;
+  /** Width of a latent, where the tokenizer has continuous latents and no codes. */
+  readonly latentDim?: number;
   /** Present where the tokenizer has continuous latents; without codes it is the only way to use it. */
   createLatentTokenizer?(options: { readonly backend: Backend }): LatentTokenizer;
   /** Absent where there is no AR half. The tokenizer is the one that was made of the same files. */

@@ -1,4 +1,4 @@
-import { DetailFlowError, type ImageTokenizer, type Tensor } from '@detailflow/core';
+import { DetailFlowError, type ImageTokenizer, type LatentTokenizer, type Tensor } from '@detailflow/core';
 import type { Tokenizer } from '@detailflow/tokenizer';
 
 /** A tokenizer of any family; DetailFlow's can also disturb codes and correct them. */
@@ -13,4 +13,55 @@ export async function correctedCodes(
 ): Promise<Tensor<'int32'>> {
   if (tokenizer.encodeCorrected) return (await tokenizer.encodeCorrected(images, options)).input;
   throw new DetailFlowError('unsupported', 'only tokenizers of DetailFlow correct codes with noise');
+}
+
+/** A tokenizer of codes, or one of continuous latents. */
+export type RestoringTokenizer = CorrectingTokenizer | LatentTokenizer;
+
+/** How images are to be restored. */
+interface RestoreOptions {
+  readonly tokens: number;
+  readonly noiseIndex: number | null;
+  /** Side of the pictures. */
+  readonly size: number;
+  /** Of the noise. */
+  readonly seed: number;
+}
+
+/** Images as a tokenizer keeps them, to be decoded in some ways. */
+export interface KeptImages {
+  /** Missing where the tokenizer has latents and no codes. */
+  readonly codes?: Tensor<'int32'>;
+  restore(options: RestoreOptions): Promise<Tensor<'float32'>>;
+}
+
+/** Encodes images float32 [B, 3, S, S] once, for all ways of restoring them. */
+export async function keptImages(
+  tokenizer: RestoringTokenizer,
+  images: Tensor<'float32'>,
+  { signal }: { readonly signal?: AbortSignal } = {},
+): Promise<KeptImages> {
+  if ('encode' in tokenizer) {
+    const codes = await tokenizer.encode(images, { signal });
+    return {
+      codes,
+      async restore({ tokens, noiseIndex, size, seed }) {
+        const chosen =
+          noiseIndex === null ? codes : await correctedCodes(tokenizer, images, { noiseIndex, seed, signal });
+        return tokenizer.decode(chosen, { tokens, size, signal });
+      },
+    };
+  }
+  const latents = await tokenizer.encodeLatents(images, { signal });
+  return {
+    async restore({ tokens, noiseIndex }) {
+      if (tokens !== tokenizer.tokens || noiseIndex !== null) {
+        throw new DetailFlowError(
+          'invalid-argument',
+          `latents have no order and are not disturbed: a picture needs all ${tokenizer.tokens} of them, not ${tokens}`,
+        );
+      }
+      return tokenizer.decodeLatents(latents, { signal });
+    },
+  };
 }

@@ -6,6 +6,7 @@ export {
   nearestNeighbours,
   type Reference,
 } from './comparison';
+export { type KeptImages, keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 export { COPY_QUANTILE, type Copies, copies } from './copies';
 export {
   type DrawnPictures,
@@ -30,6 +31,7 @@ export {
   type GeneratedOptions,
   generatedSource,
   type ImageSource,
+  type NamedGuidance,
   imageTensor,
   keptSource,
   type PictureLabels,

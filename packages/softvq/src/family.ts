@@ -100,6 +100,7 @@ function modelOf(
       ...{ previews: 'none', tokens: config.tokens, imageSize: config.imageSize },
       ...{ codebookSize: config.codebookSize, previewCounts: [config.tokens] },
     },
+    ...(config.kind !== 'vq' && { latentDim: config.latentDim }),
     createTokenizer: ({ backend }) => createCodeTokenizer({ ...options, backend }),
     createLatentTokenizer: ({ backend }) =>
       config.kind === 'vq'

@@ -67,7 +67,7 @@ function samplingLines(ar: TokenModelHalf | undefined): string[] {
   const { cfg, guidance = 'constant', topK, topP } = ar.sampling;
   const rest = [topK !== undefined && `top-k ${topK}`, topP !== undefined && `top-p ${topP}`].filter(Boolean);
   return [
-    `defaults: ${[`CFG ${cfg}, ${guidance}`, ...rest].join(', ')} (guidances: constant, ${ar.guidances.join(', ')})`,
+    `defaults: ${[`CFG ${cfg}, ${guidance}`, ...rest].join(', ')} (guidances: ${['constant', ...ar.guidances].join(', ')})`,
   ];
 }
 

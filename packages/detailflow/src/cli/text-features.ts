@@ -44,6 +44,9 @@ export async function readTexts(values: Values, text: TextSizes): Promise<TextCo
     if (values.flag('no-left-padding')) throw new UsageError('--no-left-padding is for --text-features');
     return undefined;
   }
+  if (!['.npz', '.safetensors'].some((kind) => hasExtension(file, kind))) {
+    throw new UsageError(`--text-features "${file}": give a .npz or .safetensors file`);
+  }
   const source = await openFile(file);
   try {
     const arrays = await openArrays(source, file);
@@ -69,8 +72,6 @@ async function openArrays(source: ByteSource, file: string): Promise<ReadonlyMap
       [...weights].map(([name, weight]) => [name, { shape: weight.shape, read: () => readFloat32(weight) }]),
     );
   }
-  if (!hasExtension(file, '.npz'))
-    throw new UsageError(`--text-features "${file}": give a .npz or .safetensors file`);
   const arrays = await openNpz(source);
   return new Map(
     [...arrays].map(([name, array]) => {
