@@ -1,7 +1,14 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { type Backend, type Condition, Tensor, type WeightDType } from '@detailflow/core';
-import { softmax } from '@detailflow/sampler';
+import {
+  type Backend,
+  type Condition,
+  readFloat32,
+  Tensor,
+  type WeightDType,
+  weightFromArray,
+} from '@detailflow/core';
+import { quantisableWeights } from '@detailflow/onnx';
 import { load, type ModelSource } from 'detailflow';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
@@ -15,8 +22,12 @@ beforeAll(async () => {
 afterAll(() => backend.close());
 
 /** Logits of all steps, along the same tokens for every storage of the weights. */
-async function logits(source: ModelSource, dtype: WeightDType, condition: Condition): Promise<Float32Array> {
-  const model = await load(source, { backend, dtype });
+async function logits(
+  source: ModelSource,
+  condition: Condition,
+  { device = backend, dtype = 'fp32' }: { device?: Backend; dtype?: WeightDType } = {},
+): Promise<Float32Array> {
+  const model = await load(source, { backend: device, dtype });
   const { tokenModel } = model;
   if (!tokenModel) throw new Error('no AR model');
   const session = await tokenModel.begin([condition]);
@@ -33,16 +44,51 @@ async function logits(source: ModelSource, dtype: WeightDType, condition: Condit
   return Float32Array.from(all);
 }
 
-/** Mean KL divergence in nats of the distributions of all places. */
-function divergence(exact: Float32Array, rounded: Float32Array, vocabulary: number): number {
-  const rows = exact.length / vocabulary;
-  let total = 0;
+/** Of the difference to the exact logits, relative to their deviation. */
+function error(exact: Float32Array, rounded: Float32Array): number {
+  const mean = exact.reduce((a, b) => a + b, 0) / exact.length;
+  const spread = exact.reduce((sum, x) => sum + (x - mean) ** 2, 0);
+  return Math.sqrt(exact.reduce((sum, x, i) => sum + (x - rounded[i]) ** 2, 0) / spread);
+}
+
+/** The same device, whose matrices are rounded to so few bits and then computed with exactly. */
+function roundingBackend(kind: 'q8' | 'q4'): Backend {
+  return {
+    ...{ name: `rounded to ${kind}`, createState: (tensors) => backend.createState(tensors) },
+    async compile(graph, weights, options) {
+      if (options?.dtype === undefined) return backend.compile(graph, weights); // of the tokenizer
+      const chosen = quantisableWeights(graph);
+      expect(chosen.size).toBeGreaterThan(6);
+      const entries = [...weights].map(async ([name, weight]) => {
+        const [out, columns] = weight.shape;
+        if (!chosen.has(name)) return [name, weight] as const;
+        const values = roundedRows(kind, await readFloat32(weight), out, columns);
+        return [name, weightFromArray(name, weight.shape, values)] as const;
+      });
+      return backend.compile(graph, new Map(await Promise.all(entries)));
+    },
+    async close() {},
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+/** Rounded as said in `quantise`, and widened again: one scale for a row in 8 bits, for 32 values of it in 4. */
+function roundedRows(kind: 'q8' | 'q4', values: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(values.length);
+  const block = kind === 'q8' ? columns : 32;
   for (let row = 0; row < rows; row++) {
-    const part = (values: Float32Array) => values.subarray(row * vocabulary, (row + 1) * vocabulary);
-    const [p, q] = [softmax(part(exact)), softmax(part(rounded))];
-    for (let k = 0; k < p.length; k++) total += p[k] * Math.log(p[k] / q[k]);
+    for (let first = 0; first < columns; first += block) {
+      const [from, to] = [row * columns + first, row * columns + Math.min(columns, first + block)];
+      const part = values.subarray(from, to);
+      const extreme = part.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+      const scale = kind === 'q8' ? Math.abs(extreme) / 127 : extreme / -8;
+      for (const [i, value] of part.entries()) {
+        const level = scale === 0 ? 0 : Math.round(value / scale);
+        out[from + i] = scale * (kind === 'q8' ? level : Math.min(7, level));
+      }
+    }
   }
-  return total / rows;
+  return out;
 }
 
 const text: Condition = {
@@ -53,21 +99,23 @@ const text: Condition = {
   ),
 };
 
-test.each<[string, ModelSource, Condition, number]>([
-  ['LlamaGen', gpt('llamagen/gpt_c2i'), 1, 96],
-  ['LlamaGen, texts', gpt('llamagen/gpt_t2i'), text, 96],
-  ['PAR, four regions', gpt('par/g4'), 1, 96],
-  ['PAR, sixteen regions', gpt('par/g16'), 1, 96],
-  ['VAR', family('var'), 1, 80],
-  ['FlexVAR', family('flexvar'), 1, 72],
-])('%s in 8 and 4 bits', async (name, source, condition, vocabulary) => {
-  const exact = await logits(source, 'fp32', condition);
-  const [q8, q4] = [await logits(source, 'q8', condition), await logits(source, 'q4', condition)];
-  const [eight, four] = [q8, q4].map((rounded) => divergence(exact, rounded, vocabulary));
-  console.log(`${name}: KL ${eight.toExponential(2)} nats in q8, ${four.toExponential(2)} in q4`);
-  // Random weights and nearly flat logits, as those of DetailFlow's golden models, whose bounds these are.
-  expect(eight).toBeGreaterThan(0);
-  expect(eight).toBeLessThan(0.015);
-  expect(four).toBeGreaterThan(eight);
-  expect(four).toBeLessThan(0.45);
+test.each<[string, ModelSource, Condition]>([
+  ['LlamaGen', gpt('llamagen/gpt_c2i'), 1],
+  ['LlamaGen, texts', gpt('llamagen/gpt_t2i'), text],
+  ['PAR, four regions', gpt('par/g4'), 1],
+  ['PAR, sixteen regions', gpt('par/g16'), 1],
+  ['VAR', family('var'), 1],
+  ['FlexVAR', family('flexvar'), 1],
+])('%s in 8 and 4 bits', async (_, source, condition) => {
+  const exact = await logits(source, condition);
+  expect(exact.length).toBeGreaterThan(1000);
+  for (const dtype of ['q8', 'q4'] as const) {
+    const rounded = await logits(source, condition, { device: roundingBackend(dtype) });
+    const found = await logits(source, condition, { dtype });
+    // What the few bits cost in exact arithmetic; the runtime rounds what goes into the products, too, to 8 bits.
+    const cost = error(exact, rounded);
+    expect(cost).toBeGreaterThan(1e-4);
+    if (dtype === 'q8') expect(error(exact, found)).toBeLessThan(4 * cost);
+    else expect(error(rounded, found)).toBeLessThan(0.35 * cost);
+  }
 });
