@@ -13,12 +13,12 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 8_200,
   '@detailflow/backend-webgpu': 15_500,
-  '@detailflow/blocks': 12_700,
-  '@detailflow/llamagen': 11_500,
-  '@detailflow/checkpoint': 35_000,
+  '@detailflow/blocks': 13_800,
+  '@detailflow/llamagen': 12_700,
+  '@detailflow/checkpoint': 36_800,
   '@detailflow/core': 36_000,
   '@detailflow/data': 33_500,
-  '@detailflow/eval': 25_700,
+  '@detailflow/eval': 26_200,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
   '@detailflow/model-fashion-32': 1_000,
@@ -27,8 +27,8 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 40_200,
-  '@detailflow/var': 16_600,
-  detailflow: 42_200,
+  '@detailflow/var': 18_000,
+  detailflow: 46_000,
 };
 
 interface Manifest {
