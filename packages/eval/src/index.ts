@@ -6,8 +6,8 @@ export {
   nearestNeighbours,
   type Reference,
 } from './comparison';
-export { type KeptImages, keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 export { COPY_QUANTILE, type Copies, copies } from './copies';
+export { type KeptImages, keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 export {
   type DrawnPictures,
   evaluateGeneration,
@@ -31,9 +31,9 @@ export {
   type GeneratedOptions,
   generatedSource,
   type ImageSource,
-  type NamedGuidance,
   imageTensor,
   keptSource,
+  type NamedGuidance,
   type PictureLabels,
   reconstructionSource,
 } from './image-source';

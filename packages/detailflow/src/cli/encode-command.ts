@@ -16,7 +16,11 @@ export const encodeCommand: Command = {
   options: {
     ...familyOptions,
     tokens: { type: 'string', value: 'N', help: 'how many tokens (default: all)' },
-    out: { type: 'string', value: 'FILE', help: 'int32 [B, n] as .npy; continuous latents: float32 [B, L, d]' },
+    out: {
+      type: 'string',
+      value: 'FILE',
+      help: 'int32 [B, n] as .npy; continuous latents: float32 [B, L, d]',
+    },
     ...pictureOptions,
     ...deviceOptions,
   },
@@ -45,7 +49,8 @@ export const encodeCommand: Command = {
       for (const some of chunks(files, BATCH)) {
         const images = await readImages(some, imageSize, { signal, background });
         model ??= await start();
-        for (const rows of rowChunks(images, BATCH)) parts.push(await encoded(model, rows, { tokens, all, signal }));
+        for (const rows of rowChunks(images, BATCH))
+          parts.push(await encoded(model, rows, { tokens, all, signal }));
         progress.advance(some.length);
       }
       progress.stop();
@@ -68,6 +73,7 @@ async function encoded(
   { tokens, all, signal }: { readonly tokens: number; readonly all: number; readonly signal: AbortSignal },
 ): Promise<Tensor<'int32' | 'float32'>> {
   if (model.hasCodes || !model.latents) return model.encode(images, { tokens, signal });
-  if (tokens !== all) throw new UsageError(`--tokens ${tokens}: latents have no order, a picture needs all ${all}`);
+  if (tokens !== all)
+    throw new UsageError(`--tokens ${tokens}: latents have no order, a picture needs all ${all}`);
   return model.latents.encodeLatents(images, { signal });
 }

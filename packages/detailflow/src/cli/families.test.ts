@@ -167,6 +167,20 @@ test('previews: every scale, or complete rows', async () => {
   expect([second.width, second.height]).toEqual(strip(8, 32));
 });
 
+test('FlexVAR draws along scales that are not square', async () => {
+  const wide = at('wide.png');
+  const codes = at('wide.npy');
+  const args = ['--class', '3', '--scales', '1,2x3,3x4,4x6', '--save-tokens', codes];
+  await cliJson('generate', '--model', file('flexvar'), ...args, '--out', wide);
+  expect(await pixels(wide)).toMatchObject({ width: 24, height: 16 });
+  expect((await npy(codes)).shape).toEqual([1, 1 + 6 + 12 + 24]);
+  const out = at('wide-pixels.npy');
+  await cliJson('decode', '--model', file('flexvar'), '--scales', '1,2x3,3x4,4x6', codes, '--out', out);
+  expect((await npy(out)).shape).toEqual([1, 3, 16, 24]);
+  const draw = ['generate', '--model', file('flexvar'), '--class', '3', '--out', at('never.png')];
+  expect(await cliFailure(1, ...draw, '--scales', '2x3,4x6')).toMatch(/FlexVARd3-epo7\.pth.*pos_start/);
+});
+
 test('inspect says which family, and verifies', async () => {
   const report = await cliJson('inspect', file('var'), '--verify');
   expect(report).toMatchObject({ kind: 'official', family: 'VAR', ar: { config: { depth: 2, dim: 36 } } });
@@ -255,6 +269,19 @@ describe('what does not belong together', () => {
   test('options that the family does not have', async () => {
     const draw = ['generate', '--model', file('var'), '--class', '1', '--out', at('never.png')];
     expect(await cliFailure(2, ...draw, '--cfg-interval', '3')).toMatch(/guidance of VAR cannot end/);
+    const measure = [
+      'eval',
+      'generation',
+      '--model',
+      file('var'),
+      '--data',
+      'shapes:24x32',
+      '--features',
+      'x',
+    ];
+    expect(await cliFailure(2, ...measure, '--cfg-interval', '3', '--out', at('never'))).toMatch(
+      /guidance of VAR cannot end/,
+    );
     expect(await cliFailure(2, ...draw, '--gradual-cfg')).toMatch(/VAR has constant, growing/);
     expect(await cliFailure(2, ...draw, '--guidance', 'up')).toMatch(/--guidance "up"/);
     expect(await cliFailure(2, ...draw, '--guidance', 'growing', '--gradual-cfg')).toMatch(/give one of/);

@@ -84,9 +84,17 @@ export async function readCodes(file: string, limit: number): Promise<Tensor<'in
 }
 
 /** Continuous latents of a .npy file: float32 [B, L, d], of a model's own L and d. */
-export async function readLatents(file: string, sizes: readonly [number, number]): Promise<Tensor<'float32'>> {
+export async function readLatents(
+  file: string,
+  sizes: readonly [number, number],
+): Promise<Tensor<'float32'>> {
   const { dtype, shape, data } = await readArray(file);
-  if (dtype !== 'float32' || shape.length !== 3 || shape.slice(1).join() !== sizes.join() || data.length === 0) {
+  if (
+    dtype !== 'float32' ||
+    shape.length !== 3 ||
+    shape.slice(1).join() !== sizes.join() ||
+    data.length === 0
+  ) {
     throw new DetailFlowError(
       'dtype',
       `holds ${dtype} [${shape}]; this model has no codes but latents, float32 [B, ${sizes.join(', ')}]`,

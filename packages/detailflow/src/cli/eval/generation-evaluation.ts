@@ -55,9 +55,13 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   return withModel(invocation, 'both', async (opened, start) => {
     const { tokens } = opened.ar ?? opened.tokenizer;
     if (opened.ar?.text) {
-      throw new DetailFlowError('unsupported', 'draws for texts: generated pictures are measured by classes', {
-        file: opened.ar.file,
-      });
+      throw new DetailFlowError(
+        'unsupported',
+        'draws for texts: generated pictures are measured by classes',
+        {
+          file: opened.ar.file,
+        },
+      );
     }
     checkGuidance(values, opened);
     const size = opened.pictureSize;
