@@ -39,6 +39,7 @@ export {
   ropeTransformer,
   ropeTransformerParameters,
 } from './rope-transformer';
+export { type CodeMixture, mixtureEntropy, mixtureOfCodes, shareEntropy } from './soft-quantiser';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
 export {
   type LayerRotation,

@@ -37,6 +37,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import {
+  createMixtureTokenizer,
   createResolutionMap,
   createTokenizer,
   decoderGraph,
@@ -216,6 +217,13 @@ function checked(model: Parts): DetailFlowModel {
     ignore: ignoredTokenModelWeights,
   });
   const { tokens, groupSize, causalTokens, codebookSize } = tokenizer.config;
+  if (tokenizer.config.mixture) {
+    throw new DetailFlowError(
+      'config',
+      `the tokens of ${tokenizer.file} are mixtures of codes, which no AR model predicts; give the tokenizer alone`,
+      { file: ar.file },
+    );
+  }
   const fits =
     ar.config.groupSize === groupSize &&
     ar.config.causalTokens === causalTokens &&
@@ -247,6 +255,13 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
       description: `DetailFlow's tokenizer, ${tokens} tokens of ${codebookSize} codes in groups of ${groupSize}`,
       ...{ previews: 'coarse-to-fine', tokens, imageSize, codebookSize, previewCounts: doublings(tokens) },
     },
+    ...(tokenizer.config.mixture && {
+      latentDim: tokenizer.config.codebookDim,
+      createLatentTokenizer: ({ backend }) => {
+        const { config, weights, file } = tokenizer;
+        return createMixtureTokenizer({ config, weights, file, backend });
+      },
+    }),
     createTokenizer: ({ backend }) =>
       createTokenizer({
         config: tokenizer.config,
@@ -259,11 +274,13 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
       decoder: () => ({ graph: decoderGraph(tokenizer.config), weights: tokenizer.weights }),
       ...(ar && { step: () => ({ graph: stepGraph(ar.config), weights: ar.weights }) }),
     },
-    releasedFiles: () =>
-      releasedDetailFlowFiles(
-        chosen(tokenizer, tokenizerParameters(tokenizer.config)),
-        ar && chosen(ar, tokenModelParameters(ar.config)),
-      ),
+    ...(!tokenizer.config.mixture && {
+      releasedFiles: () =>
+        releasedDetailFlowFiles(
+          chosen(tokenizer, tokenizerParameters(tokenizer.config)),
+          ar && chosen(ar, tokenModelParameters(ar.config)),
+        ),
+    }),
     ...(ar && {
       generatorGraphs: ({ guidance }) =>
         generatorGraphs(tokenizer.config, ar.config, { guidance: guidance as 'constant' | 'gradual' }),

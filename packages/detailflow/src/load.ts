@@ -125,7 +125,7 @@ export class Model {
     this.backend = backend;
     this.card = opened.card;
     this.family = opened.family;
-    if (isDetailFlow(opened)) {
+    if (isDetailFlow(opened) && !opened.createLatentTokenizer) {
       const tokenizer = opened.createTokenizer({ backend });
       this.detailflow = { tokenizer, tokenModel: opened.createTokenModel?.({ backend, dtype, tokenizer }) };
       this.#tokenizer = tokenizer;

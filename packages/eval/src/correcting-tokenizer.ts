@@ -1,5 +1,5 @@
 import { DetailFlowError, type ImageTokenizer, type LatentTokenizer, type Tensor } from '@detailflow/core';
-import type { Tokenizer } from '@detailflow/tokenizer';
+import type { MixtureTokenizer, Tokenizer } from '@detailflow/tokenizer';
 
 /** A tokenizer of any family; DetailFlow's can also disturb codes and correct them. */
 export type CorrectingTokenizer = ImageTokenizer &
@@ -15,8 +15,8 @@ export async function correctedCodes(
   throw new DetailFlowError('unsupported', 'only tokenizers of DetailFlow correct codes with noise');
 }
 
-/** A tokenizer of codes, or one of continuous latents. */
-export type RestoringTokenizer = CorrectingTokenizer | LatentTokenizer;
+/** A tokenizer of codes, or one of continuous latents; DetailFlow's latents have an order, as its codes. */
+export type RestoringTokenizer = CorrectingTokenizer | LatentTokenizer | MixtureTokenizer;
 
 /** How images are to be restored. */
 interface RestoreOptions {
@@ -54,7 +54,10 @@ export async function keptImages(
   }
   const latents = await tokenizer.encodeLatents(images, { signal });
   return {
-    async restore({ tokens, noiseIndex }) {
+    async restore({ tokens, noiseIndex, size }) {
+      if ('resolutions' in tokenizer && noiseIndex === null) {
+        return tokenizer.decodeLatents(latents, { tokens, size, signal });
+      }
       if (tokens !== tokenizer.tokens || noiseIndex !== null) {
         throw new DetailFlowError(
           'invalid-argument',

@@ -73,7 +73,6 @@ async function encoded(
   { tokens, all, signal }: { readonly tokens: number; readonly all: number; readonly signal: AbortSignal },
 ): Promise<Tensor<'int32' | 'float32'>> {
   if (model.hasCodes || !model.latents) return model.encode(images, { tokens, signal });
-  if (tokens !== all)
-    throw new UsageError(`--tokens ${tokens}: latents have no order, a picture needs all ${all}`);
+  if (tokens !== all) throw new UsageError(`--tokens ${tokens}: of latents all ${all} are written`);
   return model.latents.encodeLatents(images, { signal });
 }
