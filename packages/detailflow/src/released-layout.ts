@@ -28,7 +28,7 @@ export async function convertToReleased(
     if (!files) {
       throw new DetailFlowError(
         'unsupported',
-        `models of ${opened.family} have no layout of their own; convert to a bundle`,
+        `this model of ${opened.family} has no released layout; convert it to a bundle`,
         { file: opened.tokenizer.file },
       );
     }

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { cliFailure, cliJson, inRepository, npy, saveNpy, testFolder } from '../../../../tests/cli';
 import { expectClose, floats, golden } from '../../../../tests/golden';
@@ -69,4 +70,33 @@ test('what latents cannot', async () => {
   const ar = inRepository('tests/fixtures/golden/family/llamagen/gpt_c2i');
   const both = ['--tokenizer', soft[1], '--ar', ar];
   expect(await cliFailure(1, 'inspect', ...both)).toMatch(/gpt_c2i.*softvq.*continuous/);
+});
+
+test("a tokenizer of ours that was trained with SoftVQ's quantiser", async () => {
+  const tower = { width: 8, heads: 2, layers: 1, mlpWidth: 8, patchSize: 4, positionGrid: 2 };
+  const sizes = { imageSize: 8, tokens: 6, groupSize: 2, causalTokens: 2, codebookSize: 16, codebookDim: 4 };
+  const settings = {
+    preset: 'tiny-32',
+    tokenizer: {
+      model: { ...sizes, encoder: tower, decoder: tower, correction: false, mixture: { temperature: 0.2 } },
+      ...{ steps: 4, batch: 4, microBatch: 2, warmup: 1, correction: 0 },
+    },
+    tokenModel: { model: { dim: 8, heads: 2 } },
+    validation: { every: 4, images: 8 },
+  };
+  const file = at('mixture.json');
+  writeFileSync(file, JSON.stringify(settings));
+  const train = ['--config', file, '--data', 'shapes:40x8'];
+  expect(await cliFailure(1, 'train', 'all', ...train, '--out', at('never'))).toMatch(/mixture.*no AR model/);
+  await cliJson('train', 'tokenizer', ...train, '--out', at('run'));
+  const bundle = ['--model', at('run/bundle')];
+  const pictures = saveNpy(at('small.npy'), new Float32Array(2 * 3 * 64).fill(0.5), [2, 3, 8, 8]);
+  const latents = at('small-latents.npy');
+  expect((await cliJson('encode', ...bundle, pictures, '--out', latents)).shape).toEqual([2, 6, 4]);
+  await cliJson('decode', ...bundle, latents, '--out', at('small-pixels.npy'));
+  expect((await npy(at('small-pixels.npy'))).shape).toEqual([2, 3, 8, 8]);
+  const { images } = await cliJson('reconstruct', ...bundle, pictures, '--out', at('small-strips'));
+  expect(images[0].steps.length).toBeGreaterThan(2); // an order, as codes have
+  const back = ['--layout', 'released', '--out', at('never')];
+  expect(await cliFailure(1, 'convert', ...bundle, ...back)).toMatch(/no released layout/);
 });
