@@ -168,7 +168,7 @@ test('core, tokenizer and a backend encode and decode', async () => {
     import { createTokenizer, type TokenizerConfig } from '@detailflow/tokenizer';
 
     export const backend: Backend = await createNodeBackend({ device: 'cpu' });
-    export async function roundTrip(config: TokenizerConfig, images: Tensor): Promise<Tensor> {
+    export async function roundTrip(config: TokenizerConfig, images: Tensor<'float32'>): Promise<Tensor<'float32'>> {
       const tokenizer = createTokenizer({ config, weights: new Map(), backend });
       return tokenizer.decode(await tokenizer.encode(images));
     }
