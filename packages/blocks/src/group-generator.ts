@@ -1,5 +1,6 @@
 import {
   add,
+  checkOptions,
   concat,
   div,
   equal,
@@ -49,8 +50,10 @@ const batch = symbol('batch');
  */
 export function groupGenerator(
   ar: GroupTransformerConfig,
-  { guidance = 'constant' }: { readonly guidance?: string } = {},
+  options: { readonly guidance?: string } = {},
 ): GroupGenerator {
+  checkOptions('groupGenerator', options, { guidance: true });
+  const { guidance = 'constant' } = options;
   const runs = schedule(ar);
   const length = ar.tokens + ar.groupSize - 1; // room for what the last causal run leaves behind
   const body = trace((g) => {

@@ -1,4 +1,10 @@
-import { DetailFlowError, type ImageTokenizer, type LatentTokenizer, type Tensor } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  type ImageTokenizer,
+  type LatentTokenizer,
+  type Tensor,
+} from '@detailflow/core';
 import type { MixtureTokenizer, Tokenizer } from '@detailflow/tokenizer';
 
 /** A tokenizer of any family; DetailFlow's can also disturb codes and correct them. */
@@ -6,7 +12,7 @@ export type CorrectingTokenizer = ImageTokenizer &
   Partial<Pick<Tokenizer, 'encodeCorrected' | 'resolutions'>>;
 
 /** Codes with noise from a token on, corrected. @throws DetailFlowError `unsupported` where the tokenizer cannot do that */
-export async function correctedCodes(
+async function correctedCodes(
   tokenizer: CorrectingTokenizer,
   images: Tensor<'float32'>,
   options: { readonly noiseIndex: number; readonly seed: number; readonly signal?: AbortSignal },
@@ -39,8 +45,10 @@ export interface KeptImages {
 export async function keptImages(
   tokenizer: RestoringTokenizer,
   images: Tensor<'float32'>,
-  { signal }: { readonly signal?: AbortSignal } = {},
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<KeptImages> {
+  checkOptions('keptImages', options, { signal: true });
+  const { signal } = options;
   if ('encode' in tokenizer) {
     const codes = await tokenizer.encode(images, { signal });
     return {
