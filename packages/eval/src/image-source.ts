@@ -1,6 +1,7 @@
 import {
   checkOptions,
   DetailFlowError,
+  type Guidance,
   type ImageTokenizer,
   pixelToByte,
   RandomStream,
@@ -9,7 +10,7 @@ import {
 } from '@detailflow/core';
 import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
-import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
+import { keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 import { requireFinite } from './finite-features';
 import { BATCH, parts, SHARD, type ShardIdentity, type ShardJob, type ShardStore } from './shard-store';
 import { tokenWorth } from './token-worth';
@@ -138,7 +139,7 @@ export function reconstructionSource(
   dataset: ImageDataset,
   view: View,
   options: {
-    readonly tokenizer: CorrectingTokenizer;
+    readonly tokenizer: RestoringTokenizer;
     readonly tokens?: number;
     readonly noiseIndex?: number | null;
   },
@@ -150,12 +151,9 @@ export function reconstructionSource(
     labels: dataset.labels,
     async read(first, count, { signal } = {}) {
       const images = await imageTensor(dataset, view, first, count);
-      const codes =
-        noiseIndex === null
-          ? await tokenizer.encode(images, { signal })
-          : await correctedCodes(tokenizer, images, { noiseIndex, seed: first, signal });
+      const kept = await keptImages(tokenizer, images, { signal });
       const { size } = tokenWorth(tokenizer, tokens, view.size);
-      return bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
+      return bytesOf(await kept.restore({ tokens, noiseIndex, size, seed: first }));
     },
   };
 }
@@ -183,6 +181,12 @@ export type PictureLabels = 'balanced' | 'random';
 /** Random numbers that choose classes. */
 const LABEL_PURPOSE = 402;
 
+/** How guidance runs along the steps, under a name that tells it from all others. */
+export interface NamedGuidance {
+  readonly name: string;
+  readonly rule: Guidance;
+}
+
 /** How pictures are drawn for an evaluation. */
 export interface GeneratedOptions {
   readonly model: TokenModel;
@@ -199,8 +203,8 @@ export interface GeneratedOptions {
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
-  /** A name of the model's guidances. */
-  readonly guidance?: string;
+  /** A name of the model's guidances, or a rule under a name: figures that are kept are known by it. */
+  readonly guidance?: string | NamedGuidance;
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;
@@ -223,7 +227,10 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     topP: true,
   });
   const { model, tokenizer, count, classes, chosen, labels: kind = 'balanced', ...rest } = options;
-  const { seed = 0, ...sampling } = rest;
+  const { seed = 0, guidance, ...choice } = rest;
+  const isNamed = typeof guidance === 'object';
+  const sampling = { ...choice, guidance: isNamed ? guidance.rule : guidance };
+  const known = { ...choice, guidance: isNamed ? guidance.name : guidance };
   const labelOf = (i: number) =>
     kind === 'balanced'
       ? i % classes
@@ -231,7 +238,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
   const all = chosen ?? Int32Array.from({ length: count }, (_, i) => labelOf(i));
   const ones = chosen && { chosen: [...chosen] };
   return {
-    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...sampling, ...ones })}`,
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...known, ...ones })}`,
     labels: all,
     async read(first, size, { signal } = {}) {
       const labels = Array.from(all.subarray(first, first + size));

@@ -7,6 +7,7 @@ export {
   type Reference,
 } from './comparison';
 export { COPY_QUANTILE, type Copies, copies } from './copies';
+export { type KeptImages, keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 export {
   type DrawnBatch,
   type DrawnElsewhere,
@@ -34,6 +35,7 @@ export {
   type ImageSource,
   imageTensor,
   keptSource,
+  type NamedGuidance,
   type PictureLabels,
   reconstructionSource,
 } from './image-source';

@@ -1,11 +1,14 @@
-import type { Guidance, Picture, Tensor } from '@detailflow/core';
+import type { Condition, Guidance, Picture, Tensor } from '@detailflow/core';
 import type { GenerationStep } from '@detailflow/sampler';
 import type { Model } from '../load';
 
 /** One picture to draw. */
 export interface PictureJob {
   readonly index: number;
+  /** Its class; for a text its number in the file. */
   readonly label: number;
+  /** The text it is drawn for, instead of a class. */
+  readonly condition?: Condition;
   readonly seed: number;
 }
 
@@ -51,7 +54,7 @@ export function drawPictures(
 ): AsyncGenerator<GenerationStep, void, void> {
   return model.generate({
     ...settings,
-    labels: jobs.map(({ label }) => label),
+    labels: jobs.map(({ condition, label }) => condition ?? label),
     seed: jobs.map(({ seed }) => seed),
   });
 }

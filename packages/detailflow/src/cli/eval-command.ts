@@ -18,6 +18,7 @@ const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
       'cfg',
       'gradual-cfg',
       'guidance',
+      'cfg-interval',
       'temperature',
       'top-k',
       'top-p',
@@ -114,6 +115,11 @@ export const evalCommand: Command = {
       type: 'string',
       value: 'NAME',
       help: "generation: how the scale runs along the steps: constant, or one of the model's, such as growing",
+    },
+    'cfg-interval': {
+      type: 'string',
+      value: 'N',
+      help: 'generation, LlamaGen and PAR: end guidance after N tokens (PAR: and again in the groups)',
     },
     temperature: { type: 'string', value: 'X', help: 'generation: above 0 (default 1)' },
     'top-k': {

@@ -1,6 +1,7 @@
 import path from 'node:path';
-import type { FamilyModel } from '@detailflow/checkpoint';
+import type { FamilyModel, TokenModelHalf } from '@detailflow/checkpoint';
 import {
+  type Condition,
   DetailFlowError,
   type Picture,
   pictureFromPixels,
@@ -15,8 +16,6 @@ import {
   type DrawnPictures,
   drawPictures,
   type PictureJob,
-  type PictureList,
-  pictureJobs,
 } from './draw-pictures';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { checkGuidance, guidanceName, guidanceOf, guidanceOptions } from './guidance-options';
@@ -26,12 +25,14 @@ import { drawElsewhere } from './queue/generate-task';
 import { modelHints, modelIdentity } from './queue/model-identity';
 import { machineLines, openQueue, workOptions } from './queue/queue-options';
 import { joinRows, sliceRows } from './tensor-rows';
+import { readTexts, textOptions } from './text-features';
 import { Values } from './values';
 
 export const generateCommand: Command = {
   name: 'generate',
-  summary: 'draw pictures of a class',
-  usage: '(--model DIR | --tokenizer DIR --ar DIR) --class LIST --out FILE.png|DIR [OPTIONS]',
+  summary: 'draw pictures of a class, or of a text',
+  usage:
+    '(--model DIR | --tokenizer DIR --ar DIR) (--class LIST | --text-features FILE) --out FILE.png|DIR [OPTIONS]',
   options: {
     ...familyOptions,
     class: {
@@ -40,7 +41,8 @@ export const generateCommand: Command = {
       repeatable: true,
       help: 'class numbers (3 or 3,7 or 0-9), or class names of the bundle (bag,dress); see inspect',
     },
-    count: { type: 'string', value: 'N', help: 'pictures of each class (default 1)' },
+    ...textOptions,
+    count: { type: 'string', value: 'N', help: 'pictures of each class or text (default 1)' },
     seed: { type: 'string', value: 'S', help: 'seed of the first picture; picture i uses S + i (default 0)' },
     cfg: {
       type: 'string',
@@ -92,7 +94,6 @@ export const generateCommand: Command = {
     const { signal, progress, positionals } = invocation;
     const values = new Values(invocation);
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not expected here`);
-    const classes = values.required('class');
     const count = values.whole('count', { least: 1, most: MOST_PICTURES }) ?? 1;
     const seed = values.whole('seed', { most: LARGEST_SEED }) ?? 0;
     const out = values.required('out');
@@ -133,11 +134,13 @@ export const generateCommand: Command = {
         );
       }
       const { tokens: all, schedule } = ar;
-      if (ar.classes === 0) throw noClasses(ar.file);
       checkGuidance(values, opened);
       const tokens = values.whole('tokens', { least: 1, most: all }) ?? all;
-      const list = { labels: classLabels(classes, ar.classes, card?.classNames), count, seed };
-      const jobs = listJobs(list);
+      const conditions = await conditionsOf(values, ar, card?.classNames);
+      const jobs = listJobs(conditions, { count, seed });
+      const what = ar.text ? 'text' : 'class';
+      if (ar.text && values.text('queue') !== undefined)
+        throw new UsageError('--queue draws for classes; a model that draws for texts draws here');
       if (single && !grid && jobs.length > 1) {
         throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
       }
@@ -191,7 +194,8 @@ export const generateCommand: Command = {
           (await drawElsewhere(
             queue,
             {
-              ...{ ...settings, ...list, cfg, tokens, batch: BATCH },
+              ...{ ...settings, labels: jobs.filter((_, i) => i % count === 0).map(({ label }) => label) },
+              ...{ count, seed, cfg, tokens, batch: BATCH },
               guidance: guidanceName(values),
               interval: values.whole('cfg-interval'),
             },
@@ -210,7 +214,7 @@ export const generateCommand: Command = {
           else {
             for (const [i, { index, label, seed }] of batch.entries()) {
               signal.throwIfAborted();
-              const file = path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`);
+              const file = path.join(out, `${String(index).padStart(4, '0')}-${what}${label}-seed${seed}.png`);
               await writePicture(file, drawn.pictures[i], scale);
               files.push(file);
             }
@@ -239,8 +243,7 @@ export const generateCommand: Command = {
             ...(saveTokens !== undefined && { tokens: saveTokens }),
             images: jobs.map(({ label, seed }, i) => ({
               file: single ? out : files[i],
-              class: label,
-              name: card?.classNames?.[label],
+              ...(ar.text ? { text: label } : { class: label, name: card?.classNames?.[label] }),
               seed,
             })),
           },
@@ -261,17 +264,44 @@ function previewRule({ previews, tokens }: FamilyModel['tokenizer']): (known: nu
   return (known) => previews !== 'rows' || known % side === 0 || known === tokens;
 }
 
-const noClasses = (file: string) =>
-  new DetailFlowError(
-    'unsupported',
-    'draws from features of a text, which the command line cannot make; load it in a program and give `labels` with features',
-    { file },
+/**
+ * What is to be drawn: classes, or texts where the model draws for texts.
+ * @throws UsageError, DetailFlowError
+ */
+async function conditionsOf(
+  values: Values,
+  { classes, text, file }: TokenModelHalf,
+  names: readonly string[] | undefined,
+): Promise<readonly Condition[]> {
+  const list = values.text('class');
+  if (!text) {
+    if (values.text('text-features') !== undefined) {
+      throw new UsageError(`--text-features: this model (${file}) draws for classes, give --class`);
+    }
+    return classLabels(list ?? values.required('class'), classes, names);
+  }
+  if (list !== undefined) {
+    throw new UsageError(`--class: this model (${file}) draws for texts, give --text-features`);
+  }
+  const texts = await readTexts(values, text);
+  if (texts) return texts;
+  throw new UsageError(
+    `a text model without features: ${file} draws for texts; give --text-features FILE with features [B, T, ${text.width}] of its text encoder`,
   );
+}
 
-/** All pictures of a list. @throws UsageError for too many */
-function listJobs(list: PictureList): PictureJob[] {
-  const total = list.labels.length * list.count;
+/** Condition by condition, `count` pictures each; picture i has seed + i. */
+function listJobs(
+  conditions: readonly Condition[],
+  { count, seed }: { readonly count: number; readonly seed: number },
+): PictureJob[] {
+  const total = conditions.length * count;
   if (total > MOST_PICTURES)
     throw new UsageError(`${total} pictures are too many at once; the limit is ${MOST_PICTURES}`);
-  return pictureJobs(list, 0, total);
+  return Array.from({ length: total }, (_, index) => {
+    const number = Math.floor(index / count);
+    const condition = conditions[number];
+    const job = { index, seed: seed + index };
+    return typeof condition === 'number' ? { ...job, label: condition } : { ...job, label: number, condition };
+  });
 }

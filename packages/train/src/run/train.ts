@@ -132,6 +132,13 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
   if (options.tokenizer) checkTokenizer(options.tokenizer, options);
   if (options.initial) checkConfig(options.initial, config);
+  if (config.tokenizer.model.mixture && part !== 'tokenizer') {
+    throw new DetailFlowError(
+      'config',
+      'its tokens are mixtures of codes, which have no numbers, so there are no codes and no AR model: train the tokenizer alone',
+      { entry: 'tokenizer.model.mixture' },
+    );
+  }
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,

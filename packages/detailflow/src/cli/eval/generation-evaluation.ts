@@ -26,7 +26,7 @@ import {
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
-import { checkGuidance, guidanceName } from '../guidance-options';
+import { checkGuidance, namedGuidanceOf } from '../guidance-options';
 import { withModel } from '../model-options';
 import { evaluationElsewhere } from '../queue/evaluation-task';
 import { asJson, modelHints, modelIdentity } from '../queue/model-identity';
@@ -50,14 +50,22 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   const count = values.whole('count', { least: 2, most: PICTURES_PER_SEED }) ?? preset?.count ?? 10_000;
   const seeds = seedsOf(values, count);
   const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
-  const sampling = {
-    guidance: guidanceName(values),
+  const choice = {
     temperature: values.number('temperature'),
     topK: values.whole('top-k'),
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
     const { tokens } = opened.ar ?? opened.tokenizer;
+    if (opened.ar?.text) {
+      throw new DetailFlowError(
+        'unsupported',
+        'draws for texts: generated pictures are measured by classes',
+        {
+          file: opened.ar.file,
+        },
+      );
+    }
     checkGuidance(values, opened);
     const size = opened.pictureSize;
     const given = scalesOf(values);
@@ -65,7 +73,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const view = { ...division.view, size };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file], opened);
-    const { tokenModel: model, tokenizer, backend, cfg } = await start();
+    const started = await start();
+    const { tokenModel: model, tokenizer, backend, cfg } = started;
+    const sampling = { ...choice, guidance: namedGuidanceOf(values, started) };
     const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
     const { classes } = model;
