@@ -42,6 +42,8 @@ module.exports = {
     only('llamagen-imports-blocks', 'llamagen', ['core', 'blocks', 'checkpoint']),
     only('hub-imports-core-and-checkpoint', 'hub', ['core', 'checkpoint']),
     only('serve-imports-sampler', 'serve', ['core', 'checkpoint', 'data', 'sampler']),
+    only('queue-imports-core-checkpoint-and-data', 'queue', ['core', 'checkpoint', 'data']),
+    only('ai-sdk-provider-imports-core-and-facade', 'ai-sdk-provider', ['core', 'detailflow']),
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),

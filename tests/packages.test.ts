@@ -10,26 +10,28 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
+  '@detailflow/ai-sdk-provider': 6_000,
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 9_000,
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 15_400,
-  '@detailflow/llamagen': 11_500,
-  '@detailflow/checkpoint': 35_000,
+  '@detailflow/checkpoint': 36_800,
   '@detailflow/core': 37_500,
   '@detailflow/data': 33_500,
-  '@detailflow/eval': 25_700,
+  '@detailflow/eval': 26_300,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
+  '@detailflow/llamagen': 12_700,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 9_000,
+  '@detailflow/queue': 12_000,
   '@detailflow/sampler': 8_200,
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 40_200,
-  '@detailflow/var': 16_600,
-  detailflow: 43_600,
+  '@detailflow/train': 41_500,
+  '@detailflow/var': 18_000,
+  detailflow: 50_400,
 };
 
 interface Manifest {
