@@ -43,7 +43,7 @@ export function checkGuidance(values: Values, { family, ar, intervalGuidance }: 
 }
 
 /** What --gradual-cfg and --guidance say. */
-const guidanceName = (values: Values): string | undefined =>
+export const guidanceName = (values: Values): string | undefined =>
   values.flag('gradual-cfg') ? 'gradual' : values.text('guidance');
 
 /** What all three options say; undefined for the model's own. */

@@ -9,7 +9,7 @@ import { type Invocation, type Options, UsageError } from './command';
 import { modelSettings, settingsOptions } from './model-settings';
 import { Values } from './values';
 
-const modelOptions: Options = {
+export const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',

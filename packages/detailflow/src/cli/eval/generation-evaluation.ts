@@ -67,6 +67,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       );
     }
     checkGuidance(values, opened);
+    if (values.text('queue') !== undefined && values.text('cfg-interval') !== undefined) {
+      throw new UsageError('--cfg-interval is for pictures that are drawn here, without --queue');
+    }
     const size = opened.pictureSize;
     const given = scalesOf(values);
     const division = imageDivision(values, opened.card);
