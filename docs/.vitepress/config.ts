@@ -1,0 +1,45 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitepress';
+import llms from 'vitepress-plugin-llms';
+import { sidebar } from '../tools/navigation.mjs';
+
+const docs = fileURLToPath(new URL('..', import.meta.url));
+const manifest = JSON.parse(readFileSync(path.join(docs, '..', 'package.json'), 'utf8'));
+const repository = manifest.repository.url.replace(/^git\+|\.git$/g, '');
+const referenceSidebar = path.join(docs, 'build', 'pages', 'reference', 'typedoc-sidebar.json');
+const reference = existsSync(referenceSidebar) ? JSON.parse(readFileSync(referenceSidebar, 'utf8')) : [];
+
+export default defineConfig({
+  title: 'DetailFlow for TypeScript',
+  description: 'Autoregressive image generation, coarse to fine, in Node and in the browser.',
+  lang: 'en',
+  // Where the site does not lie at the root of its host, as on GitHub's pages.
+  base: (process.env.DOCS_BASE ?? '/') as `/${string}/`,
+  srcDir: 'build/pages',
+  outDir: 'build/site',
+  cleanUrls: false,
+  metaChunk: true,
+  lastUpdated: false,
+  head: [['link', { rel: 'icon', href: 'data:,' }]],
+  markdown: { theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' } },
+  themeConfig: {
+    search: { provider: 'local' },
+    outline: [2, 3],
+    nav: [
+      { text: 'Guide', link: '/guide/start', activeMatch: '^/guide/' },
+      { text: 'Reference', link: '/reference/', activeMatch: '^/reference/' },
+      { text: 'Troubleshooting', link: '/guide/troubleshooting' },
+      { text: 'Changelog', link: '/house/changelog' },
+    ],
+    sidebar: { '/reference/': [{ text: 'Reference', link: '/reference/', items: reference }], '/': sidebar() },
+    socialLinks: [{ icon: 'github', link: repository }],
+    footer: { message: 'Apache-2.0' },
+  },
+  vite: {
+    plugins: [llms({ ignoreFiles: ['reference/**'] })],
+    worker: { format: 'es' },
+    build: { target: 'es2022', chunkSizeWarningLimit: 4000 },
+  },
+});
