@@ -42,18 +42,8 @@ export async function reference(options) {
     disableGit: true,
     sourceLinkTemplate: `${repository()}/blob/main/{path}#L{line}`,
     validation: { notExported: false, invalidLink: true, notDocumented: true },
-    requiredToBeDocumented: [
-      'Enum',
-      'EnumMember',
-      'Variable',
-      'Function',
-      'Class',
-      'Interface',
-      'Property',
-      'Method',
-      'Accessor',
-      'TypeAlias',
-    ],
+    requiredToBeDocumented: ['Enum', 'Variable', 'Function', 'Class', 'Interface', 'TypeAlias'],
+    packagesRequiringDocumentation: packages().map(({ name }) => name),
     ...options,
   });
   // Modules are called what an import says.

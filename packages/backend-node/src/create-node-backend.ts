@@ -28,6 +28,7 @@ import { probeDevice } from './probe';
 import type { NodeDevice, Request, WireTensor } from './protocol';
 import { WorkerClient } from './worker-client';
 
+/** Options of {@link createNodeBackend}. */
 export interface NodeBackendOptions {
   /**
    * Where to compute. 'auto' takes CUDA or WebGPU when a trial run beats the CPU, else the CPU.

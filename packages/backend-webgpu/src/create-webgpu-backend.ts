@@ -14,6 +14,7 @@ import { sizeOf } from './size';
 import { type StateBuffer, WebGPUState } from './state';
 import { createTfjsBackend, type TfjsBackend } from './tfjs';
 
+/** Options of {@link createWebGPUBackend}: a device of your own, or how to choose one. */
 export interface WebGPUBackendOptions {
   /** A device of your own; it is not destroyed by `close`. */
   readonly device?: GPUDevice;

@@ -29,6 +29,7 @@ import { gradualGuidance, groupSchedule } from './group-schedule';
 import { PlaceKind } from './places';
 import { type StepPlaces, stepPlaces } from './step-places';
 
+/** What a transformer that draws tokens in groups is made of. */
 export interface GroupTokenModelOptions {
   readonly config: GroupTransformerConfig;
   readonly weights: Weights;

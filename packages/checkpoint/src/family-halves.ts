@@ -25,6 +25,7 @@ export interface FoundHalf {
   readonly settings: ConfigObject;
 }
 
+/** The two halves of a model as they are found among its files. */
 export interface FamilyHalves {
   readonly tokenizer?: FoundHalf;
   readonly ar?: FoundHalf;

@@ -27,6 +27,7 @@ export interface BundleContents
   readonly ar?: BundlePart;
 }
 
+/** How a bundle is written. */
 export interface WriteBundleOptions {
   /** Storage of float weights: 'f32' (the default; maps straight into memory) or 'f16' (half the size, rounded). */
   readonly dtype?: FloatStorage;

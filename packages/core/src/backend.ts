@@ -18,6 +18,7 @@ export interface State {
   dispose(): Promise<void>;
 }
 
+/** State and signal of a run. */
 export interface RunOptions {
   /**
    * Required when the graph has states; they are updated in place. Made by `createState` of this executable, or by
@@ -43,6 +44,7 @@ export interface Executable {
 /** How the matrices of a model are held while it runs: as float32, or rounded to 8 or 4 bits. */
 export type WeightDType = 'fp32' | 'q8' | 'q4';
 
+/** How a graph is compiled. */
 export interface CompileOptions {
   /** Default 'fp32'. A backend that cannot hold weights in few bits throws `unsupported`. */
   readonly dtype?: WeightDType;

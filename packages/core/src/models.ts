@@ -123,6 +123,7 @@ export interface TokenModel {
   dispose(): Promise<void>;
 }
 
+/** How a {@link DrawingSession} chooses tokens. */
 export interface DrawingOptions extends CallOptions {
   /** Guide every sequence by one without class. */
   readonly isGuided: boolean;
@@ -145,6 +146,7 @@ export interface DrawingSession {
   dispose(): Promise<void>;
 }
 
+/** What one step of a {@link DrawingSession} is given. */
 export interface DrawingStep {
   /** Exp(1) draws float32 [sequences, nextCount, V]; not for greedy sequences. */
   readonly noise?: Float32Array;

@@ -14,6 +14,7 @@ import { tokenizerParameters } from '@detailflow/tokenizer';
 import type { ModelSource } from './folder-source';
 import { openModel } from './model-source';
 
+/** Options of {@link convert}. */
 export interface ConvertOptions extends WriteBundleOptions {
   readonly name?: string;
   /** SPDX expression or text. Default: that of the source bundle, else "unknown". */

@@ -7,6 +7,7 @@ import type { ModelSource } from './folder-source';
 import { generatorGraphs } from './generator-graph';
 import { openModel } from './model-source';
 
+/** Options of {@link exportOnnx}. */
 export interface ExportOptions {
   /** How the guidance scale runs along the groups: 'constant' (default), or lowered from group to group. */
   readonly guidance?: 'constant' | 'gradual';

@@ -29,6 +29,7 @@ import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
+/** Options of {@link load}. */
 export interface LoadOptions extends OpenFamilyOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;

@@ -21,6 +21,7 @@ import { noStore, type ShardStore } from './shard-store';
 /** Settings of the sampler other than the guidance scale. */
 export type SamplingOptions = Pick<GeneratedOptions, 'guidance' | 'temperature' | 'topK' | 'topP'>;
 
+/** Options of an evaluation of generated pictures. */
 export interface GenerationOptions {
   readonly model: TokenModel;
   readonly tokenizer: ImageTokenizer;

@@ -26,6 +26,7 @@ export interface FeatureSet {
   readonly labels: Int32Array;
 }
 
+/** How features of images are collected. */
 export interface CollectOptions {
   readonly extractor: Extractor;
   /** Default: nothing is kept. */

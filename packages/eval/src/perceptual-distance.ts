@@ -15,7 +15,7 @@ import { lpips, lpipsParameters, networkWeights, vggParameters } from '@detailfl
 export interface PerceptualDistance {
   /**
    * LPIPS of pairs.
-   * @param a, b [n, 3, H, W] in [-1, 1]
+   * `a`, `b`: [n, 3, H, W] in [-1, 1].
    * @returns [n]
    */
   between(

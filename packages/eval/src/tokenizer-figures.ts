@@ -77,6 +77,7 @@ export interface TokenizerFigures {
   readonly perplexity: number;
 }
 
+/** Options of an evaluation of a tokenizer. */
 export interface TokenizerFigureOptions {
   readonly tokenizer: CorrectingTokenizer;
   readonly dataset: ImageDataset;

@@ -20,6 +20,7 @@ import { type NoText, noTextBeside, type TextFeeds, textFeeds } from './text-con
 import { type TextGptConfig, textGptParameters } from './text-config';
 import { textStepGraph } from './text-graphs';
 
+/** What a text-conditional token model is made of. */
 export interface TextTokenModelOptions {
   readonly config: TextGptConfig;
   readonly weights: Weights;

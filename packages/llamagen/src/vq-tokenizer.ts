@@ -15,6 +15,7 @@ import {
 import { gridOf, ignoredVqWeights, type VqConfig, vqParameters } from './vq-config';
 import { type Grid, vqDecoderGraph, vqEncoderGraph } from './vq-graphs';
 
+/** What a VQ tokenizer is made of. */
 export interface VqTokenizerOptions {
   readonly config: VqConfig;
   readonly weights: Weights;

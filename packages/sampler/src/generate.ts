@@ -24,6 +24,7 @@ import { type GivenOptions, givenTokens } from './given-tokens';
 import { guidanceScales, namedGuidance } from './guidance';
 import type { PlannedStep, SamplePlan, SampleStep } from './sample-plan';
 
+/** What is drawn, and how: classes, guidance, randomness, filters. */
 export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenChoice> {
   readonly model: TokenModel;
   /** One condition for each image: class numbers, the last (`model.classes`) for none, or texts. */
@@ -47,6 +48,7 @@ export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenC
   readonly onDevice?: boolean;
 }
 
+/** Options of {@link generate}: those of sampling, and the tokenizer that draws. */
 export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }

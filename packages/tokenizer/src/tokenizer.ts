@@ -20,6 +20,7 @@ import { decoderGraph, encoderGraph } from './graphs';
 import { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
 import { createResolutionMap, type ResolutionMap } from './resolution-map';
 
+/** What a tokenizer is made of. */
 export interface TokenizerOptions {
   readonly config: TokenizerConfig;
   readonly weights: Weights;
@@ -28,6 +29,7 @@ export interface TokenizerOptions {
   readonly file?: string;
 }
 
+/** Options of `encodeCorrected`. Source: docs/method.md section 3. */
 export interface CorrectionOptions extends CallOptions {
   /** Tokens to encode, n; all unless said. */
   readonly tokens?: number;

@@ -30,6 +30,7 @@ export interface ClassifierRecipe {
   readonly dropout: number;
 }
 
+/** What a trainer of a classifier is made of. */
 export interface ClassifierTrainerOptions {
   readonly config: ClassifierConfig;
   readonly recipe: ClassifierRecipe;

@@ -23,6 +23,7 @@ import {
   optimiserGraph,
 } from './optimiser';
 
+/** What a learner is made of: parameters, optimiser, backends. */
 export interface LearnerOptions {
   /**
    * The devices that compute gradients, each with buffers of its own. On a CPU several backends of

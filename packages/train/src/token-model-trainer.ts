@@ -32,6 +32,7 @@ export interface TokenModelRecipe {
   readonly dropout: number;
 }
 
+/** What a trainer of an AR model is made of. */
 export interface TokenModelTrainerOptions {
   readonly config: TokenModelConfig;
   readonly recipe: TokenModelRecipe;

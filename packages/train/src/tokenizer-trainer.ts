@@ -77,6 +77,7 @@ export interface LossNetworks {
   readonly alignment?: AlignmentTarget;
 }
 
+/** What a trainer of a tokenizer is made of. */
 export interface TokenizerTrainerOptions {
   readonly config: TokenizerConfig;
   readonly recipe: TokenizerRecipe;

@@ -33,6 +33,7 @@ import {
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
 
+/** What a next-scale token model is made of. */
 export interface ScaleTokenModelOptions {
   readonly config: ScaleTransformerConfig;
   readonly weights: Weights;

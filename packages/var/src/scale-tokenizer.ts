@@ -22,6 +22,7 @@ import {
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
 
+/** What a multi-scale tokenizer is made of. */
 export interface ScaleTokenizerOptions {
   readonly config: ScaleTokenizerConfig;
   /** Of VAR under `renamedVarWeights`. */

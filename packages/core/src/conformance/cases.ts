@@ -422,6 +422,7 @@ const overlappingPools: readonly ConformanceCase[] = (
   ),
 ]);
 
+/** Graphs with feeds, for all operations; {@link checkConformance} runs them. */
 export const conformanceCases: readonly ConformanceCase[] = [
   ...convolution,
   ...overlappingPools,

@@ -10,6 +10,7 @@ import { NEAREST_CODES, type Tokenizer } from '@detailflow/tokenizer';
 import { Purpose } from '../purpose';
 import type { CodeStore } from './code-store';
 
+/** Which images become codes, by which tokenizers. */
 export interface ExtractOptions {
   /** Each encodes a part of a shard at the same time as the others. */
   readonly tokenizers: readonly Tokenizer[];

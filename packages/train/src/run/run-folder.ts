@@ -213,6 +213,7 @@ export async function readCheckpoint(
 /** A line of a log: the step and its figures. */
 export type LogLine = Readonly<Record<string, unknown>>;
 
+/** Writes a log, one JSON object a line. */
 export interface LogWriter {
   append(line: LogLine): Promise<void>;
   close(): Promise<void>;

@@ -12,6 +12,7 @@ export interface Trainable<Batch> {
   restore(snapshot: Snapshot): Promise<void>;
 }
 
+/** One stage of a run: its trainer, its batches, its folder. */
 export interface StageOptions<Batch> {
   readonly folder: RunFolder;
   readonly stage: Stage;

@@ -22,6 +22,7 @@ import type { TrainingConfig } from '../training-config';
 import { centerOf, openingOf, viewOf } from './data-views';
 import { visitOrder } from './visit-order';
 
+/** Options of `trainClassifier`. */
 export interface TrainClassifierOptions {
   readonly config: TrainingConfig;
   /** The data set: see `openDataset`. */

@@ -40,6 +40,7 @@ import { type TrainedModel, writeModel } from './write-model';
 /** Which part of a run: `all` is the tokenizer, then the codes, then the AR model. */
 export type TrainingPart = 'tokenizer' | 'codes' | 'ar' | 'all';
 
+/** Options of {@link train}. */
 export interface TrainOptions {
   readonly part: TrainingPart;
   readonly config: TrainingConfig;
