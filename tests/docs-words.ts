@@ -33,7 +33,14 @@ export function knownWords(): Set<string> {
 
 /** Names of other programs: bundlers, runtimes, the official code, other libraries. */
 const foreign = [
-  ...['serverExternalPackages', 'moduleResolution', 'topLevelAwait', 'cacheDir', 'skipLibCheck', 'generateImage'],
+  ...[
+    'serverExternalPackages',
+    'moduleResolution',
+    'topLevelAwait',
+    'cacheDir',
+    'skipLibCheck',
+    'generateImage',
+  ],
 ];
 
 export interface ShellCommand {
@@ -45,7 +52,9 @@ export interface ShellCommand {
 /** Commands `detailflow VERB ...` in the shell blocks of a Markdown file. */
 export function shellCommands(markdown: string): ShellCommand[] {
   const blocks = [...markdown.matchAll(/^```sh\n(.*?)^```/gms)].map(([, code]) => code);
-  const indented = [...markdown.matchAll(/^ {4}(?:npx )?detailflow [^\n]*(?:\\\n[^\n]*)*/gm)].map(([code]) => code.trim());
+  const indented = [...markdown.matchAll(/^ {4}(?:npx )?detailflow [^\n]*(?:\\\n[^\n]*)*/gm)].map(([code]) =>
+    code.trim(),
+  );
   const lines = [...blocks.flatMap((code) => code.replace(/\\\n/g, ' ').split('\n')), ...indented];
   return lines.flatMap((line) => {
     const command = /^(?:npx )?detailflow ((?:\\\n|.)*)$/s.exec(line.replace(/\s+#.*$/, '').trim())?.[1];

@@ -45,7 +45,9 @@ test('links are told from code, and headings are found as the site names them', 
     { isImage: false, text: '\u0001code\u0001', target: 'y.md', file: 'docs/guide/y.md', anchor: undefined },
   ]);
   expect([...anchorsOf(markdown)]).toEqual(['b-c-and-d']);
-  expect(slug('Tokens, groups, codebook: how they were chosen')).toBe('tokens-groups-codebook-how-they-were-chosen');
+  expect(slug('Tokens, groups, codebook: how they were chosen')).toBe(
+    'tokens-groups-codebook-how-they-were-chosen',
+  );
 });
 
 test('a dead link of each kind is found', () => {
@@ -70,14 +72,18 @@ test('names in prose are those of the code', () => {
 test('names that a README lists as exports are exports, or parts of them', () => {
   const reports = apiReports();
   for (const { name, folder, entries } of packages()) {
-    const table = /^\| export \| what \|\n\|---\|---\|\n((?:\|.*\n?)+)/m.exec(text(`${folder}/README.md`))?.[1] ?? '';
+    const table =
+      /^\| export \| what \|\n\|---\|---\|\n((?:\|.*\n?)+)/m.exec(text(`${folder}/README.md`))?.[1] ?? '';
     const surface = new Set((reports.get(folder) as string).match(/[\w$]+/g));
     for (const word of (reports.get('packages/core') as string).match(/[\w$]+/g) ?? []) surface.add(word);
     for (const { specifier } of entries) surface.add(specifier.slice(name.length + 1));
     const listed = [...table.matchAll(/^\| (.*?) \|/gm)].flatMap(([, cell]) =>
       [...cell.matchAll(/`(\w+)(?:\([^`]*\))?`/g)].map(([, one]) => one),
     );
-    expect(listed.filter((one) => !surface.has(one)), folder).toEqual([]);
+    expect(
+      listed.filter((one) => !surface.has(one)),
+      folder,
+    ).toEqual([]);
   }
 });
 
@@ -129,7 +135,13 @@ test('pictures of the guides are there, and the slider has one for each of its p
     expect(side).toBeGreaterThanOrEqual(resolution);
     expect(resolution).toBe(Math.max(1, Math.trunc(curve[tokens - 1][1])));
   }
-  for (const name of ['growing.png', 'strip.png', 'self-correction.png', 'resolution.svg', 'attention-mask.svg']) {
+  for (const name of [
+    'growing.png',
+    'strip.png',
+    'self-correction.png',
+    'resolution.svg',
+    'attention-mask.svg',
+  ]) {
     expect(existsSync(path.join(inRepository('docs/images'), name)), name).toBe(true);
   }
 });

@@ -21,7 +21,11 @@ export function readSurface() {
   if (missing) throw new Error(`${path.relative(root, missing)} is not there: run "npm run build" first`);
   const program = ts.createProgram(files, {
     ...{ target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, skipLibCheck: true, noEmit: true },
-    ...{ moduleResolution: ts.ModuleResolutionKind.Bundler, types: [], lib: ['lib.es2023.d.ts', 'lib.dom.d.ts'] },
+    ...{
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+      types: [],
+      lib: ['lib.es2023.d.ts', 'lib.dom.d.ts'],
+    },
   });
   return { all, program, checker: program.getTypeChecker() };
 }
@@ -58,7 +62,8 @@ export function apiReports(surface = readSurface()) {
 }
 
 function report(surface, { name, folder, entries }) {
-  const inside = (declaration) => declaration.getSourceFile().fileName.startsWith(path.join(root, folder, 'dist'));
+  const inside = (declaration) =>
+    declaration.getSourceFile().fileName.startsWith(path.join(root, folder, 'dist'));
   const named = new Set();
   const parts = entries.map((entry) => {
     const lines = exportsOf(surface, entry).map(({ name: exported, target, declarations }) => {
@@ -74,8 +79,13 @@ function report(surface, { name, folder, entries }) {
     .filter((symbol) => !named.has(symbol))
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .map((symbol) => symbol.declarations.filter(inside).map(print).join('\n'));
-  const more = hidden.length === 0 ? [] : [`## Named above, not exported\n\n\`\`\`ts\n${hidden.join('\n\n')}\n\`\`\`\n`];
-  return [`# The surface of ${name}\n\nWritten by \`npm run api\` from the built declarations.\n`, ...parts, ...more].join('\n');
+  const more =
+    hidden.length === 0 ? [] : [`## Named above, not exported\n\n\`\`\`ts\n${hidden.join('\n\n')}\n\`\`\`\n`];
+  return [
+    `# The surface of ${name}\n\nWritten by \`npm run api\` from the built declarations.\n`,
+    ...parts,
+    ...more,
+  ].join('\n');
 }
 
 /** The package that a declaration of another one comes from. */

@@ -17,7 +17,8 @@ for (const [folder, report] of apiReports()) {
     continue;
   }
   const [old, now] = [before, report].map((text) => text.split('\n'));
-  const differing = (a, b, mark) => a.filter((line) => line.trim() !== '' && !b.includes(line)).map((line) => `  ${mark} ${line}`);
+  const differing = (a, b, mark) =>
+    a.filter((line) => line.trim() !== '' && !b.includes(line)).map((line) => `  ${mark} ${line}`);
   const lines = [...differing(old, now, '-'), ...differing(now, old, '+')];
   console.error([`${folder}: the surface is not that of api.md`, ...lines.slice(0, 12)].join('\n'));
   if (lines.length > 12) console.error(`  ... ${lines.length - 12} more lines`);

@@ -15,7 +15,9 @@ export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 /** Where the source of `./dist/NAME.js` lies: `src/NAME.ts` or `src/NAME/index.ts`. */
 function sourceOf(folder, file) {
   const name = /^\.\/dist\/(.+)\.js$/.exec(file)?.[1];
-  const found = [`src/${name}.ts`, `src/${name}/index.ts`].find((one) => existsSync(path.join(root, folder, one)));
+  const found = [`src/${name}.ts`, `src/${name}/index.ts`].find((one) =>
+    existsSync(path.join(root, folder, one)),
+  );
   if (!found) throw new Error(`${folder}: no source for ${file}`);
   return `${folder}/${found}`;
 }
@@ -23,7 +25,9 @@ function sourceOf(folder, file) {
 /** All packages, in the order of their folders. */
 export function packages() {
   return readdirSync(path.join(root, 'packages'), { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && existsSync(path.join(root, 'packages', entry.name, 'package.json')))
+    .filter(
+      (entry) => entry.isDirectory() && existsSync(path.join(root, 'packages', entry.name, 'package.json')),
+    )
     .map(({ name: short }) => {
       const folder = `packages/${short}`;
       const manifest = JSON.parse(readFileSync(path.join(root, folder, 'package.json'), 'utf8'));

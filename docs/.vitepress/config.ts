@@ -33,7 +33,10 @@ export default defineConfig({
       { text: 'Troubleshooting', link: '/guide/troubleshooting' },
       { text: 'Changelog', link: '/house/changelog' },
     ],
-    sidebar: { '/reference/': [{ text: 'Reference', link: '/reference/', items: reference }], '/': sidebar() },
+    sidebar: {
+      '/reference/': [{ text: 'Reference', link: '/reference/', items: reference }],
+      '/': sidebar(),
+    },
     socialLinks: [{ icon: 'github', link: repository }],
     footer: { message: 'Apache-2.0' },
   },

@@ -58,7 +58,8 @@ export function linksOf(source, markdown) {
 function resolve(source, one) {
   if (/^[a-z]+:/i.test(one.target) || one.target.startsWith('/')) return one;
   const [file, anchor] = one.target.split('#');
-  const place = file === '' ? source : path.posix.normalize(path.posix.join(path.posix.dirname(source), file));
+  const place =
+    file === '' ? source : path.posix.normalize(path.posix.join(path.posix.dirname(source), file));
   return { ...one, file: place.replace(/\/$/, ''), anchor };
 }
 
@@ -93,7 +94,8 @@ const outsideCodeBlocks = (markdown) => markdown.replace(/^```[\s\S]*?^```/gm, '
 export function deadLinks(source) {
   const markdown = readFileSync(path.join(root, source), 'utf8');
   return linksOf(source, markdown).flatMap(({ target, file, anchor }) => {
-    if (target.startsWith('/')) return [`${source}: ${target}: link to the file, not to its address on the site`];
+    if (target.startsWith('/'))
+      return [`${source}: ${target}: link to the file, not to its address on the site`];
     if (file === undefined) return [];
     const full = path.join(root, file);
     if (file.startsWith('..') || !existsSync(full)) return [`${source}: ${target}: no such file`];

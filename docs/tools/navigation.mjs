@@ -42,14 +42,16 @@ const documents = {
 /** @returns {Page[]} all pages but the reference and the changelog */
 export function pages() {
   const listed = new Map();
-  const add = (group, source, address) => listed.set(source, { group, source, address, title: titleOf(source) });
+  const add = (group, source, address) =>
+    listed.set(source, { group, source, address, title: titleOf(source) });
   for (const [group, names] of Object.entries(guides)) {
     for (const name of names) add(group, `docs/guide/${name}.md`, `guide/${name}`);
   }
   for (const [group, files] of Object.entries(documents)) {
     for (const [source, address] of files) add(group, source, address);
   }
-  for (const name of markdownOf('docs/family')) add('Definitions', `docs/family/${name}`, `definitions/${stem(name)}`);
+  for (const name of markdownOf('docs/family'))
+    add('Definitions', `docs/family/${name}`, `definitions/${stem(name)}`);
   for (const { short, folder } of packages()) {
     if (existsSync(path.join(root, folder, 'README.md'))) {
       add('Packages', `${folder}/README.md`, `packages/${short}`);
@@ -60,7 +62,8 @@ export function pages() {
     if (!listed.has(`docs/guide/${name}`)) add('Use', `docs/guide/${name}`, `guide/${stem(name)}`);
   }
   for (const name of markdownOf('docs')) {
-    if (name !== 'index.md' && !listed.has(`docs/${name}`)) add('Definitions', `docs/${name}`, `definitions/${stem(name)}`);
+    if (name !== 'index.md' && !listed.has(`docs/${name}`))
+      add('Definitions', `docs/${name}`, `definitions/${stem(name)}`);
   }
   return [...listed.values()];
 }
@@ -84,10 +87,16 @@ function titleOf(source) {
 export function sidebar() {
   const all = pages();
   const groups = [...new Set(all.map(({ group }) => group))];
-  const items = (group) => all.filter((page) => page.group === group).map(({ title, address }) => ({ text: title, link: `/${address}` }));
+  const items = (group) =>
+    all
+      .filter((page) => page.group === group)
+      .map(({ title, address }) => ({ text: title, link: `/${address}` }));
   return groups.map((group) => ({
     text: group,
     collapsed: group === 'Packages' || group === 'Definitions',
-    items: group === 'The house' ? [...items(group), { text: 'Changelog', link: '/house/changelog' }] : items(group),
+    items:
+      group === 'The house'
+        ? [...items(group), { text: 'Changelog', link: '/house/changelog' }]
+        : items(group),
   }));
 }

@@ -1,5 +1,14 @@
 // Puts the pages of the site together in docs/build/pages: guides, files of the repository, READMEs, changelog.
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { packages, root } from '../../tools/packages.mjs';
 import { mapLinks } from './links.mjs';
@@ -23,7 +32,10 @@ export function writePages() {
   };
   const rewritten = (source) => {
     const text = readFileSync(path.join(root, source), 'utf8');
-    return withPackages(mapLinks(source, text, (link) => targetOnSite(link, addresses)), rewritten);
+    return withPackages(
+      mapLinks(source, text, (link) => targetOnSite(link, addresses)),
+      rewritten,
+    );
   };
   for (const { source, address } of all) place(address, edited(source) + rewritten(source));
   place('index', rewritten('docs/index.md'));
@@ -67,7 +79,8 @@ function changelog() {
   const pending = readdirSync(folder)
     .filter((name) => name.endsWith('.md') && name !== 'README.md')
     .map((name) => {
-      const [, packagesOf, text] = /^---\n(.*?)\n---\n+(.*)$/s.exec(readFileSync(path.join(folder, name), 'utf8')) ?? [];
+      const [, packagesOf, text] =
+        /^---\n(.*?)\n---\n+(.*)$/s.exec(readFileSync(path.join(folder, name), 'utf8')) ?? [];
       if (text === undefined) throw new Error(`.changeset/${name} is no changeset`);
       const names = [...packagesOf.matchAll(/^['"]?([^'":]+)['"]?: (\w+)$/gm)];
       return { names: names.map(([, one, bump]) => `${one} (${bump})`), text: text.trim() };

@@ -2,10 +2,19 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { modelUrl } from '@detailflow/model-fashion-32';
 import { pixelToByte } from '@detailflow/core';
+import { modelUrl } from '@detailflow/model-fashion-32';
 import { attentionMask, type Tokenizer } from '@detailflow/tokenizer';
-import { gridPicture, load, Picture, pictureFromPixels, psnr, stripPicture, Tensor, upscaleNearest } from 'detailflow';
+import {
+  gridPicture,
+  load,
+  Picture,
+  pictureFromPixels,
+  psnr,
+  stripPicture,
+  Tensor,
+  upscaleNearest,
+} from 'detailflow';
 
 const out = process.argv[2] ?? fileURLToPath(new URL('../images', import.meta.url));
 await mkdir(out, { recursive: true });
@@ -39,7 +48,10 @@ async function growth(): Promise<void> {
   const shown = previews.filter(({ tokens: count }) => Number.isInteger(Math.log2(count)));
   const row = shown.map(({ tokens: count }) => pictures[previews.findIndex((one) => one.tokens === count)]);
   const large = upscaleNearest(row[row.length - 1], 4);
-  await writeFile(path.join(out, 'growing.png'), await stripPicture([...row.slice(0, -1), large], { gap: 4 }).toPng());
+  await writeFile(
+    path.join(out, 'growing.png'),
+    await stripPicture([...row.slice(0, -1), large], { gap: 4 }).toPng(),
+  );
 }
 
 /** R(n), as docs/method.md section 2 has it. */
@@ -74,7 +86,11 @@ async function selfCorrection(): Promise<void> {
   for await (const step of model.generate({ labels, seed: 11 })) {
     if (step.count < step.total) continue;
     const { data, dims } = await step.pixels();
-    images = new Tensor('float32', data.map((value) => pixelToByte(value) / 127.5 - 1), dims);
+    images = new Tensor(
+      'float32',
+      data.map((value) => pixelToByte(value) / 127.5 - 1),
+      dims,
+    );
   }
   if (!images) throw new Error('nothing was drawn');
   const [first, second] = [causalTokens, causalTokens + groupSize];
@@ -101,7 +117,14 @@ async function selfCorrection(): Promise<void> {
 }
 
 function maskOptions() {
-  return { patches: 16, tokens: 32, groupSize, causalTokens, patchesSeeLatents: false, latentsSeePatches: true };
+  return {
+    patches: 16,
+    tokens: 32,
+    groupSize,
+    causalTokens,
+    patchesSeeLatents: false,
+    latentsSeePatches: true,
+  };
 }
 
 /** A mask as squares, runs of a row joined. */

@@ -15,7 +15,11 @@ function writeConfiguration() {
   );
   const config = {
     extends: path.join(root, 'tsconfig.base.json'),
-    compilerOptions: { noEmit: true, paths, typeRoots: ['node_modules/@types', 'node_modules'].map((one) => path.join(root, one)) },
+    compilerOptions: {
+      noEmit: true,
+      paths,
+      typeRoots: ['node_modules/@types', 'node_modules'].map((one) => path.join(root, one)),
+    },
     files: packages().flatMap(({ entries }) => entries.map(({ source }) => path.join(root, source))),
   };
   mkdirSync(build, { recursive: true });

@@ -1,9 +1,10 @@
 // Builds the site into docs/build/site, or shows it: node docs/tools/site.mjs [build | serve [--port N] | reference]
+
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { spawnSync } from 'node:child_process';
 
 const docs = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const root = path.dirname(docs);
@@ -19,11 +20,18 @@ const node = (...args) => run(process.execPath, args);
 
 /** The tools of the site have a lock of their own, so that whoever tests the packages need not install them. */
 function install() {
-  const lock = createHash('sha256').update(readFileSync(path.join(docs, 'package-lock.json'))).digest('hex');
+  const lock = createHash('sha256')
+    .update(readFileSync(path.join(docs, 'package-lock.json')))
+    .digest('hex');
   const stamp = path.join(modules, '.site-setup');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
   console.error('Installing the tools of the site (160 MB) ...');
-  run(process.platform === 'win32' ? 'npm.cmd' : 'npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
+  run(process.platform === 'win32' ? 'npm.cmd' : 'npm', [
+    'ci',
+    '--no-audit',
+    '--no-fund',
+    '--ignore-scripts',
+  ]);
   writeFileSync(stamp, lock);
 }
 
@@ -36,12 +44,17 @@ if (command === 'build') {
   node('tools/write-reference.mjs');
   const draw = path.join(docs, 'build', 'pages', 'public', 'draw');
   const vite = path.join(root, 'node_modules', 'vite', 'bin', 'vite.js');
-  run(process.execPath, [vite, 'build', '--outDir', draw, '--emptyOutDir'], path.join(root, 'examples', 'browser'));
+  run(
+    process.execPath,
+    [vite, 'build', '--outDir', draw, '--emptyOutDir'],
+    path.join(root, 'examples', 'browser'),
+  );
   node(vitepress, 'build', '.');
 } else if (command === 'reference') {
   node('tools/write-reference.mjs');
 } else if (command === 'serve') {
-  if (!existsSync(path.join(docs, 'build', 'site', 'index.html'))) node(fileURLToPath(import.meta.url), 'build');
+  if (!existsSync(path.join(docs, 'build', 'site', 'index.html')))
+    node(fileURLToPath(import.meta.url), 'build');
   node(vitepress, 'preview', '.', ...rest);
 } else {
   console.error(`There is no "${command}": give build, serve or reference.`);
