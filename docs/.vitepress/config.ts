@@ -42,7 +42,8 @@ export default defineConfig({
   },
   vite: {
     plugins: [llms({ ignoreFiles: ['reference/**'] })],
-    worker: { format: 'es' },
+    // Node's way to WebGPU is imported where there is no navigator.gpu, which is never in a page.
+    worker: { format: 'es', rollupOptions: { external: ['webgpu'] } },
     build: { target: 'es2022', chunkSizeWarningLimit: 4000 },
   },
 });

@@ -32,9 +32,11 @@ export function writePages() {
   };
   const rewritten = (source) => {
     const text = readFileSync(path.join(root, source), 'utf8');
-    return withPackages(
-      mapLinks(source, text, (link) => targetOnSite(link, addresses)),
-      rewritten,
+    return withFiles(
+      withPackages(
+        mapLinks(source, text, (link) => targetOnSite(link, addresses)),
+        rewritten,
+      ),
     );
   };
   for (const { source, address } of all) place(address, edited(source) + rewritten(source));
@@ -44,6 +46,13 @@ export function writePages() {
     cpSync(path.join(root, 'docs', 'public'), path.join(build, 'public'), { recursive: true });
   }
 }
+
+/** `<!-- file: PATH -->` becomes the file as code. */
+const withFiles = (text) =>
+  text.replace(/^<!-- file: (\S+) -->$/gm, (_, file) => {
+    const code = readFileSync(path.join(root, file), 'utf8');
+    return `\`\`\`${path.extname(file) === '.py' ? 'python' : 'ts'}\n${code}\`\`\``;
+  });
 
 /** `<!-- package: NAME, until then: TEXT -->` becomes the README of a package where there is one, else the text. */
 const withPackages = (text, readme) =>

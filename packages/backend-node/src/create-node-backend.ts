@@ -141,10 +141,12 @@ class NodeBackend implements Backend {
     return makeState(this.#nextId++, this, Object.fromEntries(buffers), this.#worker);
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     await this.#worker.close();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -201,6 +203,7 @@ class NodeExecutable implements Executable {
     return makeState(this.#newId(), this, Object.fromEntries(buffers), this.#worker);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -281,6 +284,7 @@ class NodeState implements State {
     return kind;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;

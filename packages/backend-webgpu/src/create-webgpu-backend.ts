@@ -122,6 +122,7 @@ class DeviceBackend implements WebGPUBackend {
     });
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -130,6 +131,7 @@ class DeviceBackend implements WebGPUBackend {
     if (this.#isOwn) this.device.destroy();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -122,6 +122,7 @@ export class GroupTokenModel implements TokenModel {
     });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#executable.dispose();
     for (const executable of this.#drawings.values()) await executable.dispose();
@@ -187,6 +188,7 @@ class CachedSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#state.dispose();
   }

@@ -31,6 +31,7 @@ export interface FamilyHalves {
   readonly ar?: FoundHalf;
   /** What other files of weights hold, by file. */
   readonly others: ReadonlyMap<string, Weights>;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -71,6 +71,7 @@ export interface FamilyModel {
     readonly dtype?: WeightDType;
     readonly tokenizer: ImageTokenizer;
   }): TokenModel;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -40,6 +40,7 @@ export interface OfficialCheckpoint {
   readonly vision?: ConfigObject;
   /** Names of the official state dict, without wrapper prefixes and without the frozen `repa_model.*`. */
   readonly weights: Weights;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -35,6 +35,7 @@ export interface WriteBundleOptions {
   readonly overwrite?: boolean;
   /** Stops writing; the reason is thrown, and nothing is left behind. */
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
 }
 

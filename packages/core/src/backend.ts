@@ -15,6 +15,7 @@ export interface State {
   read(name: string): Promise<Tensor>;
   /** Replaces what a buffer holds. @throws DetailFlowError `shape` or `dtype` unless the tensor is like the buffer */
   write(name: string, tensor: Tensor): Promise<void>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
@@ -38,6 +39,7 @@ export interface Executable {
   run(feeds: Tensors, options?: RunOptions): Promise<Record<string, Tensor>>;
   /** Buffers of zeros; `dims` gives the symbols in their shapes a value. */
   createState(dims: Bindings): Promise<State>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
@@ -63,5 +65,6 @@ export interface Backend {
   createState(tensors: Tensors): Promise<State>;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }

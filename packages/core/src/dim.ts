@@ -19,6 +19,7 @@ export class SymbolicDim {
     this.terms = terms;
   }
 
+  /** The polynomial, for messages. */
   toString(): string {
     const parts = [...this.terms].map(([monomial, factor]) => {
       if (monomial === '') return `${factor}`;

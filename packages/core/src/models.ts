@@ -143,6 +143,7 @@ export interface DrawingSession {
   draw(step: DrawingStep, options?: CallOptions): Promise<void>;
   /** The tokens so far, int32 [sequences, position]. @throws DetailFlowError `runtime` when logits were not finite */
   tokens(): Promise<Tensor<'int32'>>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
@@ -170,5 +171,6 @@ export interface TokenSession {
    * the previous prediction, row by row.
    */
   predict(chosen: Int32Array | undefined, options?: CallOptions): Promise<Tensor<'float32'>>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }

@@ -48,6 +48,7 @@ export class BalancedOrder implements VisitOrder {
     this.#seed = seed;
   }
 
+  /** The image of a visit; visits are counted from 0 through all epochs. */
   at(position: number): number {
     const epoch = Math.floor(position / this.#length);
     if (epoch !== this.#epoch) this.#begin(epoch);

@@ -12,6 +12,7 @@ export interface ExportOptions {
   /** How the guidance scale runs along the groups: 'constant' (default), or lowered from group to group. */
   readonly guidance?: 'constant' | 'gradual';
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'tensors' }) => void;
 }
 

@@ -215,6 +215,7 @@ export class Model {
     await this.tokenModel?.dispose();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }

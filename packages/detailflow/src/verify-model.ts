@@ -35,6 +35,7 @@ export interface Verification {
 
 /** Options of {@link verifyModel}. */
 export interface VerifyOptions extends OpenFamilyOptions {
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
 }
 

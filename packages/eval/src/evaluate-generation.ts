@@ -47,6 +47,7 @@ export interface GenerationOptions {
   /** Told when a guidance scale and seed is done. */
   readonly onRow?: (row: GenerationRow, drawn: DrawnPictures) => void | Promise<void>;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

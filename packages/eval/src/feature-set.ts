@@ -36,6 +36,7 @@ export interface CollectOptions {
   /** Images of a split of the inception score; default 5000. */
   readonly splitSize?: number;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

@@ -23,6 +23,7 @@ export interface PerceptualDistance {
     b: Tensor<'float32'>,
     options?: { signal?: AbortSignal },
   ): Promise<Float32Array>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 

@@ -10,6 +10,7 @@ export interface ReadableOptions {
   /** Keeps which images could be read. Default: nothing is kept. */
   readonly store?: ShardStore;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

@@ -93,6 +93,7 @@ export interface TokenizerFigureOptions {
   /** Default: nothing is kept. */
   readonly store?: ShardStore;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

@@ -67,6 +67,7 @@ function familyOf(kind: 'llamagen' | 'par'): Family {
 interface Halves {
   readonly tokenizer: FoundHalf;
   readonly ar?: FoundHalf;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

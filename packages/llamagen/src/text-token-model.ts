@@ -81,6 +81,7 @@ export class TextTokenModel implements TokenModel {
     return new TextSession(this.config, executable, state, text);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#executable.dispose();
   }
@@ -125,6 +126,7 @@ class TextSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#state.dispose();
   }

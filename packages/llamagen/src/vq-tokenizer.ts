@@ -157,6 +157,7 @@ export class VqTokenizer implements ImageTokenizer {
     return ofType(pixels, 'float32');
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     for (const executable of this.#executables.values()) await executable.dispose();
   }

@@ -113,6 +113,7 @@ export class SoftVqTokenizer implements LatentTokenizer {
     return this.decodeLatents(await this.encodeLatents(images, options), { signal: options.signal });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#encoder.dispose();
     await this.#decoder.dispose();

@@ -182,6 +182,7 @@ export class Tokenizer implements ImageTokenizer {
     return ofType(pixels, 'float32');
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await Promise.all([this.#encoder.dispose(), this.#decoder.dispose()]);
   }

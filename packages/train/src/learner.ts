@@ -224,6 +224,7 @@ export class Learner {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     for (const executable of this.#executables) await executable.dispose();
     for (const { state } of this.#replicas) await state.dispose();

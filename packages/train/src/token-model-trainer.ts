@@ -80,6 +80,7 @@ export class TokenModelTrainer {
     this.#learner = learner;
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: TokenModelTrainerOptions): Promise<TokenModelTrainer> {
     checkOptions('TokenModelTrainer.create', options, {
       config: true,
@@ -155,6 +156,7 @@ export class TokenModelTrainer {
     this.#step = step;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

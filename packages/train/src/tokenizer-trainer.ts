@@ -143,6 +143,7 @@ export class TokenizerTrainer {
     this.#revival = recipe.revival && new CodeRevival(config.codebookSize, recipe.revival);
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: TokenizerTrainerOptions): Promise<TokenizerTrainer> {
     checkOptions('TokenizerTrainer.create', options, {
       config: true,
@@ -269,6 +270,7 @@ export class TokenizerTrainer {
     this.#step = step;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

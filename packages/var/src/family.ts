@@ -77,6 +77,7 @@ async function opened(
 interface Halves {
   readonly tokenizer: FoundHalf;
   readonly ar?: FoundHalf;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

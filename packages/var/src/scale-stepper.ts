@@ -41,6 +41,7 @@ export class ScaleStepper {
     return logits;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#options.state.dispose();
   }

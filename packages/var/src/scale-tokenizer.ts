@@ -138,6 +138,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     return new Tensor('float32', data, [batch, channels, to.height, to.width]);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     for (const executable of this.#executables.values()) await executable.dispose();
   }

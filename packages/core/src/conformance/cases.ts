@@ -44,6 +44,7 @@ import { Tensor } from '../tensor';
 /** A small graph and what to feed it: a backend must compute what the reference backend computes. */
 export interface ConformanceCase {
   readonly name: string;
+  /** Adds the graph's nodes; returns its outputs. */
   readonly build: (graph: GraphBuilder) => Readonly<Record<string, Value>>;
   /** Feeds of consecutive runs; with states, of runs on one state. */
   readonly runs: readonly Tensors[];

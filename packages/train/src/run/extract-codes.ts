@@ -21,6 +21,7 @@ export interface ExtractOptions {
   /** Images of one run. */
   readonly batch: number;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

@@ -29,8 +29,10 @@ export interface TrainClassifierOptions {
   readonly data: string;
   /** The .safetensors file. */
   readonly out: string;
-  readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  /** Makes a backend for each replica, closed at the end. */
+  readonly createBackend: (options: { threads: number }) => Promise<Backend>;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: ClassifierProgress) => void;
 }
 

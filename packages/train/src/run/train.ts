@@ -59,9 +59,10 @@ export interface TrainOptions {
   /** Saves and stops after so many milliseconds, at the end of a step. */
   readonly stopAfter?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
-  readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  readonly createBackend: (options: { threads: number }) => Promise<Backend>;
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
   /** Told what the data set holds and what in it is not used, before anything is trained. */
   readonly onData?: (use: SourceUse) => void;
