@@ -9,7 +9,6 @@ export interface Page {
 
 export interface SidebarGroup {
   readonly text: string;
-  readonly collapsed: boolean;
   readonly items: readonly { readonly text: string; readonly link: string }[];
 }
 

@@ -93,7 +93,6 @@ export function sidebar() {
       .map(({ title, address }) => ({ text: title, link: `/${address}` }));
   return groups.map((group) => ({
     text: group,
-    collapsed: group === 'Packages' || group === 'Definitions',
     items:
       group === 'The house'
         ? [...items(group), { text: 'Changelog', link: '/house/changelog' }]

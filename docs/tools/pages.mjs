@@ -42,6 +42,10 @@ export function writePages() {
   for (const { source, address } of all) place(address, edited(source) + rewritten(source));
   place('index', rewritten('docs/index.md'));
   place('house/changelog', changelog());
+  // Drawn by a component, so that no link of a page leads there.
+  const pictures = path.join(build, 'public', 'pictures');
+  mkdirSync(pictures, { recursive: true });
+  cpSync(path.join(root, 'docs', 'images', 'strip.png'), path.join(pictures, 'strip.png'));
   if (existsSync(path.join(root, 'docs', 'public'))) {
     cpSync(path.join(root, 'docs', 'public'), path.join(build, 'public'), { recursive: true });
   }
