@@ -5,7 +5,7 @@ export default defineConfig({
     // Tests that run ONNX Runtime themselves leave nothing under the home folder either.
     env: { ORT_DISABLE_TELEMETRY: '1' },
     include: ['packages/*/src/**/*.test.ts', 'tests/**/*.test.ts'],
-    exclude: ['**/*.slow.test.ts', '**/node_modules/**'],
+    exclude: ['**/*.slow.test.ts', '**/*.webgpu.test.ts', '**/node_modules/**'],
     // Only what hangs: a busy machine may take ten times as long as an idle one.
     testTimeout: 600_000,
     hookTimeout: 600_000,

@@ -26,7 +26,7 @@ const lock = createHash('sha256')
 const stamp = path.join(modules, '.detailflow-setup');
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== lock) {
   console.error(
-    'The first time, 800 MB of packages are installed and those of this repository built: some minutes.',
+    'The first time, 800 MB of packages are installed and those of this repository built: from one minute to some.',
   );
   await step({
     title: 'installing',

@@ -162,6 +162,7 @@ function creditsText() {
     '|---|---|---|---|---|---|',
     ...rows,
     '',
+    ...sets.flatMap((set) => (credits[set].wording ? [credits[set].wording, ''] : [])),
     'Licences: MIT <https://spdx.org/licenses/MIT.html>, Apache-2.0 <https://www.apache.org/licenses/LICENSE-2.0>,',
     'CC-BY-4.0 <https://creativecommons.org/licenses/by/4.0/>. Names, code points and groups: emojibase-data 17.0.0, MIT.',
     '',

@@ -3,7 +3,7 @@ import { bareCode, tones } from './emoji-list.mjs';
 
 /**
  * Author, licence and source of the drawings of every set; where a package says less than its source, the source counts.
- * In the order in which they are asked for the code points of a name.
+ * In the order in which they are asked for the code points of a name. `wording` is what a set asks its users to say.
  */
 export const credits = {
   noto: {
@@ -41,6 +41,10 @@ export const credits = {
     author: 'Ranks.com and contributors of EmojiTwo',
     licence: 'CC-BY-4.0',
     source: 'https://github.com/EmojiTwo/emojitwo',
+    wording:
+      'Emoji artwork is provided by [Emojitwo](https://github.com/EmojiTwo/emojitwo), originally released as ' +
+      '[Emojione 2.2](https://www.emojione.com) by [Ranks.com](http://www.ranks.com) with contributions from the Emojitwo ' +
+      'community, and is licensed under [CC-BY 4.0](https://creativecommons.org/licenses/by/4.0/legalcode).',
   },
   fxemoji: {
     title: 'FxEmojis',

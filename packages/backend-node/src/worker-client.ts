@@ -109,5 +109,5 @@ export class WorkerClient {
 
 const remedy = (message: string): string =>
   /onnxruntime[-_]/.test(message)
-    ? '; reinstall it with "npm install onnxruntime-node" (add ONNXRUNTIME_NODE_INSTALL=skip to the environment where its CUDA download is blocked)'
+    ? '; if its files are damaged or missing, remove node_modules/onnxruntime-node and run "npm install --ignore-scripts"'
     : '';

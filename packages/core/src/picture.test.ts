@@ -67,6 +67,20 @@ test.each<[string, Tensor, number]>([
   );
 });
 
+test('what is not a number is no black pixel', () => {
+  const pixels = randomTensor(1, 2, 3, 4, 5);
+  pixels.data[((3 + 1) * 4 + 2) * 5 + 3] = Number.NaN;
+  expect(() => pictureFromPixels(pixels, 0)).not.toThrow();
+  expect(() => pictureFromPixels(pixels, 1)).toThrow(
+    expect.objectContaining({
+      code: 'runtime',
+      message: expect.stringMatching(/channel 1 .* column 3, row 2 of image 1/),
+    }),
+  );
+  pixels.data[((3 + 1) * 4 + 2) * 5 + 3] = Number.POSITIVE_INFINITY;
+  expect(pictureFromPixels(pixels, 1).data[4 * (2 * 5 + 3) + 1]).toBe(255);
+});
+
 test('the bytes must fill the picture', () => {
   expect(() => new Picture(new Uint8ClampedArray(11), 1, 3)).toThrow(
     expect.objectContaining({ code: 'shape', message: expect.stringContaining('1 x 3') }),

@@ -60,6 +60,7 @@ export class Picture {
 /**
  * One image of a batch [B, 3, H, W] in [-1, 1] as 8-bit pixels: trunc(clamp(127.5 x + 128, 0, 255)).
  * Source: docs/method.md section 3.
+ * @throws DetailFlowError `shape` for another tensor, or an index outside the batch; `runtime` for a value that is not a number
  */
 export function pictureFromPixels(pixels: Tensor<'float32'>, index = 0): Picture {
   const isImages = isTensor(pixels) && pixels.type === 'float32' && pixels.dims.length === 4;
@@ -74,7 +75,17 @@ export function pictureFromPixels(pixels: Tensor<'float32'>, index = 0): Picture
   const plane = width * height;
   const data = new Uint8ClampedArray(plane * 4);
   for (let i = 0; i < plane; i++) {
-    for (let c = 0; c < 3; c++) data[4 * i + c] = pixelToByte(values[(3 * index + c) * plane + i]);
+    for (let c = 0; c < 3; c++) {
+      const value = values[(3 * index + c) * plane + i];
+      if (Number.isNaN(value)) {
+        throw new DetailFlowError(
+          'runtime',
+          `channel ${c} of the pixel in column ${i % width}, row ${Math.trunc(i / width)} of image ${index} is NaN, which is no ` +
+            `colour: the weights hold NaN or computing them overflowed; check the files with "detailflow inspect --verify"`,
+        );
+      }
+      data[4 * i + c] = pixelToByte(value);
+    }
     data[4 * i + 3] = 255;
   }
   return new Picture(data, width, height);
