@@ -14,7 +14,9 @@ const VERDACCIO = '6.8.0';
  */
 export async function startRegistry(folder, { from }) {
   mkdirSync(folder, { recursive: true });
-  writeFileSync(path.join(folder, 'package.json'), '{"private":true}');
+  // A dependency asks for node-fetch by a tag, which not every registry has; this is the version behind it.
+  const manifest = { private: true, overrides: { 'node-fetch': '2.6.7' } };
+  writeFileSync(path.join(folder, 'package.json'), JSON.stringify(manifest));
   const npm = ['install', '--no-audit', '--no-fund', '--ignore-scripts', `verdaccio@${VERDACCIO}`];
   const { status, stdout, stderr } = spawnSync('npm', npm, {
     cwd: folder,
