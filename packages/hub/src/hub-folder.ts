@@ -78,6 +78,7 @@ export class HubFolder implements FileTree {
     this.#partial = options.partial ?? [];
   }
 
+  /** As {@link openHub}, with settings of one's own. */
   static async open(
     address: HubAddress,
     settings: NodeHubSettings,
