@@ -41,7 +41,17 @@ const values = async (name: string) => readNpy(readFileSync(path.join(folder, `$
 test.runIf(numpy)('its inputs are what the exported generator takes', async () => {
   const file = path.join(folder, 'fashion.onnx');
   await exportOnnx(model, file);
-  execFileSync(numpy as string, [script, file, '--labels', '9,1', '--seed', '7', '--out', folder, '--prepare']);
+  execFileSync(numpy as string, [
+    script,
+    file,
+    '--labels',
+    '9,1',
+    '--seed',
+    '7',
+    '--out',
+    folder,
+    '--prepare',
+  ]);
   const session = await ort.InferenceSession.create(file, { logSeverityLevel: 3 });
   const feeds: Record<string, ort.Tensor> = {};
   for (const name of session.inputNames) {
