@@ -70,10 +70,12 @@ export async function runConsumer(consumer, { folder, env, nodes, clone, names }
   await npm('install', '--ignore-scripts', ...consumer.install);
   await npm('ls', '--all'); // fails where a dependency is missing or is not of the version asked for
   const lock = JSON.parse(readFileSync(path.join(place, 'package-lock.json'), 'utf8'));
-  for (const [where, { resolved }] of Object.entries(lock.packages)) {
+  for (const [where, { version, integrity }] of Object.entries(lock.packages)) {
     const name = where.replace(/^.*node_modules\//, '');
-    if (names.includes(name) && !resolved?.startsWith(env.NPM_CONFIG_REGISTRY))
-      throw new Error(`${name} comes from ${resolved}`);
+    if (!names.includes(name)) continue;
+    const published = await (await fetch(`${env.NPM_CONFIG_REGISTRY}${name.replace('/', '%2f')}`)).json();
+    if (published.versions?.[version]?.dist.integrity !== integrity)
+      throw new Error(`${name}@${version} is not what was published`);
   }
   let ran = 0;
   for (const { name, code } of consumer.programs) {
