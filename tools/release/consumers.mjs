@@ -1,6 +1,6 @@
 // Projects as the READMEs have them: what they install, and the programs they run.
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import ts from 'typescript';
@@ -78,13 +78,16 @@ export async function runConsumer(consumer, { folder, env, nodes, clone, names }
       throw new Error(`${name}@${version} is not what was published`);
   }
   let ran = 0;
-  for (const { name, code } of consumer.programs) {
-    if (code.includes('createWebGPUBackend') && webgpuMissing) {
-      console.warn(`${name} IS NOT RUN: ${webgpuMissing}`);
-      continue;
-    }
-    writeFileSync(path.join(place, `${name}.js`), code);
-    for (const { version, program } of nodes) {
+  for (const { version, program } of nodes) {
+    // What the programs wrote on the Node before would be in their way.
+    for (const written of ['out', 'runs'])
+      rmSync(path.join(place, written), { recursive: true, force: true });
+    for (const { name, code } of consumer.programs) {
+      if (code.includes('createWebGPUBackend') && webgpuMissing) {
+        console.warn(`${name} IS NOT RUN: ${webgpuMissing}`);
+        continue;
+      }
+      writeFileSync(path.join(place, `${name}.js`), code);
       try {
         const { stdout } = await promisify(execFile)(program, [`${name}.js`], {
           cwd: place,

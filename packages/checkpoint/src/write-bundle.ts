@@ -21,7 +21,15 @@ export interface BundlePart {
 export interface BundleContents
   extends Pick<
     BundleCard,
-    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe' | 'data'
+    | 'family'
+    | 'name'
+    | 'description'
+    | 'license'
+    | 'attribution'
+    | 'classNames'
+    | 'subject'
+    | 'recipe'
+    | 'data'
   > {
   readonly tokenizer: BundlePart;
   readonly ar?: BundlePart;
@@ -80,11 +88,12 @@ export async function writeBundle(
 }
 
 function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
-  const { name, description, license, attribution, classNames, subject, recipe } = contents;
+  const { family, name, description, license, attribution, classNames, subject, recipe } = contents;
   const { data, tokenizer, ar } = contents;
   const draft: BundleCard = {
     format: 'detailflow',
     version: 1,
+    family,
     name,
     description,
     license,

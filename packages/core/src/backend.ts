@@ -15,7 +15,21 @@ export interface State {
   read(name: string): Promise<Tensor>;
   /** Replaces what a buffer holds. @throws DetailFlowError `shape` or `dtype` unless the tensor is like the buffer */
   write(name: string, tensor: Tensor): Promise<void>;
+<<<<<<< HEAD
   /** Frees what it holds on the device. */
+=======
+  /**
+   * `count` entries of the first axis of every buffer, from `first` on, as a state over the same memory: runs of so many rows
+   * change those rows alone. It ends with the whole state. Only where the backend has {@link Backend.stateWindows}.
+   * @throws DetailFlowError `shape` when a buffer has no such entries
+   */
+  window?(first: number, count: number): State;
+  /**
+   * Copies entry `from` of the first axis of every buffer over entry `to`. Only as {@link State.window}.
+   * @throws DetailFlowError `shape` when a buffer has no such entries
+   */
+  copyEntry?(from: number, to: number): Promise<void>;
+>>>>>>> main
   dispose(): Promise<void>;
 }
 
@@ -63,6 +77,8 @@ export interface Backend {
    * another goes on with, without leaving the device.
    */
   createState(tensors: Tensors): Promise<State>;
+  /** Whether its states have windows, which batches need whose sequences come and go. */
+  readonly stateWindows?: boolean;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
   /** Frees it at the end of an `await using`. */

@@ -31,6 +31,9 @@ export interface TextTokenModelOptions {
   readonly file?: string;
 }
 
+/** Settings of the official demonstration. */
+export const TEXT_SAMPLING: Partial<SamplingDefaults> = { cfg: 7.5, topK: 1000 };
+
 /** Loads a text-conditional GPT. It is compiled when the first sequence begins. */
 export function createTextTokenModel(options: TextTokenModelOptions): TextTokenModel {
   checkOptions('createTextTokenModel', options, {
@@ -48,8 +51,7 @@ export class TextTokenModel implements TokenModel {
   readonly schedule: readonly number[];
   /** Conditions are texts. */
   readonly classes = 0;
-  /** Settings of the official demonstration. */
-  readonly sampling: Partial<SamplingDefaults> = { cfg: 7.5, topK: 1000 };
+  readonly sampling = TEXT_SAMPLING;
   readonly #executable: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */

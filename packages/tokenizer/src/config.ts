@@ -33,6 +33,11 @@ export interface TokenizerConfig {
   readonly correction: boolean;
   /** Exponent a of the resolution map. */
   readonly resolutionPower: number;
+  /**
+   * SoftVQ's quantiser: a token is a mixture of codes, the softmax of its cosines over `temperature`, instead of the nearest code. It
+   * has no number then, so no AR model predicts it, and there is no self-correction.
+   */
+  readonly mixture?: { readonly temperature: number };
 }
 
 /**
@@ -54,7 +59,20 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     causalDecoder: fields.flag('causalDecoder'),
     correction: fields.flag('correction'),
     resolutionPower: fields.positive('resolutionPower', { largest: LARGEST_POWER }),
+    ...(fields.raw('mixture') !== undefined && {
+      mixture: {
+        temperature: new ConfigFields(fields.raw('mixture'), { file, prefix: 'mixture' }).positive(
+          'temperature',
+        ),
+      },
+    }),
   };
+  if (config.mixture && config.correction) {
+    throw new DetailFlowError('config', 'mixtures of codes cannot be corrected: set correction to false', {
+      file,
+      entry: 'correction',
+    });
+  }
   const { tokens, groupSize, causalTokens } = config;
   if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
     throw new DetailFlowError(

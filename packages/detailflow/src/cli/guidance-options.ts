@@ -1,5 +1,6 @@
 import type { FamilyModel } from '@detailflow/checkpoint';
 import type { Guidance } from '@detailflow/core';
+import type { NamedGuidance } from '@detailflow/eval';
 import type { Model } from '../load';
 import { type Options, UsageError } from './command';
 import type { Values } from './values';
@@ -42,11 +43,17 @@ export function checkGuidance(values: Values, { family, ar, intervalGuidance }: 
 }
 
 /** What --gradual-cfg and --guidance say. */
-export const guidanceName = (values: Values): string | undefined =>
+const guidanceName = (values: Values): string | undefined =>
   values.flag('gradual-cfg') ? 'gradual' : values.text('guidance');
 
 /** What all three options say; undefined for the model's own. */
 export function guidanceOf(values: Values, model: Model): string | Guidance | undefined {
   const interval = values.whole('cfg-interval');
   return interval === undefined ? guidanceName(values) : model.intervalGuidance(interval);
+}
+
+/** The same for figures that are kept: a rule goes by a name. */
+export function namedGuidanceOf(values: Values, model: Model): string | NamedGuidance | undefined {
+  const rule = guidanceOf(values, model);
+  return typeof rule === 'function' ? { name: `interval ${values.whole('cfg-interval')}`, rule } : rule;
 }

@@ -9,7 +9,7 @@ import { type Invocation, type Options, UsageError } from './command';
 import { modelSettings, settingsOptions } from './model-settings';
 import { Values } from './values';
 
-export const modelOptions: Options = {
+const modelOptions: Options = {
   model: {
     type: 'string',
     value: 'DIR',

@@ -44,6 +44,9 @@ export const reconstructCommand: Command = {
       const { tokens: all, imageSize, previewCounts } = tokenizer;
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
+      if (tokenizer.previews === 'none' && tokens?.some((count) => count !== all)) {
+        throw new UsageError(`--tokens: without an order a picture needs all ${all}`);
+      }
       const strips = 1 + (tokens?.length ?? previewCounts.length);
       requireSheetFits(strips, imageSize, scale);
       const lines: string[] = [];

@@ -37,7 +37,11 @@ export function tokenizerReport({ title, figures, pictures }: TokenizerReport): 
   });
   const across = { across: 'tokens', logAcross: true, dots: true };
   return htmlPage(title, [
-    paragraph(`${images} images. Codebook in use: ${percent(usage)}, perplexity ${perplexity.toFixed(0)}.`),
+    paragraph(
+      usage === undefined || perplexity === undefined
+        ? `${images} images. Latents are continuous: there are no codes.`
+        : `${images} images. Codebook in use: ${percent(usage)}, perplexity ${perplexity.toFixed(0)}.`,
+    ),
     htmlTable(
       ['tokens', 'noise from', 'pixels', 'PSNR, dB', 'SSIM', 'LPIPS', 'Fréchet distance'],
       restorations.map(({ tokens, noiseIndex, size, psnr, ssim, lpips, frechet }) => [

@@ -12,7 +12,7 @@ import { codesOrigin, codesSettings } from './codes-origin';
 import { readHeldOut } from './held-out-list';
 import { readCheckpoint, type Stage } from './run-folder';
 import { notedImages } from './run-images';
-import type { TrainedTokenizer } from './train';
+import type { TrainedTokenizer } from './trained-tokenizer';
 import { readArrays, weightsOf } from './weights';
 import { dataOf } from './write-model';
 

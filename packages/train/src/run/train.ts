@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
-import { type Backend, checkOptions, DetailFlowError, type Picture, type Weights } from '@detailflow/core';
+import { type Backend, checkOptions, DetailFlowError, type Picture } from '@detailflow/core';
 import {
   codeViewCount,
   type HoldOutRecord,
@@ -14,7 +14,7 @@ import {
   withSkipped,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
-import { createTokenizer, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
+import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
@@ -22,16 +22,19 @@ import type { TrainingConfig } from '../training-config';
 import { readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { codesOrigin, codesSettings } from './codes-origin';
+import { type CodesWork, codesShard, codesView } from './codes-work';
 import { writeDataUse } from './data-use';
 import { centerOf, openingOf, viewOf } from './data-views';
-import { extractCodes } from './extract-codes';
+import { type CodesElsewhere, extractCodes } from './extract-codes';
 import { heldOutCodes } from './held-out-codes';
 import { listHeldOut } from './held-out-list';
+import type { ImagesIdentity } from './images-identity';
 import { type LossNetworkFiles, openLossNetworks } from './loss-networks';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
 import { runStage, type SavedCheckpoint, type StageProgress } from './run-stage';
+import { checkConfig, type TrainedTokenizer } from './trained-tokenizer';
 import { sampleGrid, validateTokenizer } from './validate';
 import { visitOrder } from './visit-order';
 import { readArrays, weightsOf } from './weights';
@@ -58,6 +61,10 @@ export interface TrainOptions {
   readonly resume?: boolean;
   /** Saves and stops after so many milliseconds, at the end of a step. */
   readonly stopAfter?: number;
+  /** Who makes the codes, if not this process: told what they are of and made by. */
+  readonly codesElsewhere?: (work: CodesWork) => CodesElsewhere;
+  /** Images of a file of codes, the part in which they are made; default 4096. */
+  readonly codesShard?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
   readonly createBackend: (options: { threads: number }) => Promise<Backend>;
   /** Ends the run after the step under way, with a checkpoint. */
@@ -74,12 +81,6 @@ export interface TrainOptions {
   readonly onNotice?: (message: string) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
-}
-
-/** A tokenizer to make codes with: the settings that it was trained with, and its weights. */
-export interface TrainedTokenizer {
-  readonly config: TokenizerConfig;
-  readonly weights: Weights;
 }
 
 /** How far the encoding of images has come. */
@@ -118,6 +119,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     out: true,
     tokenizer: true,
     initial: true,
+    ...{ codesElsewhere: true, codesShard: true },
     lossNetworks: true,
     resume: true,
     stopAfter: true,
@@ -132,6 +134,13 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
   if (options.tokenizer) checkTokenizer(options.tokenizer, options);
   if (options.initial) checkConfig(options.initial, config);
+  if (config.tokenizer.model.mixture && part !== 'tokenizer') {
+    throw new DetailFlowError(
+      'config',
+      'its tokens are mixtures of codes, which have no numbers, so there are no codes and no AR model: train the tokenizer alone',
+      { entry: 'tokenizer.model.mixture' },
+    );
+  }
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
@@ -145,7 +154,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   let opened: OpenedDataset | undefined;
   try {
     const skipped: SkippedImage[] = [];
+    const told = new Set<string>();
     const onSkip = (image: SkippedImage) => {
+      const text = JSON.stringify(image);
+      if (told.has(text)) return; // by several machines
+      told.add(text);
       skipped.push(image);
       options.onSkip?.(image);
     };
@@ -162,7 +175,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     }
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new Run({ ...options, signal, isTimeUp }, folder, backends, {
+    const run = new Run({ ...options, signal, isTimeUp, onSkip }, folder, backends, {
       train: await skipUnreadable(opened.train, onSkip),
       heldOut: await skipUnreadable(opened.heldOut, onSkip),
       ...{ images, record },
@@ -194,8 +207,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
 interface RunData {
   readonly train: ImageDataset;
   readonly heldOut: ImageDataset;
-  /** Digest of the training images. */
-  readonly images: string;
+  /** Which images are trained with, and a digest of it. */
+  readonly images: { readonly digest: string; readonly train: ImagesIdentity };
   /** How they were divided. */
   readonly record: HoldOutRecord;
 }
@@ -289,21 +302,25 @@ class Run {
     const { data, seed, tokenizer } = this.#config;
     const parameters = await this.#tokenizer();
     const { train: dataset } = this.#data;
-    const { tokens, codebookSize, imageSize: size } = tokenizer.model;
+    const { tokens, codebookSize } = tokenizer.model;
     const store = await CodeStore.begin(await this.#codesFolder(), {
       images: dataset.labels.length,
       views: codeViewCount(data.views),
       tokens,
       codebookSize,
-      shard: 4096,
+      shard: codesShard(this.#options.codesShard),
       origin: this.#codesOrigin(parameters),
     });
     const tokenizers = this.#backends.map((backend) => this.#createTokenizer(backend, parameters));
     try {
       await extractCodes({
         ...{ tokenizers, dataset, store, seed, signal },
-        view: { ...viewOf(data), views: data.views, size },
-        batch: 32,
+        ...codesView(this.#config),
+        elsewhere: this.#options.codesElsewhere?.({
+          ...{ config: this.#config, images: this.#data.images.train, origin: store.header.origin },
+          views: store.header.views,
+        }),
+        onSkip: this.#options.onSkip,
         onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
       });
       return true;
@@ -405,7 +422,7 @@ class Run {
 
   #codesOrigin(parameters: Arrays): string {
     const settings = codesSettings(this.#config);
-    return codesOrigin({ parameters, images: this.#data.images, settings });
+    return codesOrigin({ parameters, images: this.#data.images.digest, settings });
   }
 
   #createTokenizer(backend: Backend, parameters: Arrays) {
@@ -454,18 +471,6 @@ function checkTokenizer(given: TrainedTokenizer, { part, config }: TrainOptions)
     throw new DetailFlowError('config', 'a tokenizer was given, so there is none to train');
   }
   checkConfig(given, config);
-}
-
-/** @throws DetailFlowError `config` naming the first setting in which a tokenizer differs from that of the settings */
-function checkConfig(given: TrainedTokenizer, config: TrainingConfig): void {
-  const wanted = config.tokenizer.model;
-  const names = Object.keys(wanted) as (keyof TokenizerConfig)[];
-  const different = names.find((name) => JSON.stringify(wanted[name]) !== JSON.stringify(given.config[name]));
-  if (different === undefined) return;
-  const [is, should] = [given.config[different], wanted[different]].map((value) => JSON.stringify(value));
-  throw new DetailFlowError('config', `the tokenizer that was given has ${is}, the settings say ${should}`, {
-    entry: `tokenizer.model.${different}`,
-  });
 }
 
 /** Which parameters a recipe ends with. */
