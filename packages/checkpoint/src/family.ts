@@ -118,9 +118,6 @@ export interface FamilyModel {
     readonly dtype?: WeightDType;
     readonly tokenizer: ImageTokenizer;
   }): TokenModel;
-<<<<<<< HEAD
-  /** Frees what it holds, files included. */
-=======
   /**
    * The model in the layout in which its family is released, names and buffers of the official state dicts included; what no
    * such file says goes into a config.json beside them. Absent where a family has no layout of its own.
@@ -133,7 +130,7 @@ export interface FamilyModel {
   readonly graphs?: Readonly<Record<string, () => ModelGraph>>;
   /** The whole generation as graphs, where a loop over one body makes it. */
   generatorGraphs?(options: { readonly guidance?: string }): GeneratorGraphs;
->>>>>>> main
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -15,9 +15,6 @@ export interface State {
   read(name: string): Promise<Tensor>;
   /** Replaces what a buffer holds. @throws DetailFlowError `shape` or `dtype` unless the tensor is like the buffer */
   write(name: string, tensor: Tensor): Promise<void>;
-<<<<<<< HEAD
-  /** Frees what it holds on the device. */
-=======
   /**
    * `count` entries of the first axis of every buffer, from `first` on, as a state over the same memory: runs of so many rows
    * change those rows alone. It ends with the whole state. Only where the backend has {@link Backend.stateWindows}.
@@ -29,7 +26,7 @@ export interface State {
    * @throws DetailFlowError `shape` when a buffer has no such entries
    */
   copyEntry?(from: number, to: number): Promise<void>;
->>>>>>> main
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 

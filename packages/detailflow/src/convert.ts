@@ -9,12 +9,8 @@ import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
-<<<<<<< HEAD
 /** Options of {@link convert}. */
-export interface ConvertOptions extends WriteBundleOptions {
-=======
 export interface ConvertOptions extends WriteBundleOptions, OpenFamilyOptions {
->>>>>>> main
   readonly name?: string;
   /** SPDX expression or text. Default: that of the source bundle, else "unknown". */
   readonly license?: string;

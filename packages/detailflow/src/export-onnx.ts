@@ -14,14 +14,7 @@ import { type FilePlacement, toOnnx, toOnnxLoop } from '@detailflow/onnx';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
-<<<<<<< HEAD
 /** Options of {@link exportOnnx}. */
-export interface ExportOptions {
-  /** How the guidance scale runs along the groups: 'constant' (default), or lowered from group to group. */
-  readonly guidance?: 'constant' | 'gradual';
-  readonly signal?: AbortSignal;
-  /** Told how far it is. */
-=======
 export interface ExportOptions extends OpenFamilyOptions {
   /**
    * What is written: the whole `generator` (default), or a part of the model: its tokenizer's `encoder` or `decoder`, a `step`
@@ -30,7 +23,7 @@ export interface ExportOptions extends OpenFamilyOptions {
   readonly part?: string;
   /** How the guidance scale runs along the groups of a generator: 'constant' (default), or lowered from group to group. */
   readonly guidance?: 'constant' | 'gradual';
->>>>>>> main
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'tensors' }) => void;
 }
 

@@ -30,35 +30,10 @@ export const parFamily: Family = familyOfHalves({
 
 const transformers = ['word_embed.weight', 'tok_embeddings.weight'];
 
-<<<<<<< HEAD
-interface Halves {
-  readonly tokenizer: FoundHalf;
-  readonly ar?: FoundHalf;
-  /** Frees what it holds, files included. */
-  close(): Promise<void>;
-}
-
-function modelOf(family: string, { tokenizer, ar, close }: Halves): FamilyModel {
-  const stated = new ConfigFields(tokenizer.settings, { file: tokenizer.file });
-  const imageSize = ['imageSize', 'image_size'].find((one) => stated.raw(one) !== undefined);
-  const alone = vqConfigOf(tokenizer.weights, {
-    imageSize: imageSize === undefined ? undefined : stated.count(imageSize),
-    isNormalised: stated.flag('codebook_l2_norm', true),
-    file: tokenizer.file,
-  });
-  requireStated(
-    tokenizer.settings,
-    { codebook_size: alone.codebookSize, codebook_embed_dim: alone.codeDim },
-    tokenizer.file,
-  );
-  const gpt = ar && gptOf(ar, alone);
-  const stride = strideOf(alone.encoder);
-=======
 function modelOf(family: string, { tokenizer: found, ar, close }: ModelHalves): FamilyModel {
   const alone = vqConfigIn(found);
   const transformer = ar && gptPart(ar, alone);
   const gpt = transformer?.gpt;
->>>>>>> main
   // A tokenizer serves pictures of any size: the transformer says which it draws.
   const config: VqConfig = gpt
     ? { ...alone, imageSize: Math.sqrt(gpt.tokens) * strideOf(alone.encoder) }

@@ -53,31 +53,7 @@ export const flexvarFamily: Family = familyOfHalves({
   model: (halves) => modelOf('FlexVAR', halves),
 });
 
-<<<<<<< HEAD
-async function opened(
-  name: 'VAR' | 'FlexVAR',
-  ...[files, options]: Parameters<Family['open']>
-): Promise<FamilyModel> {
-  const halves = await openHalves(files, name === 'VAR' ? varRules : flexvarRules, options);
-  try {
-    return modelOf(name, halves);
-  } catch (error) {
-    await halves.close();
-    throw error;
-  }
-}
-
-interface Halves {
-  readonly tokenizer: FoundHalf;
-  readonly ar?: FoundHalf;
-  /** Frees what it holds, files included. */
-  close(): Promise<void>;
-}
-
-function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: Halves): FamilyModel {
-=======
 function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: ModelHalves): FamilyModel {
->>>>>>> main
   const scales = scalesOf(family, found, ar);
   const tokenizer = tokenizerOf(family, found, scales);
   const { config, weights, file } = tokenizer;

@@ -12,11 +12,7 @@ import {
 import { gridPicture, stripPicture } from '@detailflow/data';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
-import {
-  type DrawnPictures,
-  drawPictures,
-  type PictureJob,
-} from './draw-pictures';
+import { type DrawnPictures, drawPictures, type PictureJob } from './draw-pictures';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { checkGuidance, guidanceName, guidanceOf, guidanceOptions } from './guidance-options';
 import { BATCH, chunks, familyOptions, withModel } from './model-options';
@@ -214,7 +210,10 @@ export const generateCommand: Command = {
           else {
             for (const [i, { index, label, seed }] of batch.entries()) {
               signal.throwIfAborted();
-              const file = path.join(out, `${String(index).padStart(4, '0')}-${what}${label}-seed${seed}.png`);
+              const file = path.join(
+                out,
+                `${String(index).padStart(4, '0')}-${what}${label}-seed${seed}.png`,
+              );
               await writePicture(file, drawn.pictures[i], scale);
               files.push(file);
             }
@@ -302,6 +301,8 @@ function listJobs(
     const number = Math.floor(index / count);
     const condition = conditions[number];
     const job = { index, seed: seed + index };
-    return typeof condition === 'number' ? { ...job, label: condition } : { ...job, label: number, condition };
+    return typeof condition === 'number'
+      ? { ...job, label: condition }
+      : { ...job, label: number, condition };
   });
 }

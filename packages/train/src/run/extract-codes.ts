@@ -11,13 +11,8 @@ import { NEAREST_CODES, type Tokenizer } from '@detailflow/tokenizer';
 import { Purpose } from '../purpose';
 import type { CodeStore, CodeStoreHeader } from './code-store';
 
-<<<<<<< HEAD
-/** Which images become codes, by which tokenizers. */
-export interface ExtractOptions {
-=======
 /** How the codes of images are made. */
 export interface EncodeOptions {
->>>>>>> main
   /** Each encodes a part of a shard at the same time as the others. */
   readonly tokenizers: readonly Tokenizer[];
   readonly dataset: ImageDataset;
@@ -28,9 +23,6 @@ export interface EncodeOptions {
   /** Images of one run. */
   readonly batch: number;
   readonly signal?: AbortSignal;
-<<<<<<< HEAD
-  /** Told how far it is. */
-=======
 }
 
 /** Codes of some images, [count, views, 3, N], and images that could not be read and were replaced. */
@@ -48,13 +40,13 @@ export interface CodesElsewhere {
   finish(): Promise<void>;
 }
 
+/** Which images become codes, by which tokenizers. */
 export interface ExtractOptions extends Omit<EncodeOptions, 'header'> {
   readonly store: CodeStore;
   /** Who makes the codes, if not this process. */
   readonly elsewhere?: CodesElsewhere;
   /** Told of every image that could not be read there. */
   readonly onSkip?: (skipped: SkippedImage) => void;
->>>>>>> main
   readonly onProgress?: (done: number, total: number) => void;
 }
 
