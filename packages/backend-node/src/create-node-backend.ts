@@ -29,6 +29,7 @@ import { probeDevice } from './probe';
 import type { NodeDevice, Request, StateWindow, WireTensor } from './protocol';
 import { WorkerClient } from './worker-client';
 
+/** Options of {@link createNodeBackend}. */
 export interface NodeBackendOptions {
   /**
    * Where to compute. 'auto' takes CUDA or WebGPU when a trial run beats the CPU, else the CPU.
@@ -142,10 +143,12 @@ class NodeBackend implements Backend {
     return makeState(this.#nextId++, this, Object.fromEntries(buffers), this.#worker);
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     await this.#worker.close();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -203,6 +206,7 @@ class NodeExecutable implements Executable {
     return makeState(this.#newId(), this, Object.fromEntries(buffers), this.#worker);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -323,6 +327,7 @@ class NodeState implements State {
     return kind;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;

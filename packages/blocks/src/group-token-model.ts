@@ -32,6 +32,7 @@ import { gradualGuidance, groupSchedule } from './group-schedule';
 import { PlaceKind } from './places';
 import { type StepPlaces, stepPlaces } from './step-places';
 
+/** What a transformer that draws tokens in groups is made of. */
 export interface GroupTokenModelOptions {
   readonly config: GroupTransformerConfig;
   readonly weights: Weights;
@@ -131,6 +132,7 @@ export class GroupTokenModel implements TokenModel {
     });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#executable.dispose();
     await this.#pooled.dispose();
@@ -197,6 +199,7 @@ class CachedSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#state.dispose();
   }

@@ -53,6 +53,7 @@ export function forward(
   return ropeTransformer(p, config, { ...embedded(p, config, inputs, dropout), attend, dropout });
 }
 
+/** How a step of the transformer attends to its cache. */
 export interface StepOptions {
   /** Bias [L] that hides some of the fed places from each other; all see all if omitted. */
   readonly freshBias?: Value;

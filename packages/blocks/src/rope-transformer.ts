@@ -49,6 +49,7 @@ export type Attend = (layer: string, q: Value, k: Value, v: Value) => Value;
 /** What happens to what attention and feed-forward add, each [B, L, E]. */
 export type Dropout = (x: Value) => Value;
 
+/** What the transformer is fed with: rows, tables of rotary positions, and who sees whom. */
 export interface RopeTransformerInputs {
   /** The embedded sequence [B, L, E]. */
   readonly x: Value;
@@ -94,6 +95,7 @@ export function biasedAttend(config: RopeTransformerConfig, bias: Value): Attend
   return (_layer, q, k, v) => attention(q, k, v, { scale: scoreScale(config), bias: shaped });
 }
 
+/** Where the keys and values of earlier places are kept, and which of them are seen. */
 export interface CachedAttendOptions {
   /** Rows B. */
   readonly batch: Dim;

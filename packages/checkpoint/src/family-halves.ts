@@ -25,11 +25,13 @@ export interface FoundHalf {
   readonly settings: ConfigObject;
 }
 
+/** The two halves of a model as they are found among its files. */
 export interface FamilyHalves {
   readonly tokenizer?: FoundHalf;
   readonly ar?: FoundHalf;
   /** What other files of weights hold, by file. */
   readonly others: ReadonlyMap<string, Weights>;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

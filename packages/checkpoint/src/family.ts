@@ -130,6 +130,7 @@ export interface FamilyModel {
   readonly graphs?: Readonly<Record<string, () => ModelGraph>>;
   /** The whole generation as graphs, where a loop over one body makes it. */
   generatorGraphs?(options: { readonly guidance?: string }): GeneratorGraphs;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -35,6 +35,7 @@ export interface BundleContents
   readonly ar?: BundlePart;
 }
 
+/** How a bundle is written. */
 export interface WriteBundleOptions {
   /** Storage of float weights: 'f32' (the default; maps straight into memory) or 'f16' (half the size, rounded). */
   readonly dtype?: FloatStorage;
@@ -42,6 +43,7 @@ export interface WriteBundleOptions {
   readonly overwrite?: boolean;
   /** Stops writing; the reason is thrown, and nothing is left behind. */
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
 }
 

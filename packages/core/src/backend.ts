@@ -26,9 +26,11 @@ export interface State {
    * @throws DetailFlowError `shape` when a buffer has no such entries
    */
   copyEntry?(from: number, to: number): Promise<void>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
+/** State and signal of a run. */
 export interface RunOptions {
   /**
    * Required when the graph has states; they are updated in place. Made by `createState` of this executable, or by
@@ -48,12 +50,14 @@ export interface Executable {
   run(feeds: Tensors, options?: RunOptions): Promise<Record<string, Tensor>>;
   /** Buffers of zeros; `dims` gives the symbols in their shapes a value. */
   createState(dims: Bindings): Promise<State>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
 /** How the matrices of a model are held while it runs: as float32, or rounded to 8 or 4 bits. */
 export type WeightDType = 'fp32' | 'q8' | 'q4';
 
+/** How a graph is compiled. */
 export interface CompileOptions {
   /** Default 'fp32'. A backend that cannot hold weights in few bits throws `unsupported`. */
   readonly dtype?: WeightDType;
@@ -74,5 +78,6 @@ export interface Backend {
   readonly stateWindows?: boolean;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }

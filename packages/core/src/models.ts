@@ -125,6 +125,7 @@ export interface TokenModel {
   dispose(): Promise<void>;
 }
 
+/** How a {@link DrawingSession} chooses tokens. */
 export interface DrawingOptions extends CallOptions {
   /** Guide every sequence by one without class. */
   readonly isGuided: boolean;
@@ -144,9 +145,11 @@ export interface DrawingSession {
   draw(step: DrawingStep, options?: CallOptions): Promise<void>;
   /** The tokens so far, int32 [sequences, position]. @throws DetailFlowError `runtime` when logits were not finite */
   tokens(): Promise<Tensor<'int32'>>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
+/** What one step of a {@link DrawingSession} is given. */
 export interface DrawingStep {
   /** Exp(1) draws float32 [sequences, nextCount, V]; not for greedy sequences. */
   readonly noise?: Float32Array;
@@ -170,6 +173,7 @@ export interface TokenSession {
    * the previous prediction, row by row.
    */
   predict(chosen: Int32Array | undefined, options?: CallOptions): Promise<Tensor<'float32'>>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 

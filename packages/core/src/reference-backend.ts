@@ -97,6 +97,7 @@ class ReferenceState implements State {
     return buffer;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     this.buffers.clear();
     this.disposed = true;

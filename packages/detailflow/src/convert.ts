@@ -9,6 +9,7 @@ import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
+/** Options of {@link convert}. */
 export interface ConvertOptions extends WriteBundleOptions, OpenFamilyOptions {
   readonly name?: string;
   /** SPDX expression or text. Default: that of the source bundle, else "unknown". */

@@ -85,6 +85,7 @@ const DETAILFLOW = 'DetailFlow';
 
 /** DetailFlow: bundles, and the folders of the official training. */
 export const detailflowFamily: Family & {
+  /** As {@link Family.open}, with all that DetailFlow's models can do. */
   open(files: ModelFiles, options?: CallOptions): Promise<DetailFlowModel>;
 } = {
   name: DETAILFLOW,
@@ -202,6 +203,7 @@ interface Parts {
   readonly card?: BundleCard;
   readonly tokenizer: ModelPart<TokenizerConfig>;
   readonly ar?: ModelPart<TokenModelConfig>;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

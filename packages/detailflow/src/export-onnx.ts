@@ -14,6 +14,7 @@ import { type FilePlacement, toOnnx, toOnnxLoop } from '@detailflow/onnx';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
+/** Options of {@link exportOnnx}. */
 export interface ExportOptions extends OpenFamilyOptions {
   /**
    * What is written: the whole `generator` (default), or a part of the model: its tokenizer's `encoder` or `decoder`, a `step`
@@ -22,6 +23,7 @@ export interface ExportOptions extends OpenFamilyOptions {
   readonly part?: string;
   /** How the guidance scale runs along the groups of a generator: 'constant' (default), or lowered from group to group. */
   readonly guidance?: 'constant' | 'gradual';
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'tensors' }) => void;
 }
 

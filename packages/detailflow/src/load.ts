@@ -30,6 +30,7 @@ import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
+/** Options of {@link load}. */
 export interface LoadOptions extends OpenFamilyOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;
@@ -240,6 +241,7 @@ export class Model {
     await this.tokenModel?.dispose();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }

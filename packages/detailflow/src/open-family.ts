@@ -24,6 +24,7 @@ export const families: readonly Family[] = [
   flexvarFamily,
 ];
 
+/** Which families are asked, and what no file says. */
 export interface OpenFamilyOptions extends CallOptions {
   /** How files of the hub are fetched and kept. */
   readonly hub?: OpenHubOptions;

@@ -23,6 +23,7 @@ import { missingBatches, noStore, type ShardIdentity, type ShardStore } from './
 /** Settings of the sampler other than the guidance scale. */
 export type SamplingOptions = Pick<GeneratedOptions, 'guidance' | 'temperature' | 'topK' | 'topP'>;
 
+/** Options of an evaluation of generated pictures. */
 export interface GenerationOptions {
   readonly model: TokenModel;
   readonly tokenizer: ImageTokenizer;
@@ -50,6 +51,7 @@ export interface GenerationOptions {
   /** Told when a guidance scale and seed is done. */
   readonly onRow?: (row: GenerationRow, drawn: DrawnPictures) => void | Promise<void>;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

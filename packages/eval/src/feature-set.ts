@@ -35,6 +35,7 @@ export interface FeatureSet {
   readonly labels: Int32Array;
 }
 
+/** How features of images are collected. */
 export interface CollectOptions {
   readonly extractor: Extractor;
   /** Default: nothing is kept. */
@@ -49,6 +50,7 @@ export interface CollectOptions {
   /** Images of a split of the inception score; default 5000. */
   readonly splitSize?: number;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

@@ -77,6 +77,7 @@ export interface TokenizerFigures {
   readonly perplexity?: number;
 }
 
+/** Options of an evaluation of a tokenizer. */
 export interface TokenizerFigureOptions {
   readonly tokenizer: RestoringTokenizer;
   readonly dataset: ImageDataset;
@@ -92,6 +93,7 @@ export interface TokenizerFigureOptions {
   /** Default: nothing is kept. */
   readonly store?: ShardStore;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

@@ -20,6 +20,7 @@ import { type NoText, noTextBeside, type TextFeeds, textFeeds } from './text-con
 import { type TextGptConfig, textGptParameters } from './text-config';
 import { textStepGraph } from './text-graphs';
 
+/** What a text-conditional token model is made of. */
 export interface TextTokenModelOptions {
   readonly config: TextGptConfig;
   readonly weights: Weights;
@@ -82,6 +83,7 @@ export class TextTokenModel implements TokenModel {
     return new TextSession(this.config, executable, state, text);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#executable.dispose();
   }
@@ -126,6 +128,7 @@ class TextSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#state.dispose();
   }

@@ -11,6 +11,7 @@ import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { encodeModel, opsets, type ValueInfoProto } from './proto';
 import { type Dialect, fusedOperations } from './rules';
 
+/** Options of {@link toOnnx}. */
 export interface OnnxOptions extends Omit<LoweringOptions, 'dialect'> {
   /** 'standard' (the default) runs in any ONNX runtime; 'onnxruntime' also uses operators only ONNX Runtime has. */
   readonly dialect?: Dialect;
@@ -40,6 +41,7 @@ export interface OnnxState {
   };
 }
 
+/** A model in bytes, and the names of what goes in and out. */
 export interface OnnxModel {
   /** The .onnx file. */
   readonly bytes: Uint8Array;

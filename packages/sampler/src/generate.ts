@@ -21,6 +21,7 @@ import { type GivenOptions, givenTokens } from './given-tokens';
 import { lastPosition, plannedSteps } from './plan-steps';
 import type { SamplePlan, SampleStep } from './sample-plan';
 
+/** What is drawn, and how: classes, guidance, randomness, filters. */
 export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenChoice> {
   readonly model: TokenModel;
   /** One condition for each image: class numbers, the last (`model.classes`) for none, or texts. */
@@ -44,6 +45,7 @@ export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenC
   readonly onDevice?: boolean;
 }
 
+/** Options of {@link generate}: those of sampling, and the tokenizer that draws. */
 export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }

@@ -56,6 +56,7 @@ export function encoderLatents(p: Parameters, config: SoftVqConfig, sequence: Va
   return slice(x, 1, end, end + config.tokens);
 }
 
+/** Rows of the encoder's width [B, L, E] -> latents before the quantiser. */
 export const preQuantise = (p: Parameters, latents: Value): Value =>
   linear(latents, p('quant_conv.weight'), p('quant_conv.bias'));
 
@@ -65,6 +66,7 @@ export function decodeLatents(p: Parameters, config: SoftVqConfig, latents: Valu
   return toPixels(p, config, decodedPatches(p, config, sequence));
 }
 
+/** Latents [B, L, d] -> rows of the decoder's width [B, L, E']. */
 export const postQuantise = (p: Parameters, latents: Value): Value =>
   linear(latents, p('post_quant_conv.weight'), p('post_quant_conv.bias'));
 

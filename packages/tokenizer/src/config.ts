@@ -40,7 +40,10 @@ export interface TokenizerConfig {
   readonly mixture?: { readonly temperature: number };
 }
 
-/** @throws DetailFlowError `config` naming the first field that no tokenizer can be built from */
+/**
+ * A configuration from plain data, such as a bundle's card, checked and bounded.
+ * @throws DetailFlowError `config` naming the first field that no tokenizer can be built from
+ */
 export function parseTokenizerConfig(value: unknown, file?: string): TokenizerConfig {
   const fields = new ConfigFields(value, { file });
   const config: TokenizerConfig = {

@@ -19,6 +19,7 @@ import { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
 import { createResolutionMap, type ResolutionMap } from './resolution-map';
 import { decoderFeeds, encoderFeeds, requireTokens } from './tokenizer-feeds';
 
+/** What a tokenizer is made of. */
 export interface TokenizerOptions {
   readonly config: TokenizerConfig;
   readonly weights: Weights;
@@ -27,6 +28,7 @@ export interface TokenizerOptions {
   readonly file?: string;
 }
 
+/** Options of `encodeCorrected`. Source: docs/method.md section 3. */
 export interface CorrectionOptions extends CallOptions {
   /** Tokens to encode, n; all unless said. */
   readonly tokens?: number;
@@ -177,6 +179,7 @@ export class Tokenizer implements ImageTokenizer {
     return ofType(pixels, 'float32');
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await Promise.all([this.#encoder.dispose(), this.#decoder.dispose()]);
   }

@@ -50,7 +50,7 @@ export interface TrainingInputs {
   readonly images: Value;
   /** [S / p, 16] for the encoder. */
   readonly encoderResize: Value;
-  /** [(S / p')^2, 16 * 16]: where the patches of the decoded image lie, see `placementMatrix`. */
+  /** [(S / p')^2, 16 * 16], where the patches of the decoded image lie, see `placementMatrix`. */
   readonly decoderPlaces: Value;
   /** i32 [n]: 0..n-1. */
   readonly positions: Value;
@@ -62,6 +62,7 @@ export interface TrainingInputs {
   readonly correction?: CorrectionInputs;
 }
 
+/** What a self-correction step is fed with. Source: docs/method.md section 3. */
 export interface CorrectionInputs {
   /** i32 [B, n]: which of the nearest codes becomes the wrong one. */
   readonly ranks: Value;

@@ -32,6 +32,7 @@ export interface TokenModelRecipe {
   readonly dropout: number;
 }
 
+/** What a trainer of an AR model is made of. */
 export interface TokenModelTrainerOptions {
   readonly config: TokenModelConfig;
   readonly recipe: TokenModelRecipe;
@@ -79,6 +80,7 @@ export class TokenModelTrainer {
     this.#learner = learner;
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: TokenModelTrainerOptions): Promise<TokenModelTrainer> {
     checkOptions('TokenModelTrainer.create', options, {
       config: true,
@@ -154,6 +156,7 @@ export class TokenModelTrainer {
     this.#step = step;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

@@ -27,6 +27,7 @@ import { accumulateGradients, sharedParameters } from './optimiser';
 /** How pixels are compared: squared or absolute differences. */
 export type PixelLoss = 'l2' | 'l1';
 
+/** What the graph of a tokenizer's step is made of. */
 export interface TokenizerGraphOptions {
   readonly config: TokenizerConfig;
   /** Images of one run, B. */

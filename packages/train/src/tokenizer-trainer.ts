@@ -77,6 +77,7 @@ export interface LossNetworks {
   readonly alignment?: AlignmentTarget;
 }
 
+/** What a trainer of a tokenizer is made of. */
 export interface TokenizerTrainerOptions {
   readonly config: TokenizerConfig;
   readonly recipe: TokenizerRecipe;
@@ -142,6 +143,7 @@ export class TokenizerTrainer {
     this.#revival = recipe.revival && new CodeRevival(config.codebookSize, recipe.revival);
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: TokenizerTrainerOptions): Promise<TokenizerTrainer> {
     checkOptions('TokenizerTrainer.create', options, {
       config: true,
@@ -268,6 +270,7 @@ export class TokenizerTrainer {
     this.#step = step;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

@@ -20,6 +20,7 @@ export interface StepVariant {
   readonly noiseIndex: number | null;
 }
 
+/** Which step a variant is drawn for, and how probable each kind is. */
 export interface VariantOptions {
   readonly seed: number;
   readonly step: number;

@@ -13,7 +13,10 @@ export type ScaleLike = number | readonly [number, number] | Scale;
 const MOST_SCALES = 64;
 const LARGEST_SIDE = 128;
 
-/** @throws DetailFlowError `config` for a list that no picture can be drawn along */
+/**
+ * A list of scales from plain data: a side, or rows and columns, each.
+ * @throws DetailFlowError `config` for a list that no picture can be drawn along
+ */
 export function parseScales(list: readonly ScaleLike[], file?: string): Scale[] {
   const fail = (): never => {
     throw new DetailFlowError(

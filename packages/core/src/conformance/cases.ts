@@ -45,6 +45,7 @@ import { Tensor } from '../tensor';
 /** A small graph and what to feed it: a backend must compute what the reference backend computes. */
 export interface ConformanceCase {
   readonly name: string;
+  /** Adds the graph's nodes; returns its outputs. */
   readonly build: (graph: GraphBuilder) => Readonly<Record<string, Value>>;
   /** Feeds of consecutive runs; with states, of runs on one state. */
   readonly runs: readonly Tensors[];
@@ -428,6 +429,7 @@ const overlappingPools: readonly ConformanceCase[] = (
   ),
 ]);
 
+/** Graphs with feeds, for all operations; {@link checkConformance} runs them. */
 export const conformanceCases: readonly ConformanceCase[] = [
   ...convolution,
   ...overlappingPools,

@@ -20,6 +20,7 @@ const spread = (found: Spread | undefined, digits: number, many: boolean) =>
 const note = (text: string) => `<p class="note">${escapeHtml(text)}</p>`;
 const paragraph = (text: string) => `<p>${escapeHtml(text)}</p>`;
 
+/** What a report on a tokenizer shows. */
 export interface TokenizerReport {
   readonly title: string;
   readonly figures: TokenizerFigures;
@@ -66,6 +67,7 @@ export function tokenizerReport({ title, figures, pictures }: TokenizerReport): 
   ]);
 }
 
+/** What a report on generated pictures shows. */
 export interface GenerationReport {
   readonly title: string;
   readonly count: number;
@@ -166,6 +168,7 @@ function classTable(rows: readonly GenerationRow[], classNames: readonly string[
   return `<h2>Classes</h2>${table}`;
 }
 
+/** What a report on images of any origin shows. */
 export interface ImagesReport {
   readonly title: string;
   readonly count: number;

@@ -16,6 +16,7 @@ import type { TrainedTokenizer } from './trained-tokenizer';
 import { readArrays, weightsOf } from './weights';
 import { dataOf } from './write-model';
 
+/** Which checkpoint of a run becomes a bundle, and where. */
 export interface BundleRunOptions {
   /** The folder of the run; nothing in it is changed. */
   readonly run: string;

@@ -40,6 +40,7 @@ export interface CodesElsewhere {
   finish(): Promise<void>;
 }
 
+/** Which images become codes, by which tokenizers. */
 export interface ExtractOptions extends Omit<EncodeOptions, 'header'> {
   readonly store: CodeStore;
   /** Who makes the codes, if not this process. */

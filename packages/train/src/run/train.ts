@@ -43,6 +43,7 @@ import { type TrainedModel, writeModel } from './write-model';
 /** Which part of a run: `all` is the tokenizer, then the codes, then the AR model. */
 export type TrainingPart = 'tokenizer' | 'codes' | 'ar' | 'all';
 
+/** Options of {@link train}. */
 export interface TrainOptions {
   readonly part: TrainingPart;
   readonly config: TrainingConfig;
@@ -65,9 +66,10 @@ export interface TrainOptions {
   /** Images of a file of codes, the part in which they are made; default 4096. */
   readonly codesShard?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
-  readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  readonly createBackend: (options: { threads: number }) => Promise<Backend>;
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
   /** Told what the data set holds and what in it is not used, before anything is trained. */
   readonly onData?: (use: SourceUse) => void;
