@@ -41,7 +41,7 @@ import {
 } from '@detailflow/llamagen';
 import { type SampleOptions, sampleTokens } from '@detailflow/sampler';
 import { CodebookUsage } from '@detailflow/tokenizer';
-import { placeKinds, sequenceIds } from '@detailflow/train';
+import { placeKinds, sequenceIds, tokenModelStepGraph } from '@detailflow/train';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { devices, openDevice } from './devices';
 import { expectClose, floats, golden, goldenJson } from './golden';
@@ -274,6 +274,47 @@ describe.each(['reference', 'cpu'] as const)('training on the %s backend', (devi
       for (const name of Object.keys(values).filter((one) => one.startsWith('train.grad.'))) {
         expectClose(results[`grad.${name.slice(11)}`].data as Float32Array, floats(values[name]));
       }
+    },
+  );
+
+  test.each(classModels)(
+    "GPT $set in the training's own graph: loss and every gradient",
+    async ({ set, family, file, key }) => {
+      const values = golden(`family/${family}/golden_${set}.safetensors`);
+      const { grads } = goldenJson(`family/${family}/golden.json`)[set].train;
+      const weights = await familyWeights(file, key);
+      const settings = gptSettings(goldenJson(`family/${file.replace(/[^/]+$/, 'config.json')}`));
+      const config = gptConfigOf(weights, settings);
+      const { tokens, groupSize } = config;
+      const [rows] = values.codes.shape;
+      const codes = Int32Array.from(integers(values[groupSize > 1 ? 'codes_reordered' : 'codes']));
+      const executable = await backend.compile(tokenModelStepGraph({ config, microBatch: rows }), new Map());
+      const specs = groupParameters(config);
+      const buffers = await Promise.all(
+        specs.map(async ({ name, shape }) => {
+          const known = await readFloat32(weights.get(name) as Weight);
+          return [
+            [`param.${name}`, new Tensor('float32', known, shape)],
+            [`grad.${name}`, new Tensor('float32', new Float32Array(known.length), shape)],
+          ] as const;
+        }),
+      );
+      const state = await backend.createState(Object.fromEntries(buffers.flat()));
+      const ids = sequenceIds(config, { labels: integers(values.labels), rows: codes });
+      const feeds = {
+        ids: new Tensor('int32', ids, [rows, tokens]),
+        targets: new Tensor('int32', codes, [rows, tokens]),
+      };
+      const { loss, positionLoss } = await executable.run(feeds, { state });
+      expectClose(loss.data as Float32Array, floats(values['train.loss']));
+      const mean = (positionLoss.data as Float32Array).reduce((a, b) => a + b, 0) / tokens;
+      expect(mean).toBeCloseTo((loss.data as Float32Array)[0], 5);
+      const found = await Promise.all(
+        specs.map(async ({ name }) => [`grad.${name}`, await state.read(`grad.${name}`)] as const),
+      );
+      expectGradients(Object.fromEntries(found), grads);
+      await state.dispose();
+      await executable.dispose();
     },
   );
 

@@ -214,7 +214,8 @@ test('to a bundle and back: the same latents, bit for bit; a bundle of another f
   for (const key of Object.keys(oddTokenizers)) {
     const released = await softvqFamily.open({ model: treeOf(key, await releasedFiles(oddTokenizers[key])) });
     const target = path.join(folder, key);
-    await writeBundle(target, { name: key, license: 'none', tokenizer: released.tokenizer });
+    const { family, tokenizer } = released;
+    await writeBundle(target, { family, name: key, license: 'none', tokenizer });
     const tree = await openFolder(target);
     expect(await softvqFamily.recognise({ model: tree })).toBe(true);
     const bundle = await softvqFamily.open({ model: tree });
@@ -233,14 +234,14 @@ test('to a bundle and back: the same latents, bit for bit; a bundle of another f
     await Promise.all([released.close(), bundle.close()]);
   }
   const card = JSON.parse(readFileSync(path.join(folder, name, 'config.json'), 'utf8'));
-  const changed = (change: object) => {
+  const changed = (change: object, family = card.family) => {
     const config = { ...card.tokenizer.config, ...change };
-    return json({ ...card, tokenizer: { ...card.tokenizer, config } });
+    return json({ ...card, family, tokenizer: { ...card.tokenizer, config } });
   };
   const weights = new Uint8Array(readFileSync(path.join(folder, name, 'tokenizer.safetensors')));
-  const bundleOf = (change: object) =>
-    treeOf('b', { 'config.json': changed(change), 'tokenizer.safetensors': weights });
-  expect(await softvqFamily.recognise({ model: bundleOf({ family: 'var' }) })).toBe(false);
+  const bundleOf = (change: object, family?: string) =>
+    treeOf('b', { 'config.json': changed(change, family), 'tokenizer.safetensors': weights });
+  expect(await softvqFamily.recognise({ model: bundleOf({}, 'VAR') })).toBe(false);
   const { encoder } = card.tokenizer.config;
   for (const [change, code] of [
     [{ kind: 'hard' }, 'config'],

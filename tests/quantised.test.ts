@@ -83,3 +83,24 @@ test.each([
   expect(figures.top1).toBeGreaterThanOrEqual(top1);
   expect(figures.kl).toBeLessThanOrEqual(kl);
 });
+
+test.each(['fp32', 'q8', 'q4'] as const)(
+  'in %s nothing depends on the company, to the last bit',
+  async (dtype) => {
+    const model = await load(path.join(root, 'tests/fixtures/fashion-ref'), { backend, dtype });
+    const labels = [4, 0, 9, 2, 7];
+    const { tokens = 0, vocabularySize = 0 } = model.tokenModel ?? {};
+    const codes = Int32Array.from({ length: labels.length * tokens }, (_, i) => (i * 7919) % vocabularySize);
+    const together = await logitsAlong(model, labels, codes);
+    const alone = await logitsAlong(model, [9], codes.subarray(2 * tokens, 3 * tokens));
+    const counts = model.tokenModel?.schedule ?? [];
+    let [at, own] = [0, 0];
+    for (const count of counts) {
+      for (let k = 0; k < count; k++) expect(together[at + 2 * count + k]).toEqual(alone[own + k]);
+      at += labels.length * count;
+      own += count;
+    }
+    expect(own).toBe(tokens);
+    await model.dispose();
+  },
+);

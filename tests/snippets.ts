@@ -5,15 +5,29 @@ import ts from 'typescript';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** README files of the repository and its packages, from the root. */
-const readmes: readonly string[] = [
+/** Guides of the site, from the root. */
+export const guides: readonly string[] = readdirSync(path.join(root, 'docs/guide')).map(
+  (name) => `docs/guide/${name}`,
+);
+
+/** README files of the repository and its packages, and the guides, from the root. */
+const pages: readonly string[] = [
   'README.md',
   ...readdirSync(path.join(root, 'packages')).map((name) => `packages/${name}/README.md`),
+  ...guides,
 ];
 
 /** The TypeScript programs of a Markdown file. */
 export function snippets(file: string): string[] {
   return [...readFileSync(file, 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
+}
+
+/** Programs of a Markdown file, and why some of them are checked only: `<!-- checked, not run: REASON -->` before them. */
+export function programs(file: string): { code: string; notRun?: string }[] {
+  const text = readFileSync(file, 'utf8');
+  return [...text.matchAll(/(?:^<!-- checked, not run: ([^\n]+) -->\n)?^```ts\n(.*?)^```$/gms)].map(
+    ([, notRun, code]) => ({ code, notRun }),
+  );
 }
 
 /** A program as Node 20 runs it. */
@@ -33,7 +47,7 @@ export function writePrograms(folder: string): string[] {
     files.push(path.join(folder, name));
     writeFileSync(path.join(folder, name), code);
   };
-  for (const readme of readmes) {
+  for (const readme of pages) {
     const name = readme.replace(/\W+/g, '-');
     for (const [i, code] of snippets(path.join(root, readme)).entries()) put(`${name}-${i + 1}.mts`, code);
   }

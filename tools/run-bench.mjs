@@ -1,10 +1,12 @@
-// What `npm run bench -- [full|train|webgpu|eval|options] [OPTIONS]` runs; full is the default.
+// What `npm run bench -- [full|train|webgpu|eval|options|serve|family] [OPTIONS]` runs; full is the default.
 const benches = {
   full: './bench.mjs',
   train: './bench-training.mjs',
   webgpu: './bench-webgpu.mjs',
   eval: './bench-eval.mjs',
   options: './bench-options.mjs',
+  serve: './bench-serve.mjs',
+  family: './bench-family.mjs',
 };
 
 const [name] = process.argv.slice(2);

@@ -9,6 +9,7 @@ import { ConfigFields, DetailFlowError } from '@detailflow/core';
 /** Everything that determines an AR model's graph. docs/method.md section 4 names the symbols. */
 export type TokenModelConfig = GroupTransformerConfig;
 
+/** Names of the sizes that GPTs are released in, such as 'GPT-B'. */
 export type PresetName = keyof typeof gptSizes;
 
 /** A full configuration from an official size and what a data set and a tokenizer determine. */
@@ -36,7 +37,10 @@ export function presetConfig(
   });
 }
 
-/** @throws DetailFlowError `config` naming the field that no model can be built from */
+/**
+ * A configuration from plain data, such as a bundle's card, checked and bounded.
+ * @throws DetailFlowError `config` naming the field that no model can be built from
+ */
 export const parseTokenModelConfig = (value: unknown, file?: string): TokenModelConfig =>
   parseGroupConfig(value, { file });
 

@@ -1,4 +1,5 @@
 export {
+  chosenWeights,
   createGroupTokenModel as createTokenModel,
   type DrawGraphOptions,
   type Dropout,
@@ -6,10 +7,12 @@ export {
   feedForwardWidth,
   forward,
   forwardGraph,
+  type GroupGenerator,
   GroupTokenModel,
   type GroupTokenModelOptions as TokenModelOptions,
   gptSizes as presets,
   gradualGuidance,
+  groupGenerator,
   groupParameters as tokenModelParameters,
   groupSchedule,
   groupWeights as tokenModelWeights,

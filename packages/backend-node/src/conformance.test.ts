@@ -3,6 +3,7 @@ import type { Backend } from '@detailflow/core';
 import {
   checkConformance,
   checkSharedState,
+  checkStateWindows,
   conformanceCases,
   gradientCases,
 } from '@detailflow/core/conformance';
@@ -15,6 +16,8 @@ beforeAll(async () => {
 afterAll(() => backend.close());
 
 test('executables share a state of the backend', () => checkSharedState(backend));
+
+test('states have windows', () => checkStateWindows(backend));
 
 test.each([...conformanceCases, ...gradientCases])('$name', async (one) => {
   await checkConformance(backend, one);

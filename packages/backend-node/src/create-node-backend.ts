@@ -13,6 +13,7 @@ import {
   type Graph,
   type RunOptions,
   requireBuffer,
+  requireEntries,
   requireLike,
   requireWeights,
   type State,
@@ -25,9 +26,10 @@ import { type OnnxModel, toOnnx } from '@detailflow/onnx';
 import { requireOwnFiles } from './own-files';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
-import type { NodeDevice, Request, WireTensor } from './protocol';
+import type { NodeDevice, Request, StateWindow, WireTensor } from './protocol';
 import { WorkerClient } from './worker-client';
 
+/** Options of {@link createNodeBackend}. */
 export interface NodeBackendOptions {
   /**
    * Where to compute. 'auto' takes CUDA or WebGPU when a trial run beats the CPU, else the CPU.
@@ -111,6 +113,7 @@ const firstLine = (text: string) => text.split('\n')[0].slice(0, 120);
 
 class NodeBackend implements Backend {
   readonly name: NodeDevice;
+  readonly stateWindows = true;
   readonly #worker: WorkerClient;
   #nextId = 0;
 
@@ -140,10 +143,12 @@ class NodeBackend implements Backend {
     return makeState(this.#nextId++, this, Object.fromEntries(buffers), this.#worker);
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     await this.#worker.close();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -187,6 +192,7 @@ class NodeExecutable implements Executable {
       feeds: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, fromTensor(tensor)])),
       outputs: [...this.#graph.outputs.keys()],
       state: kept?.id,
+      window: kept?.entries,
     });
     return Object.fromEntries(Object.entries(results).map(([name, wire]) => [name, toTensor(wire)]));
   }
@@ -200,6 +206,7 @@ class NodeExecutable implements Executable {
     return makeState(this.#newId(), this, Object.fromEntries(buffers), this.#worker);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -247,27 +254,67 @@ class NodeState implements State {
   /** The executable or the backend that the state was made by. */
   readonly owner: object;
   readonly buffers: ReadonlyMap<string, BufferKind>;
+  /** The part of the buffers of `whole` that this is a window of. */
+  readonly entries?: StateWindow;
+  readonly #whole?: NodeState;
   readonly #worker: WorkerClient;
   #disposed = false;
 
-  constructor(id: number, owner: object, buffers: ReadonlyMap<string, BufferKind>, worker: WorkerClient) {
+  constructor(
+    id: number,
+    owner: object,
+    buffers: ReadonlyMap<string, BufferKind>,
+    worker: WorkerClient,
+    part?: { readonly whole: NodeState; readonly entries: StateWindow },
+  ) {
     this.id = id;
     this.owner = owner;
     this.buffers = buffers;
     this.#worker = worker;
+    this.entries = part?.entries;
+    this.#whole = part?.whole;
   }
 
   requireOpen(): void {
+    this.#whole?.requireOpen();
     if (this.#disposed) throw new DetailFlowError('closed', 'the state is disposed');
   }
 
+  window(first: number, count: number): State {
+    this.#requireWhole();
+    const buffers = [...this.buffers].map(([name, { dtype, shape }]) => {
+      requireEntries(name, shape, first, count);
+      return [name, { dtype, shape: [count, ...shape.slice(1)] }] as const;
+    });
+    const part = { whole: this, entries: { first, count } };
+    return new NodeState(this.id, this.owner, new Map(buffers), this.#worker, part);
+  }
+
+  async copyEntry(from: number, to: number): Promise<void> {
+    this.#requireWhole();
+    for (const [name, { shape }] of this.buffers) {
+      for (const entry of [from, to]) requireEntries(name, shape, entry, 1);
+    }
+    await this.#worker.send({ kind: 'copy-entry', state: this.id, from, to });
+  }
+
+  /** What crosses threads is whole buffers. */
+  #requireWhole(): void {
+    this.requireOpen();
+    if (this.entries) {
+      throw new DetailFlowError('invalid-argument', 'this is a window of a state: ask the whole state');
+    }
+  }
+
   async read(name: string): Promise<Tensor> {
+    this.#requireWhole();
     this.#kind(name);
     const { value } = await this.#worker.send({ kind: 'read-state', state: this.id, name });
     return toTensor(value);
   }
 
   async write(name: string, tensor: Tensor): Promise<void> {
+    this.#requireWhole();
     const { dtype, shape } = this.#kind(name);
     requireLike(name, tensor, dtype, shape);
     await this.#worker.send({ kind: 'write-state', state: this.id, name, tensor: fromTensor(tensor) });
@@ -280,10 +327,11 @@ class NodeState implements State {
     return kind;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#worker.free({ kind: 'drop-state', state: this.id });
+    if (!this.entries) await this.#worker.free({ kind: 'drop-state', state: this.id });
   }
 }
 

@@ -36,6 +36,12 @@ export const Flag = {
 /** State as the worker needs it: how its buffers are called and brought up to date. */
 export type WireState = Omit<OnnxState, 'shape' | 'dtype'>;
 
+/** Entries of the first axis of the buffers of a state. */
+export interface StateWindow {
+  readonly first: number;
+  readonly count: number;
+}
+
 /** Requests to the worker; each is answered by one {@link Reply} with the same id. */
 export type Request =
   | {
@@ -62,6 +68,8 @@ export type Request =
       readonly feeds: Readonly<Record<string, WireTensor>>;
       readonly outputs: readonly string[];
       readonly state?: number;
+      /** Entries of the first axis of its buffers that the run works on; all unless given. */
+      readonly window?: StateWindow;
     }
   | {
       readonly kind: 'create-state';
@@ -76,6 +84,7 @@ export type Request =
       readonly name: string;
       readonly tensor: WireTensor;
     }
+  | { readonly kind: 'copy-entry'; readonly state: number; readonly from: number; readonly to: number }
   | { readonly kind: 'drop-state'; readonly state: number }
   | { readonly kind: 'release'; readonly session: number };
 

@@ -1,5 +1,5 @@
 import ort from 'onnxruntime-node';
-import type { Reply, Request, RuntimeSettings, WireState, WireTensor } from './protocol';
+import type { Reply, Request, RuntimeSettings, StateWindow, WireState, WireTensor } from './protocol';
 
 interface Session {
   readonly runtime: ort.InferenceSession;
@@ -59,6 +59,13 @@ export class RuntimeServer {
       case 'write-state':
         this.#buffersOf(request.state).set(request.name, request.tensor);
         return {};
+      case 'copy-entry': {
+        for (const buffer of this.#buffersOf(request.state).values()) {
+          const source = entriesOf(buffer, { first: request.from, count: 1 });
+          entriesOf(buffer, { first: request.to, count: 1 }).data.set(source.data);
+        }
+        return {};
+      }
       case 'drop-state':
         this.#states.delete(request.state);
         return {};
@@ -102,10 +109,10 @@ export class RuntimeServer {
     for (const { name, input } of session.states) {
       const buffer = buffers?.get(name);
       if (!buffer) throw new Error(`the run needs the state "${name}"`);
-      feeds[input] = toOrt(buffer);
+      feeds[input] = toOrt(request.window ? entriesOf(buffer, request.window) : buffer);
     }
     const results = await session.runtime.run(feeds);
-    for (const state of session.states) bringUpToDate(state, buffers as Buffers, results);
+    for (const state of session.states) bringUpToDate(state, buffers as Buffers, results, request.window);
     return Object.fromEntries(
       request.outputs.map((name) => {
         const { type, data, dims } = results[name];
@@ -124,27 +131,53 @@ export class RuntimeServer {
 const toOrt = ({ type, data, dims }: WireTensor): ort.Tensor =>
   new ort.Tensor(type as 'float32', data as Float32Array, dims);
 
+/** Some entries of the first axis of a buffer, in the same memory. */
+function entriesOf({ type, data, dims }: WireTensor, { first, count }: StateWindow): WireTensor {
+  const size = dims.slice(1).reduce((a, b) => a * b, 1);
+  return { type, data: data.subarray(first * size, (first + count) * size), dims: [count, ...dims.slice(1)] };
+}
+
 /** Takes over a new state, or writes the new rows into the buffer, which nobody reads any more. */
-function bringUpToDate(state: WireState, buffers: Buffers, results: ort.InferenceSession.ReturnType): void {
+function bringUpToDate(
+  state: WireState,
+  buffers: Buffers,
+  results: ort.InferenceSession.ReturnType,
+  window: StateWindow | undefined,
+): void {
   if (state.output === undefined) return;
+  const whole = buffers.get(state.name) as WireTensor;
+  const buffer = window ? entriesOf(whole, window) : whole;
   const next = results[state.output];
   const data = next.data as Float32Array;
-  const buffer = buffers.get(state.name) as WireTensor;
   if (!state.rows) {
-    buffers.set(state.name, { ...buffer, data });
+    if (window) buffer.data.set(data);
+    else buffers.set(state.name, { ...buffer, data });
     return;
   }
   const { axis, offset } = state.rows;
-  const at = (results[offset].data as Int32Array)[0];
+  const { data: at, dims } = results[offset];
+  const [size, count] = [buffer.dims[axis], next.dims[axis]];
   const inner = buffer.dims.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const block = next.dims[axis] * inner;
-  const stride = buffer.dims[axis] * inner;
-  if (at < 0 || at + next.dims[axis] > buffer.dims[axis]) {
+  const blocks = data.length / Math.max(1, count * inner);
+  const ofEach = dims.length === 2; // a place for each row of each entry
+  const blocksOfEntry = buffer.dims.slice(1, axis).reduce((a, b) => a * b, 1);
+  const places = at as Int32Array;
+  const outside = places.find((place) => place < 0 || place + (ofEach ? 1 : count) > size);
+  if (outside !== undefined) {
     throw new Error(
-      `rows ${at}..${at + next.dims[axis]} do not fit the state "${state.name}" of ${buffer.dims[axis]} rows`,
+      `rows ${outside}..${outside + (ofEach ? 1 : count)} do not fit the state "${state.name}" of ${size} rows`,
     );
   }
-  for (let from = 0, to = at * inner; from < data.length; from += block, to += stride) {
-    buffer.data.set(data.subarray(from, from + block), to);
+  for (let block = 0; block < blocks; block++) {
+    const rows = data.subarray(block * count * inner, (block + 1) * count * inner);
+    const start = block * size * inner;
+    if (!ofEach) {
+      buffer.data.set(rows, start + places[0] * inner);
+      continue;
+    }
+    const entry = Math.floor(block / blocksOfEntry) * count;
+    for (let row = 0; row < count; row++) {
+      buffer.data.set(rows.subarray(row * inner, (row + 1) * inner), start + places[entry + row] * inner);
+    }
   }
 }

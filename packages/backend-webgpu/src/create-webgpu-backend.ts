@@ -14,6 +14,7 @@ import { sizeOf } from './size';
 import { type StateBuffer, WebGPUState } from './state';
 import { createTfjsBackend, type TfjsBackend } from './tfjs';
 
+/** Options of {@link createWebGPUBackend}: a device of your own, or how to choose one. */
 export interface WebGPUBackendOptions {
   /** A device of your own; it is not destroyed by `close`. */
   readonly device?: GPUDevice;
@@ -121,6 +122,7 @@ class DeviceBackend implements WebGPUBackend {
     });
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -129,6 +131,7 @@ class DeviceBackend implements WebGPUBackend {
     if (this.#isOwn) this.device.destroy();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -120,6 +120,7 @@ class WebGPUExecutable implements Executable {
     });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -46,6 +46,7 @@ export class WebGPUState implements State {
     });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;

@@ -46,7 +46,7 @@ export const DRAWN = 'drawn';
  * Feeds, for L places: fixed i32 [rows, L] and isFixed bool [L], labels and special places, which are no drawn tokens;
  * taken i32 [L], for the others the place of the token that is fed; kinds and positions i32 [L]; noise f32
  * [pictures, L, V], scale and temperature f32 [1] (none of the three where they do not matter); given i32 [pictures, L]
- * and isGiven bool [L], tokens that are not drawn. State: {@link DRAWN}, and the cache. No output.
+ * and isGiven bool [L], tokens that are not drawn. State: `drawn`, and the cache. No output.
  * Source: docs/method.md section 4.
  */
 export function drawGraph(config: GroupTransformerConfig, options: DrawGraphOptions): Graph {

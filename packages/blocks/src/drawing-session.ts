@@ -67,6 +67,7 @@ export class DeviceDrawingSession implements DrawingSession {
     return new Tensor('int32', tokens, [pictures, count]);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#options.state.dispose();
   }

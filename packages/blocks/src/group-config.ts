@@ -27,7 +27,10 @@ export interface GroupTransformerConfig extends RopeTransformerConfig {
 const MOST_LAYERS = 1024;
 const MOST_TOKENS = 16384;
 
-/** @throws DetailFlowError `config` naming the field that no model can be built from */
+/**
+ * A configuration from plain data, checked and bounded.
+ * @throws DetailFlowError `config` naming the field that no model can be built from
+ */
 export function parseGroupConfig(
   value: unknown,
   { file, arrangement }: { readonly file?: string; readonly arrangement?: Arrangement } = {},

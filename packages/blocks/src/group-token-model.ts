@@ -14,6 +14,8 @@ import {
   type State,
   Tensor,
   type TokenModel,
+  type TokenPool,
+  type TokenPoolOptions,
   type TokenSession,
   validateWeights,
   type WeightDType,
@@ -23,12 +25,14 @@ import { classLabels } from './class-labels';
 import { type DrawGraphOptions, drawGraph } from './draw-graph';
 import { DeviceDrawingSession } from './drawing-session';
 import type { GroupTransformerConfig } from './group-config';
-import { stepGraph } from './group-graphs';
+import { pooledStepGraph, stepGraph } from './group-graphs';
 import { groupParameters, ignoredGroupWeights } from './group-parameters';
+import { openGroupPool } from './group-pool';
 import { gradualGuidance, groupSchedule } from './group-schedule';
 import { PlaceKind } from './places';
 import { type StepPlaces, stepPlaces } from './step-places';
 
+/** What a transformer that draws tokens in groups is made of. */
 export interface GroupTokenModelOptions {
   readonly config: GroupTransformerConfig;
   readonly weights: Weights;
@@ -60,6 +64,9 @@ export class GroupTokenModel implements TokenModel {
   readonly #weights: Weights;
   readonly #dtype: WeightDType | undefined;
   readonly #executable: LazyExecutable;
+  readonly #pooled: LazyExecutable;
+  /** Absent on devices whose states have no windows. */
+  readonly openPool?: (options: TokenPoolOptions) => Promise<TokenPool>;
   /** Graphs that also choose, by what they are made for. */
   readonly #drawings = new Map<string, LazyExecutable>();
 
@@ -74,6 +81,10 @@ export class GroupTokenModel implements TokenModel {
     this.#weights = weights;
     this.#dtype = dtype;
     this.#executable = new LazyExecutable(() => backend.compile(stepGraph(config), weights, { dtype }));
+    this.#pooled = new LazyExecutable(() => backend.compile(pooledStepGraph(config), weights, { dtype }));
+    if (backend.stateWindows) {
+      this.openPool = (options) => openGroupPool(config, () => this.#pooled.get(), options);
+    }
   }
 
   get tokens(): number {
@@ -121,8 +132,10 @@ export class GroupTokenModel implements TokenModel {
     });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#executable.dispose();
+    await this.#pooled.dispose();
     for (const executable of this.#drawings.values()) await executable.dispose();
   }
 
@@ -186,6 +199,7 @@ class CachedSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#state.dispose();
   }

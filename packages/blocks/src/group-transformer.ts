@@ -16,6 +16,7 @@ import {
   cachedAttend,
   type Dropout,
   maskedAttend,
+  pooledAttend,
   type RopeTransformerInputs,
   ropeTransformer,
 } from './rope-transformer';
@@ -30,9 +31,9 @@ export const groupWeights = (graph: GraphBuilder, config: GroupTransformerConfig
 export interface PlaceInputs {
   /** i32 [B, L]: class, token or number of the special embedding, by kind. */
   readonly ids: Value;
-  /** i32 [L]: see {@link PlaceKind}. */
+  /** i32 [L], or [B, L] where each row has places of its own: see {@link PlaceKind}. */
   readonly kinds: Value;
-  /** i32 [L]: places in the sequence, ascending. */
+  /** As `kinds`: places in the sequence, ascending. */
   readonly positions: Value;
 }
 
@@ -52,6 +53,7 @@ export function forward(
   return ropeTransformer(p, config, { ...embedded(p, config, inputs, dropout), attend, dropout });
 }
 
+/** How a step of the transformer attends to its cache. */
 export interface StepOptions {
   /** Bias [L] that hides some of the fed places from each other; all see all if omitted. */
   readonly freshBias?: Value;
@@ -80,7 +82,18 @@ export function step(
   return ropeTransformer(p, config, { ...embedded(p, config, inputs), attend });
 }
 
-/** The embedded places [B, L, E] and their rotary tables, cos and sin [L, D/2]. */
+/** As {@link step} for rows that are each at places of their own; kinds and positions are [B, L]. */
+export function pooledStep(
+  graph: GraphBuilder,
+  p: Parameters,
+  config: GroupTransformerConfig,
+  inputs: PlaceInputs,
+): Value {
+  const attend = pooledAttend(graph, config, { positions: inputs.positions, cacheLength: config.tokens });
+  return ropeTransformer(p, config, { ...embedded(p, config, inputs), attend });
+}
+
+/** The embedded places [B, L, E] and their rotary tables, cos and sin [L, D/2], or [B, L, D/2]. */
 function embedded(
   p: Parameters,
   config: GroupTransformerConfig,
@@ -96,11 +109,10 @@ function embedded(
 
 /** Class, token or special embedding of every place: [B, L, E]. */
 function embed(p: Parameters, config: GroupTransformerConfig, { ids, kinds }: PlaceInputs): Value {
-  const length = extent(kinds, 0);
   const rows = (kind: number, table: string) => {
-    const chosen = equal(kinds, kind); // [L]
+    const chosen = equal(kinds, kind); // [L] or [B, L]
     const found = gather(p(table), select(chosen, ids, 0)); // [B, L, E]
-    return { chosen: reshape(chosen, [length, 1]), found };
+    return { chosen: reshape(chosen, [...kinds.shape, 1]), found };
   };
   const classes = rows(PlaceKind.class, 'cls_embedding.embedding_table.weight');
   const tokens = rows(PlaceKind.token, 'tok_embeddings.weight');

@@ -1,3 +1,4 @@
+export { chosenWeights } from './chosen-weights';
 export { classLabels } from './class-labels';
 export {
   type ConvTowerConfig,
@@ -11,6 +12,7 @@ export { type DrawGraphOptions, drawGraph } from './draw-graph';
 export { feedForwardWidth, gptSizes } from './gpt-sizes';
 export { type Cell, gridRotation } from './grid-rotation';
 export { type Arrangement, type GroupTransformerConfig, parseGroupConfig } from './group-config';
+export { type GroupGenerator, groupGenerator } from './group-generator';
 export { forwardGraph, stepGraph } from './group-graphs';
 export { groupParameters, ignoredGroupWeights } from './group-parameters';
 export { gradualGuidance, groupSchedule } from './group-schedule';
@@ -48,6 +50,7 @@ export {
   siglipTowerParameters,
   siglipVisionParameters,
 } from './siglip-tower';
+export { type CodeMixture, mixtureEntropy, mixtureOfCodes, shareEntropy } from './soft-quantiser';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
 export {
   type LayerRotation,

@@ -26,6 +26,7 @@ export interface QuantiserLossOptions extends CodebookOptions {
   readonly entropyRatio?: number;
 }
 
+/** Latents after the quantiser in training, and its losses. */
 export interface QuantisedForTraining {
   /** i32 [B, n]. */
   readonly codes: Value;

@@ -1,12 +1,16 @@
 import {
   add,
+  addDims,
   attention,
   cachedAttention,
+  concat,
   type Dim,
+  extent,
   type GraphBuilder,
   HIDDEN,
   less,
   linear,
+  matmul,
   mul,
   multiplyDims,
   type ParameterSpec,
@@ -16,9 +20,11 @@ import {
   select,
   silu,
   slice,
+  softmax,
   swapHeads,
   type Value,
   writeRows,
+  writeRowsAt,
 } from '@detailflow/core';
 import type { Parameters } from './parameters';
 
@@ -49,10 +55,11 @@ export interface DropoutPlace {
 /** What happens to what attention and feed-forward add, and, without a place, to the embedded sequence; each [B, L, E]. */
 export type Dropout = (x: Value, place?: DropoutPlace) => Value;
 
+/** What the transformer is fed with: rows, tables of rotary positions, and who sees whom. */
 export interface RopeTransformerInputs {
   /** The embedded sequence [B, L, E]. */
   readonly x: Value;
-  /** Rotary tables of the fed places [L, D/2]; a row of zeros in both makes q and k of a place vanish. */
+  /** Rotary tables of the fed places [L, D/2], or of each row's own [B, L, D/2]; zeros in both makes q and k of a place vanish. */
   readonly cos: Value;
   readonly sin: Value;
   readonly attend: Attend;
@@ -96,6 +103,7 @@ export function biasedAttend(config: RopeTransformerConfig, bias: Value): Attend
   return (_layer, q, k, v) => attention(q, k, v, { scale: scoreScale(config), bias: shaped });
 }
 
+/** Where the keys and values of earlier places are kept, and which of them are seen. */
 export interface CachedAttendOptions {
   /** Rows B. */
   readonly batch: Dim;
@@ -134,6 +142,50 @@ export function cachedAttend(
   };
 }
 
+export interface PooledAttendOptions {
+  /** i32 [B, L]: the places of each row, ascending; it sees these and all before them. */
+  readonly positions: Value;
+  /** Places of the cache. */
+  readonly cacheLength: number;
+}
+
+/**
+ * As {@link cachedAttend}, for rows that are each at a place of their own. Keys and values are written for the next run; this
+ * one reads the cache as it was, so that nothing but the new rows leaves the run.
+ */
+export function pooledAttend(
+  graph: GraphBuilder,
+  config: RopeTransformerConfig,
+  { positions, cacheLength }: PooledAttendOptions,
+): Attend {
+  const { kvHeads, dim, heads } = config;
+  const [batch, length] = positions.shape;
+  const every = graph.constant(
+    Int32Array.from({ length: cacheLength }, (_, i) => i),
+    [1, 1, 1, cacheLength],
+    'i32',
+  );
+  const first = reshape(slice(positions, 1, 0, 1), [batch, 1, 1, 1]);
+  const pastBias = select(less(every, first), 0, HIDDEN); // [B, 1, 1, N]
+  return (layer, q, k, v) => {
+    const [pastK, pastV] = [k, v].map((rows, i) => {
+      const name = `${layer}.${i === 0 ? 'k' : 'v'}`;
+      const cache = graph.state(name, [batch, kvHeads, cacheLength, dim / heads]);
+      graph.update(name, writeRowsAt(cache, rows, positions));
+      return cache;
+    });
+    const scaled = mul(q, scoreScale(config));
+    const past = add(matmul(scaled, pastK, { transposeB: true }), pastBias); // [B, K, R, N]
+    const fresh = matmul(scaled, k, { transposeB: true }); // [B, K, R, L]
+    const weights = softmax(concat([past, fresh], -1));
+    const end = addDims(cacheLength, length);
+    return add(
+      matmul(slice(weights, -1, 0, cacheLength), pastV),
+      matmul(slice(weights, -1, cacheLength, end), v),
+    );
+  };
+}
+
 /** Names (those of the official state dicts) and shapes of the layers, the last norm and the output matrix. */
 export function ropeTransformerParameters(config: RopeTransformerConfig): ParameterSpec[] {
   const { dim, hiddenDim, heads, kvHeads, vocabularySize } = config;
@@ -169,11 +221,20 @@ function queryKeyValue(
   const joint = linear(x, p(`${layer}.attention.wqkv.weight`)); // [B, L, (H + 2K) D]
   const headsOf = (from: number, count: number) =>
     reshape(slice(joint, -1, from * headDim, (from + count) * headDim), [batch, length, count, headDim]);
-  const turned = rope(headsOf(0, heads + kvHeads), cos, sin); // queries and keys
+  const turned = turn(headsOf(0, heads + kvHeads), cos, sin); // queries and keys
   const q = swapHeads(slice(turned, 2, 0, heads)); // [B, H, L, D]
   const k = swapHeads(slice(turned, 2, heads, heads + kvHeads));
   const v = swapHeads(headsOf(heads + kvHeads, kvHeads));
   return [reshape(q, [batch, kvHeads, multiplyDims(heads / kvHeads, length), headDim]), k, v];
+}
+
+/** Rotates x [B, L, H, D] by tables [L, D/2], or [B, L, D/2]: then all places of all rows lie one after the other. */
+function turn(x: Value, cos: Value, sin: Value): Value {
+  if (cos.shape.length === 2) return rope(x, cos, sin);
+  const [batch, length, heads, width] = x.shape;
+  const places = multiplyDims(batch, length);
+  const flat = (table: Value) => reshape(table, [places, extent(table, -1)]);
+  return reshape(rope(reshape(x, [1, places, heads, width]), flat(cos), flat(sin)), x.shape);
 }
 
 /** [B, K, (H/K) L, D] -> [B, L, E]. */

@@ -14,6 +14,7 @@ import {
 /** Smallest norm that codes and vectors are divided by. */
 export const NORM_EPSILON = 1e-12;
 
+/** How vectors are compared with the rows of a codebook. */
 export interface CodebookOptions {
   /** Compare and hand out unit vectors, as most quantisers do; otherwise rows as they are. Default true. */
   readonly isNormalised?: boolean;
@@ -21,7 +22,7 @@ export interface CodebookOptions {
 
 /**
  * The rows of a codebook [K, d] that are nearest to vectors [B, n, d] by squared distance, of equal ones the first.
- * @param options.count how many, nearest first; default 1
+ * `options.count`: how many, nearest first; default 1.
  * @returns i32 [B, n, count]
  */
 export function nearestCodes(

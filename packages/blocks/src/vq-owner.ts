@@ -1,6 +1,10 @@
 /** What is known of a VQ tokenizer's file. */
 export interface VqFile {
-  readonly weights: { get(name: string): { readonly shape: readonly number[] } | undefined };
+  /** Shapes of its weights by name. */
+  readonly weights: {
+    /** A weight's shape. */
+    get(name: string): { readonly shape: readonly number[] } | undefined;
+  };
   readonly file: string;
   readonly settings: Readonly<Record<string, unknown>>;
 }

@@ -18,6 +18,8 @@ export interface SamplingRecipe extends ConfigObject {
 export interface BundleCard {
   readonly format: 'detailflow';
   readonly version: 1;
+  /** Name of the family whose model it is; DetailFlow where it is missing. */
+  readonly family?: string;
   readonly name: string;
   readonly description?: string;
   /** Licence of the weights: an SPDX expression, or a text. */
@@ -91,6 +93,7 @@ export function parseBundleCard(value: unknown, file: string): BundleCard {
   return {
     format: 'detailflow',
     version: 1,
+    family: optionalText('family'),
     name: text('name'),
     description: optionalText('description'),
     license: text('license'),

@@ -10,6 +10,7 @@ export interface Bundle {
   readonly tokenizer: Weights;
   /** Absent in bundles that hold a tokenizer only. */
   readonly ar?: Weights;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -25,11 +25,13 @@ export interface FoundHalf {
   readonly settings: ConfigObject;
 }
 
+/** The two halves of a model as they are found among its files. */
 export interface FamilyHalves {
   readonly tokenizer?: FoundHalf;
   readonly ar?: FoundHalf;
   /** What other files of weights hold, by file. */
   readonly others: ReadonlyMap<string, Weights>;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 
@@ -155,7 +157,7 @@ async function lookThrough(files: ModelFiles, rules: Rules, options: Options) {
           return half ? [{ tree, role, half }] : [];
         });
         found.push(...halves);
-        if (halves.length === 0) others.set(dicts.file, dicts.at([]) ?? new Map());
+        if (halves.length === 0) others.set(dicts.file, foreignWeights(dicts, rules));
       }
     }
     return { found, others, close };
@@ -163,6 +165,12 @@ async function lookThrough(files: ModelFiles, rules: Rules, options: Options) {
     await close();
     throw error;
   }
+}
+
+/** The state dict of a file that is neither half. */
+function foreignWeights(dicts: StateDicts, rules: Rules): Weights {
+  const places = roles.flatMap((role) => rules[role].places);
+  return places.map((place) => dicts.at(place)).find((weights) => weights !== undefined) ?? new Map();
 }
 
 function halfOf(

@@ -1,6 +1,7 @@
 import { DetailFlowError, describe } from '@detailflow/core';
 import type { ConfigObject } from './config-files';
 
+/** Where the settings of one half stand in a configuration, and which names mean the same. */
 export interface HalfSettingsRule {
   /** Names under which a configuration may have a section for this half, such as 'vae'. */
   readonly sections: readonly string[];

@@ -6,6 +6,7 @@ import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { ioError } from './node-files';
 import { type ProcessIdentity, stateOf, thisProcess } from './process-identity';
 
+/** Heartbeat, patience and messages of a lock. */
 export interface LockOptions {
   /** Milliseconds between two heartbeats. */
   readonly interval?: number;

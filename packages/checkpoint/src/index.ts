@@ -5,11 +5,16 @@ export { crc32 } from './crc32';
 export type {
   Family,
   FamilyModel,
+  GeneratorGraphs,
   ModelFiles,
+  ModelGraph,
   ModelHalf,
+  ReleasedFile,
+  TextSizes,
   TokenizerHalf,
   TokenModelHalf,
 } from './family';
+export { bundleFamily, openFamilyBundle } from './family-bundle';
 export {
   type FamilyHalves,
   type FoundHalf,
@@ -17,6 +22,7 @@ export {
   openHalves,
   recogniseHalves,
 } from './family-halves';
+export { familyOfHalves, type HalvesFamilyOptions, type ModelHalves } from './family-of-halves';
 export { type HalfSettingsRule, requireStated } from './family-settings';
 export { checkTreePath, type FileTree, fileTree, oneFileTree } from './file-tree';
 export {

@@ -6,6 +6,7 @@ import { checkTreePath, type FileTree } from './file-tree';
 /** A local file, open until `close` is called. */
 export interface OpenFile extends ByteSource {
   readonly path: string;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -7,4 +7,5 @@ export { openWeightsPath } from './open-weights-path';
 export { readConfig } from './read-config';
 export { type BundleContents, type BundlePart, type WriteBundleOptions, writeBundle } from './write-bundle';
 export { type OfficialContents, writeOfficialFolder } from './write-official';
+export { type WriteReleasedOptions, writeReleased } from './write-released';
 export { type TorchContents, writeTorchCheckpoint } from './write-torch';

@@ -5,8 +5,10 @@ import { newestCheckpoint, openTrainingCheckpoint } from './training-checkpoint'
 import { isWeightsPath, openWeightFiles } from './weight-files';
 import { withoutPart, withoutPrefixes } from './weight-names';
 
+/** Which half of a DetailFlow model a folder holds. */
 export type OfficialKind = 'tokenizer' | 'ar';
 
+/** What is read of an official folder. */
 export interface ReadOfficialOptions {
   /**
    * The weights, as a path inside the folder: `checkpoints/0050000.pt` or `ema.safetensors`. Without it the newest
@@ -38,6 +40,7 @@ export interface OfficialCheckpoint {
   readonly vision?: ConfigObject;
   /** Names of the official state dict, without wrapper prefixes and without the frozen `repa_model.*`. */
   readonly weights: Weights;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -32,6 +32,7 @@ export function droppedTree(files: Iterable<File>): FileTree {
   );
 }
 
+/** How files below an address are fetched. */
 export interface UrlTreeOptions {
   /** Largest file that is taken as a whole when the server knows no ranges, in bytes; default 2 GiB. */
   readonly maxBytes?: number;

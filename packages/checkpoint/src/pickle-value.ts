@@ -23,6 +23,7 @@ export type PickleValue<T> =
 /** Keys that are objects (tuples, dates) are told apart by identity. */
 export type PickleDict<T> = Map<PickleValue<T>, PickleValue<T>>;
 
+/** A Python set. Members that are objects are told apart by identity. */
 export type PickleSet<T> = Set<PickleValue<T>>;
 
 /** An object that keeps its Python class's name and its attributes, and nothing of its behaviour. */

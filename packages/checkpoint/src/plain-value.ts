@@ -15,6 +15,7 @@ export class ForeignValue {
     this.#what = what;
   }
 
+  /** What it is, in words: foreign objects are never written out. */
   toJSON(): string {
     return `<${this.#what}>`;
   }

@@ -18,6 +18,7 @@ export interface StateDicts {
   at(keys: readonly string[]): Weights | undefined;
   /** Plain settings below some keys, such as the arguments of the training; undefined where there are none. */
   settings(keys: readonly string[]): ConfigObject | undefined;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

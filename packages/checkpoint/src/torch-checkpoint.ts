@@ -7,6 +7,7 @@ import { TorchStorage } from './torch-tensor';
 import { readZip, type ZipEntry } from './zip';
 import { openMember } from './zip-member';
 
+/** A .pt file, read without executing anything in it. */
 export interface TorchCheckpoint {
   /** Name of the file, for messages. */
   readonly file: string;
@@ -14,6 +15,7 @@ export interface TorchCheckpoint {
   readonly root: TorchValue;
 }
 
+/** Limits of reading a .pt file. */
 export interface ReadTorchOptions {
   /** Largest pickle that is interpreted, in bytes; 64 MB unless told. Tensor data does not count. */
   readonly maxPickleBytes?: number;

@@ -8,6 +8,7 @@ import { readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 import type { TorchValue } from './torch-globals';
 import { TorchTensor } from './torch-tensor';
 
+/** What a training script has saved: weights, and the arguments of the run. */
 export interface TrainingCheckpoint {
   /** Names of the state dict, without wrapper prefixes. */
   readonly weights: Weights;

@@ -19,6 +19,7 @@ export interface WeightFiles {
   readonly metadata: ReadonlyMap<string, string>;
   /** The file that was asked for, or the index in its place. */
   readonly file: string;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

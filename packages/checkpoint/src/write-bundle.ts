@@ -21,12 +21,21 @@ export interface BundlePart {
 export interface BundleContents
   extends Pick<
     BundleCard,
-    'name' | 'description' | 'license' | 'attribution' | 'classNames' | 'subject' | 'recipe' | 'data'
+    | 'family'
+    | 'name'
+    | 'description'
+    | 'license'
+    | 'attribution'
+    | 'classNames'
+    | 'subject'
+    | 'recipe'
+    | 'data'
   > {
   readonly tokenizer: BundlePart;
   readonly ar?: BundlePart;
 }
 
+/** How a bundle is written. */
 export interface WriteBundleOptions {
   /** Storage of float weights: 'f32' (the default; maps straight into memory) or 'f16' (half the size, rounded). */
   readonly dtype?: FloatStorage;
@@ -34,6 +43,7 @@ export interface WriteBundleOptions {
   readonly overwrite?: boolean;
   /** Stops writing; the reason is thrown, and nothing is left behind. */
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
 }
 
@@ -78,11 +88,12 @@ export async function writeBundle(
 }
 
 function makeCard(contents: BundleContents, file: string): { card: BundleCard; text: string } {
-  const { name, description, license, attribution, classNames, subject, recipe } = contents;
+  const { family, name, description, license, attribution, classNames, subject, recipe } = contents;
   const { data, tokenizer, ar } = contents;
   const draft: BundleCard = {
     format: 'detailflow',
     version: 1,
+    family,
     name,
     description,
     license,

@@ -16,15 +16,17 @@ const storages: Readonly<Record<string, string>> = {
   f32: 'FloatStorage',
   i64: 'LongStorage',
   f16: 'HalfStorage',
+  bf16: 'BFloat16Storage',
 };
 
 /**
  * Writes a checkpoint as torch.save does: a zip of stored entries with a pickle of tensors, all of it or nothing. One
  * tensor at a time is held in memory.
+ * @param contents values and state dicts by name, or weights: the file is the state dict itself
  * @throws DetailFlowError `io`; `limit` beyond 4 GiB, 65,531 tensors, 64 axes or what else is not read again
- *   (`fileLimits.torch`); `dtype` for weights that are not f32, f16 or i64
+ *   (`fileLimits.torch`); `dtype` for weights that are not f32, f16, bf16 or i64
  */
-export async function writeTorchCheckpoint(path: string, contents: TorchContents): Promise<void> {
+export async function writeTorchCheckpoint(path: string, contents: TorchContents | Weights): Promise<void> {
   const tensors: Weight[] = [];
   const pickle = encodePickle(contents, tensors, path);
   const limit = (reason: string) =>
@@ -117,8 +119,10 @@ class ZipWriter {
   }
 }
 
+const isWeights = (contents: TorchContents | Weights): contents is Weights => contents instanceof Map;
+
 /** Protocol 2, with the opcodes that torch.save uses. */
-function encodePickle(contents: TorchContents, tensors: Weight[], file: string): Uint8Array {
+function encodePickle(contents: TorchContents | Weights, tensors: Weight[], file: string): Uint8Array {
   const parts: Uint8Array[] = [Buffer.from([0x80, 2])];
   const raw = (text: string) => parts.push(Buffer.from(text, 'latin1'));
   const text = (value: string) => {
@@ -146,10 +150,14 @@ function encodePickle(contents: TorchContents, tensors: Weight[], file: string):
   const tensor = (weight: Weight) => {
     const storage = storages[weight.dtype];
     if (!storage) {
-      throw new DetailFlowError('dtype', `is ${weight.dtype}; checkpoints are written in f32, f16 or i64`, {
-        file,
-        entry: weight.name,
-      });
+      throw new DetailFlowError(
+        'dtype',
+        `is ${weight.dtype}; checkpoints are written in f32, f16, bf16 or i64`,
+        {
+          file,
+          entry: weight.name,
+        },
+      );
     }
     if (weight.shape.length > fileLimits.torch.axes) {
       throw new DetailFlowError(
@@ -174,21 +182,26 @@ function encodePickle(contents: TorchContents, tensors: Weight[], file: string):
     raw('\x89ccollections\nOrderedDict\n)RtR');
     tensors.push(weight);
   };
-  raw('}(');
-  for (const [name, value] of Object.entries(contents)) {
-    text(name);
-    if (value === null) raw('N');
-    else if (typeof value === 'string') text(value);
-    else if (typeof value === 'number') int(value);
-    else {
-      raw('ccollections\nOrderedDict\n)R(');
-      for (const [key, weight] of value) {
-        text(key);
-        tensor(weight);
-      }
-      raw('u');
+  const stateDict = (weights: Weights) => {
+    raw('ccollections\nOrderedDict\n)R(');
+    for (const [key, weight] of weights) {
+      text(key);
+      tensor(weight);
     }
+    raw('u');
+  };
+  if (isWeights(contents)) stateDict(contents);
+  else {
+    raw('}(');
+    for (const [name, value] of Object.entries(contents)) {
+      text(name);
+      if (value === null) raw('N');
+      else if (typeof value === 'string') text(value);
+      else if (typeof value === 'number') int(value);
+      else stateDict(value);
+    }
+    raw('u');
   }
-  raw('u.');
+  raw('.');
   return Buffer.concat(parts);
 }

@@ -15,9 +15,22 @@ export interface State {
   read(name: string): Promise<Tensor>;
   /** Replaces what a buffer holds. @throws DetailFlowError `shape` or `dtype` unless the tensor is like the buffer */
   write(name: string, tensor: Tensor): Promise<void>;
+  /**
+   * `count` entries of the first axis of every buffer, from `first` on, as a state over the same memory: runs of so many rows
+   * change those rows alone. It ends with the whole state. Only where the backend has {@link Backend.stateWindows}.
+   * @throws DetailFlowError `shape` when a buffer has no such entries
+   */
+  window?(first: number, count: number): State;
+  /**
+   * Copies entry `from` of the first axis of every buffer over entry `to`. Only as {@link State.window}.
+   * @throws DetailFlowError `shape` when a buffer has no such entries
+   */
+  copyEntry?(from: number, to: number): Promise<void>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
+/** State and signal of a run. */
 export interface RunOptions {
   /**
    * Required when the graph has states; they are updated in place. Made by `createState` of this executable, or by
@@ -37,12 +50,14 @@ export interface Executable {
   run(feeds: Tensors, options?: RunOptions): Promise<Record<string, Tensor>>;
   /** Buffers of zeros; `dims` gives the symbols in their shapes a value. */
   createState(dims: Bindings): Promise<State>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
 /** How the matrices of a model are held while it runs: as float32, or rounded to 8 or 4 bits. */
 export type WeightDType = 'fp32' | 'q8' | 'q4';
 
+/** How a graph is compiled. */
 export interface CompileOptions {
   /** Default 'fp32'. A backend that cannot hold weights in few bits throws `unsupported`. */
   readonly dtype?: WeightDType;
@@ -59,7 +74,10 @@ export interface Backend {
    * another goes on with, without leaving the device.
    */
   createState(tensors: Tensors): Promise<State>;
+  /** Whether its states have windows, which batches need whose sequences come and go. */
+  readonly stateWindows?: boolean;
   /** Frees everything; later calls throw `closed`. */
   close(): Promise<void>;
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -16,6 +16,7 @@ export interface ByteSource {
   read(offset: number, length: number): Promise<Uint8Array>;
   /** Absolute path, when the bytes are a local file that a runtime may map into memory itself. */
   readonly path?: string;
+  /** Frees what it holds, such as a file. */
   close?(): Promise<void>;
 }
 

@@ -76,6 +76,7 @@ export class ConfigFields {
     });
   }
 
+  /** True or false. @throws DetailFlowError `config` for anything else */
   flag(name: string, fallback?: boolean): boolean {
     const value = this.raw(name) ?? fallback;
     if (typeof value === 'boolean') return value;

@@ -7,6 +7,7 @@ import { DetailFlowError } from './errors';
  * reshape and broadcast of the models while one graph serves every batch, token count and image size.
  */
 export type Dim = number | SymbolicDim;
+/** Extents of a value, outermost first; each a number or a polynomial over symbols. */
 export type Shape = readonly Dim[];
 
 /** A polynomial that is not a plain number. Made by {@link symbol} and the functions below. */
@@ -18,6 +19,7 @@ export class SymbolicDim {
     this.terms = terms;
   }
 
+  /** The polynomial, for messages. */
   toString(): string {
     const parts = [...this.terms].map(([monomial, factor]) => {
       if (monomial === '') return `${factor}`;
@@ -38,14 +40,17 @@ export function symbol(name: string): SymbolicDim {
   return new SymbolicDim(new Map([[name, 1]]));
 }
 
+/** a + b, as a number where it is one. */
 export function addDims(a: Dim, b: Dim): Dim {
   return combine(a, b, 1);
 }
 
+/** a - b, as a number where it is one. */
 export function subtractDims(a: Dim, b: Dim): Dim {
   return combine(a, b, -1);
 }
 
+/** a * b, as a number where it is one. */
 export function multiplyDims(a: Dim, b: Dim): Dim {
   if (typeof a === 'number' && typeof b === 'number') return a * b;
   const terms = new Map<string, number>();
@@ -58,10 +63,12 @@ export function multiplyDims(a: Dim, b: Dim): Dim {
   return normalise(terms);
 }
 
+/** Whether two extents are equal whatever their symbols stand for. */
 export function sameDim(a: Dim, b: Dim): boolean {
   return typeof a === 'number' || typeof b === 'number' ? a === b : subtractDims(a, b) === 0;
 }
 
+/** Whether two shapes have as many axes, and equal extents. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, axis) => sameDim(dim, b[axis]));
 }
@@ -74,7 +81,10 @@ export function sizeOf(shape: Shape): Dim {
 /** Values of the symbols. */
 export type Bindings = Readonly<Record<string, number>>;
 
-/** @throws DetailFlowError `shape` when a symbol has no value */
+/**
+ * The extent as a number.
+ * @throws DetailFlowError `shape` when a symbol has no value
+ */
 export function evaluateDim(dim: Dim, bindings: Bindings): number {
   if (typeof dim === 'number') return dim;
   let sum = 0;
@@ -84,6 +94,10 @@ export function evaluateDim(dim: Dim, bindings: Bindings): number {
   return sum;
 }
 
+/**
+ * The extents as numbers.
+ * @throws DetailFlowError `shape` when a symbol has no value
+ */
 export function evaluateShape(shape: Shape, bindings: Bindings): number[] {
   return shape.map((dim) => evaluateDim(dim, bindings));
 }
@@ -100,6 +114,7 @@ export function dimTerms(dim: Dim): { factor: number; symbols: string[] }[] {
   return [...termsOf(dim)].map(([monomial, factor]) => ({ factor, symbols: split(monomial) }));
 }
 
+/** A shape for messages: `[batch, 3, 16]`. */
 export function formatShape(shape: Shape): string {
   return extents(shape);
 }

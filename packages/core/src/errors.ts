@@ -43,11 +43,13 @@ export type ErrorCode =
   /** The operation exists, but not here. */
   | 'unsupported';
 
+/** Where a fault was found, and what caused it. */
 export interface ErrorDetails {
   /** The file the fault was found in. */
   file?: string;
   /** The entry inside that file: a tensor name, a zip member, a key of a config. */
   entry?: string;
+  /** The error behind this one, such as that of the system. */
   cause?: unknown;
 }
 
@@ -59,6 +61,9 @@ const shorten = (message: string): string =>
 
 const marker = Symbol.for('detailflow.error');
 
+/** A paragraph for each code; a test compares the address with the repository's. */
+const helpPage = 'https://github.com/detailflow/detailflow-ts/blob/main/docs/guide/troubleshooting.md';
+
 /**
  * The one error class of all packages. `code` tells programs what happened; the message says what was wrong,
  * where, which limit applies and what to do. Recognise it with {@link DetailFlowError.isInstance}, which also
@@ -66,8 +71,11 @@ const marker = Symbol.for('detailflow.error');
  */
 export class DetailFlowError extends Error {
   override readonly name = 'DetailFlowError';
+  /** What happened, for programs. */
   readonly code: ErrorCode;
+  /** The file the fault was found in. */
   readonly file?: string;
+  /** The entry inside that file: a tensor name, a zip member, a key of a config. */
   readonly entry?: string;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -79,6 +87,12 @@ export class DetailFlowError extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
+  /** Address of what the documentation says about this code: what it means and what to do. */
+  get help(): string {
+    return `${helpPage}#${this.code}`;
+  }
+
+  /** Whether a value is an error of these packages, also of another installed copy. */
   static isInstance(value: unknown): value is DetailFlowError {
     return typeof value === 'object' && value !== null && marker in value;
   }

@@ -102,6 +102,18 @@ export function requireBuffer<B extends { readonly shape: readonly number[]; rea
   return buffer;
 }
 
+/** Checks that a buffer has these entries of its first axis. @throws DetailFlowError `shape` */
+export function requireEntries(name: string, shape: readonly number[], first: number, count: number): void {
+  const [there = 0] = shape;
+  const isInside = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count >= 1;
+  if (isInside && first + count <= there) return;
+  throw new DetailFlowError(
+    'shape',
+    `the state is ${formatShape(shape)}: it has no ${describe(count)} entries from ${describe(first)} on`,
+    { entry: name },
+  );
+}
+
 /** Checks that a tensor may replace a buffer. @throws DetailFlowError `shape` or `dtype` */
 export function requireLike(name: string, tensor: Tensor, dtype: DType, shape: readonly number[]): void {
   if (tensor.type !== tensorTypes[dtype]) {

@@ -31,7 +31,7 @@ export {
 } from './dim';
 export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
-export { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
+export { bindFeeds, requireBuffer, requireEntries, requireLike, requireWeights, tensorTypes } from './feeds';
 export { fileLimits } from './file-limits';
 export { gradientRules, gradients } from './gradients/gradients';
 export type { GradientRule, Usage } from './gradients/rule';
@@ -46,12 +46,16 @@ export type {
   Guidance,
   ImageTokenizer,
   LatentTokenizer,
+  PoolMember,
+  PoolStep,
   PreviewKind,
   SamplingDefaults,
   ScheduleStep,
   TextCondition,
   TokenChoice,
   TokenModel,
+  TokenPool,
+  TokenPoolOptions,
   TokenSession,
 } from './models';
 export { type Attributes, type DType, type OpDefinition, stridesOf, type TypedData } from './op';
@@ -103,6 +107,7 @@ export {
 } from './ops/normalisation';
 export { max, mean, sum } from './ops/reduce';
 export { operations } from './ops/table';
+export { writeRowsAt } from './ops/write-rows-at';
 export {
   type DrawOptions,
   exponentialNoise,

@@ -24,6 +24,7 @@ export class LazyExecutable {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     this.#disposed = true;
     const pending = this.#pending;

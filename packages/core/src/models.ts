@@ -115,6 +115,8 @@ export interface TokenModel {
   choiceAt?(step: ScheduleStep, choice: TokenChoice): TokenChoice;
   /** Begins one sequence for each condition; classes are 0..classes, the last for none. */
   begin(conditions: readonly Condition[], options?: CallOptions): Promise<TokenSession>;
+  /** Opens a batch whose sequences begin and end at different times. Absent where a device or a model cannot do that. */
+  openPool?(options: TokenPoolOptions): Promise<TokenPool>;
   /** Whether {@link beginDrawing} is the quicker way on this device. */
   readonly drawsOnDevice?: boolean;
   /** Begins one sequence for each condition; tokens are chosen on the device. Absent where a model cannot do that. */
@@ -123,6 +125,7 @@ export interface TokenModel {
   dispose(): Promise<void>;
 }
 
+/** How a {@link DrawingSession} chooses tokens. */
 export interface DrawingOptions extends CallOptions {
   /** Guide every sequence by one without class. */
   readonly isGuided: boolean;
@@ -142,9 +145,11 @@ export interface DrawingSession {
   draw(step: DrawingStep, options?: CallOptions): Promise<void>;
   /** The tokens so far, int32 [sequences, position]. @throws DetailFlowError `runtime` when logits were not finite */
   tokens(): Promise<Tensor<'int32'>>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 
+/** What one step of a {@link DrawingSession} is given. */
 export interface DrawingStep {
   /** Exp(1) draws float32 [sequences, nextCount, V]; not for greedy sequences. */
   readonly noise?: Float32Array;
@@ -168,5 +173,44 @@ export interface TokenSession {
    * the previous prediction, row by row.
    */
   predict(chosen: Int32Array | undefined, options?: CallOptions): Promise<Tensor<'float32'>>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
+}
+
+export interface TokenPoolOptions extends CallOptions {
+  /** Rows that the pool has room for, from 1; memory for their caches is taken at once. */
+  readonly rows: number;
+}
+
+/** A batch whose sequences begin and end between its steps, each at a place of its own; no row sees another. */
+export interface TokenPool {
+  /** Rows that it has room for. */
+  readonly rows: number;
+  /**
+   * Takes a row for each condition; these rows go on together.
+   * @throws DetailFlowError `limit` when so many are not free, `invalid-argument` for conditions that the model does not have
+   */
+  begin(conditions: readonly Condition[]): PoolMember;
+  /**
+   * One step of several members, all of the same `nextCount`, in one run. If it fails, nobody has moved.
+   * @returns for every member and each of its rows the logits of the next tokens, [nextCount * V]
+   */
+  predict(steps: readonly PoolStep[], options?: CallOptions): Promise<readonly (readonly Float32Array[])[]>;
+  dispose(): Promise<void>;
+}
+
+export interface PoolStep {
+  readonly member: PoolMember;
+  /** The tokens chosen for its last prediction, row by row; none at first. */
+  readonly chosen?: Int32Array;
+}
+
+/** Rows of a pool that were begun together. */
+export interface PoolMember {
+  /** Tokens known so far. */
+  readonly position: number;
+  /** How many tokens the next step predicts: 1, or a group. 0 at the end. */
+  readonly nextCount: number;
+  /** Gives the rows back; not during a step of this member. */
+  release(): void;
 }

@@ -5,6 +5,7 @@ import type { Value } from './graph';
 /** Element types of graph values. f16 and int8 exist as storage of weights only. */
 export type DType = 'f32' | 'i32' | 'bool';
 
+/** Arrays that constants of a graph are given as. */
 export type TypedData = Float32Array | Float64Array | Int32Array | Uint8Array;
 
 /** Attributes of a node: plain data. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkSharedState } from './conformance/shared-state';
+import { checkStateWindows } from './conformance/state-windows';
 import { symbol } from './dim';
 import { type Graph, trace } from './graph';
 import { add, mul } from './ops/elementwise';
@@ -174,3 +175,4 @@ test('what is disposed or closed says so', async () => {
 });
 
 test('executables share a state of the backend', () => checkSharedState(createReferenceBackend()));
+test('states have windows', () => checkStateWindows(createReferenceBackend()));

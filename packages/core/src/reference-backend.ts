@@ -3,7 +3,7 @@ import { checkOptions } from './check-options';
 import { type Bindings, evaluateShape } from './dim';
 import { DetailFlowError } from './errors';
 import { expandComposites } from './expand';
-import { bindFeeds, requireBuffer, requireLike, requireWeights, tensorTypes } from './feeds';
+import { bindFeeds, requireBuffer, requireEntries, requireLike, requireWeights, tensorTypes } from './feeds';
 import type { Graph, Value } from './graph';
 import { allocate, type DType, type ReferenceArray } from './op';
 import { operations } from './ops/table';
@@ -18,6 +18,7 @@ export function createReferenceBackend(): Backend {
   let closed = false;
   const backend: Backend = {
     name: 'reference',
+    stateWindows: true,
     async compile(graph, weights, options = {}) {
       checkOptions('compile', options, { dtype: true });
       const { dtype = 'fp32' } = options;
@@ -59,6 +60,14 @@ class ReferenceState implements State {
     this.buffers = buffers;
   }
 
+  get(name: string): Held | undefined {
+    return this.buffers.get(name);
+  }
+
+  put(name: string, held: Held): void {
+    this.buffers.set(name, held);
+  }
+
   async read(name: string): Promise<Tensor> {
     const buffer = this.#buffer(name);
     return toTensor(buffer.dtype, buffer);
@@ -67,21 +76,90 @@ class ReferenceState implements State {
   async write(name: string, tensor: Tensor): Promise<void> {
     const { dtype, shape } = this.#buffer(name);
     requireLike(name, tensor, dtype, shape);
-    this.buffers.set(name, holdTensor(tensor));
+    this.put(name, holdTensor(tensor));
+  }
+
+  window(first: number, count: number): State {
+    if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
+    for (const [name, { shape }] of this.buffers) requireEntries(name, shape, first, count);
+    return new ReferenceWindow(this, first, count);
+  }
+
+  async copyEntry(from: number, to: number): Promise<void> {
+    const [source, target] = [this.window(from, 1) as ReferenceState, this.window(to, 1) as ReferenceState];
+    for (const name of this.buffers.keys()) target.put(name, source.get(name) as Held);
   }
 
   #buffer(name: string): Held {
-    const buffer = this.buffers.get(name);
+    const buffer = this.get(name);
     if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
     if (!buffer) throw new DetailFlowError('invalid-argument', `there is no state "${name}"`);
     return buffer;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     this.buffers.clear();
     this.disposed = true;
   }
 }
+
+/** Some entries of the buffers of another state. */
+class ReferenceWindow extends ReferenceState {
+  readonly #whole: ReferenceState;
+  readonly #first: number;
+  readonly #count: number;
+
+  constructor(whole: ReferenceState, first: number, count: number) {
+    super(whole.owner, whole.buffers);
+    this.#whole = whole;
+    this.#first = first;
+    this.#count = count;
+  }
+
+  override get(name: string): Held | undefined {
+    if (this.#whole.disposed) throw new DetailFlowError('closed', 'the state is disposed');
+    const held = this.#whole.get(name);
+    if (!held) return undefined;
+    const size = this.#entrySize(held);
+    const data = held.data.slice(this.#first * size, (this.#first + this.#count) * size);
+    return { ...held, data, shape: [this.#count, ...held.shape.slice(1)] };
+  }
+
+  override put(name: string, { data }: Held): void {
+    const held = this.#whole.get(name) as Held;
+    const all = held.data.slice();
+    all.set(data as Float64Array, this.#first * this.#entrySize(held));
+    this.#whole.put(name, { ...held, data: all });
+  }
+
+  override async read(): Promise<Tensor> {
+    throw wholeOnly();
+  }
+
+  override async write(): Promise<void> {
+    throw wholeOnly();
+  }
+
+  override window(): State {
+    throw wholeOnly();
+  }
+
+  override async copyEntry(): Promise<void> {
+    throw wholeOnly();
+  }
+
+  override async dispose(): Promise<void> {
+    this.disposed = true;
+  }
+
+  #entrySize({ shape }: Held): number {
+    return shape.slice(1).reduce((a, b) => a * b, 1);
+  }
+}
+
+const wholeOnly = () =>
+  new DetailFlowError('invalid-argument', 'this is a window of a state: ask the whole state');
 
 async function compileReference(
   backend: Backend,
@@ -147,7 +225,7 @@ function evaluate(
     if (!values.has(node)) values.set(node, evaluateNode(node, values, feeds, state, bindings));
   }
   for (const [name, { before, after }] of graph.states) {
-    state?.buffers.set(name, { ...(values.get(after) as ReferenceArray), dtype: before.dtype });
+    state?.put(name, { ...(values.get(after) as ReferenceArray), dtype: before.dtype });
   }
   return Object.fromEntries(
     [...graph.outputs].map(([name, value]) => [
@@ -169,7 +247,7 @@ function evaluateNode(
   if (node.op === 'input') return { data: hold(feeds[name].data as Float32Array), shape };
   if (node.op === 'constant') return { data: hold(node.attrs.data as Float32Array), shape };
   if (node.op === 'state') {
-    return requireBuffer(name, state?.buffers.get(name), node.dtype, shape);
+    return requireBuffer(name, state?.get(name), node.dtype, shape);
   }
   const definition = operations.get(node.op);
   if (!definition?.evaluate)

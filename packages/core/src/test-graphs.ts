@@ -34,13 +34,18 @@ export function weightsOf(tensors: Readonly<Record<string, Tensor>>): Weights {
   );
 }
 
-/** A graph with one f32 input for each feed, in the shape of that feed, and the output `y`. */
+const dtypes = { float32: 'f32', int32: 'i32', bool: 'bool' } as const;
+
+/** A graph with one input for each feed, of the type and shape of that feed, and the output `y`. */
 export function traceLike(
   feeds: Tensors,
   build: (x: Readonly<Record<string, Value>>, graph: GraphBuilder) => Value,
 ): Graph {
   return trace((g) => {
-    const inputs = Object.entries(feeds).map(([name, { dims }]) => [name, g.input(name, 'f32', dims)]);
+    const inputs = Object.entries(feeds).map(([name, { type, dims }]) => [
+      name,
+      g.input(name, dtypes[type], dims),
+    ]);
     return { y: build(Object.fromEntries(inputs), g) };
   });
 }

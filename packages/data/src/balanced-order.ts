@@ -24,7 +24,7 @@ export class BalancedOrder implements VisitOrder {
   #label = new Uint32Array(0);
   #rank = new Uint32Array(0);
 
-  /** @param options.balance from 0 to 1 */
+  /** `balance`: from 0 to 1. */
   constructor({ labels, balance, seed }: { labels: Int32Array; balance: number; seed: number }) {
     if (labels.length === 0) throw new DetailFlowError('invalid-argument', 'there are no images');
     if (!(balance >= 0 && balance <= 1)) {
@@ -48,6 +48,7 @@ export class BalancedOrder implements VisitOrder {
     this.#seed = seed;
   }
 
+  /** The image of a visit; visits are counted from 0 through all epochs. */
   at(position: number): number {
     const epoch = Math.floor(position / this.#length);
     if (epoch !== this.#epoch) this.#begin(epoch);

@@ -5,6 +5,7 @@ const SIDE = 32;
 const PLANE = SIDE * SIDE;
 const PIXELS = 3 * PLANE;
 
+/** Name and classes of a CIFAR set, and the layout of its labels. */
 export interface CifarOptions {
   readonly name: string;
   readonly classNames: readonly string[];

@@ -1,7 +1,9 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { Colour } from './contact-sheet';
 
+/** White, as 8-bit red, green, blue. */
 export const white: Colour = [255, 255, 255];
+/** Black, as 8-bit red, green, blue. */
 export const black: Colour = [0, 0, 0];
 
 /** A colour as {@link parseColour} reads it. */

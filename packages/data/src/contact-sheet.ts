@@ -3,6 +3,7 @@ import { checkOptions, DetailFlowError, describe, Picture } from '@detailflow/co
 /** Red, green, blue, 0 .. 255. */
 export type Colour = readonly [number, number, number];
 
+/** Gaps and background of a sheet of pictures. */
 export interface SheetOptions {
   /** Pixels between neighbours and around the edge; 2 by default. */
   gap?: number;

@@ -7,6 +7,7 @@ import { foreignKind, type ImageKind, imageKind, readableKinds } from './image-k
 import { checkPixels, type DeepGrey, type Raster, rasterToRgb, shallowGrey, turnedImage } from './raster';
 import type { RgbImage } from './rgb-image';
 
+/** How the bytes of an image become pixels. */
 export interface DecodeOptions {
   /**
    * What transparent pixels are laid on, 0 .. 255 a channel, rounded to the nearest. Default: alpha is dropped and the

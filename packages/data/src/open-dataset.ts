@@ -30,6 +30,7 @@ export interface OpenedDataset {
   readonly use: SourceUse;
 }
 
+/** Which part of a data set is opened, and what is held out. */
 export interface OpenDatasetOptions extends Pick<HoldOutRule, 'seed' | 'groupBy'> {
   /** Share of the images that is held out where the data set has no test part of its own. */
   readonly heldOut: number;

@@ -14,6 +14,7 @@ const MAX_ARRAY_BYTES = 2 ** 31;
 /** An image file: its path, or its bytes. */
 export type ImageFile = string | Uint8Array;
 
+/** How pictures of a person are read. */
 export interface ReadImageOptions {
   /** What transparent pixels are laid on, 0 .. 255 a channel; default white. */
   readonly background?: Colour;

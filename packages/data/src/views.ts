@@ -36,7 +36,7 @@ export function centerView(image: RgbImage, { size, fit, background }: CenterVie
 
 /**
  * What a model is shown in training.
- * @param options.seed, position which draw: the same one gives the same view
+ * `options.seed` and `position` say which draw: the same one gives the same view.
  */
 export function trainingView(
   image: RgbImage,

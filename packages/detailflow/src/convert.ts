@@ -1,20 +1,16 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { tokenModelParameters } from '@detailflow/ar-model';
-import type { BundleCard, ConfigObject } from '@detailflow/checkpoint';
+import { chosenWeights, tokenModelParameters } from '@detailflow/ar-model';
+import type { BundleCard, FamilyModel } from '@detailflow/checkpoint';
 import { type WriteBundleOptions, writeBundle } from '@detailflow/checkpoint/node';
-import {
-  checkOptions,
-  DetailFlowError,
-  type ParameterSpec,
-  type Weight,
-  type Weights,
-} from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { tokenizerParameters } from '@detailflow/tokenizer';
+import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
-import { openModel } from './model-source';
+import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
-export interface ConvertOptions extends WriteBundleOptions {
+/** Options of {@link convert}. */
+export interface ConvertOptions extends WriteBundleOptions, OpenFamilyOptions {
   readonly name?: string;
   /** SPDX expression or text. Default: that of the source bundle, else "unknown". */
   readonly license?: string;
@@ -24,8 +20,8 @@ export interface ConvertOptions extends WriteBundleOptions {
 }
 
 /**
- * Writes a model as a bundle: one folder with config.json and safetensors, all of it or nothing. Weights that only
- * training uses are left out. Folders on the way to `out` are made.
+ * Writes a model of any family as a bundle: one folder with config.json and safetensors, all of it or nothing. What no file of
+ * weights says lies in the bundle; weights that only training uses are left out. Folders on the way to `out` are made.
  * @throws DetailFlowError as {@link load} and `writeBundle`; `invalid-argument` for a wrong number of class names;
  *   the signal's reason when aborted
  */
@@ -35,31 +31,26 @@ export async function convert(
   options: ConvertOptions = {},
 ): Promise<BundleCard> {
   checkOptions('convert', options, {
-    name: true,
-    license: true,
-    description: true,
-    attribution: true,
-    classNames: true,
-    dtype: true,
-    overwrite: true,
-    signal: true,
-    onProgress: true,
+    ...{ name: true, license: true, description: true, attribution: true, classNames: true, dtype: true },
+    ...{ overwrite: true, signal: true, onProgress: true, families: true, settings: true, hub: true },
   });
-  const { name, license, description, attribution, classNames, ...writing } = options;
-  const opened = await openModel(source, { signal: options.signal });
+  const { name, license, description, attribution, classNames, ...rest } = options;
+  const { families, settings, hub, ...writing } = rest;
+  const opened = await openFamilyModel(source, { families, settings, hub, signal: options.signal });
   try {
-    const { card, tokenizer, ar } = opened;
-    if (classNames && classNames.length !== ar?.config.classes) {
+    const { card, family, ar } = opened;
+    if (classNames && classNames.length !== ar?.classes) {
       throw new DetailFlowError(
         'invalid-argument',
-        `${classNames.length} class names are given, the model has ${ar?.config.classes ?? 'no'} classes`,
+        `${classNames.length} class names are given, the model has ${ar?.classes || 'no'} classes`,
       );
     }
     await mkdir(path.dirname(path.resolve(out)), { recursive: true });
     return await writeBundle(
       out,
       {
-        name: name ?? card?.name ?? 'DetailFlow model',
+        ...(!isDetailFlow(opened) && { family }),
+        name: name ?? card?.name ?? `${family} model`,
         license: license ?? card?.license ?? 'unknown',
         description: description ?? card?.description,
         attribution: attribution ?? card?.attribution,
@@ -67,8 +58,7 @@ export async function convert(
         subject: card?.subject,
         recipe: card?.recipe,
         ...(card?.data && { data: card.data }),
-        tokenizer: part(tokenizer, tokenizerParameters(tokenizer.config)),
-        ...(ar && { ar: part(ar, tokenModelParameters(ar.config)) }),
+        ...parts(opened),
       },
       writing,
     );
@@ -77,8 +67,17 @@ export async function convert(
   }
 }
 
-/** The configuration as plain JSON, and the weights that the model needs, in its own order. */
-function part(model: { config: object; weights: Weights }, specs: readonly ParameterSpec[]) {
-  const weights = specs.map(({ name }) => [name, model.weights.get(name) as Weight] as const);
-  return { config: model.config as ConfigObject, weights: new Map(weights) };
+/** The two halves; DetailFlow's checkpoints also hold weights that only training uses. */
+function parts(opened: FamilyModel) {
+  if (!isDetailFlow(opened)) return { tokenizer: opened.tokenizer, ar: opened.ar };
+  const { tokenizer, ar } = opened;
+  return {
+    tokenizer: {
+      config: tokenizer.config,
+      weights: chosenWeights(tokenizer.weights, tokenizerParameters(tokenizer.config)),
+    },
+    ...(ar && {
+      ar: { config: ar.config, weights: chosenWeights(ar.weights, tokenModelParameters(ar.config)) },
+    }),
+  };
 }

@@ -1,4 +1,5 @@
 import {
+  chosenWeights,
   createTokenModel,
   type GroupTokenModel,
   gradualGuidance,
@@ -6,11 +7,13 @@ import {
   ignoredTokenModelWeights,
   officialTokenModelConfig,
   parseTokenModelConfig,
+  stepGraph,
   type TokenModelConfig,
   tokenModelParameters,
 } from '@detailflow/ar-model';
 import {
   type BundleCard,
+  bundleFamily,
   type ConfigObject,
   type Family,
   type FamilyModel,
@@ -28,13 +31,17 @@ import {
   ConfigFields,
   DetailFlowError,
   type ImageTokenizer,
+  type ParameterSpec,
   validateWeights,
   type WeightDType,
   type Weights,
 } from '@detailflow/core';
 import {
+  createMixtureTokenizer,
   createResolutionMap,
   createTokenizer,
+  decoderGraph,
+  encoderGraph,
   ignoredTokenizerWeights,
   officialTokenizerConfig,
   parseTokenizerConfig,
@@ -44,6 +51,8 @@ import {
   tokenizerParameters,
 } from '@detailflow/tokenizer';
 import { isDetailFlowHalf, isDetailFlowModel, subtree } from './detailflow-folder';
+import { releasedDetailFlowFiles } from './detailflow-released';
+import { generatorGraphs } from './generator-graph';
 import { completedAr } from './released-models';
 
 /** A configuration and the weights that go with it, checked against each other. */
@@ -76,10 +85,13 @@ const DETAILFLOW = 'DetailFlow';
 
 /** DetailFlow: bundles, and the folders of the official training. */
 export const detailflowFamily: Family & {
+  /** As {@link Family.open}, with all that DetailFlow's models can do. */
   open(files: ModelFiles, options?: CallOptions): Promise<DetailFlowModel>;
 } = {
   name: DETAILFLOW,
   async recognise(files) {
+    const bundle = await bundleFamily(files);
+    if (bundle !== undefined) return bundle === DETAILFLOW;
     if ('model' in files) return isDetailFlowModel(files.model);
     const halves = [files.tokenizer, ...(files.ar ? [files.ar] : [])];
     return (await Promise.all(halves.map(isDetailFlowHalf))).every(Boolean);
@@ -191,6 +203,7 @@ interface Parts {
   readonly card?: BundleCard;
   readonly tokenizer: ModelPart<TokenizerConfig>;
   readonly ar?: ModelPart<TokenModelConfig>;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 
@@ -206,6 +219,13 @@ function checked(model: Parts): DetailFlowModel {
     ignore: ignoredTokenModelWeights,
   });
   const { tokens, groupSize, causalTokens, codebookSize } = tokenizer.config;
+  if (tokenizer.config.mixture) {
+    throw new DetailFlowError(
+      'config',
+      `the tokens of ${tokenizer.file} are mixtures of codes, which no AR model predicts; give the tokenizer alone`,
+      { file: ar.file },
+    );
+  }
   const fits =
     ar.config.groupSize === groupSize &&
     ar.config.causalTokens === causalTokens &&
@@ -237,6 +257,13 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
       description: `DetailFlow's tokenizer, ${tokens} tokens of ${codebookSize} codes in groups of ${groupSize}`,
       ...{ previews: 'coarse-to-fine', tokens, imageSize, codebookSize, previewCounts: doublings(tokens) },
     },
+    ...(tokenizer.config.mixture && {
+      latentDim: tokenizer.config.codebookDim,
+      createLatentTokenizer: ({ backend }) => {
+        const { config, weights, file } = tokenizer;
+        return createMixtureTokenizer({ config, weights, file, backend });
+      },
+    }),
     createTokenizer: ({ backend }) =>
       createTokenizer({
         config: tokenizer.config,
@@ -244,7 +271,21 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
         file: tokenizer.file,
         backend,
       }),
+    graphs: {
+      encoder: () => ({ graph: encoderGraph(tokenizer.config), weights: tokenizer.weights }),
+      decoder: () => ({ graph: decoderGraph(tokenizer.config), weights: tokenizer.weights }),
+      ...(ar && { step: () => ({ graph: stepGraph(ar.config), weights: ar.weights }) }),
+    },
+    ...(!tokenizer.config.mixture && {
+      releasedFiles: () =>
+        releasedDetailFlowFiles(
+          chosen(tokenizer, tokenizerParameters(tokenizer.config)),
+          ar && chosen(ar, tokenModelParameters(ar.config)),
+        ),
+    }),
     ...(ar && {
+      generatorGraphs: ({ guidance }) =>
+        generatorGraphs(tokenizer.config, ar.config, { guidance: guidance as 'constant' | 'gradual' }),
       ar: {
         ...ar,
         description: `DetailFlow's AR model, ${ar.config.tokens} tokens, ${ar.config.classes} classes`,
@@ -257,6 +298,12 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
     }),
   };
 }
+
+/** A half without the weights that only training uses. */
+const chosen = <Config>(
+  { config, weights }: ModelPart<Config>,
+  specs: readonly ParameterSpec[],
+): { config: Config; weights: Weights } => ({ config, weights: chosenWeights(weights, specs) });
 
 function doublings(limit: number): number[] {
   const counts: number[] = [];

@@ -1,5 +1,5 @@
 export { createNodeBackend, type NodeBackendOptions } from '@detailflow/backend-node';
-export type { Family, FamilyModel } from '@detailflow/checkpoint';
+export type { Family, FamilyModel, GeneratorGraphs } from '@detailflow/checkpoint';
 export {
   type Backend,
   DetailFlowError,
@@ -28,9 +28,9 @@ export type { GenerateOptions, GenerationStep } from '@detailflow/sampler';
 export type { ClassLabel } from './class-numbers';
 export { type ConvertOptions, convert } from './convert';
 export { type DetailFlowModel, detailflowFamily, type ModelPart } from './detailflow-family';
-export { type ExportOptions, exportOnnx } from './export-onnx';
+export { type ExportedModel, type ExportedPort, type ExportOptions, exportOnnx } from './export-onnx';
 export type { FolderSource, ModelSource } from './folder-source';
-export { type GeneratorGraphs, generatorGraphs } from './generator-graph';
+export { generatorGraphs } from './generator-graph';
 export {
   type DetailFlowParts,
   type DrawOptions,
@@ -42,6 +42,7 @@ export {
 } from './load';
 export { type OpenedModel, openModel } from './model-source';
 export { families, type OpenFamilyOptions, openFamilyModel } from './open-family';
+export { convertToReleased, type ReleasedLayoutOptions } from './released-layout';
 export {
   type Verification,
   type VerifiedFile,

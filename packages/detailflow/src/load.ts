@@ -8,13 +8,14 @@ import {
   DetailFlowError,
   type Guidance,
   type ImageTokenizer,
+  type LatentTokenizer,
   type OptionNames,
   pixelToByte,
   type Tensor,
   type TokenModel,
   type WeightDType,
 } from '@detailflow/core';
-import { psnr, tokenWorth, worthTarget } from '@detailflow/eval';
+import { keptImages, psnr, tokenWorth, worthTarget } from '@detailflow/eval';
 import {
   type GenerateOptions,
   type GenerationStep,
@@ -29,6 +30,7 @@ import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
+/** Options of {@link load}. */
 export interface LoadOptions extends OpenFamilyOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;
@@ -100,7 +102,8 @@ export interface DetailFlowParts {
 export class Model {
   /** Name of the family: 'DetailFlow', 'LlamaGen', 'PAR', 'VAR', 'FlexVAR', or one of your own. */
   readonly family: string;
-  readonly tokenizer: ImageTokenizer;
+  /** Images to continuous latents and back, where the tokenizer has them (SoftVQ). */
+  readonly latents?: LatentTokenizer;
   /** Missing when only a tokenizer was loaded. */
   readonly tokenModel?: TokenModel;
   /** The same parts with all that DetailFlow's can do; undefined for models of other families. */
@@ -108,6 +111,7 @@ export class Model {
   /** Card of the bundle, if the model came from one. */
   readonly card?: BundleCard;
   readonly backend: Backend;
+  readonly #tokenizer?: ImageTokenizer;
   readonly #opened: FamilyModel;
   readonly #ownsBackend: boolean;
 
@@ -122,16 +126,36 @@ export class Model {
     this.backend = backend;
     this.card = opened.card;
     this.family = opened.family;
-    if (isDetailFlow(opened)) {
+    if (isDetailFlow(opened) && !opened.createLatentTokenizer) {
       const tokenizer = opened.createTokenizer({ backend });
       this.detailflow = { tokenizer, tokenModel: opened.createTokenModel?.({ backend, dtype, tokenizer }) };
-      this.tokenizer = tokenizer;
+      this.#tokenizer = tokenizer;
       this.tokenModel = this.detailflow.tokenModel;
     } else {
-      const tokenizer = opened.createTokenizer({ backend });
-      this.tokenizer = tokenizer;
-      this.tokenModel = opened.createTokenModel?.({ backend, dtype, tokenizer });
+      this.latents = opened.createLatentTokenizer?.({ backend });
+      const tokenizer = isImageTokenizer(this.latents)
+        ? this.latents
+        : this.latents
+          ? undefined
+          : opened.createTokenizer({ backend });
+      this.#tokenizer = tokenizer;
+      this.tokenModel = tokenizer && opened.createTokenModel?.({ backend, dtype, tokenizer });
     }
+  }
+
+  /** Whether the tokenizer has codes; without them it has only {@link Model.latents}. */
+  get hasCodes(): boolean {
+    return this.#tokenizer !== undefined;
+  }
+
+  /** @throws DetailFlowError `unsupported` where the tokenizer has continuous latents and no codes: see {@link Model.latents} */
+  get tokenizer(): ImageTokenizer {
+    if (this.#tokenizer) return this.#tokenizer;
+    throw new DetailFlowError(
+      'unsupported',
+      `this tokenizer of ${this.family} has continuous latents and no codes: use latents.encodeLatents and decodeLatents`,
+      { file: this.#opened.tokenizer.file },
+    );
   }
 
   /**
@@ -185,8 +209,8 @@ export class Model {
   }
 
   /**
-   * Encodes images and draws them again from ever more of their tokens. DetailFlow takes images of every size on its list, which have
-   * fewer tokens than full ones.
+   * Encodes images and draws them again from ever more of their tokens; from latents, which have no order, all at once. DetailFlow
+   * takes images of every size on its list, which have fewer tokens than full ones.
    * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all, or every scale, or the quarters of the picture
    */
   async *reconstruct(
@@ -195,13 +219,13 @@ export class Model {
   ): AsyncGenerator<Reconstruction, void, void> {
     checkOptions('reconstruct', options, { signal: true, tokens: true });
     const size = images.dims[2];
-    const tokenizer = this.#tokenizerFor(size);
+    const tokenizer = this.#restorerFor(size);
     const known = this.#opened.tokenizer.previewCounts.filter((count) => count < tokenizer.tokens);
     const { signal, tokens: counts = [...known, tokenizer.tokens] } = options;
-    const codes = await tokenizer.encode(images, { signal });
+    const kept = await keptImages(tokenizer, images, { signal });
     for (const tokens of counts) {
       const worth = tokenWorth(tokenizer, tokens, size);
-      const pixels = await tokenizer.decode(codes, { tokens, size: worth.size, signal });
+      const pixels = await kept.restore({ tokens, noiseIndex: null, size: worth.size, seed: 0 });
       yield { tokens, resolution: worth.size, pixels, psnr: psnrOfEach(pixels, worthTarget(images, worth)) };
     }
   }
@@ -213,17 +237,20 @@ export class Model {
       await this.backend.close();
       return;
     }
-    await this.tokenizer.dispose();
+    await this.#tokenizer?.dispose();
+    if (!this.#tokenizer) await this.latents?.dispose();
     await this.tokenModel?.dispose();
   }
 
+  /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
 
-  #tokenizerFor(size: number): ImageTokenizer {
+  #restorerFor(size: number): ImageTokenizer | LatentTokenizer {
     const own = this.detailflow?.tokenizer;
-    return own && size !== own.imageSize ? own.atSize(size) : this.tokenizer;
+    if (own && size !== own.imageSize) return own.atSize(size);
+    return this.#tokenizer ?? (this.latents as LatentTokenizer);
   }
 
   #requireTokenModel(): TokenModel {
@@ -234,6 +261,9 @@ export class Model {
     );
   }
 }
+
+const isImageTokenizer = (one: LatentTokenizer | undefined): one is LatentTokenizer & ImageTokenizer =>
+  one !== undefined && 'encode' in one;
 
 function psnrOfEach(restored: Tensor<'float32'>, originals: Tensor<'float32'>): number[] {
   const [batch, ...rest] = originals.dims;

@@ -16,6 +16,7 @@ export interface OpenedModel {
   readonly ar?: ModelPart<TokenModelConfig>;
   /** Side in pixels of the pictures that it draws: less than the tokenizer's where the AR model has fewer tokens. */
   readonly pictureSize: number;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

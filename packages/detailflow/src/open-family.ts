@@ -1,13 +1,22 @@
-import type { ConfigObject, Family, FamilyModel, FileTree, ModelFiles } from '@detailflow/checkpoint';
-import { type CallOptions, checkOptions, DetailFlowError } from '@detailflow/core';
+import {
+  bundleFamily,
+  type ConfigObject,
+  type Family,
+  type FamilyModel,
+  type FileTree,
+  type ModelFiles,
+} from '@detailflow/checkpoint';
+import { type CallOptions, checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import type { OpenHubOptions } from '@detailflow/hub/node';
 import { llamagenFamily, parFamily } from '@detailflow/llamagen';
+import { softvqFamily } from '@detailflow/softvq';
 import { flexvarFamily, varFamily } from '@detailflow/var';
 import { detailflowFamily } from './detailflow-family';
 import { type ModelSource, modelFiles } from './folder-source';
 
-/** The families that are asked, in this order, after those of the user. */
+/** The families that are asked, in this order, after those of the user. SoftVQ's folders look like DetailFlow's. */
 export const families: readonly Family[] = [
+  softvqFamily,
   detailflowFamily,
   llamagenFamily,
   parFamily,
@@ -15,6 +24,7 @@ export const families: readonly Family[] = [
   flexvarFamily,
 ];
 
+/** Which families are asked, and what no file says. */
 export interface OpenFamilyOptions extends CallOptions {
   /** How files of the hub are fetched and kept. */
   readonly hub?: OpenHubOptions;
@@ -38,6 +48,14 @@ export async function openFamilyModel(
   const files: ModelFiles = { ...(await modelFiles(source, { hub, signal })), ...(settings && { settings }) };
   const found = await firstOf(all, files, { signal });
   if (found) return found.open(files, { signal });
+  const bundle = await bundleFamily(files);
+  if (bundle !== undefined) {
+    throw new DetailFlowError(
+      'unsupported',
+      `is a bundle of ${describe(bundle)}, a family that is not known (${all.map(({ name }) => name).join(', ')} are)`,
+      { file: `${('model' in files ? files.model : files.tokenizer).name}/config.json`, entry: 'family' },
+    );
+  }
   if (!('model' in files) && files.ar) await refuseMixture(all, [files.tokenizer, files.ar], { signal });
   for (const tree of 'model' in files ? [files.model] : [files.tokenizer, ...(files.ar ? [files.ar] : [])]) {
     const weights = (await tree.list('')).find((name) => /\.(pt|pth|ckpt)$/.test(name));

@@ -22,6 +22,7 @@ export interface VerifiedTensors {
   readonly values: number;
 }
 
+/** What {@link verifyModel} has read, and what it could not check. */
 export interface Verification {
   readonly files: readonly VerifiedFile[];
   readonly tokenizer: VerifiedTensors;
@@ -32,7 +33,9 @@ export interface Verification {
   readonly notChecked: readonly string[];
 }
 
+/** Options of {@link verifyModel}. */
 export interface VerifyOptions extends OpenFamilyOptions {
+  /** Told how far it is. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'bytes' }) => void;
 }
 

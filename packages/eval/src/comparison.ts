@@ -34,6 +34,7 @@ export interface Comparison {
   readonly warnings: readonly string[];
 }
 
+/** How two sets of features are compared. */
 export interface CompareOptions {
   /** Multiplies matrices for precision, recall and KID. */
   readonly backend: Backend;

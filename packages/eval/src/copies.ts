@@ -24,8 +24,8 @@ const [MOST_WORK, FEWEST] = [1e10, 40];
 
 /**
  * Tells memory from novelty, by features.
+ * `drawn`, `heldOut`, `train`: features [n, width].
  * @param width of a row of features
- * @param features.drawn, heldOut, train [n, width]
  * @throws DetailFlowError `invalid-argument` where one of them is empty
  */
 export function copies(

@@ -6,22 +6,25 @@ import {
   type TokenModel,
 } from '@detailflow/core';
 import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
-import type { Extractor } from './extractor';
-import { collectFeatures, type FeatureSet } from './feature-set';
+import type { Extractor, Features } from './extractor';
+import { collectFeatures, type FeatureSet, featureShards } from './feature-set';
 import {
+  type ByteImages,
   type GeneratedOptions,
   generatedSource,
   type ImageSource,
   keptSource,
   type PictureLabels,
+  pixelShards,
 } from './image-source';
 import { firstPictureSeeds } from './picture-seeds';
 import { resizedSource } from './resized-images';
-import { noStore, type ShardStore } from './shard-store';
+import { missingBatches, noStore, type ShardIdentity, type ShardStore } from './shard-store';
 
 /** Settings of the sampler other than the guidance scale. */
 export type SamplingOptions = Pick<GeneratedOptions, 'guidance' | 'temperature' | 'topK' | 'topP'>;
 
+/** Options of an evaluation of generated pictures. */
 export interface GenerationOptions {
   readonly model: TokenModel;
   readonly tokenizer: ImageTokenizer;
@@ -48,10 +51,32 @@ export interface GenerationOptions {
   readonly store?: ShardStore;
   /** Keeps the pictures in the store, too. */
   readonly keepPictures?: boolean;
+  /** Who draws and looks, if not this process: many machines, whose results are summed up here in the same order. */
+  readonly elsewhere?: DrawnElsewhere;
   /** Told when a guidance scale and seed is done. */
   readonly onRow?: (row: GenerationRow, drawn: DrawnPictures) => void | Promise<void>;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** Pictures first .. first + count - 1 of a row: they go through the networks together. */
+export interface DrawnBatch {
+  /** Rows are numbered scale by scale, and seed by seed in them. */
+  readonly row: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Draws pictures and computes their features somewhere else. */
+export interface DrawnElsewhere {
+  /** All batches that will be asked for, in this order: those that the store does not have. */
+  begin(batches: readonly DrawnBatch[]): Promise<void>;
+  features(batch: DrawnBatch): Promise<Features>;
+  /** Asked for with `keepPictures` only. */
+  pictures(batch: DrawnBatch): Promise<ByteImages>;
+  /** Nothing of a row is asked for any more. */
+  finish(row: number): Promise<void>;
 }
 
 /** The pictures of a row. */
@@ -91,43 +116,77 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
     backend: true,
     store: true,
     keepPictures: true,
+    elsewhere: true,
     onRow: true,
     signal: true,
     onProgress: true,
   });
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
-  const { labels, real, backend, store = noStore, keepPictures, onRow, signal, onProgress } = options;
-  const { size, evalSize } = options;
+  const { labels, real, backend, store = noStore, keepPictures = false, onRow, signal, onProgress } = options;
+  const { size, evalSize, elsewhere } = options;
   const side = evalSize ?? size ?? tokenizer.resolution(model.tokens);
   const firstSeeds = firstPictureSeeds(seeds, count);
   const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
   if (twice !== undefined) {
     throw new DetailFlowError('invalid-argument', `the guidance scale ${twice} is given twice`);
   }
-  const rows: GenerationRow[] = [];
-  for (const cfg of scales) {
-    for (const [i, seed] of seeds.entries()) {
-      const firstSeed = firstSeeds[i];
-      const own = generatedSource({
-        ...{ ...sampling, model, tokenizer, count, classes, labels, cfg, size },
-        seed: firstSeed,
-      });
-      const drawn = resizedSource(own, evalSize);
-      const source = keepPictures ? keptSource(drawn, store, { height: side, width: side }) : drawn;
-      const started = performance.now();
-      const features = await collectFeatures(source, { extractor, store, signal, onProgress });
-      const seconds = (performance.now() - started) / 1000;
-      const row = {
-        ...{ cfg, seed, firstSeed },
-        ...(await compareFeatures(features, real, { backend, signal })),
-        ...(extractor.classes === classes && { agreement: classAgreement(features) }),
-        seconds,
-      };
-      rows.push(row);
-      await onRow?.(row, { source, features });
+  const planned = scales.flatMap((cfg) => seeds.map((seed, i) => ({ cfg, seed, firstSeed: firstSeeds[i] })));
+  const sourceOf = (row: number): ImageSource => {
+    const { cfg, firstSeed } = planned[row];
+    const own = generatedSource({
+      ...{ ...sampling, model, tokenizer, count, classes, labels, cfg, size },
+      seed: firstSeed,
+    });
+    const drawn = resizedSource(own, evalSize);
+    if (!keepPictures) return drawn;
+    const far = elsewhere && {
+      read: (first: number, part: number) => elsewhere.pictures({ row, first, count: part }),
+    };
+    return keptSource({ ...drawn, ...far }, store, { height: side, width: side });
+  };
+  if (elsewhere) {
+    const batches: DrawnBatch[] = [];
+    for (const row of planned.keys()) {
+      const source = sourceOf(row);
+      const jobs = [featureShards(source, extractor), ...(keepPictures ? [pixelShards(source)] : [])];
+      batches.push(...(await missing(jobs, store)).map((one) => ({ row, ...one })));
     }
+    await elsewhere.begin(batches);
+  }
+  const rows: GenerationRow[] = [];
+  for (const [index, { cfg, seed, firstSeed }] of planned.entries()) {
+    const source = sourceOf(index);
+    const started = performance.now();
+    const features = await collectFeatures(source, {
+      ...{ extractor, store, signal, onProgress },
+      ...(elsewhere && {
+        elsewhere: (first: number, part: number) => elsewhere.features({ row: index, first, count: part }),
+      }),
+    });
+    const seconds = (performance.now() - started) / 1000;
+    const row = {
+      ...{ cfg, seed, firstSeed },
+      ...(await compareFeatures(features, real, { backend, signal })),
+      ...(extractor.classes === classes && { agreement: classAgreement(features) }),
+      seconds,
+    };
+    rows.push(row);
+    await onRow?.(row, { source, features });
+    await elsewhere?.finish(index);
   }
   return rows;
+}
+
+/** The batches that the store lacks in any of some jobs, in order. */
+async function missing(
+  jobs: readonly ShardIdentity[],
+  store: ShardStore,
+): Promise<Omit<DrawnBatch, 'row'>[]> {
+  const counts = new Map<number, number>();
+  for (const job of jobs) {
+    for await (const { first, count } of missingBatches(store, job)) counts.set(first, count);
+  }
+  return [...counts].sort(([a], [b]) => a - b).map(([first, count]) => ({ first, count }));
 }
 
 /** A figure over seeds: its mean, and half the distance between the least and the most. */

@@ -44,7 +44,9 @@ export interface Extractor {
   readonly classes: number;
   /** The side in pixels that images must have; any size where it is missing. */
   readonly imageSize?: number;
+  /** Features of images, one row each. */
   extract(images: ByteImages, options?: { signal?: AbortSignal }): Promise<Features>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 

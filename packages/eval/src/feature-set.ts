@@ -3,7 +3,16 @@ import type { Extractor, Features } from './extractor';
 import { type Gaussian, GaussianStatistics } from './gaussian-statistics';
 import type { ImageSource } from './image-source';
 import { InceptionScore } from './inception-score';
-import { type Column, eachShard, noStore, type Shard, type ShardStore } from './shard-store';
+import {
+  BATCH,
+  type Column,
+  eachShard,
+  noStore,
+  parts,
+  type Shard,
+  type ShardIdentity,
+  type ShardStore,
+} from './shard-store';
 
 /** Mean and covariance of the features of images: of the pooled ones, and where there are any the spatial ones. */
 export interface FeatureStatistics {
@@ -26,15 +35,22 @@ export interface FeatureSet {
   readonly labels: Int32Array;
 }
 
+/** How features of images are collected. */
 export interface CollectOptions {
   readonly extractor: Extractor;
   /** Default: nothing is kept. */
   readonly store?: ShardStore;
   /** Images at a time; default 64. */
   readonly batch?: number;
+  /**
+   * Features of images first .. first + count - 1 that are computed elsewhere: asked for batch by batch, in the order in which they
+   * are summed up, which is the same as without. Default: source and network are run here.
+   */
+  readonly elsewhere?: (first: number, count: number) => Promise<Features>;
   /** Images of a split of the inception score; default 5000. */
   readonly splitSize?: number;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -48,25 +64,27 @@ export async function collectFeatures(source: ImageSource, options: CollectOptio
     extractor: true,
     store: true,
     batch: true,
+    elsewhere: true,
     splitSize: true,
     signal: true,
     onProgress: true,
   });
-  const { extractor, store = noStore, batch = 64, signal, onProgress } = options;
+  const { extractor, store = noStore, batch = BATCH, signal, onProgress } = options;
+  const here = async (first: number, count: number) =>
+    extractor.extract(await source.read(first, count, { signal }), { signal });
+  const { elsewhere: featuresAt = here } = options;
   const { labels } = source;
   const total = labels.length;
   const collector = new FeatureCollector(extractor, { total, splitSize: options.splitSize });
   const shards = eachShard(store, {
-    name: `${extractor.name} ${source.name}`,
-    total,
+    ...featureShards(source, extractor),
     columns: featureColumns(extractor),
     async make(first, count) {
       const columns = emptyColumns(featureColumns(extractor), count);
-      for (let at = 0; at < count; at += batch) {
+      for (const one of parts(first, count, batch)) {
         signal?.throwIfAborted();
-        const images = await source.read(first + at, Math.min(batch, count - at), { signal });
-        fillFeatures(columns, at, images.count, await extractor.extract(images, { signal }));
-        onProgress?.(first + at + images.count, total);
+        fillFeatures(columns, one.first - first, one.count, await featuresAt(one.first, one.count));
+        onProgress?.(one.first + one.count, total);
       }
       return columns;
     },
@@ -77,6 +95,12 @@ export async function collectFeatures(source: ImageSource, options: CollectOptio
   }
   return collector.finish(labels);
 }
+
+/** What features of a source are kept under. */
+export const featureShards = (source: ImageSource, extractor: Extractor): ShardIdentity => ({
+  name: `${extractor.name} ${source.name}`,
+  total: source.labels.length,
+});
 
 /** Columns that hold the features of a network; `suffix` tells several of them apart. */
 export function featureColumns(

@@ -1,6 +1,7 @@
 import {
   checkOptions,
   DetailFlowError,
+  type Guidance,
   type ImageTokenizer,
   pixelToByte,
   RandomStream,
@@ -9,9 +10,9 @@ import {
 } from '@detailflow/core';
 import { type CenterViewOptions, centerView, type ImageDataset, imageValues } from '@detailflow/data';
 import { sampleTokens } from '@detailflow/sampler';
-import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
+import { keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 import { requireFinite } from './finite-features';
-import { SHARD, type ShardJob, type ShardStore } from './shard-store';
+import { BATCH, parts, SHARD, type ShardIdentity, type ShardJob, type ShardStore } from './shard-store';
 import { tokenWorth } from './token-worth';
 
 /** Images of 8 bits a channel. */
@@ -91,14 +92,13 @@ export function keptSource(
   const shardAt = (first: number, signal?: AbortSignal): Promise<Uint8Array> => {
     if (known?.first === first) return known.pixels;
     const job: ShardJob = {
-      name: `${source.name}, pixels`,
-      total,
+      ...pixelShards(source),
       columns: [{ name: 'pixels', width: bytes, dtype: 'u8' }],
       async make(start, count) {
         const pixels = new Uint8Array(count * bytes);
-        for (let at = 0; at < count; at += BATCH) {
-          const { data } = await source.read(start + at, Math.min(BATCH, count - at), { signal });
-          pixels.set(data, at * bytes);
+        for (const one of parts(start, count, BATCH)) {
+          const { data } = await source.read(one.first, one.count, { signal });
+          pixels.set(data, (one.first - start) * bytes);
         }
         return { pixels };
       },
@@ -128,15 +128,18 @@ export function keptSource(
   };
 }
 
-/** Images that are drawn at a time. */
-const BATCH = 64;
+/** What pixels of a source are kept under. */
+export const pixelShards = ({ name, labels }: ImageSource): ShardIdentity => ({
+  name: `${name}, pixels`,
+  total: labels.length,
+});
 
 /** The images of a data set, encoded and restored from the first tokens at the size that these are worth, as bytes. */
 export function reconstructionSource(
   dataset: ImageDataset,
   view: View,
   options: {
-    readonly tokenizer: CorrectingTokenizer;
+    readonly tokenizer: RestoringTokenizer;
     readonly tokens?: number;
     readonly noiseIndex?: number | null;
   },
@@ -148,12 +151,9 @@ export function reconstructionSource(
     labels: dataset.labels,
     async read(first, count, { signal } = {}) {
       const images = await imageTensor(dataset, view, first, count);
-      const codes =
-        noiseIndex === null
-          ? await tokenizer.encode(images, { signal })
-          : await correctedCodes(tokenizer, images, { noiseIndex, seed: first, signal });
+      const kept = await keptImages(tokenizer, images, { signal });
       const { size } = tokenWorth(tokenizer, tokens, view.size);
-      return bytesOf(await tokenizer.decode(codes, { tokens, size, signal }));
+      return bytesOf(await kept.restore({ tokens, noiseIndex, size, seed: first }));
     },
   };
 }
@@ -181,6 +181,12 @@ export type PictureLabels = 'balanced' | 'random';
 /** Random numbers that choose classes. */
 const LABEL_PURPOSE = 402;
 
+/** How guidance runs along the steps, under a name that tells it from all others. */
+export interface NamedGuidance {
+  readonly name: string;
+  readonly rule: Guidance;
+}
+
 /** How pictures are drawn for an evaluation. */
 export interface GeneratedOptions {
   readonly model: TokenModel;
@@ -199,8 +205,8 @@ export interface GeneratedOptions {
   readonly cfg?: number;
   /** Side at which tokens are decoded; what they are worth if omitted. */
   readonly size?: number;
-  /** A name of the model's guidances. */
-  readonly guidance?: string;
+  /** A name of the model's guidances, or a rule under a name: figures that are kept are known by it. */
+  readonly guidance?: string | NamedGuidance;
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;
@@ -224,7 +230,10 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     topP: true,
   });
   const { model, tokenizer, count, classes, chosen, labels: kind = 'balanced', ...rest } = options;
-  const { seed = 0, size, ...sampling } = rest;
+  const { seed = 0, size, guidance, ...choice } = rest;
+  const isNamed = typeof guidance === 'object';
+  const sampling = { ...choice, guidance: isNamed ? guidance.rule : guidance };
+  const known = { ...choice, guidance: isNamed ? guidance.name : guidance };
   const labelOf = (i: number) =>
     kind === 'balanced'
       ? i % classes
@@ -232,7 +241,7 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
   const all = chosen ?? Int32Array.from({ length: count }, (_, i) => labelOf(i));
   const ones = chosen && { chosen: [...chosen] };
   return {
-    name: `generated ${JSON.stringify({ classes, labels: kind, seed, size, ...sampling, ...ones })}`,
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, size, ...known, ...ones })}`,
     labels: all,
     async read(first, images, { signal } = {}) {
       const labels = Array.from(all.subarray(first, first + images));

@@ -1,6 +1,7 @@
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { requireFinite } from './finite-features';
 
+/** Options of the inception score. */
 export interface InceptionScoreOptions {
   /** Logits of an image. */
   readonly classes: number;

@@ -7,7 +7,10 @@ export {
   type Reference,
 } from './comparison';
 export { COPY_QUANTILE, type Copies, copies } from './copies';
+export { type KeptImages, keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 export {
+  type DrawnBatch,
+  type DrawnElsewhere,
   type DrawnPictures,
   evaluateGeneration,
   type GenerationOptions,
@@ -32,6 +35,7 @@ export {
   type ImageSource,
   imageTensor,
   keptSource,
+  type NamedGuidance,
   type PictureLabels,
   reconstructionSource,
 } from './image-source';
@@ -57,7 +61,15 @@ export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './repo
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { sourceSection } from './report/source-section';
 export { resizedBicubic, resizedSource } from './resized-images';
-export { type Column, noStore, type Shard, type ShardJob, type ShardStore } from './shard-store';
+export {
+  BATCH,
+  type Column,
+  noStore,
+  type Shard,
+  type ShardIdentity,
+  type ShardJob,
+  type ShardStore,
+} from './shard-store';
 export { SiglipNetwork, type SiglipOptions, siglipExtractor } from './siglip';
 export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';

@@ -3,6 +3,7 @@ import { meanRow } from './centred-rows';
 import { requireFinite } from './finite-features';
 import { exactProducts, RowProducts } from './row-products';
 
+/** Options of {@link kernelDistance}. */
 export interface KernelDistanceOptions {
   /** Features of a row, D. */
   readonly width: number;
@@ -29,7 +30,8 @@ const PURPOSE = 401;
  * The kernel depends on where 0 is, so rows cannot simply be centred. With rows x = m + x', m the mean of both sets,
  * x . y = x' . y' + m . x' + m . y' + m . m: the backend multiplies the small x' and y', the rest is added in float64; and
  * the part of the kernel that is the same for all pairs falls out of the difference before it is rounded.
- * @param a, b features [n, D]
+ *
+ * `a`, `b`: features [n, D].
  * @returns mean and standard deviation over the subsets; with as many rows as a subset has, all subsets are the same
  * @throws DetailFlowError `shape`, or `invalid-argument` with fewer than two rows or a feature that is not finite, or too
  *   large for the kernel

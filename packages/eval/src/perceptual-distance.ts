@@ -15,7 +15,7 @@ import { lpips, lpipsParameters, networkWeights, vggParameters } from '@detailfl
 export interface PerceptualDistance {
   /**
    * LPIPS of pairs.
-   * @param a, b [n, 3, H, W] in [-1, 1]
+   * `a`, `b`: [n, 3, H, W] in [-1, 1].
    * @returns [n]
    */
   between(
@@ -23,6 +23,7 @@ export interface PerceptualDistance {
     b: Tensor<'float32'>,
     options?: { signal?: AbortSignal },
   ): Promise<Float32Array>;
+  /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }
 

@@ -3,6 +3,7 @@ import { meanRow } from './centred-rows';
 import { requireFinite } from './finite-features';
 import { RowProducts } from './row-products';
 
+/** Options of precision and recall. */
 export interface PrecisionRecallOptions {
   /** Features of a row, D. */
   readonly width: number;
@@ -13,6 +14,7 @@ export interface PrecisionRecallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Shares from 0 to 1. Source: Kynkäänniemi et al., 2019. */
 export interface PrecisionRecall {
   readonly precision: number;
   readonly recall: number;

@@ -5,10 +5,12 @@ import { eachShard, noStore, type ShardStore } from './shard-store';
 /** Images that are decoded side by side. */
 const AT_ONCE = 4;
 
+/** How a data set is looked through for images that cannot be read. */
 export interface ReadableOptions {
   /** Keeps which images could be read. Default: nothing is kept. */
   readonly store?: ShardStore;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 

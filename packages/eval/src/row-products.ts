@@ -32,6 +32,7 @@ export class RowProducts {
     return products.data as Float32Array;
   }
 
+  /** Frees what it holds on the device. */
   dispose(): Promise<void> {
     return this.#executable.dispose();
   }

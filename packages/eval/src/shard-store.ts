@@ -14,11 +14,15 @@ export interface Shard {
   readonly columns: Readonly<Record<string, Float32Array | Uint8Array>>;
 }
 
-/** Values of many images, made some images at a time. */
-export interface ShardJob {
+/** What says which values are kept. */
+export interface ShardIdentity {
   /** What the values are of: jobs of one name have the same values. */
   readonly name: string;
   readonly total: number;
+}
+
+/** Values of many images, made some images at a time. */
+export interface ShardJob extends ShardIdentity {
   readonly columns: readonly Column[];
   /** Values of images first .. first + count - 1. */
   make(first: number, count: number): Promise<Shard['columns']>;
@@ -28,6 +32,8 @@ export interface ShardJob {
 export interface ShardStore {
   /** Values of images first .. first + count - 1: kept ones are read, others made (and kept). */
   shard(job: ShardJob, first: number, count: number): Promise<Shard['columns']>;
+  /** Whether values are kept already. Missing where nothing is kept. */
+  has?(job: ShardIdentity, first: number, count: number): Promise<boolean>;
 }
 
 /** Images of a shard. */
@@ -36,10 +42,31 @@ export const SHARD = 1000;
 /** Keeps nothing. */
 export const noStore: ShardStore = { shard: ({ make }, first, count) => make(first, count) };
 
+/** Images that go through networks at a time, counted from the first of a shard. */
+export const BATCH = 64;
+
 /** All shards of a job, in order. */
 export async function* eachShard(store: ShardStore, job: ShardJob): AsyncGenerator<Shard> {
-  for (let first = 0; first < job.total; first += SHARD) {
-    const count = Math.min(SHARD, job.total - first);
+  for (const { first, count } of parts(0, job.total, SHARD)) {
     yield { first, count, columns: await store.shard(job, first, count) };
+  }
+}
+
+/** Consecutive parts of `count` images from `first` on. */
+export function* parts(
+  first: number,
+  count: number,
+  size: number,
+): Generator<{ readonly first: number; readonly count: number }> {
+  for (let at = 0; at < count; at += size) yield { first: first + at, count: Math.min(size, count - at) };
+}
+
+/** Images first .. first + count - 1 of those shards of a job that are not kept, batch by batch. */
+export async function* missingBatches(
+  store: ShardStore,
+  job: ShardIdentity,
+): AsyncGenerator<{ readonly first: number; readonly count: number }> {
+  for (const { first, count } of parts(0, job.total, SHARD)) {
+    if (!(await store.has?.(job, first, count))) yield* parts(first, count, BATCH);
   }
 }

@@ -3,6 +3,7 @@ import { requireImageRange } from './image-range';
 
 const WINDOW = 7;
 
+/** Size of the images of {@link ssim}, and the range that it assumes. */
 export interface SsimOptions {
   /** Of both images [C, H, W]. */
   readonly channels: number;
@@ -18,7 +19,7 @@ export interface SsimOptions {
 /**
  * Structural similarity of two images as the official script measures it: the images are taken to [0, 1]; uniform
  * windows of 7 x 7 pixels that lie wholly inside, sample covariances, mean over windows and channels.
- * @param restored, original [C, H, W] in [-1, 1]; for the official figure the restored one has been through 8 bits
+ * `restored`, `original`: [C, H, W] in [-1, 1]; for the official figure the restored one has been through 8 bits
  * @throws DetailFlowError `shape` when the sizes differ, or a side is below 7; `invalid-argument` for a range of 0 or less,
  *   a restored value that is not finite, or an original one not in [-1, 1]
  * Source: docs/method.md section 6; docs/metrics.md; scikit-image's structural_similarity.

@@ -8,7 +8,7 @@ import {
 } from '@detailflow/data';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
 import { CodebookUse } from './codebook-use';
-import { type CorrectingTokenizer, correctedCodes } from './correcting-tokenizer';
+import { keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 import type { Extractor } from './extractor';
 import { collectFeatures, emptyColumns, featureColumns, featuresOf, fillFeatures } from './feature-set';
 import { frechetDistance } from './frechet-distance';
@@ -72,14 +72,15 @@ export interface RestorationFigures extends Restoration {
 export interface TokenizerFigures {
   readonly images: number;
   readonly restorations: readonly RestorationFigures[];
-  /** Share of the codebook that the images use. */
-  readonly usage: number;
+  /** Share of the codebook that the images use; missing, as the perplexity, where there are latents and no codes. */
+  readonly usage?: number;
   /** e to the entropy of the codes: as many equally likely codes would be as hard to guess. */
-  readonly perplexity: number;
+  readonly perplexity?: number;
 }
 
+/** Options of an evaluation of a tokenizer. */
 export interface TokenizerFigureOptions {
-  readonly tokenizer: CorrectingTokenizer;
+  readonly tokenizer: RestoringTokenizer;
   readonly dataset: ImageDataset;
   readonly view: CenterViewOptions;
   readonly restorations: readonly Restoration[];
@@ -95,6 +96,7 @@ export interface TokenizerFigureOptions {
   /** Default: nothing is kept. */
   readonly store?: ShardStore;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -124,8 +126,9 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   const dataset = someOf(options.dataset, total);
   if (total === 0) throw new DetailFlowError('invalid-argument', 'there are no images to restore');
   const judge = { extractor, perceptual, size: evalSize ?? view.size, signal };
+  const codebookSize = 'encode' in tokenizer ? tokenizer.codebookSize : undefined;
   const columns: Column[] = [
-    { name: 'codes', width: tokenizer.tokens },
+    ...(codebookSize === undefined ? [] : [{ name: 'codes', width: tokenizer.tokens }]),
     ...restorations.flatMap((one) => columnsOf(one, judge)),
   ];
   const shards = eachShard(store, {
@@ -138,16 +141,11 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         signal?.throwIfAborted();
         const size = Math.min(batch, count - at);
         const images = await imageTensor(dataset, view, first + at, size);
-        const codes = await tokenizer.encode(images, { signal });
-        values.codes.set(codes.data, at * tokenizer.tokens);
+        const kept = await keptImages(tokenizer, images, { signal });
+        if (kept.codes) values.codes.set(kept.codes.data, at * tokenizer.tokens);
         for (const restoration of restorations) {
-          const { tokens, noiseIndex } = restoration;
-          const restored =
-            noiseIndex === null
-              ? codes
-              : await correctedCodes(tokenizer, images, { noiseIndex, seed: first + at, signal });
-          const worth = tokenWorth(tokenizer, tokens, view.size);
-          const pixels = await tokenizer.decode(restored, { tokens, size: worth.size, signal });
+          const worth = tokenWorth(tokenizer, restoration.tokens, view.size);
+          const pixels = await kept.restore({ ...restoration, size: worth.size, seed: first + at });
           const target = worthTarget(images, worth);
           const seen = { restoration, ...resizedTo(evalSize, { pixels, target, images }) };
           await judgeImages(values, at, { ...seen, ...judge });
@@ -159,9 +157,9 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   });
   const sums = restorations.map(() => ({ psnr: 0, ssim: 0, lpips: 0 }));
   const features = restorations.map(() => extractor && new GaussianStatistics(extractor.width));
-  const use = new CodebookUse(tokenizer.codebookSize);
+  const use = codebookSize === undefined ? undefined : new CodebookUse(codebookSize);
   for await (const { first, count, columns: values } of shards) {
-    use.add(values.codes);
+    use?.add(values.codes);
     for (const [i, restoration] of restorations.entries()) {
       const suffix = suffixOf(restoration);
       for (const [figure, name] of [
@@ -192,7 +190,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         frechet: frechetDistance((features[i] as GaussianStatistics).finish(), real.statistics.pool),
       }),
     })),
-    ...use.finish(),
+    ...use?.finish(),
   };
 }
 

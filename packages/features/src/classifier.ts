@@ -102,7 +102,7 @@ export function classifier(
 /**
  * How different two images look to a classifier: squared differences of the features of its stages, each divided by
  * their norm over channels as LPIPS does it, summed over channels, averaged over places, averaged over stages.
- * @param x, y [B, 3, S, S] in [-1, 1]
+ * `x`, `y`: [B, 3, S, S] in [-1, 1].
  * @param masks as {@link classifierStages} takes them
  * @returns [B, 1, 1, 1], from 0 to 2
  */

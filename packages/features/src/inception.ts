@@ -226,7 +226,7 @@ export function resizeForInception(x: Value): Value {
   return matmul(matrix(height), widened);
 }
 
-/** [to, from]: sample i lies at i from / to. Computed in float32, as there. */
+/** [to, from], where sample i lies at i from / to. Computed in float32, as there. */
 export function tensorflowBilinear(from: number, to: number): Float32Array {
   const matrix = new Float32Array(to * from);
   const scale = Math.fround(from / to);

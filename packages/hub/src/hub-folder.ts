@@ -18,6 +18,7 @@ import { sizeOf, transfer } from './transfer';
 export interface OpenHubOptions extends Partial<NodeHubSettings> {
   /** Patterns of the files that may be fetched, such as `*.json`; default: all. */
   readonly allow?: readonly string[];
+  /** Told how far it is. */
   readonly onProgress?: (progress: HubProgress) => void;
   /**
    * Patterns of files that are not fetched when they are opened, unless they are in the cache, but read by ranges and kept
@@ -77,6 +78,7 @@ export class HubFolder implements FileTree {
     this.#partial = options.partial ?? [];
   }
 
+  /** As {@link openHub}, with settings of one's own. */
   static async open(
     address: HubAddress,
     settings: NodeHubSettings,
@@ -133,6 +135,7 @@ export class HubFolder implements FileTree {
     return names.filter((name) => !name.includes('/')).sort();
   }
 
+  /** A file, fetched if it is not in the cache. @throws DetailFlowError as {@link openHub} */
   async open(file: string): Promise<ByteSource> {
     checkTreePath(this.name, file);
     const name = this.#inside(file);

@@ -13,6 +13,7 @@ import { Tally } from './tally';
 export interface PageHubOptions extends Partial<Omit<HubSettings, 'redirect'>> {
   /** Patterns of the files that may be fetched, such as `*.json`; default: all. */
   readonly allow?: readonly string[];
+  /** Told how far it is. */
   readonly onProgress?: (progress: HubProgress) => void;
   /** Name of the cache in the browser's Cache API; default `detailflow-hub`. */
   readonly cacheName?: string;

@@ -7,7 +7,10 @@ export const vqRule: HalfRule = {
   places: [['model'], ['state_dict'], []],
   settingsAt: [['args']],
   sections: ['tokenizer', 'vq', 'vae'],
-  same: [['imageSize', 'image_size']],
+  same: [
+    ['imageSize', 'image_size'],
+    ['isNormalised', 'codebook_l2_norm'],
+  ],
   matches: (weights) =>
     weights.has('encoder.conv_blocks.0.res.0.conv1.weight') && weights.has('quantize.embedding.weight'),
 };

@@ -111,12 +111,16 @@ describe('questions and contradictions', () => {
     await model.close();
   });
 
-  test('a text model', async () => {
-    const ar = tree('t2i.pt', read('llamagen/gpt_t2i/t2i_P.pt'), known);
-    expect(await llamagenFamily.recognise({ tokenizer: vq, ar })).toBe(true);
-    await expect(llamagenFamily.open({ tokenizer: vq, ar })).rejects.toMatchObject({
-      file: expect.stringContaining('t2i.pt'),
-    });
+  test('a model for texts says what it takes', async () => {
+    const settings = JSON.parse(new TextDecoder().decode(read('llamagen/gpt_t2i/config.json')));
+    const ar = tree('t2i.pt', read('llamagen/gpt_t2i/t2i_P.pt'), settings);
+    const model = await llamagenFamily.open({ tokenizer: vq, ar });
+    expect(model.ar).toMatchObject({ classes: 0, tokens: 16, text: { places: 6, width: 20 } });
+    expect(model.generatorGraphs).toBeUndefined();
+    await model.close();
+    await expect(
+      llamagenFamily.open({ tokenizer: vq, ar, settings: { caption_dim: 2048 } }),
+    ).rejects.toMatchObject({ code: 'config', message: expect.stringMatching(/caption_dim.*2048/) });
   });
 });
 

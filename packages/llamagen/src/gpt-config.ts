@@ -121,7 +121,7 @@ export function codesOf({ tokens, imageSize, downsampleSize = 16 }: GptSettings,
 function gridInName(file: string | undefined): number | undefined {
   const name = file?.split('/').pop() ?? '';
   const side =
-    /^(?:c2i_[A-Za-z0-9]+|t2i_[A-Za-z0-9]+_stage\d)_(256|384|512)\.pt$/.exec(name)?.[1] ??
+    /^(?:c2i_[A-Za-z0-9]+|t2i_[A-Za-z0-9]+_stage\d|t2i_[A-Za-z0-9]+)_(256|384|512)\.pt$/.exec(name)?.[1] ??
     (/^PAR-\w+-\d+x\.pt$/.test(name) ? '384' : undefined);
   return side === undefined ? undefined : (Number(side) / 16) ** 2;
 }

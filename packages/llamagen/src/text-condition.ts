@@ -16,7 +16,7 @@ export interface NoText extends TextCondition {
 /**
  * A text as LlamaGen was trained with: what its encoder gives, which is padded at the end, moved so that its valid rows come
  * last, at `places` rows; rows of padding are zeros. Source: docs/family/llamagen.md section 2.
- * @param options.places T of the model
+ * `options.places`: T of the model.
  * @throws DetailFlowError `invalid-argument` for a text of more valid rows, or none
  */
 export function leftPaddedText(
@@ -55,7 +55,10 @@ export interface TextFeeds {
   readonly isNothing: Tensor<'bool'>;
 }
 
-/** @throws DetailFlowError `invalid-argument` for a class, and for features of another size */
+/**
+ * Features and masks of all rows, as the graphs are fed with them.
+ * @throws DetailFlowError `invalid-argument` for a class, and for features of another size
+ */
 export function textFeeds(
   conditions: readonly Condition[],
   { textPlaces, textWidth }: Pick<TextGptConfig, 'textPlaces' | 'textWidth'>,

@@ -83,7 +83,10 @@ export function textGptConfigOf(
   );
 }
 
-/** @throws DetailFlowError `config` naming the field that no model can be built from */
+/**
+ * A configuration from plain data, checked and bounded.
+ * @throws DetailFlowError `config` naming the field that no model can be built from
+ */
 export function parseTextGptConfig(value: unknown, { file }: { readonly file?: string } = {}): TextGptConfig {
   const fields = new ConfigFields(value, { file });
   const config: TextGptConfig = {

@@ -36,7 +36,7 @@ import { NO_TEXT, type TextGptConfig, textGptParameters } from './text-config';
 const textSequenceLength = ({ textPlaces, tokens }: TextGptConfig): number => textPlaces + tokens - 1;
 
 /**
- * A step with a cache in the states `layers.i.k` and `.v` [B, K, P, D]: first all T places of the text, then code after code.
+ * A step with a cache in the states `layers.i.k` and `.v` [B, K, P, D], first all T places of the text, then code after code.
  * Inputs: features f32 [B, L, F] and isNothing bool [B], of which a text is made; ids i32 [B, L], codes; isText bool [L], which
  * of the two counts; positions i32 [L], ascending; mask bool [B, T]. Output: logits f32 [B, 1, V] of the last place.
  */
@@ -70,6 +70,7 @@ export function textStepGraph(config: TextGptConfig): Graph {
   });
 }
 
+/** What the text-conditional GPT is fed with in training. */
 export interface TextForwardInputs {
   /** f32 [B, T, F], zeros at places of padding; rows of "no text" are given as features here. */
   readonly features: Value;

@@ -20,6 +20,7 @@ import { type NoText, noTextBeside, type TextFeeds, textFeeds } from './text-con
 import { type TextGptConfig, textGptParameters } from './text-config';
 import { textStepGraph } from './text-graphs';
 
+/** What a text-conditional token model is made of. */
 export interface TextTokenModelOptions {
   readonly config: TextGptConfig;
   readonly weights: Weights;
@@ -29,6 +30,9 @@ export interface TextTokenModelOptions {
   /** Where the weights come from, for messages. */
   readonly file?: string;
 }
+
+/** Settings of the official demonstration. */
+export const TEXT_SAMPLING: Partial<SamplingDefaults> = { cfg: 7.5, topK: 1000 };
 
 /** Loads a text-conditional GPT. It is compiled when the first sequence begins. */
 export function createTextTokenModel(options: TextTokenModelOptions): TextTokenModel {
@@ -47,8 +51,7 @@ export class TextTokenModel implements TokenModel {
   readonly schedule: readonly number[];
   /** Conditions are texts. */
   readonly classes = 0;
-  /** Settings of the official demonstration. */
-  readonly sampling: Partial<SamplingDefaults> = { cfg: 7.5, topK: 1000 };
+  readonly sampling = TEXT_SAMPLING;
   readonly #executable: LazyExecutable;
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
@@ -80,6 +83,7 @@ export class TextTokenModel implements TokenModel {
     return new TextSession(this.config, executable, state, text);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#executable.dispose();
   }
@@ -124,6 +128,7 @@ class TextSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#state.dispose();
   }

@@ -20,6 +20,7 @@ import { type TextForwardInputs, textForward } from './text-graphs';
 import type { VqConfig } from './vq-config';
 import { vqLatents, vqPixels } from './vq-graphs';
 
+/** The losses of {@link vqLosses}. */
 export interface VqLosses extends Omit<QuantisedForTraining, 'quantised'> {
   /** Mean squared error of the pixels, [1]. */
   readonly reconstruction: Value;

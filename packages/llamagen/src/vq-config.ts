@@ -65,7 +65,10 @@ export function vqConfigOf(
   return checked({ imageSize, encoder, decoder, codebookSize, codeDim, isNormalised }, file);
 }
 
-/** @throws DetailFlowError `config` naming the field that no tokenizer can be built from */
+/**
+ * A configuration from plain data, checked and bounded.
+ * @throws DetailFlowError `config` naming the field that no tokenizer can be built from
+ */
 export function parseVqConfig(value: unknown, file?: string): VqConfig {
   const fields = new ConfigFields(value, { file });
   const tower = (name: 'encoder' | 'decoder'): ConvTowerConfig => {

@@ -15,6 +15,7 @@ import {
 import { gridOf, ignoredVqWeights, type VqConfig, vqParameters } from './vq-config';
 import { type Grid, vqDecoderGraph, vqEncoderGraph } from './vq-graphs';
 
+/** What a VQ tokenizer is made of. */
 export interface VqTokenizerOptions {
   readonly config: VqConfig;
   readonly weights: Weights;
@@ -156,6 +157,7 @@ export class VqTokenizer implements ImageTokenizer {
     return ofType(pixels, 'float32');
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     for (const executable of this.#executables.values()) await executable.dispose();
   }

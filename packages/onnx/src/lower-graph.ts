@@ -10,6 +10,7 @@ export type WeightPlacement = { readonly inline: Float32Array } | FilePlacement;
 /** Bytes in the model itself, or in a file beside it. */
 export type BytesPlacement = { readonly inline: Uint8Array } | FilePlacement;
 
+/** Bytes in a file beside the model: its name, first byte, and number of bytes. */
 export interface FilePlacement {
   readonly file: string;
   readonly offset: number;
@@ -22,6 +23,7 @@ export interface PlacedMatrix extends Pick<QuantisedMatrix, 'kind' | 'out' | 'in
   readonly scales: BytesPlacement;
 }
 
+/** How a graph becomes ONNX, and where its weights are. */
 export interface LoweringOptions {
   readonly dialect: Dialect;
   /** Says for every weight of the graph where its bytes are. */

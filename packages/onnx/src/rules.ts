@@ -66,9 +66,38 @@ const broadcastTo: Rule = ({ shape, dtype }, [x], { emitter }) => {
 
 const isNumber = (dim: Dim): dim is number => typeof dim === 'number';
 
+/**
+ * Rows in 8 bits, each by its own largest number, which comes second: with one scale for all rows, as dynamic quantisation has
+ * it, a picture would depend on the others of its batch.
+ */
+const roundedRows = (x: string, emitter: Emitter): string[] =>
+  emitter.shared(`rounded rows ${x}`, () => {
+    const sizes = emitter.node('Abs', [x]);
+    const top = emitter.node('ReduceMax', [sizes, emitter.int64([-1])], [attribute.int('keepdims', 1)]);
+    const largest = emitter.node('Max', [top, emitter.constant(Float32Array.of(1e-30), [], 'f32')]);
+    const scaled = emitter.node('Div', [x, largest]);
+    const [unit] = unitOfBytes(emitter);
+    return [emitter.node('QuantizeLinear', [scaled, unit, emitter.byte(128)]), largest];
+  });
+
+/** What the largest byte stands for 127 of. */
+const unitOfBytes = (emitter: Emitter): string[] =>
+  emitter.shared('unit of bytes', () => [emitter.constant(Float32Array.of(1 / 127), [], 'f32')]);
+
 function quantisedProduct(x: string, matrix: QuantisedInitializers, emitter: Emitter): string {
   const { kind, values, scales, out } = matrix;
-  if (kind === 'q8') return emitter.node('DynamicQuantizeMatMul', [x, values, scales], [], MICROSOFT);
+  if (kind === 'q8') {
+    const [rounded, largest] = roundedRows(x, emitter);
+    const [unit] = unitOfBytes(emitter);
+    const zero = emitter.byte(128);
+    const product = emitter.node(
+      'MatMulIntegerToFloat',
+      [rounded, values, unit, scales, zero],
+      [],
+      MICROSOFT,
+    );
+    return emitter.node('Mul', [product, largest]);
+  }
   return emitter.node(
     'MatMulNBits',
     [x, values, scales],
@@ -115,6 +144,13 @@ const writeRows: Rule = (value, [buffer, rows, offset], { emitter }) => {
   const before = sliceAlong(emitter, buffer, axis, emitter.int64([0]), start);
   const after = sliceAlong(emitter, buffer, axis, end, emitter.dim(extent(value, axis)));
   return emitter.node('Concat', [before, rows, after], [attribute.int('axis', axis)]);
+};
+
+const writeRowsAt: Rule = (_value, [buffer, rows, places], { emitter }) => {
+  const wide = emitter.node('Cast', [places], [attribute.int('to', ELEMENT.int64)]);
+  const column = emitter.node('Unsqueeze', [wide, emitter.int64([1, 3])]); // [B, 1, L, 1]
+  const each = emitter.node('Expand', [column, emitter.node('Shape', [rows])]);
+  return emitter.node('ScatterElements', [buffer, each, rows], [attribute.int('axis', 2)]);
 };
 
 const scatterRows: Rule = (value, [indices, rows], { emitter }) => {
@@ -239,6 +275,7 @@ export const rules: Readonly<Record<string, Rule>> = {
   takeAlong: (_value, inputs, { emitter }) =>
     emitter.node('GatherElements', inputs, [attribute.int('axis', -1)]),
   writeRows,
+  writeRowsAt,
   topK,
   sum: reduce('ReduceSum'),
   max: reduce('ReduceMax'),
@@ -265,6 +302,7 @@ const standardComposites = [
   'inverseDeviation',
   'gelu',
   'geluExact',
+  'writeRowsAt',
 ];
 
 /** Composite operations that each dialect has an operator for. */

@@ -11,6 +11,7 @@ import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { attribute, ELEMENT, encodeModel, opsets, type ValueInfoProto } from './proto';
 import { type Dialect, fusedOperations } from './rules';
 
+/** Options of {@link toOnnxLoop}: the body, how often it runs, and what follows. */
 export interface OnnxLoopOptions extends Omit<LoweringOptions, 'dialect'> {
   readonly dialect?: Dialect;
   /** Run again and again; its states go from one run to the next, beginning with zeros. It has no outputs. */

@@ -11,6 +11,7 @@ import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { encodeModel, opsets, type ValueInfoProto } from './proto';
 import { type Dialect, fusedOperations } from './rules';
 
+/** Options of {@link toOnnx}. */
 export interface OnnxOptions extends Omit<LoweringOptions, 'dialect'> {
   /** 'standard' (the default) runs in any ONNX runtime; 'onnxruntime' also uses operators only ONNX Runtime has. */
   readonly dialect?: Dialect;
@@ -33,9 +34,14 @@ export interface OnnxState {
    * the state is only read.
    */
   readonly output?: string;
-  readonly rows?: { readonly axis: number; readonly offset: string };
+  readonly rows?: {
+    readonly axis: number;
+    /** Model output with the first row, int32 [1]; or, in a buffer of 4 axes, with the place of each row of each entry, int32 [B, L]. */
+    readonly offset: string;
+  };
 }
 
+/** A model in bytes, and the names of what goes in and out. */
 export interface OnnxModel {
   /** The .onnx file. */
   readonly bytes: Uint8Array;
@@ -80,7 +86,7 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
     const offset = `offset.${name}`;
     expose(state.output, rows);
     expose(offset, at);
-    return { ...state, rows: { axis: after.attrs.axis as number, offset } };
+    return { ...state, rows: { axis: (after.attrs.axis as number | undefined) ?? 2, offset } };
   });
 
   const bytes = encodeModel({
@@ -98,13 +104,16 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   return { bytes, states };
 }
 
+/** Operations that write rows over a buffer; the second of them always along axis 2. */
+const ROW_WRITES = ['writeRows', 'writeRowsAt'];
+
 /** State updates that write rows and that nothing else reads: the caller can do them. */
 function rowWrites(graph: Graph): Set<Value> {
   const readers = countReaders(graph);
   const writes = [...graph.states.values()]
     .filter(
       ({ before, after }) =>
-        after.op === 'writeRows' && after.inputs[0] === before && readers.get(after) === 1,
+        ROW_WRITES.includes(after.op) && after.inputs[0] === before && readers.get(after) === 1,
     )
     .map(({ after }) => after);
   return new Set(writes);

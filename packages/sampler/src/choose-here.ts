@@ -1,6 +1,5 @@
 import { Tensor } from '@detailflow/core';
-import { checkLogits, drawToken, filterLogits, mostLikelyToken, softmax } from './choose-token';
-import { guide } from './guidance';
+import { chooseToken } from './choose-guided-token';
 import type { SamplePlan, SampleStep } from './sample-plan';
 
 /** Samples from logits that the model hands out, in float64. */
@@ -30,14 +29,12 @@ export async function* chooseHere(plan: SamplePlan): AsyncGenerator<SampleStep, 
 
       function pick(image: number, place: number, at: number): number {
         const own = logits.subarray(at * size, (at + 1) * size);
-        if (isGuided && scale !== 1) {
-          const other = (images * count + at) * size;
-          guide(own, logits.subarray(other, other + size), scale, row);
-        } else row.set(own);
-        checkLogits(row, place);
-        return greedy
-          ? mostLikelyToken(row)
-          : drawToken(softmax(filterLogits(row, choice)), noiseOf(image, place));
+        const other = (images * count + at) * size;
+        return chooseToken({
+          ...{ own, scale, choice, place, row },
+          other: isGuided ? logits.subarray(other, other + size) : undefined,
+          noise: greedy ? undefined : () => noiseOf(image, place),
+        });
       }
     }
   } finally {

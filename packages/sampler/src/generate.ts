@@ -11,19 +11,17 @@ import {
   type OptionNames,
   type Picture,
   pictureFromPixels,
-  scheduleSteps,
-  stepAt,
   Tensor,
   type TokenChoice,
   type TokenModel,
 } from '@detailflow/core';
 import { chooseHere } from './choose-here';
-import { checkChoiceOptions } from './choose-token';
 import { drawOnDevice } from './draw-on-device';
 import { type GivenOptions, givenTokens } from './given-tokens';
-import { guidanceScales, namedGuidance } from './guidance';
-import type { PlannedStep, SamplePlan, SampleStep } from './sample-plan';
+import { lastPosition, plannedSteps } from './plan-steps';
+import type { SamplePlan, SampleStep } from './sample-plan';
 
+/** What is drawn, and how: classes, guidance, randomness, filters. */
 export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenChoice> {
   readonly model: TokenModel;
   /** One condition for each image: class numbers, the last (`model.classes`) for none, or texts. */
@@ -47,6 +45,7 @@ export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenC
   readonly onDevice?: boolean;
 }
 
+/** Options of {@link generate}: those of sampling, and the tokenizer that draws. */
 export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }
@@ -124,41 +123,6 @@ export async function* sampleTokens(options: SampleOptions): AsyncGenerator<Samp
   yield* begin && onDevice ? drawOnDevice(plan, begin) : chooseHere(plan);
 }
 
-/** The steps up to `total` tokens and how each is chosen, with the model's defaults. */
-function plannedSteps(
-  options: SampleOptions,
-  total: number,
-  isGiven: (place: number) => boolean,
-): PlannedStep[] {
-  const { model } = options;
-  const defaults = { temperature: 1, topK: 0, topP: 1, cfg: 1.5, guidance: 'constant', ...model.sampling };
-  const wanted: TokenChoice = {
-    temperature: options.temperature ?? defaults.temperature,
-    topK: options.topK ?? defaults.topK,
-    topP: options.topP ?? defaults.topP,
-  };
-  const { cfg = defaults.cfg, guidance = defaults.guidance } = options;
-  checkChoiceOptions(wanted);
-  if (!Number.isFinite(cfg) || cfg < 0) {
-    throw new DetailFlowError(
-      'invalid-argument',
-      `cfg is ${describe(cfg)}; give a number from 0, 1 for none`,
-    );
-  }
-  const steps = scheduleSteps(model.schedule).filter(({ position }) => position < total);
-  const rule = typeof guidance === 'function' ? guidance : namedGuidance(model, guidance);
-  const scales = guidanceScales(steps, rule, cfg);
-  return steps.map((step) => {
-    const places = Array.from({ length: step.count }, (_, k) => step.position + k);
-    return {
-      ...step,
-      choice: model.choiceAt?.(step, wanted) ?? wanted,
-      scale: scales[step.index],
-      isGiven: places.every(isGiven),
-    };
-  });
-}
-
 /** The tokens of one image: int32 [1, count]. */
 function tokensOf(tokens: Tensor<'int32'>, index: number): Tensor<'int32'> {
   const [batch, count] = tokens.dims;
@@ -169,15 +133,6 @@ function tokensOf(tokens: Tensor<'int32'>, index: number): Tensor<'int32'> {
     );
   }
   return new Tensor('int32', tokens.data.slice(index * count, (index + 1) * count), [1, count]);
-}
-
-/** Where a run of `tokens` tokens ends: steps are never cut. */
-function lastPosition(tokens: number, { tokens: all, schedule }: TokenModel): number {
-  if (!Number.isInteger(tokens) || tokens < 1 || tokens > all) {
-    throw new DetailFlowError('invalid-argument', `tokens is ${describe(tokens)}; give 1 to ${all}`);
-  }
-  const { position, count } = stepAt(schedule, tokens - 1);
-  return position + count;
 }
 
 /** The noise of one token: from the tensor given, or drawn from the image's seed. */

@@ -7,6 +7,7 @@ import {
   type TokenModel,
 } from '@detailflow/core';
 
+/** Tokens that stay as they are: the first ones, or any. */
 export interface GivenOptions {
   /** int32 [B, k]: first tokens to continue from. */
   readonly prefix?: Tensor<'int32'>;

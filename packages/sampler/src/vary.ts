@@ -8,6 +8,7 @@ import {
 } from '@detailflow/core';
 import { type GenerateOptions, type GenerationStep, generate } from './generate';
 
+/** Options of {@link vary}: those of drawing, and how many tokens stay. */
 export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'keep' | 'tokens'> {
   /** First tokens of a picture that stay: 0 draws a new picture, all of them none. */
   readonly keepTokens: number;

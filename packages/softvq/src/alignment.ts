@@ -87,7 +87,7 @@ export function alignmentFeatures(p: Parameters, { network }: AlignmentConfig, i
 
 /**
  * The alignment loss: -weight times the mean cosine of projected latents [B, L, d] and features [B, P', F]; [1].
- * @param options.permutation i32 [P'], for `avg_1d_shuffle`: which patch comes first, second, ...
+ * `options.permutation`: i32 [P'], for `avg_1d_shuffle`: which patch comes first, second, ...
  */
 export function alignmentLoss(
   p: Parameters,

@@ -1,21 +1,24 @@
+import { chosenWeights } from '@detailflow/blocks';
 import {
-  type Bundle,
+  bundleFamily,
   type ConfigObject,
   type Family,
   type FamilyModel,
   type FileTree,
   type ModelFiles,
-  readBundle,
+  openFamilyBundle,
 } from '@detailflow/checkpoint';
 import { type CallOptions, DetailFlowError, validateWeights, type Weights } from '@detailflow/core';
 import { CodeTokenizer, createCodeTokenizer } from './code-tokenizer';
 import { parseSoftVqConfig, type SoftVqConfig } from './config';
+import { codeLatentsGraph, latentDecoderGraph, latentEncoderGraph } from './graphs';
 import { createSoftVqTokenizer } from './latent-tokenizer';
 import { ignoredSoftVqWeights, softVqParameters } from './parameters';
 import { softVqConfigOf } from './released-config';
 import { openReleasedFiles, readArguments } from './released-files';
+import { writtenSoftVqConfig } from './written-config';
 
-const NAME = 'softvq';
+const NAME = 'SoftVQ';
 
 /**
  * SoftVQ, VQ, KL and AE tokenizers from their released files (config.json, model.safetensors), from a training run (config.yaml,
@@ -25,10 +28,10 @@ export const softvqFamily: Family = {
   name: NAME,
   async recognise(files, { signal } = {}) {
     signal?.throwIfAborted();
+    const bundle = await bundleFamily(files);
+    if (bundle !== undefined) return bundle === NAME;
     const found = await readArguments(treeOf(files));
-    return (
-      found !== undefined && (isBundle(found.args) ? familyOf(found.args) === NAME : isReleased(found.args))
-    );
+    return found !== undefined && isReleased(found.args);
   },
   async open(files, { signal } = {}) {
     if ('tokenizer' in files && files.ar) {
@@ -39,20 +42,12 @@ export const softvqFamily: Family = {
       );
     }
     const tree = treeOf(files);
-    const found = await readArguments(tree);
-    if (found && isBundle(found.args)) return openBundle(tree);
+    if ((await bundleFamily(files)) !== undefined) return openBundle(files);
     return openReleased(tree, files.settings, { signal });
   },
 };
 
 const treeOf = (files: ModelFiles): FileTree => ('model' in files ? files.model : files.tokenizer);
-
-const isBundle = (args: ConfigObject): boolean => args.format === 'detailflow';
-
-function familyOf(card: ConfigObject): unknown {
-  const { config } = (card.tokenizer ?? {}) as { readonly config?: { readonly family?: unknown } };
-  return config?.family;
-}
 
 /** DetailFlow's own configurations name the same fields, and groups of tokens besides. */
 function isReleased(args: ConfigObject): boolean {
@@ -76,24 +71,17 @@ async function openReleased(
   }
 }
 
-async function openBundle(tree: FileTree): Promise<FamilyModel> {
-  const bundle: Bundle = await readBundle(tree);
-  try {
-    const { card, tokenizer, ar } = bundle;
-    const file = `${tree.name}/${card.tokenizer.weights}`;
+const openBundle = (files: ModelFiles): Promise<FamilyModel> =>
+  openFamilyBundle(files, ({ card, tokenizer, ar, close }, { name }) => {
     if (ar) {
       throw new DetailFlowError('unsupported', 'a tokenizer of continuous latents has no AR half', {
-        file: `${tree.name}/config.json`,
+        file: `${name}/config.json`,
         entry: 'ar',
       });
     }
-    const config = parseSoftVqConfig(card.tokenizer.config, `${tree.name}/config.json`);
-    return { ...modelOf(config, tokenizer, { file, close: () => bundle.close() }), card };
-  } catch (error) {
-    await bundle.close();
-    throw error;
-  }
-}
+    const config = parseSoftVqConfig(card.tokenizer.config, `${name}/config.json`);
+    return modelOf(config, tokenizer, { file: `${name}/${card.tokenizer.weights}`, close });
+  });
 
 function modelOf(
   config: SoftVqConfig,
@@ -102,22 +90,35 @@ function modelOf(
 ): FamilyModel {
   const specs = softVqParameters(config);
   validateWeights(all, specs, { file, ignore: ignoredSoftVqWeights });
-  const known = new Set(specs.map(({ name }) => name));
-  const weights: Weights = new Map([...all].filter(([name]) => known.has(name)));
+  const weights = chosenWeights(all, specs);
   const options = { config, weights, file };
   return {
     family: NAME,
     pictureSize: config.imageSize,
     tokenizer: {
-      ...{ description: describe(config), config: { family: NAME, ...config }, weights, file },
+      ...{ description: describe(config), config, weights, file },
       ...{ previews: 'none', tokens: config.tokens, imageSize: config.imageSize },
       ...{ codebookSize: config.codebookSize, previewCounts: [config.tokens] },
     },
+    ...(config.kind !== 'vq' && { latentDim: config.latentDim }),
     createTokenizer: ({ backend }) => createCodeTokenizer({ ...options, backend }),
     createLatentTokenizer: ({ backend }) =>
       config.kind === 'vq'
         ? new CodeTokenizer({ ...options, backend })
         : createSoftVqTokenizer({ ...options, backend }),
+    graphs: {
+      encoder: () => ({ graph: latentEncoderGraph(config), weights }),
+      decoder: () => ({ graph: latentDecoderGraph(config), weights }),
+      ...(config.kind === 'vq' && { latents: () => ({ graph: codeLatentsGraph(config), weights }) }),
+    },
+    releasedFiles() {
+      const { args, sizes } = writtenSoftVqConfig(config);
+      return [
+        { path: 'model.safetensors', safetensors: weights },
+        { path: 'config.json', json: args },
+        ...(sizes ? [{ path: 'timm_vit.json', json: sizes }] : []),
+      ];
+    },
     close,
   };
 }

@@ -30,7 +30,6 @@ export {
   posteriorOf,
   postQuantise,
   preQuantise,
-  type SoftAssignment,
   softQuantise,
   toPixels,
 } from './model';

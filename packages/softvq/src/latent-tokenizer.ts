@@ -16,6 +16,7 @@ import type { SoftVqConfig } from './config';
 import { latentDecoderGraph, latentEncoderGraph } from './graphs';
 import { ignoredSoftVqWeights, softVqParameters } from './parameters';
 
+/** What a SoftVQ tokenizer is made of. */
 export interface SoftVqTokenizerOptions {
   readonly config: SoftVqConfig;
   readonly weights: Weights;
@@ -30,6 +31,7 @@ export interface LatentOptions extends CallOptions {
   readonly standardised?: boolean;
 }
 
+/** Options of `encodeLatents`. */
 export interface EncodeOptions extends LatentOptions {
   /** float32 [B, L, d], normal: draws latents of the kind `kl`. */
   readonly noise?: Tensor<'float32'>;
@@ -111,6 +113,7 @@ export class SoftVqTokenizer implements LatentTokenizer {
     return this.decodeLatents(await this.encodeLatents(images, options), { signal: options.signal });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#encoder.dispose();
     await this.#decoder.dispose();

@@ -1,7 +1,9 @@
 import {
+  type CodeMixture,
   codeVectors,
   type LayerRotation,
   mixedRotation,
+  mixtureOfCodes,
   nearestCodes,
   type Parameters,
   patchesPerSide,
@@ -18,16 +20,12 @@ import {
   concat,
   exp,
   extent,
-  l2Normalise,
   linear,
-  matmul,
   maximum,
   mul,
   neg,
   reshape,
   slice,
-  softmax,
-  stopGradient,
   transpose,
   type Value,
 } from '@detailflow/core';
@@ -36,9 +34,6 @@ import { decoderPatches } from './parameters';
 
 // Shapes: B batch, S side of an image, P patches, L latents, d their width, E and E' widths of encoder and decoder, nc codebooks
 // of K codes, l = L / nc.
-
-/** Smallest norm that latents and codes are divided by. */
-const NORM_EPSILON = 1e-12;
 
 /** Images [B, 3, S, S] in [-1, 1] -> what the quantiser gets, [B, L, d]; [B, L, 2 d] for the kind `kl`. */
 export function encodeImages(p: Parameters, config: SoftVqConfig, images: Value): Value {
@@ -61,6 +56,7 @@ export function encoderLatents(p: Parameters, config: SoftVqConfig, sequence: Va
   return slice(x, 1, end, end + config.tokens);
 }
 
+/** Rows of the encoder's width [B, L, E] -> latents before the quantiser. */
 export const preQuantise = (p: Parameters, latents: Value): Value =>
   linear(latents, p('quant_conv.weight'), p('quant_conv.bias'));
 
@@ -70,6 +66,7 @@ export function decodeLatents(p: Parameters, config: SoftVqConfig, latents: Valu
   return toPixels(p, config, decodedPatches(p, config, sequence));
 }
 
+/** Latents [B, L, d] -> rows of the decoder's width [B, L, E']. */
 export const postQuantise = (p: Parameters, latents: Value): Value =>
   linear(latents, p('post_quant_conv.weight'), p('post_quant_conv.bias'));
 
@@ -112,29 +109,15 @@ function rotationOf(
 
 const sequenceLength = (tower: VitConfig): number => prefixTokens(tower) + patchesPerSide(tower) ** 2;
 
-/** A soft quantiser at work on latents. */
-export interface SoftAssignment {
-  /** Cosines of latents and codes (plain products where nothing is normalised), [B, nc, l, K]. */
-  readonly similarities: Value;
-  /** Shares of the codes in each latent, [B, nc, l, K]. */
-  readonly shares: Value;
-  /** The mixtures, [B, L, d]. */
-  readonly latents: Value;
-}
-
 /**
- * The mixture of codes for each latent [B, L, d]: consecutive runs of L / nc latents have a codebook each. Codes get their
- * gradient through the mixture only, latents through the softmax.
+ * The mixture of codes for each latent [B, L, d]: consecutive runs of L / nc latents have a codebook each, so similarities and
+ * shares are [B, nc, L / nc, K].
  */
-export function softQuantise(p: Parameters, config: SoftVqConfig, h: Value): SoftAssignment {
-  const { codebooks, tokens, latentDim, temperature, isNormalised } = config;
-  const normal = (x: Value) => (isNormalised ? l2Normalise(x, NORM_EPSILON) : x);
-  const batch = extent(h, 0);
-  const runs = normal(reshape(h, [batch, codebooks, tokens / codebooks, latentDim]));
-  const codes = normal(p('quantize.embedding')); // [nc, K, d]
-  const similarities = matmul(runs, stopGradient(codes), { transposeB: true });
-  const shares = softmax(mul(similarities, 1 / temperature));
-  return { similarities, shares, latents: reshape(matmul(shares, codes), h.shape) };
+export function softQuantise(p: Parameters, config: SoftVqConfig, h: Value): CodeMixture {
+  const { codebooks, tokens, latentDim } = config;
+  const runs = reshape(h, [extent(h, 0), codebooks, tokens / codebooks, latentDim]);
+  const mixture = mixtureOfCodes(runs, p('quantize.embedding'), config);
+  return { ...mixture, latents: reshape(mixture.latents, h.shape) };
 }
 
 /** The nearest code of each latent [B, L, d]: i32 [B, L]. */

@@ -4,6 +4,7 @@ import { ConfigFields, checkOptions, DetailFlowError, type Weights } from '@deta
 import { checkedConfig, type LatentKind, type SoftVqConfig } from './config';
 import { requireSizes, sizesOfModel, type TowerSettings } from './towers';
 
+/** Sizes of towers that differ from their names, and files for messages. */
 export interface ReleasedConfigOptions {
   readonly towers?: TowerSettings;
   /** The file that the weights lie in, and the one that the arguments stand in, for messages. */

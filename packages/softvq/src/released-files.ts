@@ -21,6 +21,7 @@ export interface ReleasedFiles {
   /** The file that the arguments stand in. */
   readonly argsFile: string;
   readonly towers: TowerSettings;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

@@ -45,6 +45,19 @@ export function sizesOfModel(
   );
 }
 
+/** The model name of a transformer's sizes; not exact where no name has them, and they must be said besides. */
+export function modelOfSizes({ width, heads, layers, registers }: TowerSizes): {
+  readonly model: string;
+  readonly isExact: boolean;
+} {
+  const found = Object.entries(officialSizes).find(
+    ([, size]) => size.width === width && size.heads === heads && size.layers === layers,
+  );
+  const form = registers ? '_reg4' : '';
+  const isExact = found !== undefined && (registers === 0 || registers === 4);
+  return { model: `vit_${found?.[0] ?? 'base'}_patch14${form}_dinov2.lvd142m`, isExact };
+}
+
 /**
  * Sizes from an object {encoder, decoder, repa} of {num_heads, embed_dim, depth, reg_tokens}, all but num_heads optional.
  * @throws DetailFlowError `config`

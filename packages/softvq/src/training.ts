@@ -1,18 +1,13 @@
-import type { Parameters } from '@detailflow/blocks';
+import { mixtureEntropy, type Parameters, shareEntropy } from '@detailflow/blocks';
 import {
   add,
   DetailFlowError,
   exp,
-  extent,
   l2Normalise,
-  log,
-  logSoftmax,
   matmul,
   meanOfAll,
   mul,
-  neg,
   reshape,
-  softmax,
   stopGradient,
   straightThrough,
   sub,
@@ -56,7 +51,6 @@ export interface LatentTrainingOutputs {
 /** Temperature of the entropy term's assignment to codes. */
 const ENTROPY_TEMPERATURE = 0.01;
 /** Added inside the logarithm of the mean assignment. */
-const SOFT_ENTROPY_EPSILON = 1e-6;
 const VQ_ENTROPY_EPSILON = 1e-5;
 const NORM_EPSILON = 1e-12;
 
@@ -111,7 +105,7 @@ function softLosses(
   const { latents, similarities } = softQuantise(p, config, h);
   if (entropyRatio === 0) return { latents, losses: [none, none, none] };
   const rows = rowsOf(similarities, config.codebookSize);
-  const entropy = entropyLoss(mul(rows, 1 / ENTROPY_TEMPERATURE), SOFT_ENTROPY_EPSILON);
+  const entropy = mixtureEntropy(rows);
   return { latents, losses: [none, none, mul(entropyRatio, entropy)] };
 }
 
@@ -140,24 +134,11 @@ function vqLosses(
     reshape(sum(mul(codes, codes), [-1]), [1, config.codebookSize]),
   );
   const distances = sub(lengths, mul(2, matmul(rows, codes, { transposeB: true })));
-  const entropy = entropyLoss(mul(distances, -1 / ENTROPY_TEMPERATURE), VQ_ENTROPY_EPSILON);
+  const entropy = shareEntropy(mul(distances, -1 / ENTROPY_TEMPERATURE), VQ_ENTROPY_EPSILON);
   return { latents, losses: [vq, commit, mul(entropyRatio, entropy)] };
 }
 
 function rowsOf(x: Value, width: number): Value {
   const count = x.shape.slice(0, -1).reduce<number>((size, dim) => size * (dim as number), 1);
   return reshape(x, [count, width]);
-}
-
-/**
- * Mean entropy of the assignments softmax(logits) minus the entropy of their mean: logits [rows, K] -> [1]. Low where every
- * latent is sure and all codes are used.
- */
-function entropyLoss(logits: Value, epsilon: number): Value {
-  const count = extent(logits, 0) as number;
-  const shares = softmax(logits);
-  const sure = mul(sum(mul(shares, logSoftmax(logits)), [0, 1]), -1 / count); // [1, 1]
-  const mean = mul(sum(shares, [0]), 1 / count); // [1, K]
-  const used = neg(sum(mul(mean, log(add(mean, epsilon))), [1])); // [1, 1]
-  return reshape(sub(sure, used), [1]);
 }

@@ -35,9 +35,17 @@ export interface TokenizerConfig {
   readonly resolutionPower: number;
   /** Whether codes are unit vectors (`codebook_l2_norm`); true unless said. */
   readonly normalisedCodebook?: boolean;
+  /**
+   * SoftVQ's quantiser: a token is a mixture of codes, the softmax of its cosines over `temperature`, instead of the nearest code. It
+   * has no number then, so no AR model predicts it, and there is no self-correction.
+   */
+  readonly mixture?: { readonly temperature: number };
 }
 
-/** @throws DetailFlowError `config` naming the first field that no tokenizer can be built from */
+/**
+ * A configuration from plain data, such as a bundle's card, checked and bounded.
+ * @throws DetailFlowError `config` naming the first field that no tokenizer can be built from
+ */
 export function parseTokenizerConfig(value: unknown, file?: string): TokenizerConfig {
   const fields = new ConfigFields(value, { file });
   const config: TokenizerConfig = {
@@ -54,7 +62,26 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     correction: fields.flag('correction'),
     resolutionPower: fields.positive('resolutionPower', { largest: LARGEST_POWER }),
     ...(fields.flag('normalisedCodebook', true) ? {} : { normalisedCodebook: false }),
+    ...(fields.raw('mixture') !== undefined && {
+      mixture: {
+        temperature: new ConfigFields(fields.raw('mixture'), { file, prefix: 'mixture' }).positive(
+          'temperature',
+        ),
+      },
+    }),
   };
+  if (config.mixture && config.correction) {
+    throw new DetailFlowError('config', 'mixtures of codes cannot be corrected: set correction to false', {
+      file,
+      entry: 'correction',
+    });
+  }
+  if (config.mixture && config.normalisedCodebook === false) {
+    throw new DetailFlowError('config', 'mixtures are of unit vectors: leave it out, or set it to true', {
+      file,
+      entry: 'normalisedCodebook',
+    });
+  }
   const { tokens, groupSize, causalTokens } = config;
   if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
     throw new DetailFlowError(

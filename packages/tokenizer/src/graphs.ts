@@ -1,4 +1,14 @@
-import { addDims, type Graph, multiplyDims, reshape, select, symbol, trace } from '@detailflow/core';
+import { mixtureOfCodes } from '@detailflow/blocks';
+import {
+  addDims,
+  type Graph,
+  multiplyDims,
+  reshape,
+  select,
+  symbol,
+  trace,
+  type Value,
+} from '@detailflow/core';
 import type { TokenizerConfig } from './config';
 import {
   codebookEntries,
@@ -25,10 +35,10 @@ const length = addDims(multiplyDims(side, side), tokens);
  * The encoder and quantiser, for any batch, image size and token count; one graph serves both passes.
  * Feeds: images [B, 3, S, S], resize [S/p, 16], positions i32 [n]; `visible` bool [L, L] for a causal encoder;
  * with self-correction `prefix` i32 [B, n], `isPrefix` bool [n] and `second` bool [1], which chooses the pass.
- * Outputs: h [B, n, d] before normalisation, nearest i32 [B, n, min(50, K)].
+ * Outputs: h [B, n, d] before normalisation, nearest i32 [B, n, min(50, K)]; of a tokenizer of mixtures latents [B, n, d] instead.
  */
 export function encoderGraph(config: TokenizerConfig): Graph {
-  return trace((g) => {
+  return trace((g): Record<string, Value> => {
     const p = tokenizerWeights(g, config);
     const size = multiplyDims(side, config.encoder.patchSize);
     const images = g.input('images', 'f32', [batch, 3, size, size]);
@@ -48,24 +58,30 @@ export function encoderGraph(config: TokenizerConfig): Graph {
     }
     const patches = embedPatches(p, config, images, resize);
     const h = preQuantise(p, encoderTower(p, config, { patches, latents, positions, visible }).latents);
+    if (config.mixture) {
+      return { latents: mixtureOfCodes(h, p('quantize.embedding.weight'), config.mixture).latents };
+    }
     return { h, nearest: nearestCodes(p, config, h) };
   });
 }
 
 /**
  * The decoder, for any batch, image size and token count.
- * Feeds: codes i32 [B, n], positions i32 [n], resize [S/p, 16]; `visible` bool [L, L] for a causal decoder.
+ * Feeds: codes i32 [B, n], or latents f32 [B, n, d] of a tokenizer of mixtures; positions i32 [n], resize [S/p, 16]; `visible`
+ * bool [L, L] for a causal decoder.
  * Outputs: pixels [B, 3, S, S].
  */
 export function decoderGraph(config: TokenizerConfig): Graph {
   return trace((g) => {
     const p = tokenizerWeights(g, config);
-    const codes = g.input('codes', 'i32', [batch, tokens]);
+    const quantised = config.mixture
+      ? g.input('latents', 'f32', [batch, tokens, config.codebookDim])
+      : codebookEntries(p, g.input('codes', 'i32', [batch, tokens]), config);
     const positions = g.input('positions', 'i32', [tokens]);
     const resize = g.input('resize', 'f32', [side, config.decoder.positionGrid]);
     const visible = config.causalDecoder ? g.input('visible', 'bool', [length, length]) : undefined;
     const patches = decoderTower(p, config, {
-      quantised: codebookEntries(p, codes, config),
+      quantised,
       positions,
       embedding: positionEmbedding(p, 'decoder.visual_model', config.decoder, resize),
       visible,

@@ -10,6 +10,7 @@ export {
   toOfficialTokenizerConfig,
 } from './config';
 export { decoderGraph, encoderGraph } from './graphs';
+export { createMixtureTokenizer, MixtureTokenizer } from './mixture-tokenizer';
 export {
   codebookEntries,
   decoderTower,

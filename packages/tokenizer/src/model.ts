@@ -107,9 +107,8 @@ export const embedPatches = (p: Parameters, config: TokenizerConfig, images: Val
 
 /**
  * The encoder tower over [patches ; latents + position].
- * @param patches [B, P, E] of {@link embedPatches}
- * @param latents [1 or B, n, E]
- * @param visible bool [L, L]; all see all if omitted
+ * Inputs: `patches` [B, P, E] of {@link embedPatches}; `latents` [1 or B, n, E]; `positions` i32 [n]; `visible` bool [L, L], all
+ * see all if omitted.
  * @returns the tower's output, cut into patches [B, P, E] and latents [B, n, E]
  */
 export function encoderTower(
@@ -164,10 +163,8 @@ export function groupSimilarity(quantised: Value, groupSize: number): Value {
 
 /**
  * Unit vectors of the first n tokens -> the patches of an image of h x h patches.
- * @param quantised [B, n, d], such as {@link codebookEntries} gives
- * @param positions i32 [n]: 0..n-1
- * @param embedding positions of the patches [P, E']: {@link positionEmbedding} or {@link placedEmbedding}
- * @param visible bool [L, L]; all see all if omitted
+ * Inputs: `quantised` [B, n, d], such as {@link codebookEntries} gives; `positions` i32 [n], 0..n-1; `embedding`, positions of
+ * the patches [P, E'], from {@link positionEmbedding} or {@link placedEmbedding}; `visible` bool [L, L], all see all if omitted.
  * @returns patches after post_layernorm [B, P, E']
  */
 export function decoderTower(

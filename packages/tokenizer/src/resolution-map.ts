@@ -1,5 +1,6 @@
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 
+/** What determines a {@link ResolutionMap}. */
 export interface ResolutionMapOptions {
   /** N, how many tokens a full-size image has: 2 .. 65536, a multiple of `groupSize`. */
   tokens: number;

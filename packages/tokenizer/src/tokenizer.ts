@@ -9,18 +9,18 @@ import {
   ofType,
   randomRanks,
   requireTensor,
-  resizeMatrix,
   Tensor,
   validateWeights,
   type Weights,
 } from '@detailflow/core';
-import { attentionMask } from './attention-mask';
 import { resolutionSettings, type TokenizerConfig } from './config';
 import { decoderGraph, encoderGraph } from './graphs';
 import { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
 import { createResolutionMap, type ResolutionMap } from './resolution-map';
 import { tokensOfSize } from './size-tokens';
+import { decoderFeeds, encoderFeeds, requireTokens } from './tokenizer-feeds';
 
+/** What a tokenizer is made of. */
 export interface TokenizerOptions {
   readonly config: TokenizerConfig;
   readonly weights: Weights;
@@ -29,6 +29,7 @@ export interface TokenizerOptions {
   readonly file?: string;
 }
 
+/** Options of `encodeCorrected`. Source: docs/method.md section 3. */
 export interface CorrectionOptions extends CallOptions {
   /** Tokens to encode, n; all unless said. */
   readonly tokens?: number;
@@ -68,10 +69,17 @@ export class Tokenizer implements ImageTokenizer {
   readonly #encoder: LazyExecutable;
   readonly #decoder: LazyExecutable;
 
-  /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
+  /** @throws DetailFlowError `weights` when the weights do not fit the configuration; `unsupported` for mixtures of codes */
   constructor(options: TokenizerOptions) {
     checkOptions('createTokenizer', options, { config: true, weights: true, backend: true, file: true });
     const { config, weights, backend, file } = options;
+    if (config.mixture) {
+      throw new DetailFlowError(
+        'unsupported',
+        'this tokenizer makes mixtures of codes, which have no numbers: use createMixtureTokenizer',
+        { file },
+      );
+    }
     validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(encoderGraph(config), weights));
@@ -167,22 +175,13 @@ export class Tokenizer implements ImageTokenizer {
     requireCodes('codes', codes, config.codebookSize);
     const [batch, given] = codes.dims;
     const tokens = options.tokens ?? given;
-    if (!Number.isInteger(tokens) || tokens < 1 || tokens > Math.min(given, config.tokens)) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `tokens is ${describe(tokens)}; give 1 to ${Math.min(given, config.tokens)}`,
-      );
-    }
+    requireTokens(config, given, tokens);
     const size = options.size ?? this.resolution(tokens);
-    const side = this.#patchesPerSide(size, config.decoder.patchSize, 'size');
-    const decoder = await this.#decoder.get();
-    const feeds: Record<string, Tensor> = {
+    const feeds = {
       codes: new Tensor('int32', leading(codes, tokens), [batch, tokens]),
-      positions: positionsTensor(tokens),
-      resize: resizeTensor(config.decoder.positionGrid, side),
+      ...decoderFeeds(config, { tokens, size }),
     };
-    if (config.causalDecoder)
-      feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: true, latentsSeePatches: false });
+    const decoder = await this.#decoder.get();
     const { pixels } = await decoder.run(feeds, { signal: options.signal });
     return ofType(pixels, 'float32');
   }
@@ -208,6 +207,7 @@ export class Tokenizer implements ImageTokenizer {
     };
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await Promise.all([this.#encoder.dispose(), this.#decoder.dispose()]);
   }
@@ -215,33 +215,9 @@ export class Tokenizer implements ImageTokenizer {
   /** Checks the images and returns a function that runs the first, or with a prefix the second, pass over them. */
   async #prepareEncoding(images: Tensor<'float32'>, tokens: number) {
     const { config } = this;
-    const must = 'float32 [B, 3, S, S] in [-1, 1]';
-    const { dims } = requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
-    const [batch, channels, height, width] = dims;
-    if (channels !== 3 || height !== width) {
-      throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
-    }
-    const side = this.#patchesPerSide(height, config.encoder.patchSize, 'the side of the images');
-    const { groupSize, causalTokens } = config;
-    if (
-      !Number.isInteger(tokens) ||
-      tokens < causalTokens ||
-      tokens > config.tokens ||
-      tokens % groupSize !== 0
-    ) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `tokens is ${describe(tokens)}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
-      );
-    }
+    const feeds = encoderFeeds(config, images, tokens);
+    const [batch] = images.dims;
     const encoder = await this.#encoder.get();
-    const feeds: Record<string, Tensor> = {
-      images,
-      positions: positionsTensor(tokens),
-      resize: resizeTensor(config.encoder.positionGrid, side),
-    };
-    if (config.causalEncoder)
-      feeds.visible = this.#mask(side, tokens, { patchesSeeLatents: false, latentsSeePatches: true });
     return async (pass: { signal?: AbortSignal; prefix?: Int32Array; prefixLength?: number }) => {
       if (config.correction) {
         const { prefix = new Int32Array(batch * tokens), prefixLength = 0 } = pass;
@@ -257,36 +233,7 @@ export class Tokenizer implements ImageTokenizer {
       return ofType(nearest, 'int32');
     };
   }
-
-  #patchesPerSide(size: number, patch: number, what: string): number {
-    if (Number.isInteger(size) && size >= patch && size % patch === 0 && size <= 65536) return size / patch;
-    throw new DetailFlowError(
-      'invalid-argument',
-      `${what} is ${describe(size)}; give a multiple of the patch size ${patch}`,
-    );
-  }
-
-  #mask(
-    side: number,
-    tokens: number,
-    who: { patchesSeeLatents: boolean; latentsSeePatches: boolean },
-  ): Tensor {
-    const { groupSize, causalTokens } = this.config;
-    const patches = side * side;
-    const mask = attentionMask({ patches, tokens, groupSize, causalTokens, ...who });
-    return new Tensor('bool', mask, [patches + tokens, patches + tokens]);
-  }
 }
-
-const positionsTensor = (tokens: number): Tensor =>
-  new Tensor(
-    'int32',
-    Int32Array.from({ length: tokens }, (_, i) => i),
-    [tokens],
-  );
-
-const resizeTensor = (grid: number, side: number): Tensor =>
-  new Tensor('float32', resizeMatrix('bilinear-antialias', grid, side), [side, grid]);
 
 /** The first of the last axis: int32 [B, n, k] -> [B, n]. */
 function firstColumn({ data, dims }: Tensor<'int32'>): Tensor<'int32'> {

@@ -1,4 +1,4 @@
-import { assignmentEntropy } from '@detailflow/blocks';
+import { assignmentEntropy, mixtureEntropy, mixtureOfCodes } from '@detailflow/blocks';
 import {
   add,
   concat,
@@ -15,6 +15,7 @@ import {
   sub,
   sum,
   takeAlong,
+  topK,
   type Value,
 } from '@detailflow/core';
 import type { TokenizerConfig } from './config';
@@ -56,7 +57,7 @@ export interface TrainingInputs {
   readonly images: Value;
   /** [S / p, 16] for the encoder. */
   readonly encoderResize: Value;
-  /** [(S / p')^2, 16 * 16]: where the patches of the decoded image lie, see `placementMatrix`. */
+  /** [(S / p')^2, 16 * 16], where the patches of the decoded image lie, see `placementMatrix`. */
   readonly decoderPlaces: Value;
   /** i32 [n]: 0..n-1. */
   readonly positions: Value;
@@ -68,6 +69,7 @@ export interface TrainingInputs {
   readonly correction?: CorrectionInputs;
 }
 
+/** What a self-correction step is fed with. Source: docs/method.md section 3. */
 export interface CorrectionInputs {
   /** i32 [B, n]: which of the nearest codes becomes the wrong one. */
   readonly ranks: Value;
@@ -126,7 +128,13 @@ export function trainingForward(
     return toPixels(p, config, out, Math.sqrt(extent(places, 0) as number));
   };
 
-  const first = quantise(p, config, encode(initialLatents(p, positions)));
+  const h = encode(initialLatents(p, positions));
+  if (config.mixture) {
+    const found = mixture(p, config.mixture, h, options);
+    const pixels = decode(found.quantised);
+    return { ...found, pixels, ...(hidden && { hidden }) };
+  }
+  const first = quantise(p, config, h);
   if (!correction) {
     const losses = quantiserLosses(p, config, first, undefined, options);
     const { quantised, unit, codes } = first;
@@ -161,6 +169,25 @@ export function trainingForward(
     codes: first.codes,
     fresh: second.codes,
     prefix,
+  };
+}
+
+/** Mixtures of codes and their losses: only the entropy term is one. */
+function mixture(
+  p: Parameters,
+  { temperature }: { readonly temperature: number },
+  h: Value,
+  { entropyRatio = 0 }: QuantiserLossOptions,
+): Omit<TrainingOutputs, 'pixels'> {
+  const none = h.graph.constant(Float64Array.of(0), [1]);
+  const [batch, tokens] = h.shape as number[];
+  const codebook = p('quantize.embedding.weight');
+  const { similarities, latents } = mixtureOfCodes(h, codebook, { temperature });
+  const rows = reshape(similarities, [batch * tokens, extent(codebook, 0) as number]);
+  return {
+    ...{ quantised: latents, vq: none, commit: none, unit: l2Normalise(h, NORM_EPSILON) },
+    entropy: entropyRatio === 0 ? none : mul(entropyRatio, mixtureEntropy(rows)),
+    codes: reshape(slice(topK(similarities, 1), -1, 0, 1), [batch, tokens]),
   };
 }
 

@@ -30,6 +30,7 @@ export interface ClassifierRecipe {
   readonly dropout: number;
 }
 
+/** What a trainer of a classifier is made of. */
 export interface ClassifierTrainerOptions {
   readonly config: ClassifierConfig;
   readonly recipe: ClassifierRecipe;
@@ -60,6 +61,7 @@ export class ClassifierTrainer {
     [this.#train, this.#judge] = graphs;
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: ClassifierTrainerOptions): Promise<ClassifierTrainer> {
     checkOptions('ClassifierTrainer.create', options, {
       config: true,
@@ -162,10 +164,12 @@ export class ClassifierTrainer {
     return found;
   }
 
+  /** The parameters as they are now, by name. */
   parameters(): Promise<Arrays> {
     return this.#learner.read(Buffer.parameter);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

@@ -23,6 +23,7 @@ import {
   optimiserGraph,
 } from './optimiser';
 
+/** What a learner is made of: parameters, optimiser, backends. */
 export interface LearnerOptions {
   /**
    * The devices that compute gradients, each with buffers of its own. On a CPU several backends of
@@ -232,6 +233,7 @@ export class Learner {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     for (const executable of this.#executables) await executable.dispose();
     for (const { state } of this.#replicas) await state.dispose();

@@ -1,7 +1,14 @@
 export { type BundledRun, type BundleRunOptions, bundleRun } from './run/bundle-run';
 export { readSnapshot, type Snapshot, writeSnapshot } from './run/checkpoint-file';
 export { type CodeRows, CodeStore, type CodeStoreHeader } from './run/code-store';
-export { type ExtractOptions, extractCodes } from './run/extract-codes';
+export {
+  type CodesWork,
+  type OpenCodesWorkOptions,
+  type OpenedCodesWork,
+  openCodesWork,
+} from './run/codes-work';
+export { type CodesElsewhere, type CodesPart, type ExtractOptions, extractCodes } from './run/extract-codes';
+export type { ImagesIdentity } from './run/images-identity';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
 export { type CodesOf, OfficialCodes, writeOfficialCodes } from './run/official-codes';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
@@ -23,8 +30,8 @@ export type {
   CodesProgress,
   InitialParameters,
   InitialPart,
-  TrainedTokenizer,
   TrainingPart,
   TrainOptions,
   TrainResult,
 } from './run/train-options';
+export type { TrainedTokenizer } from './run/trained-tokenizer';

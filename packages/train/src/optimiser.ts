@@ -30,6 +30,7 @@ export const Buffer = {
   average: 'ema',
 } as const;
 
+/** One of the buffers that an optimiser keeps for a parameter. */
 export type BufferKind = (typeof Buffer)[keyof typeof Buffer];
 
 /** Adam or AdamW. Source: docs/method.md section 5. */

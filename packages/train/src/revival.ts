@@ -31,6 +31,7 @@ export class CodeRevival {
     return this.#lastUse.slice();
   }
 
+  /** Notes which codes a step has used. */
   see(codes: Int32Array, step: number): void {
     for (const code of codes) this.#lastUse[code] = step;
   }

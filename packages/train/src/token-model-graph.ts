@@ -23,6 +23,7 @@ import {
 } from '@detailflow/core';
 import { accumulateGradients, Buffer, type BufferKind, sharedParameters } from './optimiser';
 
+/** What the graph of an AR model's step is made of. */
 export interface TokenModelGraphOptions {
   readonly config: TokenModelConfig;
   /** Sequences of one run, B. */
@@ -109,8 +110,7 @@ export function placeKinds({ tokens, groupSize, causalTokens }: TokenModelConfig
 /**
  * What is fed for rows of known tokens: the class, the first c tokens, the special embeddings, and the tokens up to
  * those of the last group.
- * @param options.labels class of every row, the number of classes for none
- * @param options.rows i32 [B, N]
+ * `labels`: class of every row, the number of classes for none. `rows`: i32 [B, N].
  * @returns i32 [B, N]
  */
 export function sequenceIds(

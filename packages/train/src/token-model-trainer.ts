@@ -49,6 +49,7 @@ export interface TokenModelRecipe {
   readonly frozen?: readonly string[];
 }
 
+/** What a trainer of an AR model is made of. */
 export interface TokenModelTrainerOptions {
   readonly config: TokenModelConfig;
   readonly recipe: TokenModelRecipe;
@@ -96,6 +97,7 @@ export class TokenModelTrainer {
     this.#learner = learner;
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: TokenModelTrainerOptions): Promise<TokenModelTrainer> {
     checkOptions('TokenModelTrainer.create', options, {
       config: true,
@@ -187,6 +189,7 @@ export class TokenModelTrainer {
     this.#step = step;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

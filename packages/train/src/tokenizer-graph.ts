@@ -28,6 +28,7 @@ import type { StepImages } from './step-size';
 /** How pixels are compared: squared or absolute differences. */
 export type PixelLoss = 'l2' | 'l1';
 
+/** What the graph of a tokenizer's step is made of. */
 export interface TokenizerGraphOptions {
   readonly config: TokenizerConfig;
   /** Images of one run, B. */

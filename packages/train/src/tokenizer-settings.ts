@@ -128,7 +128,10 @@ function refuseUnknown(value: unknown, file?: string): void {
       'encoder',
       'decoder',
     ],
-    ...['causalEncoder', 'causalDecoder', 'correction', 'resolutionPower', 'normalisedCodebook'],
+    ...['causalEncoder', 'causalDecoder', 'correction', 'resolutionPower', 'normalisedCodebook', 'mixture'],
+  );
+  new ConfigFields(model.raw('mixture') ?? {}, { file, prefix: 'tokenizer.model.mixture' }).only(
+    'temperature',
   );
   for (const name of ['encoder', 'decoder']) {
     const tower = new ConfigFields(model.raw(name) ?? {}, { file, prefix: `tokenizer.model.${name}` });

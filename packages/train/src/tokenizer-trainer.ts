@@ -40,6 +40,7 @@ import {
   variantTarget,
 } from './tokenizer-variant';
 
+/** What a trainer of a tokenizer is made of. */
 export interface TokenizerTrainerOptions {
   readonly config: TokenizerConfig;
   readonly recipe: TokenizerRecipe;
@@ -88,6 +89,7 @@ export class TokenizerTrainer {
     this.#revival = recipe.revival && new CodeRevival(config.codebookSize, recipe.revival);
   }
 
+  /** Begins with drawn parameters, or with those given. */
   static async create(options: TokenizerTrainerOptions): Promise<TokenizerTrainer> {
     checkOptions('TokenizerTrainer.create', options, {
       config: true,
@@ -233,6 +235,7 @@ export class TokenizerTrainer {
     this.#step = step;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#learner.dispose();
   }

@@ -23,6 +23,7 @@ export interface StepVariant {
   readonly image?: StepImages;
 }
 
+/** Which step a variant is drawn for, and how probable each kind is. */
 export interface VariantOptions {
   readonly seed: number;
   readonly step: number;

@@ -65,6 +65,7 @@ export interface TrainingConfig {
   };
 }
 
+/** How images become pixels in training, and which are held out. Settings: docs/training.md. */
 export interface DataConfig extends Omit<ViewOptions, 'size' | 'background'> {
   /** What transparent pictures are laid on, and what lies around padded and moved ones. */
   readonly background: Colour;

@@ -7,6 +7,7 @@ const names = {
     ['normEpsilon', 'norm_eps'],
     ['largestDrawn', 'max_pn'],
     ['invalidCodes', 'invalid_ids'],
+    ['refinement', 'quant_resi'],
   ],
 } as const;
 

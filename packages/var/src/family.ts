@@ -1,20 +1,22 @@
-import { strideOf, vqOwner } from '@detailflow/blocks';
+import { chosenWeights, strideOf, vqOwner } from '@detailflow/blocks';
 import {
   type Family,
   type FamilyModel,
   type FoundHalf,
-  openHalves,
-  recogniseHalves,
+  familyOfHalves,
+  type ModelHalves,
   requireStated,
 } from '@detailflow/checkpoint';
-import {
-  ConfigFields,
-  DetailFlowError,
-  type ParameterSpec,
-  validateWeights,
-  type Weights,
-} from '@detailflow/core';
+import { ConfigFields, DetailFlowError, validateWeights } from '@detailflow/core';
 import { flexvarRules, varRules } from './family-rules';
+import {
+  plainDecoderGraph,
+  residualDecoderGraph,
+  scaleEncoderGraph,
+  scaleInputsGraph,
+  scaleStepGraph,
+} from './graphs';
+import { type DrawingRules, releasedScaleFiles } from './released-files';
 import { FLEXVAR_SAMPLING, VAR_SAMPLING } from './scale-rules';
 import { createScaleTokenModel } from './scale-token-model';
 import { createScaleTokenizer } from './scale-tokenizer';
@@ -37,60 +39,34 @@ import {
 } from './var-tokenizer-config';
 
 /** VAR: next-scale transformers d16 to d36 and their residual tokenizer, or the tokenizer alone. */
-export const varFamily: Family = {
+export const varFamily: Family = familyOfHalves({
   name: 'VAR',
-  async recognise(files, options) {
-    const halves = await recogniseHalves(files, varRules, options);
-    await halves?.close();
-    return halves !== undefined;
-  },
-  open: (files, options) => opened('VAR', files, options),
-};
+  rules: varRules,
+  model: (halves) => modelOf('VAR', halves),
+});
 
 /** FlexVAR: next-scale transformers for any list of scales and their tokenizer, or the tokenizer alone. */
-export const flexvarFamily: Family = {
+export const flexvarFamily: Family = familyOfHalves({
   name: 'FlexVAR',
-  async recognise(files, options) {
-    const halves = await recogniseHalves(files, flexvarRules, options);
-    if (!halves) return false;
-    await halves.close();
-    return (
-      halves.ar !== undefined || (halves.tokenizer !== undefined && vqOwner(halves.tokenizer) === 'flexvar')
-    );
-  },
-  open: (files, options) => opened('FlexVAR', files, options),
-};
+  rules: flexvarRules,
+  owns: ({ tokenizer }) => tokenizer !== undefined && vqOwner(tokenizer) === 'flexvar',
+  model: (halves) => modelOf('FlexVAR', halves),
+});
 
-async function opened(
-  name: 'VAR' | 'FlexVAR',
-  ...[files, options]: Parameters<Family['open']>
-): Promise<FamilyModel> {
-  const halves = await openHalves(files, name === 'VAR' ? varRules : flexvarRules, options);
-  try {
-    return modelOf(name, halves);
-  } catch (error) {
-    await halves.close();
-    throw error;
-  }
-}
-
-interface Halves {
-  readonly tokenizer: FoundHalf;
-  readonly ar?: FoundHalf;
-  close(): Promise<void>;
-}
-
-function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: Halves): FamilyModel {
+function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: ModelHalves): FamilyModel {
   const scales = scalesOf(family, found, ar);
   const tokenizer = tokenizerOf(family, found, scales);
   const { config, weights, file } = tokenizer;
   const stride = strideOf(config.encoder);
   const starts = scaleStarts(scales);
   const { codebookSize, codeDim } = config;
-  const imageSize = scales[scales.length - 1].rows * stride;
+  const last = scales[scales.length - 1];
+  const imageSize = last.rows * stride;
   const model = ar && transformerOf(ar, tokenizer);
   const settings = new ConfigFields(ar?.settings ?? {}, { file: ar?.file });
   const rules = drawingRules(settings, codebookSize, ar?.file);
+  const half = ar &&
+    model && { ...ar, weights: chosenWeights(ar.weights, scaleTransformerParameters(model)), config: model };
   return {
     family,
     pictureSize: imageSize,
@@ -100,22 +76,36 @@ function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: Hal
       previewCounts: scales.map((scale, k) => starts[k] + places(scale)),
     },
     createTokenizer: ({ backend }) => createScaleTokenizer({ config, weights, file, backend }),
-    ...(ar &&
-      model && {
-        ar: {
-          description: `${family} of depth ${model.depth}, width ${model.dim}, ${placesOf(scales)} tokens on ${scales.length} scales, ${model.classes} classes`,
-          ...{ config: { ...model, ...rules }, file: ar.file, tokens: placesOf(scales) },
-          weights: chosen(ar.weights, scaleTransformerParameters(model)),
-          schedule: scales.map(places),
-          ...{ vocabularySize: model.vocabularySize, classes: model.classes, guidances: ['growing'] },
-          sampling: family === 'VAR' ? VAR_SAMPLING : FLEXVAR_SAMPLING,
-        },
-        createTokenModel: ({ backend, dtype }) =>
-          createScaleTokenModel({
-            ...{ config: model, weights: ar.weights, file: ar.file, backend, dtype, ...rules },
-            tokenizer: { config, weights },
-          }),
+    ...(half && {
+      ar: {
+        description: `${family} of depth ${half.config.depth}, width ${half.config.dim}, ${placesOf(scales)} tokens on ${scales.length} scales, ${half.config.classes} classes`,
+        ...{ config: { ...half.config, ...rules }, file: half.file, tokens: placesOf(scales) },
+        ...{ weights: half.weights, schedule: scales.map(places) },
+        ...{ vocabularySize: half.config.vocabularySize, classes: half.config.classes },
+        ...{ guidances: ['growing'], sampling: family === 'VAR' ? VAR_SAMPLING : FLEXVAR_SAMPLING },
+      },
+      createTokenModel: ({ backend, dtype }) =>
+        createScaleTokenModel({
+          ...{ config: half.config, weights: half.weights, file: half.file, backend, dtype, ...rules },
+          tokenizer: { config, weights },
+        }),
+    }),
+    graphs: {
+      encoder: () => ({ graph: scaleEncoderGraph(config), weights }),
+      decoder: () => ({
+        graph: config.coding === 'residual' ? residualDecoderGraph(config) : plainDecoderGraph(config, last),
+        weights,
       }),
+      ...(half && {
+        inputs: () => ({ graph: scaleInputsGraph(config), weights }),
+        step: () => ({ graph: scaleStepGraph(half.config), weights: half.weights }),
+      }),
+    },
+    releasedFiles: () =>
+      releasedScaleFiles(
+        { config, weights },
+        half && { config: { ...half.config, ...rules }, weights: half.weights },
+      ),
     close,
   };
 }
@@ -130,9 +120,13 @@ function scalesOf(family: 'VAR' | 'FlexVAR', tokenizer: FoundHalf, ar?: FoundHal
   return ar?.weights.get('pos_1LC')?.shape[1] === placesOf(SCALES_512) ? SCALES_512 : SCALES_256;
 }
 
-/** The weights of a model without the tables and statistics that its file holds besides. */
-const chosen = (weights: Weights, specs: readonly ParameterSpec[]): Weights =>
-  new Map([...weights].filter(([name]) => specs.some((spec) => spec.name === name)));
+/** r of the refinement: of a configuration of ours, or under its official name. */
+function ratioOf(fields: ConfigFields, file: string): number {
+  const own = fields.raw('refinement');
+  const ratio = { least: -1, most: 1, fallback: 0.5 };
+  if (own === undefined) return fields.number('quant_resi', ratio);
+  return new ConfigFields(own, { file, prefix: 'refinement' }).number('ratio', ratio);
+}
 
 interface ScaleHalf {
   readonly config: ScaleTokenizerConfig;
@@ -152,7 +146,7 @@ function tokenizerOf(
     fields.expect('using_znorm', false);
     fields.expect('same_shape', true);
   } else fields.expect('codebook_l2_norm', true);
-  const refinementRatio = fields.number('quant_resi', { least: -1, most: 1, fallback: 0.5 });
+  const refinementRatio = ratioOf(fields, file);
   const options = { scales, refinementRatio };
   const config = scaleTokenizerConfigOf(weights, isVar ? 'residual' : 'plain', options, { file });
   const { codebookSize, codeDim, encoder } = config;
@@ -169,7 +163,7 @@ function tokenizerOf(
   );
   validateWeights(weights, scaleTokenizerParameters(config), { file, ignore: ignoredScaleTokenizerWeights });
   const specs = scaleTokenizerParameters(config);
-  return { config, weights: chosen(weights, specs), file };
+  return { config, weights: chosenWeights(weights, specs), file };
 }
 
 function transformerOf({ weights, file, settings }: FoundHalf, tokenizer: ScaleHalf): ScaleTransformerConfig {
@@ -201,8 +195,7 @@ function transformerOf({ weights, file, settings }: FoundHalf, tokenizer: ScaleH
   );
 }
 
-/** Settings of FlexVAR's sampler. */
-function drawingRules(fields: ConfigFields, codes: number, file?: string) {
+function drawingRules(fields: ConfigFields, codes: number, file?: string): DrawingRules {
   const [largest, invalid] = ['largestDrawn', 'invalidCodes'].map((own, i) => {
     const official = ['max_pn', 'invalid_ids'][i];
     return fields.raw(own) === undefined ? official : own;

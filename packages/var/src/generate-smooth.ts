@@ -23,6 +23,7 @@ import { smoothScaleGraph } from './smooth-graph';
 import { varPicture } from './var-picture';
 import type { ScaleTokenizerConfig } from './var-tokenizer-config';
 
+/** Options of {@link generateSmooth}. */
 export interface SmoothOptions extends CallOptions {
   readonly model: ScaleTokenModel;
   /** The tokenizer that the model belongs to, of residual coding. */

@@ -62,7 +62,7 @@ export function scaleInputsGraph(config: ScaleTokenizerConfig): Graph {
   });
 }
 
-/** A step of the transformer: feeds as {@link ScaleInputs}, and offset i32 [1]. Output: logits f32 [B, l, V]. */
+/** A step of the transformer: feeds as `ScaleInputs` has them, and offset i32 [1]. Output: logits f32 [B, l, V]. */
 export function scaleStepGraph(config: ScaleTransformerConfig): Graph {
   const length = symbol('step');
   return trace((g) => {

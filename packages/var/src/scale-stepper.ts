@@ -2,6 +2,7 @@ import { type Executable, ofType, resizeMatrix, type State, Tensor, type Tensors
 import { POSITION_SIDE, type ScaleTransformerConfig } from './scale-transformer';
 import { places, placesOf, type Scale, scaleStarts } from './scales';
 
+/** What steps along the scales are made of. */
 export interface ScaleStepperOptions {
   readonly config: ScaleTransformerConfig;
   /** A `scaleStepGraph`. */
@@ -40,6 +41,7 @@ export class ScaleStepper {
     return logits;
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#options.state.dispose();
   }

@@ -33,6 +33,7 @@ import {
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
 
+/** What a next-scale token model is made of. */
 export interface ScaleTokenModelOptions {
   readonly config: ScaleTransformerConfig;
   readonly weights: Weights;
@@ -136,6 +137,7 @@ export class ScaleTokenModel implements TokenModel {
     return new ScaleStepper({ config: this.config, step, state, labels, invalidCodes });
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#step.dispose();
     await this.#inputs.dispose();
@@ -188,6 +190,7 @@ class ScaleSession implements TokenSession {
     }
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     await this.#options.stepper.dispose();
   }

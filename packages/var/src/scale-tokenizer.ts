@@ -22,6 +22,7 @@ import {
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
 
+/** What a multi-scale tokenizer is made of. */
 export interface ScaleTokenizerOptions {
   readonly config: ScaleTokenizerConfig;
   /** Of VAR under `renamedVarWeights`. */
@@ -137,6 +138,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     return new Tensor('float32', data, [batch, channels, to.height, to.width]);
   }
 
+  /** Frees what it holds on the device. */
   async dispose(): Promise<void> {
     for (const executable of this.#executables.values()) await executable.dispose();
   }

@@ -31,6 +31,7 @@ import type { ScaleTokenizerConfig } from './var-tokenizer-config';
 
 // Shapes: B rows, z width of a code, L codes of all scales, l of those that are trained, V vocabulary.
 
+/** What the transformer is fed with in training. */
 export interface ScaleForwardInputs {
   /** i32 [B]: classes; the number of classes for none. */
   readonly labels: Value;
@@ -40,6 +41,7 @@ export interface ScaleForwardInputs {
   readonly keep?: readonly Value[];
 }
 
+/** Dropped paths, and how many scales are trained. */
 export interface ScaleForwardOptions {
   /** Rate at which the last block drops rows; that of block b is a b / (depth - 1)-th of it. Default 0. */
   readonly dropPathRate?: number;
@@ -47,6 +49,7 @@ export interface ScaleForwardOptions {
   readonly trainedScales?: number;
 }
 
+/** How logits and codes become a loss. */
 export interface ScaleLossOptions extends ScaleForwardOptions {
   /** Share of the target that is spread over all codes. Default 0. */
   readonly labelSmoothing?: number;
@@ -141,8 +144,8 @@ function droppedRows(config: ScaleTransformerConfig, keep: readonly Value[], rat
 /**
  * A training step of VAR's tokenizer up to its losses, each [1]. The published code has no such script: this is its model's
  * training forward. Source: docs/family/var.md section 1.
+ * `options.commitBeta`: weight of what pulls the encoder to the codes; default 0.25.
  * @param images f32 [B, 3, h, w] of the full size
- * @param options.commitBeta weight of what pulls the encoder to the codes; default 0.25
  */
 export function scaleTokenizerLosses(
   p: Parameters,

@@ -6,14 +6,17 @@ export interface Scale {
   readonly columns: number;
 }
 
-/** A scale as users write it: the side of a square, or rows and columns. */
-export type ScaleLike = number | readonly [number, number];
+/** A scale as users and configurations write it: the side of a square, or rows and columns. */
+export type ScaleLike = number | readonly [number, number] | Scale;
 
 /** Far beyond any released list; bounds what a broken setting can ask for. */
 const MOST_SCALES = 64;
 const LARGEST_SIDE = 128;
 
-/** @throws DetailFlowError `config` for a list that no picture can be drawn along */
+/**
+ * A list of scales from plain data: a side, or rows and columns, each.
+ * @throws DetailFlowError `config` for a list that no picture can be drawn along
+ */
 export function parseScales(list: readonly ScaleLike[], file?: string): Scale[] {
   const fail = (): never => {
     throw new DetailFlowError(
@@ -24,12 +27,19 @@ export function parseScales(list: readonly ScaleLike[], file?: string): Scale[] 
   };
   if (!Array.isArray(list) || list.length < 1 || list.length > MOST_SCALES) fail();
   return list.map((one) => {
-    const pair: readonly unknown[] = Array.isArray(one) ? one : [one, one];
+    const pair = pairOf(one);
     const isSide = (side: unknown) =>
       typeof side === 'number' && Number.isInteger(side) && side >= 1 && side <= LARGEST_SIDE;
     if (pair.length !== 2 || !pair.every(isSide)) fail();
     return { rows: pair[0] as number, columns: pair[1] as number };
   });
+}
+
+function pairOf(one: unknown): readonly unknown[] {
+  if (Array.isArray(one)) return one;
+  if (typeof one !== 'object' || one === null) return [one, one];
+  const { rows, columns } = one as Partial<Scale>;
+  return [rows, columns];
 }
 
 /** Codes of a scale. */

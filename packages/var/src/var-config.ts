@@ -2,6 +2,7 @@ import { DetailFlowError, type Weights } from '@detailflow/core';
 import { POSITION_SIDE, type ScaleTransformerConfig } from './scale-transformer';
 import { placesOf, type Scale } from './scales';
 
+/** What weights of a transformer do not say. */
 export interface ScaleTransformerSettings {
   /** Heads; dim / 64 as in all released models unless said. */
   readonly heads?: number;

@@ -102,6 +102,29 @@ export function renamedVarWeights(weights: Weights): Weights {
       .replace(/^decoder\.up\.(\d+)\./, (_, i) => `decoder.conv_blocks.${levels - 1 - Number(i)}.`)
       .replace(/^(encoder|decoder)\.mid\.block_(\d)\./, (_, half, i) => `${half}.mid.${2 * (Number(i) - 1)}.`)
       .replace(/^(encoder|decoder)\.mid\.attn_1\./, '$1.mid.1.');
+  return renamed(weights, rename);
+}
+
+/** {@link renamedVarWeights} undone: weights under VAR's own names. */
+export function officialVarWeights(weights: Weights): Weights {
+  let levels = 0;
+  while (levels < 64 && weights.has(`decoder.conv_blocks.${levels}.res.0.conv1.weight`)) levels++;
+  const level = (i: string) => levels - 1 - Number(i);
+  const rename = (name: string) =>
+    name
+      .replace(/^encoder\.conv_blocks\.(\d+)\.res\./, 'encoder.down.$1.block.')
+      .replace(/^encoder\.conv_blocks\.(\d+)\./, 'encoder.down.$1.')
+      .replace(/^decoder\.conv_blocks\.(\d+)\.res\./, (_, i) => `decoder.up.${level(i)}.block.`)
+      .replace(/^decoder\.conv_blocks\.(\d+)\./, (_, i) => `decoder.up.${level(i)}.`)
+      .replace(/^(encoder|decoder)\.mid\.1\./, '$1.mid.attn_1.')
+      .replace(
+        /^(encoder|decoder)\.mid\.([02])\./,
+        (_, half, i) => `${half}.mid.block_${Number(i) / 2 + 1}.`,
+      );
+  return renamed(weights, rename);
+}
+
+function renamed(weights: Weights, rename: (name: string) => string): Weights {
   return new Map(
     [...weights].map(([old, weight]) => {
       const { dtype, shape, location } = weight;

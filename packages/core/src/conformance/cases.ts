@@ -39,11 +39,13 @@ import {
   standardise,
 } from '../ops/normalisation';
 import { max, mean, sum } from '../ops/reduce';
+import { writeRowsAt } from '../ops/write-rows-at';
 import { Tensor } from '../tensor';
 
 /** A small graph and what to feed it: a backend must compute what the reference backend computes. */
 export interface ConformanceCase {
   readonly name: string;
+  /** Adds the graph's nodes; returns its outputs. */
   readonly build: (graph: GraphBuilder) => Readonly<Record<string, Value>>;
   /** Feeds of consecutive runs; with states, of runs on one state. */
   readonly runs: readonly Tensors[];
@@ -262,6 +264,11 @@ const indexing: readonly ConformanceCase[] = [
   fixed('writeRows', { b: f32(2, 5, 3), r: f32(2, 2, 3), at: i32([2], 1) }, ({ b, r, at }) =>
     writeRows(b, r, at, 1),
   ),
+  fixed(
+    'writeRowsAt',
+    { b: f32(2, 3, 5, 2), r: f32(2, 3, 2, 2), at: i32([4, 0, 1, 2], 2, 2) },
+    ({ b, r, at }) => writeRowsAt(b, r, at),
+  ),
   fixed('writeRows on the first axis', { b: f32(4, 3), r: f32(4, 3), at: i32([0], 1) }, ({ b, r, at }) =>
     writeRows(b, r, at, 0),
   ),
@@ -422,6 +429,7 @@ const overlappingPools: readonly ConformanceCase[] = (
   ),
 ]);
 
+/** Graphs with feeds, for all operations; {@link checkConformance} runs them. */
 export const conformanceCases: readonly ConformanceCase[] = [
   ...convolution,
   ...overlappingPools,

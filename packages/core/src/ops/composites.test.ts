@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Tensors } from '../backend';
 import type { Value } from '../graph';
+import { Tensor } from '../tensor';
 import { evaluate, f32, randomTensor, traceLike } from '../test-graphs';
 import { gelu, geluExact, silu } from './activation';
 import { attention, cachedAttention, HIDDEN, rope } from './attention';
@@ -14,6 +15,7 @@ import {
   standardise,
 } from './normalisation';
 import { operations } from './table';
+import { writeRowsAt } from './write-rows-at';
 
 /** The formulas once more, by plain loops over rows, to judge the decompositions by. */
 type Rows = number[][];
@@ -212,6 +214,21 @@ const cases: readonly Case[] = [
         ),
       );
     },
+  },
+  {
+    op: 'writeRowsAt',
+    feeds: {
+      buffer: randomTensor(20, 2, 3, 4, 2),
+      fresh: randomTensor(21, 2, 3, 2, 2),
+      places: new Tensor('int32', Int32Array.of(3, 0, 1, 2), [2, 2]),
+    },
+    build: ({ buffer, fresh, places }) => writeRowsAt(buffer, fresh, places),
+    formula: (rows) =>
+      rows('buffer').flatMap((row, at) => {
+        const [block, place] = [Math.floor(at / 4), at % 4]; // rows are [entry 2, head 3, place 4]
+        const from = rows('places')[Math.floor(block / 3)].indexOf(place);
+        return from < 0 ? row : rows('fresh')[block * 2 + from];
+      }),
   },
 ];
 

@@ -9,6 +9,7 @@ export type Padding = readonly [number, number, number, number];
 /** Of rows and of columns. */
 export type Pair = readonly [number, number];
 
+/** Stride, dilation, padding and groups of a convolution over [B, C, H, W]. */
 export interface ConvOptions {
   /** Steps between windows; default 1. */
   readonly stride?: number | Pair;
@@ -81,6 +82,7 @@ export function conv2d(x: Value, kernel: Value, options: ConvOptions = {}): Valu
   return x.graph.emit(conv2dOp, [x, kernel], attrs);
 }
 
+/** Window, stride and padding of a pooling over [B, C, H, W]. */
 export interface PoolOptions {
   /** Sides of a window. */
   readonly kernel: number | Pair;

@@ -118,12 +118,15 @@ export const straightThroughOp: OpDefinition = {
 /** A value, or a number that becomes a scalar of the other operand's dtype. */
 export type Operand = Value | number;
 
+/** -x, element by element. */
 export const neg = (x: Value): Value => x.graph.emit(negOp, [x], {});
 /** e to the power x. */
 export const exp = (x: Value): Value => x.graph.emit(expOp, [x], {});
 /** Natural logarithm. */
 export const log = (x: Value): Value => x.graph.emit(logOp, [x], {});
+/** The square root, element by element; NaN below 0. */
 export const sqrt = (x: Value): Value => x.graph.emit(sqrtOp, [x], {});
+/** The hyperbolic tangent, element by element. */
 export const tanh = (x: Value): Value => x.graph.emit(tanhOp, [x], {});
 /** The error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x. */
 export const erf = (x: Value): Value => x.graph.emit(erfOp, [x], {});
@@ -136,7 +139,9 @@ export const sigmoid = (x: Value): Value => x.graph.emit(sigmoidOp, [x], {});
 
 /** x + y, f32 or i32, broadcasting as NumPy does (as all operations of two operands here). */
 export const add = (x: Operand, y: Operand): Value => emitBinary(addOp, x, y);
+/** x - y, element by element, broadcast as in NumPy. */
 export const sub = (x: Operand, y: Operand): Value => emitBinary(subOp, x, y);
+/** x * y, element by element, broadcast as in NumPy. */
 export const mul = (x: Operand, y: Operand): Value => emitBinary(mulOp, x, y);
 /** x / y, f32. */
 export const div = (x: Operand, y: Operand): Value => emitBinary(divOp, x, y);

@@ -36,6 +36,7 @@ import {
   standardiseOp,
 } from './normalisation';
 import { maxOp, sumOp } from './reduce';
+import { writeRowsAtOp } from './write-rows-at';
 
 const definitions: readonly { readonly name: string }[] = [
   negOp,
@@ -70,6 +71,7 @@ const definitions: readonly { readonly name: string }[] = [
   scatterRowsOp,
   takeAlongOp,
   writeRowsOp,
+  writeRowsAtOp,
   topKOp,
   sumOp,
   maxOp,

@@ -27,6 +27,8 @@ export interface Option {
   readonly short?: string;
   /** Given several times, the values are joined by commas; other options are refused the second time. */
   readonly repeatable?: boolean;
+  /** May hold a password: no message quotes it. */
+  readonly isSecret?: boolean;
   /** What it names may also lie on the hub or a web server: the files of a model, or files as they are. */
   readonly source?: 'model' | 'files';
 }
@@ -36,6 +38,8 @@ export type Options = Readonly<Record<string, Option>>;
 export interface Invocation {
   readonly values: Readonly<Record<string, string | boolean | undefined>>;
   readonly positionals: readonly string[];
+  /** The options as they were written: addresses, where `values` have the files that were fetched from there. */
+  readonly given: Invocation['values'];
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
   readonly progress: Progress;

@@ -1,15 +1,22 @@
 import { DetailFlowError } from '@detailflow/core';
 import { convert } from '../convert';
-import { type Command, UsageError } from './command';
-import { modelOptions, modelSource } from './model-options';
+import { convertToReleased } from '../released-layout';
+import { type Command, type Invocation, type Report, UsageError } from './command';
+import { familyOptions, hubOptions, modelSource } from './model-options';
+import { modelSettings } from './model-settings';
 import { Values } from './values';
 
 export const convertCommand: Command = {
   name: 'convert',
-  summary: 'make a bundle: one folder with config.json and safetensors',
+  summary: 'make a bundle, one folder with config.json and safetensors; or the files that a family releases',
   usage: '(--model DIR | --tokenizer DIR [--ar DIR]) --out BUNDLE [OPTIONS]',
   options: {
-    ...modelOptions,
+    ...familyOptions,
+    layout: {
+      type: 'string',
+      value: 'L',
+      help: 'bundle (default), or released: the files as the official programs of the family read them',
+    },
     out: { type: 'string', value: 'DIR', help: 'folder to make' },
     dtype: { type: 'string', value: 'D', help: 'storage of the weights: fp32 (default) or fp16' },
     name: { type: 'string', value: 'TEXT', help: 'name on the model card' },
@@ -19,12 +26,20 @@ export const convertCommand: Command = {
     'class-names': { type: 'string', value: 'A,B,...', help: 'names of the classes, in order' },
     overwrite: { type: 'boolean', help: 'replace a bundle that is there' },
   },
-  examples: ['convert --tokenizer official/tokenizer --ar official/ar --license MIT --out fashion'],
+  examples: [
+    'convert --tokenizer official/tokenizer --ar official/ar --license MIT --out fashion',
+    'convert --tokenizer vq_ds16_c2i.pt --ar c2i_L_384.pt --license MIT --out llamagen-l',
+    'convert --model llamagen-l --layout released --out files/',
+  ],
   async run(invocation) {
     const { positionals, signal, progress } = invocation;
     const values = new Values(invocation);
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not expected here`);
     const out = values.required('out');
+    if (values.choice('layout', ['bundle', 'released']) === 'released') {
+      return writeReleased(invocation, values, out);
+    }
+    const settings = await modelSettings(values);
     const dtype = values.choice('dtype', ['fp32', 'fp16']);
     let begun = false;
     let done = 0;
@@ -40,7 +55,7 @@ export const convertCommand: Command = {
           .map((name) => name.trim()),
         overwrite: values.flag('overwrite'),
         dtype: dtype === 'fp16' ? 'f16' : 'f32',
-        signal,
+        ...{ settings, hub: hubOptions(values), signal },
         onProgress(state) {
           if (!begun) progress.start(state.total, 'bytes');
           begun = true;
@@ -58,3 +73,29 @@ export const convertCommand: Command = {
     }
   },
 };
+
+/** Of a card, which released files have not, and of a bundle's storage. */
+const bundleOnly = ['dtype', 'name', 'license', 'description', 'attribution', 'class-names', 'overwrite'];
+
+async function writeReleased(invocation: Invocation, values: Values, out: string): Promise<Report> {
+  const given = bundleOnly.find((name) => invocation.values[name] !== undefined);
+  if (given !== undefined) throw new UsageError(`--${given} is for a bundle, not for --layout released`);
+  const { signal, progress } = invocation;
+  let begun = false;
+  try {
+    const files = await convertToReleased(modelSource(values, 'tokenizer'), out, {
+      ...{ settings: await modelSettings(values), hub: hubOptions(values), signal },
+      onProgress(state) {
+        if (!begun) progress.start(state.total, state.unit);
+        else progress.advance();
+        begun = true;
+      },
+    });
+    return {
+      lines: [`${files.length} files: ${out}`, ...files.map((file) => `  ${file}`)],
+      json: { out, files },
+    };
+  } finally {
+    progress.stop();
+  }
+}

@@ -1,8 +1,8 @@
 import path from 'node:path';
-import { pictureFromPixels, type Tensor } from '@detailflow/core';
+import { type LatentTokenizer, pictureFromPixels, type Tensor } from '@detailflow/core';
 import { isDetailFlow } from '../detailflow-family';
 import { type Command, deviceOptions, UsageError } from './command';
-import { hasExtension, pictureTarget, readCodes, writePicture, writeTensor } from './files';
+import { hasExtension, pictureTarget, readCodes, readLatents, writePicture, writeTensor } from './files';
 import { BATCH, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { joinRows, rowChunks } from './tensor-rows';
@@ -10,7 +10,7 @@ import { Values } from './values';
 
 export const decodeCommand: Command = {
   name: 'decode',
-  summary: 'turn tokens into pictures',
+  summary: 'turn tokens, or latents, into pictures',
   usage: '--tokenizer DIR codes.npy --out DIR|pixels.npy|FILE.png [OPTIONS]',
   options: {
     ...familyOptions,
@@ -41,13 +41,20 @@ export const decodeCommand: Command = {
     const single = !asArray && (await pictureTarget(out)) === 'file';
     return withModel(invocation, 'tokenizer', async (opened, start) => {
       const { tokenizer } = opened;
-      const codes = await readCodes(positionals[0], tokenizer.codebookSize);
+      const latentDim = opened.latentDim;
+      const codes =
+        latentDim === undefined
+          ? await readCodes(positionals[0], tokenizer.codebookSize)
+          : await readLatents(positionals[0], [tokenizer.tokens, latentDim]);
       const [images, given] = codes.dims;
       if (single && images !== 1) {
         throw new UsageError(`--out ${out} is one picture, the codes are ${images}: give a folder`);
       }
       const most = Math.min(given, tokenizer.tokens);
       const tokens = values.whole('tokens', { least: 1, most }) ?? most;
+      if (latentDim !== undefined && (tokens !== most || values.text('size') !== undefined)) {
+        throw new UsageError('--tokens, --size: latents have no order and give pictures of one size');
+      }
       const patch = isDetailFlow(opened) ? opened.tokenizer.config.decoder.patchSize : 1;
       const size = values.whole('size', { least: patch, most: LARGEST_SIDE });
       if (size !== undefined && size % patch !== 0) {
@@ -59,8 +66,11 @@ export const decodeCommand: Command = {
       const parts: Tensor<'float32'>[] = [];
       let side = 0;
       progress.start(images, 'images');
-      for (const rows of rowChunks(codes, BATCH)) {
-        const pixels = await model.decode(rows, { tokens, size, signal });
+      for (const rows of rowChunks<'int32' | 'float32'>(codes, BATCH)) {
+        const pixels =
+          rows.type === 'int32'
+            ? await model.decode(rows as Tensor<'int32'>, { tokens, size, signal })
+            : await (model.latents as LatentTokenizer).decodeLatents(rows as Tensor<'float32'>, { signal });
         side = pixels.dims[2];
         if (asArray) parts.push(pixels);
         else {
@@ -79,7 +89,7 @@ export const decodeCommand: Command = {
       }
       return {
         lines: [
-          `${images} ${images === 1 ? 'image' : 'images'} of ${side} x ${side} from ${tokens} tokens: ${out}`,
+          `${images} ${images === 1 ? 'image' : 'images'} of ${side} x ${side} from ${tokens} ${latentDim === undefined ? 'tokens' : 'latents'}: ${out}`,
         ],
         json: { out, files, shape: [images, 3, side, side], tokens },
       };

@@ -12,7 +12,7 @@ import { Values } from './values';
 
 export const encodeCommand: Command = {
   name: 'encode',
-  summary: 'turn pictures into tokens',
+  summary: 'turn pictures into tokens, or latents',
   usage: '--tokenizer DIR IMG... --out codes.npy [OPTIONS]',
   options: {
     ...familyOptions,
@@ -22,7 +22,11 @@ export const encodeCommand: Command = {
       value: 'N',
       help: 'how many tokens (default: all that pictures of the size have)',
     },
-    out: { type: 'string', value: 'FILE', help: 'int32 [B, n] as .npy' },
+    out: {
+      type: 'string',
+      value: 'FILE',
+      help: 'int32 [B, n] as .npy; continuous latents: float32 [B, L, d]',
+    },
     ...pictureOptions,
     ...deviceOptions,
   },
@@ -46,23 +50,36 @@ export const encodeCommand: Command = {
           `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
         );
       }
-      const parts: Tensor<'int32'>[] = [];
+      const parts: Tensor<'int32' | 'float32'>[] = [];
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
         const images = await readImages(some, wanted.size, { signal, background });
         model ??= await start();
-        for (const rows of rowChunks(images, BATCH)) parts.push(await model.encode(rows, { tokens, signal }));
+        for (const rows of rowChunks(images, BATCH))
+          parts.push(await encoded(model, rows, { tokens, all, signal }));
         progress.advance(some.length);
       }
       progress.stop();
       const codes = joinRows(parts);
       const [images, width] = codes.dims;
       await writeTensor(out, codes);
+      const what = codes.type === 'int32' ? 'tokens' : `latents of ${codes.dims[2]}`;
       return {
-        lines: [`${images} ${images === 1 ? 'image' : 'images'}, ${width} tokens each: ${out}`],
-        json: { out, shape: [images, width], files },
+        lines: [`${images} ${images === 1 ? 'image' : 'images'}, ${width} ${what} each: ${out}`],
+        json: { out, shape: [...codes.dims], files },
       };
     });
   },
 };
+
+/** Codes, or latents where there are no codes, which have no order: a part of them stands for nothing. */
+async function encoded(
+  model: Model,
+  images: Tensor<'float32'>,
+  { tokens, all, signal }: { readonly tokens: number; readonly all: number; readonly signal: AbortSignal },
+): Promise<Tensor<'int32' | 'float32'>> {
+  if (model.hasCodes || !model.latents) return model.encode(images, { tokens, signal });
+  if (tokens !== all) throw new UsageError(`--tokens ${tokens}: of latents all ${all} are written`);
+  return model.latents.encodeLatents(images, { signal });
+}

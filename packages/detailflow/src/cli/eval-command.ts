@@ -5,6 +5,7 @@ import { evaluateImages } from './eval/images-evaluation';
 import { evaluateTokenizer } from './eval/tokenizer-evaluation';
 import { wasInterrupted } from './interruption';
 import { familyOptions } from './model-options';
+import { workOptions } from './queue/queue-options';
 import { Values } from './values';
 
 const kinds = { tokenizer: evaluateTokenizer, generation: evaluateGenerated, images: evaluateImages };
@@ -17,6 +18,7 @@ const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
       'cfg',
       'gradual-cfg',
       'guidance',
+      'cfg-interval',
       'temperature',
       'top-k',
       'top-p',
@@ -26,6 +28,8 @@ const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
       'save-images',
     ],
     'ar',
+    'queue',
+    'results',
   ],
   images: ['images', 'save-statistics'],
 };
@@ -112,6 +116,11 @@ export const evalCommand: Command = {
       value: 'NAME',
       help: "generation: how the scale runs along the steps: constant, or one of the model's, such as growing",
     },
+    'cfg-interval': {
+      type: 'string',
+      value: 'N',
+      help: 'generation, LlamaGen and PAR: end guidance after N tokens (PAR: and again in the groups)',
+    },
     temperature: { type: 'string', value: 'X', help: 'generation: above 0 (default 1)' },
     'top-k': {
       type: 'string',
@@ -157,10 +166,12 @@ export const evalCommand: Command = {
       help: 'images: write mean and covariance of the features as .npz (mu, sigma)',
     },
     ...deviceOptions,
+    ...workOptions,
   },
   examples: [
     'eval tokenizer --model runs/fashion/bundle --data fashion-mnist/ --fit pad --out runs/eval',
     'eval generation --model DIR --data imagenet/ --features pt_inception-2015-12-05.pth --cfg 1,1.5 --out runs/eval',
+    'eval generation --model DIR --data REFERENCE.npz --features pt_inception-2015-12-05.pth --queue redis://10.0.0.1 --out runs/eval',
     'eval images --images samples.npz --data VIRTUAL_imagenet256_labeled.npz --features pt_inception-2015-12-05.pth --out runs/eval',
   ],
   async run(invocation) {

@@ -1,5 +1,8 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { type Weight, weightFromArray } from '@detailflow/core';
+import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
+import { writeNpz } from '@detailflow/data';
 import { describe, expect, test } from 'vitest';
 import {
   cliFailure,
@@ -164,6 +167,20 @@ test('previews: every scale, or complete rows', async () => {
   expect([second.width, second.height]).toEqual(strip(8, 32));
 });
 
+test('FlexVAR draws along scales that are not square', async () => {
+  const wide = at('wide.png');
+  const codes = at('wide.npy');
+  const args = ['--class', '3', '--scales', '1,2x3,3x4,4x6', '--save-tokens', codes];
+  await cliJson('generate', '--model', file('flexvar'), ...args, '--out', wide);
+  expect(await pixels(wide)).toMatchObject({ width: 24, height: 16 });
+  expect((await npy(codes)).shape).toEqual([1, 1 + 6 + 12 + 24]);
+  const out = at('wide-pixels.npy');
+  await cliJson('decode', '--model', file('flexvar'), '--scales', '1,2x3,3x4,4x6', codes, '--out', out);
+  expect((await npy(out)).shape).toEqual([1, 3, 16, 24]);
+  const draw = ['generate', '--model', file('flexvar'), '--class', '3', '--out', at('never.png')];
+  expect(await cliFailure(1, ...draw, '--scales', '2x3,4x6')).toMatch(/FlexVARd3-epo7\.pth.*pos_start/);
+});
+
 test('inspect says which family, and verifies', async () => {
   const report = await cliJson('inspect', file('var'), '--verify');
   expect(report).toMatchObject({ kind: 'official', family: 'VAR', ar: { config: { depth: 2, dim: 36 } } });
@@ -235,7 +252,6 @@ describe('what does not belong together', () => {
       /c2i_P\.pt.*vq_ds4_P\.pt.*swapped/,
     ],
     ['a transformer alone', ['--tokenizer', file('par/g4')], /PAR-P-4x\.pt.*given as tokenizer/],
-    ['a text model', pair(file('llamagen/vq'), file('llamagen/gpt_t2i')), /t2i_P\.pt.*text/],
     [
       'scales that do not fit',
       [...pair(vae, transformer), '--scales', '1,2,3'],
@@ -253,6 +269,19 @@ describe('what does not belong together', () => {
   test('options that the family does not have', async () => {
     const draw = ['generate', '--model', file('var'), '--class', '1', '--out', at('never.png')];
     expect(await cliFailure(2, ...draw, '--cfg-interval', '3')).toMatch(/guidance of VAR cannot end/);
+    const measure = [
+      'eval',
+      'generation',
+      '--model',
+      file('var'),
+      '--data',
+      'shapes:24x32',
+      '--features',
+      'x',
+    ];
+    expect(await cliFailure(2, ...measure, '--cfg-interval', '3', '--out', at('never'))).toMatch(
+      /guidance of VAR cannot end/,
+    );
     expect(await cliFailure(2, ...draw, '--gradual-cfg')).toMatch(/VAR has constant, growing/);
     expect(await cliFailure(2, ...draw, '--guidance', 'up')).toMatch(/--guidance "up"/);
     expect(await cliFailure(2, ...draw, '--guidance', 'growing', '--gradual-cfg')).toMatch(/give one of/);
@@ -262,13 +291,117 @@ describe('what does not belong together', () => {
       /settings/,
     );
   });
+});
 
-  test('commands that are for DetailFlow models say so', async () => {
-    const model = ['--model', file('var')];
-    const message = /is a model of VAR: this takes models of DetailFlow only/;
-    expect(await cliFailure(1, 'convert', ...model, '--out', at('bundle'))).toMatch(message);
-    expect(await cliFailure(1, 'export', ...model, '--out', at('model.onnx'))).toMatch(message);
+async function saveSafetensors(target: string, weights: Readonly<Record<string, Weight>>): Promise<void> {
+  const entries = Object.entries(weights).map(([name, weight]) => ({ ...weight, name }));
+  const { header, tensors } = encodeSafetensors(entries);
+  writeFileSync(
+    target,
+    Buffer.concat([header, ...(await Promise.all(tensors.map(({ entry }) => entry.read())))]),
+  );
+}
+
+describe('a model for texts', () => {
+  const values = golden('family/llamagen/golden_t2i.safetensors');
+  const model = [...vq, '--ar', file('llamagen/gpt_t2i')];
+  const noise = saveNpy(at('t2i-noise.npy'), floats(values.noise), values.noise.shape);
+  const texts = async (name: string, features: string, mask?: string) => {
+    const target = at(`${name}.safetensors`);
+    const array = (from: string) => {
+      const { shape, data } = values[from];
+      return weightFromArray(from, shape, Float32Array.from(data as ArrayLike<number>, Number));
+    };
+    const named = { features: array(features), ...(mask !== undefined && { mask: array(mask) }) };
+    await saveSafetensors(target, named);
+    return target;
+  };
+  const draw = async (features: string, ...options: string[]) => {
+    const codes = at('t2i-codes.npy');
+    const args = ['--text-features', features, '--noise', noise, ...options, '--save-tokens', codes];
+    const report = await cliJson('generate', ...model, ...args, '--out', at('t2i-pictures'));
+    return { report, tokens: (await codeRows(codes)).flat() };
+  };
+  const { sampled, interval } = goldenJson('family/llamagen/golden.json').t2i.sampling;
+
+  test.each([
+    ['greedy', ['--greedy', '--cfg', '3'], 't5_embs', 't5_mask'],
+    ['greedy_interval', ['--greedy', '--cfg', '3', '--cfg-interval', `${interval}`], 't5_embs', 't5_mask'],
+    ['sampled', choice(sampled), 't5_embs', 't5_mask'],
+    ['greedy_rightpad', ['--greedy', '--cfg', '3', '--no-left-padding'], 't5_embs', 't5_mask'],
+    ['greedy_nomask', ['--greedy', '--cfg', '3'], 'cond', undefined],
+  ])('generate draws the tokens of %s', async (run, options, features, mask) => {
+    const { report, tokens } = await draw(await texts(run, features, mask), ...options);
+    expect(tokens).toEqual(Array.from(values[`gen.${run}.tokens`].data));
+    expect(report.images).toMatchObject([{ text: 0 }, { text: 1 }, { text: 2 }]);
   });
+
+  test('features of a .npz file', async () => {
+    const { shape } = values.t5_embs;
+    const target = at('texts.npz');
+    writeFileSync(
+      target,
+      writeNpz({
+        features: { data: floats(values.t5_embs), shape },
+        mask: {
+          data: Int32Array.from(values.t5_mask.data as ArrayLike<number>, Number),
+          shape: shape.slice(0, 2),
+        },
+      }),
+    );
+    const { tokens } = await draw(target, '--greedy', '--cfg', '3');
+    expect(tokens).toEqual(Array.from(values['gen.greedy.tokens'].data));
+  });
+
+  test('what is wrong is said', async () => {
+    const never = ['--out', at('never.png')];
+    const good = await texts('good', 't5_embs', 't5_mask');
+    const fail = (code: 1 | 2, ...args: string[]) =>
+      cliFailure(code, 'generate', ...model, ...never, ...args);
+    expect(await fail(2)).toMatch(/a text model without features.*t2i_P\.pt.*--text-features/);
+    expect(await fail(2, '--class', '1')).toMatch(/t2i_P\.pt.*draws for texts/);
+    expect(await fail(1, '--text-features', await texts('odd', 'noise'))).toMatch(
+      /odd\.safetensors.*\[B, T, 20\]/,
+    );
+    expect(await fail(1, '--text-features', await texts('odd-mask', 't5_embs', 'noise'))).toMatch(/mask/);
+    const empty = at('empty.safetensors');
+    await saveSafetensors(empty, { other: weightFromArray('other', [1], new Float32Array(1)) });
+    expect(await fail(1, '--text-features', empty)).toMatch(/no array "features" \(it has other\)/);
+    expect(await fail(2, '--text-features', at('texts.txt'))).toMatch(/\.npz or \.safetensors/);
+    expect(await fail(2, '--no-left-padding')).toMatch(/--no-left-padding/);
+    const classes = ['generate', ...vq, '--ar', file('llamagen/gpt_c2i'), ...never];
+    expect(await cliFailure(2, ...classes, '--text-features', good)).toMatch(/c2i_P\.pt.*draws for classes/);
+    expect(await cliFailure(1, 'vary', ...model, good, '--keep', '1', ...never)).toMatch(/draws for texts/);
+  });
+});
+
+test('convert, inspect and back; export of a part', async () => {
+  const bundle = at('var-bundle');
+  await cliJson('convert', '--model', file('var'), '--out', bundle, '--license', 'MIT');
+  expect(await cliJson('inspect', bundle)).toMatchObject({
+    kind: 'bundle',
+    family: 'VAR',
+    card: { license: 'MIT' },
+  });
+  const back = await cliJson('convert', '--model', bundle, '--layout', 'released', '--out', at('var-files'));
+  expect(back.files).toEqual(['vae_ch32v80z8.pth', 'var_d2.pth', 'config.json']);
+  expect(await cliJson('inspect', at('var-files'))).toMatchObject({ kind: 'official', family: 'VAR' });
+  const never = ['--layout', 'released', '--out', at('never')];
+  expect(await cliFailure(2, 'convert', '--model', bundle, '--name', 'x', ...never)).toMatch(
+    /--name is for a bundle/,
+  );
+  const report = await cliJson('export', '--model', bundle, '--part', 'decoder', '--out', at('decoder.onnx'));
+  expect(report).toMatchObject({
+    part: 'decoder',
+    inputs: [
+      { name: 'codes', dtype: 'i32', shape: '[batch, 66]' },
+      { name: 'counts', shape: '[5]' },
+    ],
+    outputs: [{ name: 'pixels', shape: '[batch, 3, 12, 12]' }],
+  });
+  const none = ['export', '--model', bundle, '--out', at('never.onnx')];
+  expect(await cliFailure(1, ...none)).toMatch(/VAR has no part "generator".*encoder, decoder, inputs, step/);
+  expect(await cliFailure(1, ...none, '--part', 'constructor')).toMatch(/no part "constructor"/);
 });
 
 test('damaged files are named', async () => {

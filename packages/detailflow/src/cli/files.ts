@@ -83,6 +83,27 @@ export async function readCodes(file: string, limit: number): Promise<Tensor<'in
   return new Tensor('int32', codes, dims);
 }
 
+/** Continuous latents of a .npy file: float32 [B, L, d], of a model's own L and d. */
+export async function readLatents(
+  file: string,
+  sizes: readonly [number, number],
+): Promise<Tensor<'float32'>> {
+  const { dtype, shape, data } = await readArray(file);
+  if (
+    dtype !== 'float32' ||
+    shape.length !== 3 ||
+    shape.slice(1).join() !== sizes.join() ||
+    data.length === 0
+  ) {
+    throw new DetailFlowError(
+      'dtype',
+      `holds ${dtype} [${shape}]; this model has no codes but latents, float32 [B, ${sizes.join(', ')}]`,
+      { file },
+    );
+  }
+  return new Tensor('float32', data, shape);
+}
+
 /** Exponential draws of a .npy file: float32 [B, N, V]. */
 export async function readNoise(file: string): Promise<Tensor<'float32'>> {
   const { dtype, shape, data } = await readArray(file);

@@ -1,6 +1,7 @@
 import path from 'node:path';
-import type { FamilyModel } from '@detailflow/checkpoint';
+import type { FamilyModel, TokenModelHalf } from '@detailflow/checkpoint';
 import {
+  type Condition,
   DetailFlowError,
   type Picture,
   pictureFromPixels,
@@ -11,25 +12,24 @@ import {
 import { gridPicture, stripPicture } from '@detailflow/data';
 import { classLabels } from './class-labels';
 import { type Command, deviceOptions, UsageError } from './command';
+import { type DrawnPictures, drawPictures, type PictureJob } from './draw-pictures';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
-import { checkGuidance, guidanceOf, guidanceOptions } from './guidance-options';
+import { checkGuidance, guidanceName, guidanceOf, guidanceOptions } from './guidance-options';
 import { BATCH, chunks, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
+import { drawElsewhere } from './queue/generate-task';
+import { modelHints, modelIdentity } from './queue/model-identity';
+import { machineLines, openQueue, workOptions } from './queue/queue-options';
 import { pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
 import { joinRows, sliceRows } from './tensor-rows';
+import { readTexts, textOptions } from './text-features';
 import { Values } from './values';
-
-/** One picture to draw. */
-interface Job {
-  readonly index: number;
-  readonly label: number;
-  readonly seed: number;
-}
 
 export const generateCommand: Command = {
   name: 'generate',
-  summary: 'draw pictures of a class',
-  usage: '(--model DIR | --tokenizer DIR --ar DIR) --class LIST --out FILE.png|DIR [OPTIONS]',
+  summary: 'draw pictures of a class, or of a text',
+  usage:
+    '(--model DIR | --tokenizer DIR --ar DIR) (--class LIST | --text-features FILE) --out FILE.png|DIR [OPTIONS]',
   options: {
     ...familyOptions,
     class: {
@@ -38,7 +38,8 @@ export const generateCommand: Command = {
       repeatable: true,
       help: 'class numbers (3 or 3,7 or 0-9), or class names of the bundle (bag,dress); see inspect',
     },
-    count: { type: 'string', value: 'N', help: 'pictures of each class (default 1)' },
+    ...textOptions,
+    count: { type: 'string', value: 'N', help: 'pictures of each class or text (default 1)' },
     seed: { type: 'string', value: 'S', help: 'seed of the first picture; picture i uses S + i (default 0)' },
     cfg: {
       type: 'string',
@@ -79,17 +80,18 @@ export const generateCommand: Command = {
       help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
     },
     ...deviceOptions,
+    ...workOptions,
   },
   examples: [
     'generate --model @detailflow/model-fashion-32 --class 9 --out boot.png',
     'generate --model @detailflow/model-fashion-32 --class 0-9 --count 4 --grid --scale 4 --out grid.png',
     'generate --model @detailflow/model-fashion-32 --class "bag,ankle boot" --progressive --out pictures/',
+    'generate --model hf:ORG/NAME --class 0-999 --count 50 --queue redis://10.0.0.1 --out pictures/',
   ],
   async run(invocation) {
     const { signal, progress, positionals } = invocation;
     const values = new Values(invocation);
     if (positionals.length > 0) throw new UsageError(`"${positionals[0]}" is not expected here`);
-    const classes = values.required('class');
     const count = values.whole('count', { least: 1, most: MOST_PICTURES }) ?? 1;
     const seed = values.whole('seed', { most: LARGEST_SEED }) ?? 0;
     const out = values.required('out');
@@ -113,6 +115,13 @@ export const generateCommand: Command = {
     }
 
     const given = values.number('cfg', { least: 0 });
+    if (values.text('queue') !== undefined) {
+      const not = ['progressive', 'noise', 'cfg-interval'].find(
+        (name) => values.flag(name) || values.text(name) !== undefined,
+      );
+      if (not !== undefined)
+        throw new UsageError(`--${not} is for pictures that are drawn here, without --queue`);
+    }
 
     return withModel(invocation, 'both', async (opened, start) => {
       const { ar, card, tokenizer } = opened;
@@ -130,10 +139,13 @@ export const generateCommand: Command = {
         );
       }
       const { tokens: all, schedule } = ar;
-      if (ar.classes === 0) throw noClasses(ar.file);
       checkGuidance(values, opened);
       const tokens = values.whole('tokens', { least: 1, most: all }) ?? all;
-      const jobs = listJobs(classLabels(classes, ar.classes, card?.classNames), count, seed);
+      const conditions = await conditionsOf(values, ar, card?.classNames);
+      const jobs = listJobs(conditions, { count, seed });
+      const what = ar.text ? 'text' : 'class';
+      if (ar.text && values.text('queue') !== undefined)
+        throw new UsageError('--queue draws for classes; a model that draws for texts draws here');
       if (single && !grid && jobs.length > 1) {
         throw new UsageError(`${jobs.length} pictures do not go into ${out}: add --grid, or give a folder`);
       }
@@ -151,76 +163,105 @@ export const generateCommand: Command = {
         );
       }
 
-      const model = await start();
-      const cfg = given ?? model.cfg;
-      const started = performance.now();
-      const sheet: Picture[] = [];
-      const files: string[] = [];
-      const codes: Tensor<'int32'>[] = [];
-      progress.start(jobs.length * tokensPerImage, 'tokens');
-      for (const batch of chunks(jobs, BATCH)) {
-        const steps = model.generate({
-          ...settings,
-          guidance: guidanceOf(values, model),
-          cfg,
-          tokens,
-          labels: batch.map((job) => job.label),
-          seed: batch.map((job) => job.seed),
-          noise: noise && sliceRows(noise, batch[0].index, batch.length),
-          signal,
-        });
-        const previews: Picture[][] = batch.map(() => []);
-        let known = 0;
-        for await (const step of steps) {
-          progress.advance(batch.length * (step.count - known));
-          known = step.count;
-          const last = known === step.total;
-          if ((progressive && isShown(known)) || last) {
-            const pixels = resizedForEvaluation(
-              await step.pixels({ size: last ? sizes.size : undefined }),
-              sizes.evalSize,
-            );
-            for (const [i, list] of previews.entries()) list.push(pictureFromPixels(pixels, i));
+      const queue = await openQueue(invocation, values);
+      try {
+        const model = await start();
+        const cfg = given ?? model.cfg;
+        const started = performance.now();
+        const sheet: Picture[] = [];
+        const files: string[] = [];
+        const codes: Tensor<'int32'>[] = [];
+        const draw = async (batch: readonly PictureJob[]): Promise<DrawnPictures> => {
+          const steps = drawPictures(model, batch, {
+            ...settings,
+            ...{ cfg, tokens, signal, guidance: guidanceOf(values, model) },
+            noise: noise && sliceRows(noise, batch[0].index, batch.length),
+          });
+          const previews: Picture[][] = batch.map(() => []);
+          let known = 0;
+          for await (const step of steps) {
+            progress.advance(batch.length * (step.count - known));
+            known = step.count;
+            const isLast = known === step.total;
+            if ((progressive && isShown(known)) || isLast) {
+              const pixels = resizedForEvaluation(
+                await step.pixels({ size: isLast ? sizes.size : undefined }),
+                sizes.evalSize,
+              );
+              for (const [i, shown] of previews.entries()) shown.push(pictureFromPixels(pixels, i));
+            }
+            if (isLast) {
+              const pictures = previews.map((shown) => (progressive ? stripPicture(shown) : shown[0]));
+              return { pictures, tokens: saveTokens === undefined ? undefined : await step.tokens() };
+            }
           }
-          if (last && saveTokens !== undefined) codes.push(await step.tokens());
-        }
-        const pictures = previews.map((list) => (progressive ? stripPicture(list) : list[0]));
-        if (single) sheet.push(...pictures);
-        else {
-          for (const [i, { index, label, seed }] of batch.entries()) {
-            signal.throwIfAborted();
-            const file = path.join(out, `${String(index).padStart(4, '0')}-class${label}-seed${seed}.png`);
-            await writePicture(file, pictures[i], scale);
-            files.push(file);
+          throw new DetailFlowError('runtime', 'the sampler made no step');
+        };
+        const elsewhere =
+          queue &&
+          (await drawElsewhere(
+            queue,
+            {
+              ...{ ...settings, labels: jobs.filter((_, i) => i % count === 0).map(({ label }) => label) },
+              ...{ ...sizes, count, seed, cfg, tokens, batch: BATCH },
+              guidance: guidanceName(values),
+              interval: values.whole('cfg-interval'),
+            },
+            {
+              model: await modelIdentity(values, opened),
+              hints: modelHints(invocation),
+              title: `${jobs.length} pictures of ${values.text('model') ?? values.text('ar')}`,
+            },
+          ));
+        progress.start(jobs.length * tokensPerImage, 'tokens');
+        for (const batch of chunks(jobs, BATCH)) {
+          const drawn = elsewhere ? await elsewhere.draw(batch) : await draw(batch);
+          if (elsewhere) progress.advance(batch.length * tokensPerImage);
+          if (drawn.tokens && saveTokens !== undefined) codes.push(drawn.tokens);
+          if (single) sheet.push(...drawn.pictures);
+          else {
+            for (const [i, { index, label, seed }] of batch.entries()) {
+              signal.throwIfAborted();
+              const file = path.join(
+                out,
+                `${String(index).padStart(4, '0')}-${what}${label}-seed${seed}.png`,
+              );
+              await writePicture(file, drawn.pictures[i], scale);
+              files.push(file);
+            }
           }
         }
+        progress.stop();
+        await elsewhere?.finish();
+        const seconds = (performance.now() - started) / 1000;
+        if (single) {
+          const columns = progressive ? 1 : count;
+          await writePicture(out, grid ? gridPicture(sheet, { columns }) : sheet[0], scale);
+        }
+        if (saveTokens !== undefined) await writeTensor(saveTokens, joinRows(codes));
+        return {
+          lines: [
+            `${jobs.length} ${jobs.length === 1 ? 'picture' : 'pictures'} in ${seconds.toFixed(2)} s: ${out}`,
+            ...(queue ? machineLines(queue) : []),
+          ],
+          json: {
+            out,
+            seconds,
+            cfg,
+            device: queue ? 'queue' : model.backend.name,
+            ...(queue && { machines: queue.machines }),
+            tokensPerImage,
+            ...(saveTokens !== undefined && { tokens: saveTokens }),
+            images: jobs.map(({ label, seed }, i) => ({
+              file: single ? out : files[i],
+              ...(ar.text ? { text: label } : { class: label, name: card?.classNames?.[label] }),
+              seed,
+            })),
+          },
+        };
+      } finally {
+        await queue?.close();
       }
-      progress.stop();
-      const seconds = (performance.now() - started) / 1000;
-      if (single) {
-        const columns = progressive ? 1 : count;
-        await writePicture(out, grid ? gridPicture(sheet, { columns }) : sheet[0], scale);
-      }
-      if (saveTokens !== undefined) await writeTensor(saveTokens, joinRows(codes));
-      return {
-        lines: [
-          `${jobs.length} ${jobs.length === 1 ? 'picture' : 'pictures'} in ${seconds.toFixed(2)} s: ${out}`,
-        ],
-        json: {
-          out,
-          seconds,
-          cfg,
-          device: model.backend.name,
-          tokensPerImage,
-          ...(saveTokens !== undefined && { tokens: saveTokens }),
-          images: jobs.map(({ label, seed }, i) => ({
-            file: single ? out : files[i],
-            class: label,
-            name: card?.classNames?.[label],
-            seed,
-          })),
-        },
-      };
     });
   },
 };
@@ -234,21 +275,46 @@ function previewRule({ previews, tokens }: FamilyModel['tokenizer']): (known: nu
   return (known) => previews !== 'rows' || known % side === 0 || known === tokens;
 }
 
-const noClasses = (file: string) =>
-  new DetailFlowError(
-    'unsupported',
-    'draws from features of a text, which the command line cannot make; load it in a program and give `labels` with features',
-    { file },
+/**
+ * What is to be drawn: classes, or texts where the model draws for texts.
+ * @throws UsageError, DetailFlowError
+ */
+async function conditionsOf(
+  values: Values,
+  { classes, text, file }: TokenModelHalf,
+  names: readonly string[] | undefined,
+): Promise<readonly Condition[]> {
+  const list = values.text('class');
+  if (!text) {
+    if (values.text('text-features') !== undefined) {
+      throw new UsageError(`--text-features: this model (${file}) draws for classes, give --class`);
+    }
+    return classLabels(list ?? values.required('class'), classes, names);
+  }
+  if (list !== undefined) {
+    throw new UsageError(`--class: this model (${file}) draws for texts, give --text-features`);
+  }
+  const texts = await readTexts(values, text);
+  if (texts) return texts;
+  throw new UsageError(
+    `a text model without features: ${file} draws for texts; give --text-features FILE with features [B, T, ${text.width}] of its text encoder`,
   );
+}
 
-/** Class by class, `count` pictures each; picture i has seed + i. */
-function listJobs(labels: readonly number[], count: number, seed: number): Job[] {
-  const total = labels.length * count;
+/** Condition by condition, `count` pictures each; picture i has seed + i. */
+function listJobs(
+  conditions: readonly Condition[],
+  { count, seed }: { readonly count: number; readonly seed: number },
+): PictureJob[] {
+  const total = conditions.length * count;
   if (total > MOST_PICTURES)
     throw new UsageError(`${total} pictures are too many at once; the limit is ${MOST_PICTURES}`);
-  return Array.from({ length: total }, (_, index) => ({
-    index,
-    label: labels[Math.floor(index / count)],
-    seed: seed + index,
-  }));
+  return Array.from({ length: total }, (_, index) => {
+    const number = Math.floor(index / count);
+    const condition = conditions[number];
+    const job = { index, seed: seed + index };
+    return typeof condition === 'number'
+      ? { ...job, label: condition }
+      : { ...job, label: number, condition };
+  });
 }

@@ -1,5 +1,6 @@
 import type { FamilyModel } from '@detailflow/checkpoint';
 import type { Guidance } from '@detailflow/core';
+import type { NamedGuidance } from '@detailflow/eval';
 import type { Model } from '../load';
 import { type Options, UsageError } from './command';
 import type { Values } from './values';
@@ -49,4 +50,10 @@ export const guidanceName = (values: Values): string | undefined =>
 export function guidanceOf(values: Values, model: Model): string | Guidance | undefined {
   const interval = values.whole('cfg-interval');
   return interval === undefined ? guidanceName(values) : model.intervalGuidance(interval);
+}
+
+/** The same for figures that are kept: a rule goes by a name. */
+export function namedGuidanceOf(values: Values, model: Model): string | NamedGuidance | undefined {
+  const rule = guidanceOf(values, model);
+  return typeof rule === 'function' ? { name: `interval ${values.whole('cfg-interval')}`, rule } : rule;
 }

@@ -25,21 +25,22 @@ export const inspectCommand: Command = {
   ],
   positionalModel: true,
   async run(invocation) {
-    const named = source(invocation);
+    const model = source(invocation);
     const settings = await modelSettings(new Values(invocation));
     const verified =
-      invocation.values.verify === true ? await verify(named, invocation, settings) : undefined;
+      invocation.values.verify === true ? await verify(model, invocation, settings) : undefined;
     const hub = hubOptions(new Values(invocation));
-    const opened = await openFamilyModel(named, { settings, signal: invocation.signal, hub });
+    const opened = await openFamilyModel(model, { settings, signal: invocation.signal, hub });
     try {
       const { card, family, tokenizer, ar } = opened;
       const cfg = recommendedCfg(card);
       const parts = { tokenizer: summary(tokenizer), ...(ar && { ar: summary(ar) }) };
-      const kind = isDetailFlow(opened) ? opened.kind : 'official';
-      const title = isDetailFlow(opened) ? 'official checkpoint' : `${family}, official checkpoint`;
+      const kind = card ? 'bundle' : 'official';
+      const named = isDetailFlow(opened) ? '' : `${family}, `;
+      const title = `${named}${card ? `${card.name} (${card.license})` : 'official checkpoint'}`;
       return {
         lines: [
-          `${card ? `${card.name} (${card.license})` : title}`,
+          title,
           ...Object.entries(parts).flatMap(([name, part]) => [
             `${name}: ${part.parameters.toLocaleString('en')} parameters in ${part.weights} tensors (${part.dtypes.join(', ')}), ${part.file}`,
             `  ${part.description}`,
@@ -66,7 +67,7 @@ function samplingLines(ar: TokenModelHalf | undefined): string[] {
   const { cfg, guidance = 'constant', topK, topP } = ar.sampling;
   const rest = [topK !== undefined && `top-k ${topK}`, topP !== undefined && `top-p ${topP}`].filter(Boolean);
   return [
-    `defaults: ${[`CFG ${cfg}, ${guidance}`, ...rest].join(', ')} (guidances: constant, ${ar.guidances.join(', ')})`,
+    `defaults: ${[`CFG ${cfg}, ${guidance}`, ...rest].join(', ')} (guidances: ${['constant', ...ar.guidances].join(', ')})`,
   ];
 }
 

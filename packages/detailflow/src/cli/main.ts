@@ -16,9 +16,13 @@ import { localSources } from './local-sources';
 import { modelsCommand } from './models-command';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
+import { queueCommand } from './queue-command';
 import { reconstructCommand } from './reconstruct-command';
+import { serveCommand } from './serve-command';
 import { trainCommand } from './train-command';
 import { varyCommand } from './vary-command';
+import { withoutPasswords } from './without-passwords';
+import { workerCommand } from './worker-command';
 
 const commands: readonly Command[] = [
   generateCommand,
@@ -32,6 +36,9 @@ const commands: readonly Command[] = [
   exportCommand,
   trainCommand,
   evalCommand,
+  serveCommand,
+  workerCommand,
+  queueCommand,
 ];
 
 const overview = [
@@ -112,7 +119,7 @@ async function runCommand(command: Command, args: string[], signal: AbortSignal)
   }
   const progress = createProgress({ quiet: given.values.json === true });
   const { values, positionals } = await localSources(command, given, { signal, progress });
-  const report = await command.run({ values, positionals, signal, progress });
+  const report = await command.run({ values, positionals, given: given.values, signal, progress });
   process.stdout.write(
     values.json
       ? `${JSON.stringify(report.json)}\n`
@@ -127,7 +134,10 @@ function describe(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
-/** Without the control characters that text from a model's files may hold for the terminal. */
+/** Without passwords of addresses, and the control characters that text from a model's files may hold for the terminal. */
 function printable(text: string): string {
-  return text.replace(/[^\P{Cc}\n\t]/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return withoutPasswords(text).replace(
+    /[^\P{Cc}\n\t]/gu,
+    (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
 }

@@ -39,7 +39,7 @@ export function parseArguments(command: Command, args: readonly string[]): Argum
           (written.startsWith('--') ? '' : ' (a file whose name begins with "-" is written ./-name)'),
       );
     }
-    const { type, repeatable } = options[name];
+    const { type, repeatable, isSecret } = options[name];
     if (type === 'boolean') {
       if (value !== undefined) throw new UsageError(`--${name} takes no value, and "${value}" is given`);
       values[name] = true;
@@ -48,12 +48,12 @@ export function parseArguments(command: Command, args: readonly string[]): Argum
     if (value === undefined) throw new UsageError(`--${name} lacks its value`);
     if (!inlineValue && /^-[^\d.]/.test(value)) {
       throw new UsageError(
-        `--${name} lacks its value (one that begins with "-" is written --${name}=${value})`,
+        `--${name} lacks its value (one that begins with "-" is written --${name}=${isSecret ? '...' : value})`,
       );
     }
     const before = values[name];
     if (before !== undefined && !repeatable) {
-      throw new UsageError(`--${name} is given twice: "${before}" and "${value}"`);
+      throw new UsageError(`--${name} is given twice${isSecret ? '' : `: "${before}" and "${value}"`}`);
     }
     values[name] = before === undefined ? value : `${before},${value}`;
   }

@@ -43,10 +43,13 @@ export const reconstructCommand: Command = {
     const tokens = values.list('tokens');
     const scale = pictureScale(values);
     return withModel(invocation, 'tokenizer', async (opened, start) => {
-      const { previewCounts } = opened.tokenizer;
+      const { previews, previewCounts } = opened.tokenizer;
       const { size, tokens: all } = encodedSize(values, opened);
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
+      if (previews === 'none' && tokens?.some((count) => count !== all)) {
+        throw new UsageError(`--tokens: without an order a picture needs all ${all}`);
+      }
       const strips = 1 + (tokens?.length ?? previewCounts.length);
       requireSheetFits(strips, size, scale);
       const lines: string[] = [];

@@ -41,7 +41,7 @@ export function encodedSize(values: Values, opened: FamilyModel): EncodedSize {
   const { imageSize, tokens } = opened.tokenizer;
   const size = values.whole('size', { least: 1, most: LARGEST_SIDE });
   if (size === undefined || size === imageSize) return { size: imageSize, tokens };
-  if (!isDetailFlow(opened)) {
+  if (!isDetailFlow(opened) || opened.tokenizer.config.mixture) {
     throw new UsageError(`--size ${size}: this tokenizer encodes pictures of ${imageSize} pixels only`);
   }
   try {

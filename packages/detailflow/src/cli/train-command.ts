@@ -1,9 +1,12 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { useLines } from '@detailflow/data';
+import type { ShardClient } from '@detailflow/queue';
 import { trainingPresets } from '@detailflow/train';
 import {
   bundleRun,
+  type CodesElsewhere,
+  type CodesWork,
   type TrainedClassifier,
   type TrainingPart,
   train,
@@ -14,10 +17,14 @@ import { type Command, InterruptedError, type Report, UsageError } from './comma
 import { wasInterrupted } from './interruption';
 import { namedFolder } from './model-options';
 import { openInitial } from './open-initial';
+import { codesElsewhere } from './queue/codes-task';
+import { sharedPlace, stampOf } from './queue/model-identity';
+import { openQueue, workOptions } from './queue/queue-options';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { trainingSettings } from './training-settings';
 import { Values } from './values';
+import { withoutPasswords } from './without-passwords';
 
 const parts: readonly TrainingPart[] = ['tokenizer', 'codes', 'ar', 'all'];
 
@@ -115,7 +122,13 @@ export const trainCommand: Command = {
     step: { type: 'string', value: 'N', help: 'bundle: the step of the checkpoint (default: the last)' },
     stage: { type: 'string', value: 'S', help: 'bundle: tokenizer or ar (default: ar where there is one)' },
     overwrite: { type: 'boolean', help: 'bundle: replace a bundle that is there' },
+    'codes-shard': {
+      type: 'string',
+      value: 'N',
+      help: 'images of a file of codes (default 4096): smaller ones spread over more machines',
+    },
     device: { type: 'string', value: 'D', help: 'cpu (default), cuda or webgpu' },
+    ...workOptions,
   },
   examples: [
     'train all --config tiny-32 --data shapes:20000 --out runs/shapes',
@@ -124,6 +137,7 @@ export const trainCommand: Command = {
     'train classifier --config mine.yaml --data pictures/ --out runs/mine',
     'train all --config mine.yaml --data pictures/ --out runs/mine --resume --stop-after 2h',
     'train all --init @detailflow/model-fashion-32 --data pictures/ --out runs/mine --set tokenModel.steps=3000',
+    'train codes --config mine.yaml --data /mnt/shared/pictures --out /mnt/shared/run --queue redis://10.0.0.1',
     'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
   ],
@@ -164,8 +178,23 @@ export const trainCommand: Command = {
     }
     const source = values.text('tokenizer');
     const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
+    if (values.text('queue') !== undefined && part !== 'codes') {
+      throw new UsageError(`--queue is for train codes, not for train ${part}`);
+    }
+    const queue = await openQueue(invocation, values);
     const stopAfter = values.text('stop-after');
-    const interruption = new TrainingInterruption(process.argv.slice(2));
+    // Before codes are made, the tokenizer is in the bundle of the run.
+    const model = source === undefined ? path.join(out, 'bundle') : namedFolder(source);
+    const stamp = queue && (await stampOf(model));
+    const far = (work: CodesWork): CodesElsewhere =>
+      codesElsewhere(queue as ShardClient, work, {
+        places: {
+          model: sharedPlace((invocation.given.tokenizer as string) ?? model),
+          data: sharedPlace(data),
+        },
+        ...{ stamp: stamp as string, title: `codes of ${data}` },
+      });
+    const interruption = new TrainingInterruption(process.argv.slice(2).map(withoutPasswords));
     const announce = () => {
       progress.end();
       process.stderr.write(`${interruption.atOnce}\n`);
@@ -184,6 +213,8 @@ export const trainCommand: Command = {
         features: values.text('features'),
         codes: values.text('codes')?.split(','),
         saveCodes: values.text('save-codes'),
+        codesShard: values.whole('codes-shard', { least: 1, most: 1_000_000 }),
+        codesElsewhere: queue && far,
         lossNetworks: {
           classifier,
           vgg: values.text('vgg'),
@@ -217,6 +248,7 @@ export const trainCommand: Command = {
       if (!wasInterrupted(error, signal)) throw error;
       throw new InterruptedError(interruption.afterwards(out), { cause: error });
     } finally {
+      await queue?.close();
       signal.removeEventListener('abort', announce);
       await tokenizer?.close();
       await initial?.close();

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { type Picture, pictureFromPixels } from '@detailflow/core';
+import { DetailFlowError, type Picture, pictureFromPixels } from '@detailflow/core';
 import { stripPicture } from '@detailflow/data';
 import { readImages } from '@detailflow/data/node';
 import { classLabels } from './class-labels';
@@ -56,6 +56,15 @@ export const varyCommand: Command = {
       const sizes = pictureSize(values, opened);
       const side = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
       const { tokens } = ar ?? tokenizer;
+      if (ar?.text) {
+        throw new DetailFlowError(
+          'unsupported',
+          'draws for texts: variations are of models that draw for classes',
+          {
+            file: ar.file,
+          },
+        );
+      }
       const keepTokens = values.whole('keep', { most: tokens }) as number;
       const [label, ...others] = text && ar ? classLabels(text, ar.classes, card?.classNames) : [];
       if (others.length > 0) throw new UsageError(`--class "${text}": give one class`);

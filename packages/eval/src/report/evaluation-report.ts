@@ -20,6 +20,7 @@ const spread = (found: Spread | undefined, digits: number, many: boolean) =>
 const note = (text: string) => `<p class="note">${escapeHtml(text)}</p>`;
 const paragraph = (text: string) => `<p>${escapeHtml(text)}</p>`;
 
+/** What a report on a tokenizer shows. */
 export interface TokenizerReport {
   readonly title: string;
   readonly figures: TokenizerFigures;
@@ -36,7 +37,11 @@ export function tokenizerReport({ title, figures, pictures }: TokenizerReport): 
   });
   const across = { across: 'tokens', logAcross: true, dots: true };
   return htmlPage(title, [
-    paragraph(`${images} images. Codebook in use: ${percent(usage)}, perplexity ${perplexity.toFixed(0)}.`),
+    paragraph(
+      usage === undefined || perplexity === undefined
+        ? `${images} images. Latents are continuous: there are no codes.`
+        : `${images} images. Codebook in use: ${percent(usage)}, perplexity ${perplexity.toFixed(0)}.`,
+    ),
     htmlTable(
       ['tokens', 'noise from', 'pixels', 'PSNR, dB', 'SSIM', 'LPIPS', 'Fréchet distance'],
       restorations.map(({ tokens, noiseIndex, size, psnr, ssim, lpips, frechet }) => [
@@ -62,6 +67,7 @@ export function tokenizerReport({ title, figures, pictures }: TokenizerReport): 
   ]);
 }
 
+/** What a report on generated pictures shows. */
 export interface GenerationReport {
   readonly title: string;
   readonly count: number;
@@ -162,6 +168,7 @@ function classTable(rows: readonly GenerationRow[], classNames: readonly string[
   return `<h2>Classes</h2>${table}`;
 }
 
+/** What a report on images of any origin shows. */
 export interface ImagesReport {
   readonly title: string;
   readonly count: number;

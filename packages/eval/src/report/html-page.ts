@@ -43,4 +43,5 @@ export function htmlPicture(caption: string, png: Uint8Array): string {
   return `<figure><figcaption>${name}</figcaption><img alt="${name}" src="data:image/png;base64,${btoa(text)}"></figure>`;
 }
 
+/** Text as it may stand in HTML, between tags or in quotes. */
 export const escapeHtml = (text: string) => text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);

@@ -8,6 +8,7 @@ export interface Curve {
   readonly points: readonly (readonly [number, number])[];
 }
 
+/** Size, axes and titles of a line chart. */
 export interface LineChartOptions {
   /** Logarithmic axes. */
   readonly log?: boolean;

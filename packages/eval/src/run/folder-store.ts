@@ -4,7 +4,7 @@ import path from 'node:path';
 import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError, openSafetensors, readFloat32, type Weight } from '@detailflow/core';
 import { encodeSafetensors, type SafetensorsEntry } from '@detailflow/core/safetensors-writer';
-import type { Column, Shard, ShardStore } from '../shard-store';
+import type { Column, Shard, ShardIdentity, ShardStore } from '../shard-store';
 
 /** Of what is computed: another one when the same images and networks give other values. */
 const VERSION = 2;
@@ -17,13 +17,18 @@ const VERSION = 2;
  */
 export function folderStore(folder: string, options: { readonly origin: string }): ShardStore {
   checkOptions('folderStore', options, { origin: true });
+  const fileOf = async ({ name, total }: ShardIdentity, first: number, count: number) => {
+    const place = await shortHash(`${VERSION} ${name} ${total} ${options.origin}`);
+    return path.join(folder, place, `images-${String(first).padStart(8, '0')}-${count}.safetensors`);
+  };
   return {
-    async shard({ name, total, columns, make }, first, count) {
-      const place = path.join(folder, await shortHash(`${VERSION} ${name} ${total} ${options.origin}`));
-      const file = path.join(place, `images-${String(first).padStart(8, '0')}-${count}.safetensors`);
+    has: async (job, first, count) => exists(await fileOf(job, first, count)),
+    async shard(job, first, count) {
+      const { columns, make } = job;
+      const file = await fileOf(job, first, count);
       if (await exists(file)) return readShard(file, columns, count);
       const made = await make(first, count);
-      await mkdir(place, { recursive: true });
+      await mkdir(path.dirname(file), { recursive: true });
       await writeShard(file, columns, count, made);
       return made;
     },

@@ -84,6 +84,7 @@ export function adaptiveWeight(others: Value, adversarial: Value, lastLayer: Val
   return stopGradient(select(less(ratio, 1e4), ratio, 1e4));
 }
 
+/** What the graph of a discriminator's step is made of. */
 export interface DiscriminatorGraphOptions {
   readonly model: Discriminator;
   readonly recipe: AdversarialRecipe;

@@ -20,9 +20,11 @@ export interface AugmentationStrength {
   readonly cutout: number;
 }
 
+/** DiffAugment's weak form: each change in half of all batches, holes of a fifth of the side. Source: docs/method.md section 5. */
 export const weakAugmentation: AugmentationStrength = { probability: 0.5, cutout: 0.2 };
 /** Images as they are. */
 export const noAugmentation: AugmentationStrength = { probability: 0, cutout: 0 };
+/** DiffAugment's strong form: always, holes of half the side. Source: docs/method.md section 5. */
 export const strongAugmentation: AugmentationStrength = { probability: 1, cutout: 0.5 };
 
 /** Largest shift, as a share of the side. */
@@ -30,14 +32,14 @@ const SHIFT = 0.125;
 
 /** The changes of a batch, as values of a graph; every image has its own. */
 export interface Augmentation {
-  /** [B, 1, 1, 1]: what is added, and by what differences from the mean are multiplied. */
+  /** [B, 1, 1, 1], what is added, and by what differences from the mean are multiplied. */
   readonly brightness: Value;
   readonly saturation: Value;
   readonly contrast: Value;
-  /** [B, 1, S, S]: move rows from the left, columns from the right. */
+  /** [B, 1, S, S], which move rows from the left, columns from the right. */
   readonly rows: Value;
   readonly columns: Value;
-  /** [B, 1, S, S]: 0 in the hole. */
+  /** [B, 1, S, S], 0 in the hole. */
   readonly kept: Value;
 }
 
@@ -73,6 +75,7 @@ export function augment(x: Value, weights: Value, inside: Value, changes: Augmen
   return mul(matmul(matmul(rows, coloured), columns), kept);
 }
 
+/** Which batch an augmentation is drawn for: the same one gets the same changes. */
 export interface DrawAugmentation {
   readonly seed: number;
   readonly step: number;

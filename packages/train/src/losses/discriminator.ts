@@ -18,7 +18,7 @@ export interface Discriminator {
    * Judgements, high for real images.
    * @param p a weight by its name, learned or fixed
    * @param x [B, 3, S, S] in [-1, 1]
-   * @returns [B, 1, h, w]: of h x w parts of the image
+   * @returns [B, 1, h, w], of h x w parts of the image
    */
   logits(p: (name: string) => Value, x: Value): Value;
   /** Whether the judgement of an image depends on the others of its batch, so that real and restored ones must not share one. */

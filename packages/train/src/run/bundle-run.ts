@@ -12,10 +12,11 @@ import { codesOrigin, codesSettings } from './codes-origin';
 import { readHeldOut } from './held-out-list';
 import { readCheckpoint, type Stage } from './run-folder';
 import { notedImages } from './run-images';
-import type { TrainedTokenizer } from './train-options';
+import type { TrainedTokenizer } from './trained-tokenizer';
 import { parametersOf, readArrays, weightsOf } from './weights';
 import { dataOf } from './write-model';
 
+/** Which checkpoint of a run becomes a bundle, and where. */
 export interface BundleRunOptions {
   /** The folder of the run; nothing in it is changed. */
   readonly run: string;

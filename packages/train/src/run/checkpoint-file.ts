@@ -36,7 +36,10 @@ export async function writeSnapshot(path: string, { step, tensors }: Snapshot): 
   });
 }
 
-/** @throws DetailFlowError `io`, or `format` when the file is no snapshot */
+/**
+ * Reads what a trainer's `snapshot()` gave.
+ * @throws DetailFlowError `io`, or `format` when the file is no snapshot
+ */
 export async function readSnapshot(path: string): Promise<Snapshot> {
   const file = await openFile(path);
   try {

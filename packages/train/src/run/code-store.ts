@@ -137,6 +137,7 @@ export class CodeStore {
     return { clean: row(0), input: row(1), target: row(2) };
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     for (const file of this.#files.values()) await (await file).close();
     this.#files.clear();

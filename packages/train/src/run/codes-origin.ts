@@ -27,7 +27,9 @@ export function codesSettings({
   data,
   tokenizer,
   tokenModel,
-}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer' | 'tokenModel'>) {
+}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'> & {
+  readonly tokenModel: Pick<TrainingConfig['tokenModel'], 'imageSize'>;
+}) {
   const { fit, background, views, zoom, flip, augment, cropRanges } = data;
   const { imageSize } = tokenModel;
   const varied = views === 'varied' && { zoom, flip, augment };

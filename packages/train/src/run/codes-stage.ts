@@ -1,6 +1,6 @@
 import { codeViewCount } from '@detailflow/data';
 import { CodeStore } from './code-store';
-import { viewOf } from './data-views';
+import { codesShard, codesView } from './codes-work';
 import { extractCodes } from './extract-codes';
 import { writeOfficialCodes } from './official-codes';
 import type { StageContext } from './stage-context';
@@ -19,15 +19,19 @@ export async function makeCodes(run: StageContext): Promise<boolean> {
     views: codeViewCount(data.views, data.cropRanges),
     tokens,
     codebookSize,
-    shard: 4096,
+    shard: codesShard(run.options.codesShard),
     origin: run.codesOrigin(parameters),
   });
   const tokenizers = run.backends.map((backend) => run.createTokenizer(backend, parameters));
   try {
     await extractCodes({
       ...{ tokenizers, dataset, store, seed, signal },
-      view: { ...viewOf(data), views: data.views, cropRanges: data.cropRanges, size },
-      batch: 32,
+      ...codesView(run.config),
+      elsewhere: run.options.codesElsewhere?.({
+        ...{ config: run.config, images: run.data.images.train, origin: store.header.origin },
+        views: store.header.views,
+      }),
+      onSkip: run.options.onSkip,
       onProgress: (done, total) => onProgress?.({ stage: 'codes', done, total }),
     });
     const { saveCodes: folder } = run.options;

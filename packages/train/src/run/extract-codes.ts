@@ -4,23 +4,50 @@ import {
   codeViews,
   type ImageDataset,
   imageValues,
+  type SkippedImage,
   type ViewOptions,
 } from '@detailflow/data';
 import { NEAREST_CODES, type Tokenizer } from '@detailflow/tokenizer';
 import { Purpose } from '../purpose';
-import type { CodeStore } from './code-store';
+import type { CodeStore, CodeStoreHeader } from './code-store';
 
-export interface ExtractOptions {
+/** How the codes of images are made. */
+export interface EncodeOptions {
   /** Each encodes a part of a shard at the same time as the others. */
   readonly tokenizers: readonly Tokenizer[];
   readonly dataset: ImageDataset;
   /** Of their size; an image has as many tokens as a row of the store. */
   readonly view: ViewOptions & { readonly views: CodeViews; readonly cropRanges?: readonly number[] };
-  readonly store: CodeStore;
+  /** Tokens of a row, and views of an image. */
+  readonly header: Pick<CodeStoreHeader, 'tokens' | 'views'>;
   readonly seed: number;
   /** Images of one run. */
   readonly batch: number;
   readonly signal?: AbortSignal;
+}
+
+/** Codes of some images, [count, views, 3, N], and images that could not be read and were replaced. */
+export interface CodesPart {
+  readonly codes: Uint16Array;
+  readonly skipped: readonly SkippedImage[];
+}
+
+/** Shards of codes that are made somewhere else. */
+export interface CodesElsewhere {
+  /** All shards that will be asked for, in this order: those that are not written yet. */
+  begin(shards: readonly { readonly first: number; readonly count: number }[]): Promise<void>;
+  codes(first: number, count: number): Promise<CodesPart>;
+  /** All are written. */
+  finish(): Promise<void>;
+}
+
+/** Which images become codes, by which tokenizers. */
+export interface ExtractOptions extends Omit<EncodeOptions, 'header'> {
+  readonly store: CodeStore;
+  /** Who makes the codes, if not this process. */
+  readonly elsewhere?: CodesElsewhere;
+  /** Told of every image that could not be read there. */
+  readonly onSkip?: (skipped: SkippedImage) => void;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -34,27 +61,37 @@ export async function extractCodes(options: ExtractOptions): Promise<void> {
     dataset: true,
     view: true,
     store: true,
+    ...{ elsewhere: true, onSkip: true },
     seed: true,
     batch: true,
     signal: true,
     onProgress: true,
   });
-  const { store, dataset, signal, onProgress } = options;
+  const { store, dataset, signal, elsewhere, onProgress } = options;
   if (store.header.codebookSize > 65536) {
     throw new DetailFlowError(
       'unsupported',
       `codes are stored in 16 bits, ${store.header.codebookSize} are too many`,
     );
   }
+  const { tokenizers, view, seed, batch } = options;
+  const how: EncodeOptions = { tokenizers, dataset, view, seed, batch, signal, header: store.header };
+  const missing: number[] = [];
+  for (let shard = 0; shard < store.shards; shard++) if (!(await store.has(shard))) missing.push(shard);
+  await elsewhere?.begin(missing.map((shard) => store.range(shard)));
   for (let shard = 0; shard < store.shards; shard++) {
     const { first, count } = store.range(shard);
-    if (!(await store.has(shard))) {
-      const codes = await encodeShard(options, first, count);
+    if (missing.includes(shard)) {
+      const made = elsewhere
+        ? await elsewhere.codes(first, count)
+        : { codes: await encodeShard(how, first, count), skipped: [] };
+      for (const image of made.skipped) options.onSkip?.(image);
       signal?.throwIfAborted();
-      await store.write(shard, codes);
+      await store.write(shard, made.codes);
     }
     onProgress?.(first + count, dataset.labels.length);
   }
+  await elsewhere?.finish();
 }
 
 /** A view that is to be encoded: where its rows go, and its seed. */
@@ -64,9 +101,14 @@ interface Job {
   readonly seed: number;
 }
 
-async function encodeShard(options: ExtractOptions, first: number, count: number): Promise<Uint16Array> {
-  const { dataset, view, store, tokenizers, batch, seed, signal } = options;
-  const { tokens, views } = store.header;
+/** Encodes images first .. first + count - 1: [count, views, 3, N]. They depend on each other's company in nothing but rounding. */
+export async function encodeShard(
+  options: EncodeOptions,
+  first: number,
+  count: number,
+): Promise<Uint16Array> {
+  const { dataset, view, header, tokenizers, batch, seed, signal } = options;
+  const { tokens, views } = header;
   const codes = new Uint16Array(count * views * 3 * tokens);
   const waiting = new Map<number | null, Job[]>();
   const ready: { noiseIndex: number | null; jobs: Job[] }[] = [];

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { DetailFlowError } from '@detailflow/core';
-import type { ImageDataset } from '@detailflow/data';
+import { type ImageDataset, subset } from '@detailflow/data';
 
 /** Images that one digest is of. */
 const BLOCK = 64;
@@ -34,6 +34,30 @@ export async function identityOf(
     options.onProgress?.(indices.length);
   }
   return { images: labels.length, classNames, blocks };
+}
+
+/**
+ * Checks some images against an identity: all groups of 64 that images first .. first + count - 1 lie in.
+ * @throws DetailFlowError `config`
+ */
+export async function requireImages(
+  dataset: ImageDataset,
+  identity: ImagesIdentity,
+  options: { readonly first: number; readonly count: number; readonly signal?: AbortSignal },
+): Promise<void> {
+  const { first, count, signal } = options;
+  const begin = Math.floor(first / BLOCK) * BLOCK;
+  const end = Math.min(Math.ceil((first + count) / BLOCK) * BLOCK, dataset.labels.length);
+  const indices = Int32Array.from({ length: end - begin }, (_, i) => begin + i);
+  const { blocks } = await identityOf(subset(dataset, indices, dataset.name), { signal });
+  const wrong = blocks.findIndex((block, i) => block !== identity.blocks[begin / BLOCK + i]);
+  if (wrong < 0) return;
+  const from = begin + wrong * BLOCK;
+  throw new DetailFlowError(
+    'config',
+    `content or class of images ${from} to ${Math.min(from + BLOCK, end) - 1} differs from what the codes are to be of`,
+    { file: dataset.name },
+  );
 }
 
 /** Files that are read at the same time. */

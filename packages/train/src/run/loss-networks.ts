@@ -36,7 +36,11 @@ export async function openLossNetworks(
   { tokenizer }: TrainingConfig,
   files: LossNetworkFiles,
   backend: Backend,
-): Promise<{ networks: LossNetworks; close(): Promise<void> }> {
+): Promise<{
+  networks: LossNetworks;
+  /** Frees the networks. */
+  close(): Promise<void>;
+}> {
   const { perceptual, adversarial, alignment, repa } = tokenizer.recipe;
   const need = (name: keyof LossNetworkFiles, what: string): string => {
     const file = files[name];

@@ -144,6 +144,7 @@ export class RunFolder {
     return last?.step === step - 1 && last[ENDED] === true;
   }
 
+  /** Frees what it holds, files included. */
   async close(): Promise<void> {
     await this.#lock.release();
   }
@@ -228,8 +229,11 @@ export async function readCheckpoint(
 /** A line of a log: the step and its figures. */
 export type LogLine = Readonly<Record<string, unknown>>;
 
+/** Writes a log, one JSON object a line. */
 export interface LogWriter {
+  /** Adds a line. */
   append(line: LogLine): Promise<void>;
+  /** Frees what it holds, files included. */
   close(): Promise<void>;
 }
 

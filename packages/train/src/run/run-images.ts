@@ -15,14 +15,14 @@ type Parts = Readonly<Record<keyof typeof parts, ImagesIdentity>>;
 /**
  * Takes the identity of the images of a run and notes it in images.json; once anything in the folder depends on them, they
  * must be those that are noted. Looked at by every start of a run, whatever it trains.
- * @returns a digest of the training images
+ * @returns the identity of the training images, and a digest of it
  * @throws DetailFlowError `config` when the images have changed, or the folder does not say which they were
  */
 export async function requireSameImages(
   folder: RunFolder,
   data: { readonly train: ImageDataset; readonly heldOut: ImageDataset },
   options: { readonly signal?: AbortSignal; readonly onProgress?: (done: number, total: number) => void },
-): Promise<string> {
+): Promise<{ readonly digest: string; readonly train: ImagesIdentity }> {
   const total = data.train.labels.length + data.heldOut.labels.length;
   let done = 0;
   const onProgress = (images: number) => {
@@ -38,10 +38,11 @@ export async function requireSameImages(
     await folder.place(FILE);
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
   }
-  return digestOf(now.train);
+  return { digest: digestOf(now.train), train: now.train };
 }
 
-const digestOf = (train: ImagesIdentity) =>
+/** Of all that an identity says. */
+export const digestOf = (train: ImagesIdentity): string =>
   createHash('sha256').update(JSON.stringify(train)).digest('hex').slice(0, 32);
 
 /**

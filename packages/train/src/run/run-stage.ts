@@ -7,11 +7,15 @@ export interface Trainable<Batch> {
   readonly step: number;
   /** Graphs compiled so far: a step that compiles says nothing of the pace. */
   readonly graphs?: number;
+  /** Makes a step. */
   train(batch: Batch): Promise<LogLine>;
+  /** All that a step depends on. */
   snapshot(): Promise<Snapshot>;
+  /** Goes on from a snapshot. */
   restore(snapshot: Snapshot): Promise<void>;
 }
 
+/** One stage of a run: its trainer, its batches, its folder. */
 export interface StageOptions<Batch> {
   readonly folder: RunFolder;
   readonly stage: Stage;
@@ -25,6 +29,7 @@ export interface StageOptions<Batch> {
   /** Looks at the model every so many steps, and at the end; what it returns goes into the log. Ends early by the signal. */
   readonly validation: {
     readonly every: number;
+    /** Measures after a step; what it returns goes into the log. */
     readonly run: (step: number, signal?: AbortSignal) => Promise<LogLine>;
   };
   /** How good a line of the log says that the model is, higher for better; undefined where it says nothing. */
@@ -37,6 +42,7 @@ export interface StageOptions<Batch> {
   readonly isTimeUp?: () => boolean;
   /** Told of every checkpoint that is saved, and of the one that the stage began with. */
   readonly onSaved?: (saved: SavedCheckpoint) => void;
+  /** Told after every step. */
   readonly onStep?: (progress: StageProgress) => void;
 }
 

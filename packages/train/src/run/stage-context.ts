@@ -6,6 +6,7 @@ import { createTokenizer, type Tokenizer, tokenizerParameters } from '@detailflo
 import type { Arrays } from '../initialise';
 import type { TrainingConfig } from '../training-config';
 import { codesOrigin, codesSettings } from './codes-origin';
+import type { ImagesIdentity } from './images-identity';
 import { writeReport } from './report';
 import type { RunFolder } from './run-folder';
 import type { SavedCheckpoint, StageProgress } from './run-stage';
@@ -17,8 +18,8 @@ import { type TrainedModel, writeModel } from './write-model';
 export interface RunData {
   readonly train: ImageDataset;
   readonly heldOut: ImageDataset;
-  /** Digest of the training images. */
-  readonly images: string;
+  /** Which images are trained with, and a digest of it. */
+  readonly images: { readonly digest: string; readonly train: ImagesIdentity };
   /** How they were divided. */
   readonly record: HoldOutRecord;
 }
@@ -56,7 +57,7 @@ export class StageContext {
 
   codesOrigin(parameters: Arrays): string {
     const settings = codesSettings(this.config);
-    return codesOrigin({ parameters, images: this.data.images, settings });
+    return codesOrigin({ parameters, images: this.data.images.digest, settings });
   }
 
   createTokenizer(backend: Backend, parameters: Arrays): Tokenizer {

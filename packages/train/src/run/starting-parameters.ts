@@ -117,7 +117,7 @@ const misfit = (half: 'tokenizer' | 'ar', { file }: InitialPart<object>, differe
 /** @throws DetailFlowError `config` naming the first setting in which a model differs from that of the settings */
 export function requireConfig(given: object, wanted: object, section: 'tokenizer' | 'ar'): void {
   const [has, should] = [given, wanted].map((one) => one as Readonly<Record<string, unknown>>);
-  const names = Object.keys(should);
+  const names = [...new Set([...Object.keys(should), ...Object.keys(has)])];
   const different = names.find((name) => JSON.stringify(should[name]) !== JSON.stringify(has[name]));
   if (different === undefined) return;
   const [is, must] = [has[different], should[different]].map((value) => JSON.stringify(value));

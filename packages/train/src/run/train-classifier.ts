@@ -22,14 +22,17 @@ import type { TrainingConfig } from '../training-config';
 import { centerOf, openingOf, viewOf } from './data-views';
 import { visitOrder } from './visit-order';
 
+/** Options of `trainClassifier`. */
 export interface TrainClassifierOptions {
   readonly config: TrainingConfig;
   /** The data set: see `openDataset`. */
   readonly data: string;
   /** The .safetensors file. */
   readonly out: string;
-  readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  /** Makes a backend for each replica, closed at the end. */
+  readonly createBackend: (options: { threads: number }) => Promise<Backend>;
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: ClassifierProgress) => void;
 }
 

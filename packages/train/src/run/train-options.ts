@@ -3,12 +3,16 @@ import type { Backend, Weights } from '@detailflow/core';
 import type { SkippedImage, SourceUse } from '@detailflow/data';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
 import type { TrainingConfig } from '../training-config';
+import type { CodesWork } from './codes-work';
+import type { CodesElsewhere } from './extract-codes';
 import type { LossNetworkFiles } from './loss-networks';
 import type { SavedCheckpoint, StageProgress } from './run-stage';
+import type { TrainedTokenizer } from './trained-tokenizer';
 
 /** Which part of a run: `all` is the tokenizer, then the codes, then the AR model. */
 export type TrainingPart = 'tokenizer' | 'codes' | 'ar' | 'all';
 
+/** Options of {@link train}. */
 export interface TrainOptions {
   readonly part: TrainingPart;
   readonly config: TrainingConfig;
@@ -32,10 +36,15 @@ export interface TrainOptions {
   readonly resume?: boolean;
   /** Saves and stops after so many milliseconds, at the end of a step. */
   readonly stopAfter?: number;
+  /** Who makes the codes, if not this process: told what they are of and made by. */
+  readonly codesElsewhere?: (work: CodesWork) => CodesElsewhere;
+  /** Images of a file of codes, the part in which they are made; default 4096. */
+  readonly codesShard?: number;
   /** Makes a backend; called once for each replica, with the threads that it should take. */
-  readonly createBackend: (options: { threads: number }) => Promise<Backend & { close?(): Promise<void> }>;
+  readonly createBackend: (options: { threads: number }) => Promise<Backend>;
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
+  /** Told how far it is. */
   readonly onProgress?: (progress: StageProgress | CodesProgress) => void;
   /** Told what the data set holds and what in it is not used, before anything is trained. */
   readonly onData?: (use: SourceUse) => void;
@@ -47,12 +56,6 @@ export interface TrainOptions {
   readonly onNotice?: (message: string) => void;
   /** Told of every image that cannot be read. */
   readonly onSkip?: (skipped: SkippedImage) => void;
-}
-
-/** A tokenizer to make codes with: the settings that it was trained with, and its weights. */
-export interface TrainedTokenizer {
-  readonly config: TokenizerConfig;
-  readonly weights: Weights;
 }
 
 /** Where the training of each half begins. */

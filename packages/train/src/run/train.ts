@@ -13,7 +13,8 @@ import { StageContext } from './stage-context';
 import { requireConfig } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';
 import { trainTokenizer } from './tokenizer-stage';
-import type { TrainedTokenizer, TrainingStage, TrainOptions, TrainResult } from './train-options';
+import type { TrainingStage, TrainOptions, TrainResult } from './train-options';
+import type { TrainedTokenizer } from './trained-tokenizer';
 
 /**
  * Trains in a folder: `config.json`, `tokenizer/` and `ar/` with checkpoints and log.jsonl, `codes/`, `report.html`, and
@@ -29,6 +30,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     out: true,
     tokenizer: true,
     initial: true,
+    ...{ codesElsewhere: true, codesShard: true },
     ...{ features: true, codes: true, saveCodes: true },
     lossNetworks: true,
     resume: true,
@@ -43,6 +45,13 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
   if (options.tokenizer) checkTokenizer(options.tokenizer, options);
+  if (config.tokenizer.model.mixture && part !== 'tokenizer') {
+    throw new DetailFlowError(
+      'config',
+      'its tokens are mixtures of codes, which have no numbers, so there are no codes and no AR model: train the tokenizer alone',
+      { entry: 'tokenizer.model.mixture' },
+    );
+  }
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,
@@ -52,11 +61,15 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const { stopAfter = Number.POSITIVE_INFINITY } = options;
   const isTimeUp = () => performance.now() - started >= stopAfter;
   const signal = options.signal ? AbortSignal.any([options.signal, folder.lost]) : folder.lost;
-  const backends: (Backend & { close?(): Promise<void> })[] = [];
+  const backends: Backend[] = [];
   let opened: OpenedDataset | undefined;
   try {
     const skipped: SkippedImage[] = [];
+    const told = new Set<string>();
     const onSkip = (image: SkippedImage) => {
+      const text = JSON.stringify(image);
+      if (told.has(text)) return; // by several machines
+      told.add(text);
       skipped.push(image);
       options.onSkip?.(image);
     };
@@ -73,7 +86,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     }
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new StageContext({ ...options, signal, isTimeUp }, folder, backends, {
+    const run = new StageContext({ ...options, signal, isTimeUp, onSkip }, folder, backends, {
       train: await skipUnreadable(opened.train, onSkip),
       heldOut: await skipUnreadable(opened.heldOut, onSkip),
       ...{ images, record },
@@ -96,7 +109,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       ? { report, stopped, skipped, data }
       : { bundle: await folder.place('bundle'), report, skipped, data };
   } finally {
-    for (const backend of backends) await backend.close?.();
+    for (const backend of backends) await backend.close();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
     await folder.close();
   }

@@ -14,6 +14,7 @@ import {
 import { datasetSource, previewCounts, reconstructionSource, tokenizerFigures } from '@detailflow/eval';
 import { generate } from '@detailflow/sampler';
 import {
+  createMixtureTokenizer,
   createTokenizer,
   type Tokenizer,
   type TokenizerConfig,
@@ -47,7 +48,7 @@ export async function validateTokenizer(
   const { config, parameters, data, images, signal } = options;
   const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, images));
   const weights = weightsOf(tokenizerParameters(config), parameters);
-  const tokenizer = createTokenizer({ config, weights, backend });
+  const tokenizer = (config.mixture ? createMixtureTokenizer : createTokenizer)({ config, weights, backend });
   const view = { size: config.imageSize, fit: data.fit, background: data.background };
   const counts = previewCounts(config);
   try {

@@ -50,6 +50,8 @@ export async function writeModel(
     },
     { overwrite: true },
   );
+  // The official programs know no mixtures of codes.
+  if (tokenizer.model.mixture) return;
   // Which codes were used lately: the official scripts look for it. A tokenizer from elsewhere has forgotten.
   const ring = (await folder.last('tokenizer'))?.tensors['codebook.ring'];
   const used = ring ? Float32Array.from(ring.data as Int32Array) : new Float32Array(RECENT_CODES);

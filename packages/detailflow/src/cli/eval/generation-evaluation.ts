@@ -27,8 +27,11 @@ import {
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
-import { checkGuidance, guidanceName } from '../guidance-options';
+import { checkGuidance, namedGuidanceOf } from '../guidance-options';
 import { withModel } from '../model-options';
+import { evaluationElsewhere } from '../queue/evaluation-task';
+import { asJson, modelHints, modelIdentity } from '../queue/model-identity';
+import { machineLines, openQueue } from '../queue/queue-options';
 import { pictureSize } from '../size-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
@@ -49,15 +52,26 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
   const count = values.whole('count', { least: 2, most: PICTURES_PER_SEED }) ?? preset?.count ?? 10_000;
   const seeds = seedsOf(values, count);
   const labels = values.choice('labels', ['balanced', 'random'] as const) ?? preset?.labels ?? 'balanced';
-  const sampling = {
-    guidance: guidanceName(values),
+  const choice = {
     temperature: values.number('temperature'),
     topK: values.whole('top-k'),
     topP: values.number('top-p', { least: 0, most: 1 }),
   };
   return withModel(invocation, 'both', async (opened, start) => {
     const { tokens } = opened.ar ?? opened.tokenizer;
+    if (opened.ar?.text) {
+      throw new DetailFlowError(
+        'unsupported',
+        'draws for texts: generated pictures are measured by classes',
+        {
+          file: opened.ar.file,
+        },
+      );
+    }
     checkGuidance(values, opened);
+    if (values.text('queue') !== undefined && values.text('cfg-interval') !== undefined) {
+      throw new UsageError('--cfg-interval is for pictures that are drawn here, without --queue');
+    }
     const sizes = pictureSize(values, opened);
     const size = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
     const given = scalesOf(values);
@@ -65,17 +79,38 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     const view = { ...division.view, size };
     const paths = ['model', 'tokenizer', 'ar'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, file], opened);
-    const { tokenModel: model, tokenizer, backend, cfg } = await start();
+    const started = await start();
+    const { tokenModel: model, tokenizer, backend, cfg } = started;
+    const sampling = { ...choice, guidance: namedGuidanceOf(values, started) };
     const scales = given ?? [preset?.scaleByTokens?.[tokens] ?? cfg];
     if (!model) throw new DetailFlowError('unsupported', 'this model has no AR part');
     const { classes } = model;
     const extractor = await openExtractor(file, backend);
+    const queue = await openQueue(invocation, values);
     try {
       const part = values.flag('all-images') || preset ? 'all' : 'held-out';
       const real = await run.real(data, { extractor, view, part, division });
       const training = values.flag('train')
         ? await trainingImages(run, data, { extractor, view, backend, division })
         : undefined;
+      const pictures = values.flag('save-images');
+      const rowsOf = firstPictureSeeds(seeds, count);
+      const elsewhere =
+        queue &&
+        evaluationElsewhere(
+          queue,
+          {
+            ...{ ...sizes, count, classes, labels, pictures },
+            sampling: asJson(sampling) as typeof sampling,
+            rows: scales.flatMap((cfg) => rowsOf.map((firstSeed) => ({ cfg, firstSeed }))),
+          },
+          {
+            ...{ extractor, hints: modelHints(invocation) },
+            side: sizes.evalSize ?? sizes.size ?? tokenizer.resolution(tokens),
+            model: await modelIdentity(values, opened),
+            title: `evaluation of ${values.text('model') ?? values.text('ar')}`,
+          },
+        );
       const copied: ({ cfg: number; seed: number } & Copies)[] = [];
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
@@ -83,12 +118,13 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
           ...sizes,
           real: real.reference,
           store: run.store,
-          keepPictures: values.flag('save-images'),
+          keepPictures: pictures,
+          elsewhere,
           signal: run.signal,
           onProgress,
           async onRow({ cfg, seed, firstSeed }, drawn) {
             run.invocation.progress.stop();
-            if (values.flag('save-images')) {
+            if (pictures) {
               const name = path.join(out, `images-cfg${cfg}-seed${seed}.npz`);
               await writeFileAtomically(name, (write) =>
                 writeImageArchive(drawn.source, write, { signal: run.signal }),
@@ -142,16 +178,18 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       return await run.finish(
         'generation',
         {
-          lines: [...lines, ...copied.map(copyLine), ...warnings],
+          lines: [...lines, ...copied.map(copyLine), ...warnings, ...(queue ? machineLines(queue) : [])],
           json: {
             ...{ count, labels, real: real.features?.count, network, accuracy, seeds, summary, rows, floor },
             ...(copied.length > 0 && { copies: copied }),
+            ...(queue && { machines: queue.machines }),
             ...(note !== undefined && { note }),
           },
         },
         page,
       );
     } finally {
+      await queue?.close();
       await extractor.dispose();
     }
   });

@@ -1,5 +1,5 @@
 import type { FamilyModel } from '@detailflow/checkpoint';
-import { DetailFlowError, type ImageTokenizer, type Picture } from '@detailflow/core';
+import { DetailFlowError, type Picture } from '@detailflow/core';
 import { acrossClasses, gridPicture, type ImageDataset, subset, wholeEnlarged } from '@detailflow/data';
 import {
   datasetSource,
@@ -7,6 +7,7 @@ import {
   noisyIndices,
   previewCounts,
   type Restoration,
+  type RestoringTokenizer,
   reconstructionSource,
   tokenizerFigures,
   tokenizerReport,
@@ -41,7 +42,9 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
     const divided = await division.open(data);
     const note = part === 'held-out' ? divided.note : undefined;
     const dataset = await run.readable(data, divided, part);
-    const { detailflow, tokenizer: whole, backend } = await start();
+    const model = await start();
+    const { backend, detailflow } = model;
+    const whole = model.hasCodes || !model.latents ? model.tokenizer : model.latents;
     const isFull = wanted.size === opened.tokenizer.imageSize;
     const tokenizer = isFull || !detailflow ? whole : detailflow.tokenizer.atSize(wanted.size);
     const extractor = features === undefined ? undefined : await openExtractor(features, backend);
@@ -83,7 +86,9 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
             (frechet?.toFixed(3) ?? '-').padStart(10),
           ].join(' '),
         ),
-        `codebook in use: ${(100 * figures.usage).toFixed(1)} %, perplexity ${figures.perplexity.toFixed(0)}`,
+        figures.usage === undefined
+          ? 'latents are continuous: there are no codes'
+          : `codebook in use: ${(100 * figures.usage).toFixed(1)} %, perplexity ${figures.perplexity?.toFixed(0)}`,
         ...(note === undefined ? [] : [note]),
       ];
       const page = tokenizerReport({ title, figures, pictures: run.pictures });
@@ -118,6 +123,9 @@ function restorationsOf(
   const noisy = (noiseIndex: number): Restoration => ({ tokens: all, noiseIndex });
   const [counts, noise] = [values.text('tokens'), values.text('noise')];
   const own = isDetailFlow(opened) ? { ...opened.tokenizer.config, tokens: all } : undefined;
+  if (opened.tokenizer.previews === 'none' && counts !== undefined && counts !== `${all}`) {
+    throw new UsageError(`--tokens ${counts}: without an order a picture needs all ${all}`);
+  }
   if (!own && (noise !== undefined || preset === 'noisy')) {
     throw new DetailFlowError('unsupported', 'only tokenizers of DetailFlow correct codes with noise', {
       file: opened.tokenizer.file,
@@ -136,7 +144,7 @@ function restorationsOf(
 /** Some images, of as many classes as can be, each in a row: the original, then restored from few tokens to all. */
 async function sheet(
   run: EvaluationRun,
-  tokenizer: ImageTokenizer,
+  tokenizer: RestoringTokenizer,
   options: {
     readonly dataset: ImageDataset;
     readonly view: NonNullable<Parameters<typeof datasetSource>[1]>;

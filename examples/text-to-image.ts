@@ -1,0 +1,59 @@
+// LlamaGen's text-conditional models draw for features of flan-t5-xl. Here they come from transformers.js, which is no
+// dependency of any package: npm install @huggingface/transformers
+// Run from the repository root, with the released files: npx tsx examples/text-to-image.ts vq_ds16_t2i.pt t2i_XL_stage1_256.pt "a red fox"
+// The caption is taken as it is; the official programs first clean it (lower case, no links, no odd punctuation).
+import { writeFile } from 'node:fs/promises';
+import { Tensor, type TextCondition } from '@detailflow/core';
+import { leftPaddedText } from '@detailflow/llamagen';
+import { load } from 'detailflow';
+
+const [vq, gpt, caption = 'a red fox in the snow'] = process.argv.slice(2);
+if (vq === undefined || gpt === undefined)
+  throw new Error('give the tokenizer, the transformer and a caption');
+const PLACES = 120; // of a text, in all released models
+
+/** What is used of transformers.js: a tokenizer, and the encoder half of a T5. */
+interface TransformersJs {
+  readonly AutoTokenizer: {
+    from_pretrained(
+      model: string,
+    ): Promise<(text: string, options: object) => { input_ids: Features; attention_mask: Features }>;
+  };
+  readonly T5EncoderModel: {
+    from_pretrained(
+      model: string,
+      options: object,
+    ): Promise<(inputs: object) => Promise<{ last_hidden_state: Features }>>;
+  };
+}
+
+interface Features {
+  readonly dims: readonly number[];
+  readonly data: ArrayLike<number | bigint>;
+}
+
+/** Features of a caption, float32 [T, 2048], and which rows belong to it. */
+async function textFeatures(text: string): Promise<TextCondition> {
+  const name = '@huggingface/transformers';
+  const { AutoTokenizer, T5EncoderModel } = (await import(name)) as TransformersJs;
+  const model = 'Xenova/flan-t5-xl'; // any export of google/flan-t5-xl whose encoder is 2048 wide
+  const [tokenize, encode] = await Promise.all([
+    AutoTokenizer.from_pretrained(model),
+    T5EncoderModel.from_pretrained(model, { dtype: 'fp32' }),
+  ]);
+  const inputs = tokenize(text, { padding: 'max_length', max_length: PLACES, truncation: true });
+  const { last_hidden_state: features } = await encode(inputs);
+  const [, places, width] = features.dims;
+  return {
+    features: new Tensor('float32', Float32Array.from(features.data, Number), [places, width]),
+    mask: new Tensor('bool', Uint8Array.from(inputs.attention_mask.data, Number), [places]),
+  };
+}
+
+const model = await load({ tokenizer: vq, ar: gpt });
+const text = leftPaddedText(await textFeatures(caption), { places: PLACES });
+for await (const step of model.generate({ labels: [text], seed: 0 })) {
+  if (step.count === step.total) await writeFile('text-to-image.png', await (await step.image()).toPng());
+}
+await model.dispose();
+console.log('text-to-image.png');

@@ -1,0 +1,67 @@
+import type { QueueAddress, ShardClient } from '@detailflow/queue';
+import { type Invocation, type Options, UsageError } from '../command';
+import { showNotice } from '../model-options';
+import type { Values } from '../values';
+
+/** Password of the queue where its address has none: arguments of a program can be seen by others on its machine. */
+const PASSWORD = 'DETAILFLOW_QUEUE_PASSWORD';
+
+export const queueOption: Options = {
+  queue: {
+    type: 'string',
+    value: 'URL',
+    isSecret: true,
+    help: `redis://[user:password@]host[:port][/db], rediss:// encrypted; password also in ${PASSWORD}`,
+  },
+};
+
+const resultsOption: Options = {
+  results: {
+    type: 'string',
+    value: 'DIR',
+    help: 'with --queue: a folder that all machines share, for results (default: through Redis, in its memory)',
+  },
+};
+
+/** For commands whose work may be given to other machines. */
+export const workOptions: Options = { ...queueOption, ...resultsOption };
+
+/** The address that --queue names. @throws UsageError, which does not quote it */
+export async function queueAddress(values: Values): Promise<QueueAddress> {
+  const { parseQueueAddress } = await import('@detailflow/queue');
+  const text = values.required('queue');
+  try {
+    return parseQueueAddress(text, process.env[PASSWORD] || undefined);
+  } catch (error) {
+    throw new UsageError(`--queue: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * Connects to the queue that --queue names; undefined where there is no --queue.
+ * @throws UsageError for --results without --queue
+ */
+export async function openQueue(invocation: Invocation, values: Values): Promise<ShardClient | undefined> {
+  const results = values.text('results');
+  if (values.text('queue') === undefined) {
+    if (results !== undefined)
+      throw new UsageError('--results is for work that --queue gives to other machines');
+    return undefined;
+  }
+  if (values.flag('partial')) {
+    throw new UsageError(
+      '--partial: with --queue the content of the model must be known, which must be here',
+    );
+  }
+  const address = await queueAddress(values);
+  const { ShardClient } = await import('@detailflow/queue');
+  return ShardClient.open(address, { results, signal: invocation.signal, onNotice: showNotice });
+}
+
+/** What is to be said of the machines that took part. */
+export function machineLines({ machines }: ShardClient): string[] {
+  if (machines.length < 2) return machines.map((one) => `computed on ${one}`);
+  return [
+    `computed on ${machines.length} kinds of machines, so last digits may differ: ${machines.join('; ')}`,
+  ];
+}

@@ -1,0 +1,69 @@
+import { Redis } from 'ioredis';
+import type { QueueAddress } from './queue-address';
+import { queueError } from './queue-error';
+
+/** Milliseconds for the first connection, and between attempts after one was lost. */
+const FIRST = 10_000;
+const [SHORTEST, LONGEST] = [100, 2000];
+
+export interface ConnectionOptions {
+  /** A lost connection is tried again for so many milliseconds; default: for ever. */
+  readonly patience?: number;
+  /** Told when the connection is lost, and when it is back. */
+  readonly onNotice?: (message: string) => void;
+}
+
+/**
+ * Connects to Redis. The first attempt must succeed; later ones are repeated, while commands wait.
+ * @throws DetailFlowError `network`, `unauthorised`, `invalid-argument`
+ */
+export async function connect(address: QueueAddress, options: ConnectionOptions = {}): Promise<Redis> {
+  const { patience = Number.POSITIVE_INFINITY, onNotice } = options;
+  const { host, port, db, username, password, isEncrypted, name } = address;
+  const redis = new Redis({
+    ...{ host, port, db, username, password },
+    ...(isEncrypted && { tls: { servername: host } }),
+    lazyConnect: true,
+    connectTimeout: FIRST,
+    maxRetriesPerRequest: null,
+    retryStrategy: () => null,
+  });
+  let lost: number | undefined;
+  let isTold = false;
+  let last: unknown;
+  redis.on('error', (error) => {
+    last = error;
+  });
+  try {
+    await redis.connect();
+    await redis.ping();
+    if (db > 0) await redis.select(db);
+  } catch (error) {
+    redis.disconnect();
+    // What the server said tells more than that the connection is closed now.
+    const isClosed = error instanceof Error && /Connection is closed/.test(error.message);
+    throw queueError(address, isClosed ? (last ?? error) : error);
+  }
+  redis.options.retryStrategy = (times) => {
+    lost ??= performance.now();
+    return performance.now() - lost > patience ? null : Math.min(SHORTEST * times, LONGEST);
+  };
+  redis.on('close', () => {
+    if (redis.status === 'end' || isTold) return;
+    isTold = true;
+    onNotice?.(`${name}: the connection is lost; trying again`);
+  });
+  redis.on('ready', () => {
+    lost = undefined;
+    if (!isTold) return;
+    isTold = false;
+    onNotice?.(`${name}: connected again`);
+  });
+  return redis;
+}
+
+/** Closes a connection, also one that is lost. */
+export async function disconnect(redis: Redis): Promise<void> {
+  if (redis.status === 'ready') await redis.quit().catch(() => {});
+  redis.disconnect();
+}

@@ -1,0 +1,11 @@
+export { folderResults } from './folder-results';
+export type { JobState, WorkerRecord } from './job-records';
+export { type JobSpec, type Json, jobDigest } from './job-spec';
+export { parseQueueAddress, type QueueAddress } from './queue-address';
+export { type FailedShard, type JobStatus, QueueControl, type QueueStatus } from './queue-control';
+export { ShardClient, type ShardClientOptions } from './shard-client';
+export { type ShardRange, shardRanges } from './shard-range';
+export type { ShardArray, ShardResult } from './shard-result';
+export type { ShardResults } from './shard-results';
+export type { PreparedTask, ShardTask } from './shard-task';
+export { type RunWorkerOptions, runWorker, type WorkerSummary } from './shard-worker';

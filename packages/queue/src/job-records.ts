@@ -1,0 +1,169 @@
+import { DetailFlowError } from '@detailflow/core';
+import type { Redis } from 'ioredis';
+import { type JobSpec, parseSpec } from './job-spec';
+import { askedKey, doneKey, JOBS, jobKey, refusedKey, WORKERS, workerKey } from './keys';
+import { rangeName, type ShardRange } from './shard-range';
+
+export type JobState = 'running' | 'cancelled' | 'finished';
+
+/** Where the results of a job go: into Redis, or into the folder that every worker is given. */
+export type ResultsPlace = 'redis' | 'folder';
+
+/** What a queue knows of a job. */
+export interface JobRecord {
+  readonly job: string;
+  readonly spec: JobSpec;
+  readonly state: JobState;
+  readonly results: ResultsPlace;
+  /** ISO 8601. */
+  readonly began: string;
+  /** Shards that are asked for, and how many of them are done. */
+  readonly asked: number;
+  readonly done: number;
+}
+
+/** Why a worker does not take part in a job. */
+export interface Refusal {
+  readonly worker: string;
+  readonly message: string;
+  /** It only waits, until there is room for results again. */
+  readonly isWaiting: boolean;
+}
+
+/** What a worker says of itself. */
+export interface WorkerRecord {
+  readonly worker: string;
+  readonly machine: string;
+  /** The shard it is at. */
+  readonly at?: string;
+  readonly done: number;
+}
+
+/** Seconds that a worker counts as there after it said so. */
+const PRESENCE = 15;
+const AT_ONCE = 1000;
+
+export class JobRecords {
+  readonly #redis: Redis;
+  readonly #place: string;
+
+  constructor(redis: Redis, place: string) {
+    this.#redis = redis;
+    this.#place = place;
+  }
+
+  async begin(
+    job: string,
+    spec: JobSpec,
+    results: ResultsPlace,
+    ranges: readonly ShardRange[],
+  ): Promise<void> {
+    const redis = this.#redis;
+    await redis.hset(jobKey(job), {
+      spec: JSON.stringify(spec),
+      ...{ state: 'running', results, began: new Date().toISOString() },
+    });
+    await redis.sadd(JOBS, job);
+    await redis.del(askedKey(job), doneKey(job), refusedKey(job));
+    for (let at = 0; at < ranges.length; at += AT_ONCE) {
+      await redis.sadd(askedKey(job), ranges.slice(at, at + AT_ONCE).map(rangeName));
+    }
+  }
+
+  /** @throws DetailFlowError `format` when it is not what its name says */
+  async read(job: string): Promise<Omit<JobRecord, 'asked' | 'done'> | undefined> {
+    const { spec, state, results, began = '' } = await this.#redis.hgetall(jobKey(job));
+    if (spec === undefined) return undefined;
+    if (!['running', 'cancelled', 'finished'].includes(state) || !['redis', 'folder'].includes(results)) {
+      throw new DetailFlowError('format', 'has an unknown state', { file: this.#place, entry: jobKey(job) });
+    }
+    return {
+      ...{ job, began, spec: parseSpec(spec, job, this.#place) },
+      ...{ state: state as JobState, results: results as ResultsPlace },
+    };
+  }
+
+  async state(job: string): Promise<string | null> {
+    return this.#redis.hget(jobKey(job), 'state');
+  }
+
+  async setState(job: string, state: JobState): Promise<void> {
+    await this.#redis.hset(jobKey(job), { state });
+  }
+
+  async counts(job: string): Promise<{ asked: number; done: number }> {
+    const [asked, both] = await Promise.all([
+      this.#redis.scard(askedKey(job)),
+      this.#redis.sinter(askedKey(job), doneKey(job)),
+    ]);
+    return { asked, done: both.length };
+  }
+
+  async all(): Promise<JobRecord[]> {
+    const found: JobRecord[] = [];
+    for (const job of await this.#redis.smembers(JOBS)) {
+      const record = await this.read(job);
+      if (record) found.push({ ...record, ...(await this.counts(job)) });
+    }
+    return found.sort((a, b) => (a.began < b.began ? -1 : 1));
+  }
+
+  /** Forgets a job; results are another matter. */
+  async forget(job: string): Promise<void> {
+    await this.#redis.del(jobKey(job), askedKey(job), doneKey(job), refusedKey(job));
+    await this.#redis.srem(JOBS, job);
+  }
+
+  async markDone(job: string, range: string, worker: string): Promise<void> {
+    await this.#redis.sadd(doneKey(job), range);
+    await this.#redis.hdel(refusedKey(job), worker);
+  }
+
+  async refuse(job: string, { worker, message, isWaiting }: Refusal): Promise<void> {
+    await this.#redis.hset(refusedKey(job), { [worker]: `${isWaiting ? 'waits' : 'refuses'}: ${message}` });
+  }
+
+  async refusals(job: string): Promise<Refusal[]> {
+    const found = await this.#redis.hgetall(refusedKey(job));
+    return Object.entries(found).map(([worker, text]) => ({
+      ...{ worker, isWaiting: text.startsWith('waits') },
+      message: text.replace(/^\w+: /, ''),
+    }));
+  }
+
+  async announce(record: WorkerRecord): Promise<void> {
+    await this.#redis.set(workerKey(record.worker), JSON.stringify(record), 'EX', PRESENCE);
+    await this.#redis.sadd(WORKERS, record.worker);
+  }
+
+  async leave(worker: string): Promise<void> {
+    await this.#redis.del(workerKey(worker));
+    await this.#redis.srem(WORKERS, worker);
+  }
+
+  /** Those that said within the last seconds that they are there. */
+  async workers(): Promise<WorkerRecord[]> {
+    const names = (await this.#redis.smembers(WORKERS)).sort();
+    if (names.length === 0) return [];
+    const found: WorkerRecord[] = [];
+    for (const [i, text] of (await this.#redis.mget(names.map(workerKey))).entries()) {
+      if (text === null) await this.#redis.srem(WORKERS, names[i]);
+      else found.push(parseWorker(text, names[i]));
+    }
+    return found;
+  }
+}
+
+function parseWorker(text: string, worker: string): WorkerRecord {
+  try {
+    const { machine, at, done } = JSON.parse(text);
+    return {
+      worker,
+      machine: String(machine),
+      done: Number(done),
+      ...(at !== undefined && { at: String(at) }),
+    };
+  } catch {
+    return { worker, machine: 'unknown', done: 0 };
+  }
+}

@@ -1,0 +1,5 @@
+export { createImageApp, type ImageApp, type ImageAppOptions } from './image-app';
+export { type ImageServer, type ImageServerOptions, startImageServer } from './image-server';
+export { parseKeys } from './keys';
+export type { LogEntry } from './request-log';
+export type { ServedModel } from './served-model';

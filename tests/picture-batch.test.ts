@@ -1,0 +1,254 @@
+import { createNodeBackend } from '@detailflow/backend-node';
+import { createGroupTokenModel, groupParameters, parseGroupConfig } from '@detailflow/blocks';
+import {
+  type Backend,
+  createReferenceBackend,
+  DetailFlowError,
+  exponentialNoise,
+  Tensor,
+  type TokenModel,
+  weightFromArray,
+} from '@detailflow/core';
+import {
+  type BatchPictureOptions,
+  createPictureBatch,
+  type PictureBatch,
+  sampleTokens,
+} from '@detailflow/sampler';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const config = parseGroupConfig({
+  ...{ tokens: 12, groupSize: 3, causalTokens: 3, vocabularySize: 24, classes: 5 },
+  ...{ dim: 32, layers: 2, heads: 4, kvHeads: 2, hiddenDim: 48, ropeBase: 10000, normEpsilon: 1e-5 },
+});
+
+const weights = new Map(
+  groupParameters(config).map(({ name, shape }, i) => {
+    const count = shape.reduce((a, b) => a * b, 1);
+    const data = exponentialNoise({ seed: i, position: 0, count }).map((e) => (e - 0.7) / 2);
+    return [name, weightFromArray(name, shape, data)];
+  }),
+);
+
+const modelOn = (backend: Backend) => createGroupTokenModel({ config, weights, backend });
+
+/** The same model where its batches cannot be joined later. */
+function withoutPool(model: TokenModel): TokenModel {
+  const { tokens, schedule, vocabularySize, classes, guidances } = model;
+  return {
+    ...{ tokens, schedule, vocabularySize, classes, guidances },
+    unconditional: () => model.unconditional(),
+    begin: (...given) => model.begin(...given),
+    dispose: () => model.dispose(),
+  };
+}
+
+/** Repeatable numbers from 0 to 1. */
+function* numbers(seed: number): Generator<number, never, void> {
+  for (let position = 0; ; position++) {
+    yield* exponentialNoise({ seed, position, count: 64 }).map((e) => Math.exp(-e));
+  }
+}
+
+/** Options as requests of all kinds have them. */
+function randomPicture(index: number, next: () => number): BatchPictureOptions {
+  const whole = (most: number) => Math.floor(next() * (most + 1));
+  const kept = whole(3) === 0 ? 1 + whole(5) : 0;
+  return {
+    label: whole(5),
+    seed: 1000 * index,
+    cfg: [1, 1.5, 3, 0][whole(3)],
+    temperature: [1, 0.6, 1.7][whole(2)],
+    topK: [0, 5][whole(1)],
+    topP: [1, 0.8][whole(1)],
+    greedy: whole(9) === 0,
+    guidance: ['constant', 'gradual'][whole(1)],
+    tokens: kept > 0 || whole(2) > 0 ? 12 : 1 + whole(11),
+    ...(kept > 0 && {
+      prefix: new Tensor(
+        'int32',
+        Int32Array.from({ length: kept }, () => whole(23)),
+        [1, kept],
+      ),
+    }),
+  };
+}
+
+async function alone(
+  model: TokenModel,
+  { label, seed = 0, ...rest }: BatchPictureOptions,
+): Promise<number[]> {
+  let tokens: number[] = [];
+  for await (const step of sampleTokens({ ...rest, model, labels: [label], seed })) {
+    tokens = Array.from((await step.tokens()).data);
+  }
+  return tokens;
+}
+
+async function drawn(batch: PictureBatch, options: BatchPictureOptions): Promise<number[]> {
+  let tokens: number[] = [];
+  for await (const step of batch.sample(options)) tokens = Array.from((await step.tokens()).data);
+  return tokens;
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe.each([
+  { name: 'cpu', count: 500, pooled: true },
+  { name: 'reference', count: 40, pooled: true },
+  { name: 'cpu, each in a session of its own', count: 60, pooled: false },
+])('on the backend $name', ({ name, count, pooled }) => {
+  let backend: Backend;
+  let model: TokenModel;
+  beforeAll(async () => {
+    backend = name === 'reference' ? createReferenceBackend() : await createNodeBackend({ threads: 1 });
+    model = pooled ? modelOn(backend) : withoutPool(modelOn(backend));
+  });
+  afterAll(() => backend.close());
+
+  test(`${count} pictures that come and go at random are those that are drawn alone`, async () => {
+    const random = numbers(77);
+    const next = () => random.next().value;
+    const sizes = new Set<number>();
+    const batch = createPictureBatch({ model, pictures: 5, onRun: ({ pictures }) => sizes.add(pictures) });
+    const drawing: Promise<void>[] = [];
+    const found = new Map<number, number[]>();
+    const pictures = Array.from({ length: count }, (_, i) => randomPicture(i, next));
+    let cancelled = 0;
+    for (const [i, options] of pictures.entries()) {
+      const controller = new AbortController();
+      const patience = next() < 0.3 ? Math.floor(next() * 8) : Number.POSITIVE_INFINITY;
+      if (patience === 0) setImmediate(() => controller.abort(new Error('too late')));
+      const leaves = next() < 0.5; // some by leaving the loop
+      drawing.push(
+        (async () => {
+          let steps = 0;
+          let tokens: number[] = [];
+          let isLast = false;
+          for await (const step of batch.sample({ ...options, signal: controller.signal })) {
+            tokens = Array.from((await step.tokens()).data);
+            isLast = step.count === step.total;
+            if (++steps < patience || isLast) continue;
+            if (leaves) break;
+            controller.abort(new Error('enough'));
+          }
+          if (isLast) found.set(i, tokens);
+          else cancelled++;
+        })().catch((error: Error) => {
+          if (!['too late', 'enough'].includes(error.message)) throw error;
+          cancelled++;
+        }),
+      );
+      for (let wait = Math.floor(next() * 4); wait > 0; wait--) await turn();
+    }
+    await Promise.all(drawing);
+    expect(found.size + cancelled).toBe(count);
+    expect(cancelled).toBeGreaterThan(count / 20);
+    expect(batch.running + batch.waiting).toBe(0);
+    if (name !== 'reference') expect(Math.max(...sizes)).toBe(5);
+    await batch.close();
+    for (const [i, tokens] of found)
+      expect([i, ...tokens]).toEqual([i, ...(await alone(model, pictures[i]))]);
+  });
+});
+
+describe('a batch', () => {
+  let backend: Backend;
+  let model: TokenModel;
+  beforeAll(async () => {
+    backend = await createNodeBackend({ threads: 1 });
+    model = modelOn(backend);
+  });
+  afterAll(() => backend.close());
+
+  test('begins pictures in the order in which they came', async () => {
+    const batch = createPictureBatch({ model, pictures: 2 });
+    const begun: number[] = [];
+    await Promise.all(
+      Array.from({ length: 12 }, async (_, i) => {
+        let isFirst = true;
+        // Short and long ones: nobody is overtaken while waiting.
+        for await (const step of batch.sample({ label: 1, tokens: i % 3 === 0 ? 12 : 2 })) {
+          if (isFirst) begun.push(i);
+          isFirst = step.count === 0;
+        }
+      }),
+    );
+    expect(begun).toEqual(Array.from({ length: 12 }, (_, i) => i));
+    await batch.close();
+  });
+
+  test('does not wait for a reader, and gives the place of one that leaves to the next', async () => {
+    const batch = createPictureBatch({ model, pictures: 1 });
+    const slow = batch.sample({ label: 0, seed: 5 });
+    await slow.next();
+    expect(await drawn(batch, { label: 2, seed: 9 })).toEqual(await alone(model, { label: 2, seed: 9 }));
+    const counts: number[] = [];
+    for await (const { count } of slow) counts.push(count); // all that it missed
+    expect(counts).toEqual([2, 3, 6, 9, 12]);
+
+    const leaving = batch.sample({ label: 0 });
+    await leaving.next();
+    const controller = new AbortController();
+    const waiting = drawn(batch, { label: 4, signal: controller.signal });
+    const last = drawn(batch, { label: 3, seed: 1 });
+    expect([batch.running, batch.waiting]).toEqual([1, 2]);
+    controller.abort(new Error('no longer'));
+    await expect(waiting).rejects.toThrow('no longer');
+    await leaving.return();
+    expect(await last).toEqual(await alone(model, { label: 3, seed: 1 }));
+    await batch.close();
+  });
+
+  test('ends a picture alone that cannot be drawn', async () => {
+    const batch = createPictureBatch({ model, pictures: 4 });
+    const results = await Promise.allSettled([
+      drawn(batch, { label: 1, seed: 3 }),
+      drawn(batch, { label: 1, cfg: 1e38 }),
+      drawn(batch, { label: 9 }),
+      drawn(batch, { label: 1, tokens: 0 }),
+      drawn(batch, { label: 1, seed: -1 }),
+      drawn(batch, { label: 2, seed: 3 }),
+    ]);
+    const codes = results.map((result) => (result.status === 'fulfilled' ? 'drawn' : result.reason.code));
+    expect(codes).toEqual([
+      ...['drawn', 'runtime', 'invalid-argument', 'invalid-argument', 'invalid-argument', 'drawn'],
+    ]);
+    expect(batch.running + batch.waiting).toBe(0);
+    await batch.close();
+  });
+
+  test('fails with its model, and tries again with the next picture', async () => {
+    let isBroken = true;
+    const fragile: TokenModel = {
+      ...withoutPool(model),
+      async openPool(options) {
+        if (isBroken) throw new DetailFlowError('runtime', 'out of memory');
+        const pool = await modelOn(backend).openPool?.(options);
+        if (!pool) throw new Error('there is no pool');
+        return pool;
+      },
+    };
+    const batch = createPictureBatch({ model: fragile });
+    const both = await Promise.allSettled([drawn(batch, { label: 1 }), drawn(batch, { label: 2 })]);
+    expect(both.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    isBroken = false;
+    expect(await drawn(batch, { label: 2 })).toEqual(await alone(model, { label: 2 }));
+    await batch.close();
+  });
+
+  test('ends everybody when it is closed', async () => {
+    const batch = createPictureBatch({ model, pictures: 1 });
+    const drawing = [drawn(batch, { label: 1 }), drawn(batch, { label: 2 })];
+    const ended = Promise.allSettled(drawing);
+    await batch.close();
+    for (const result of await ended) expect(result).toMatchObject({ reason: { code: 'closed' } });
+    await expect(drawn(batch, { label: 1 })).rejects.toMatchObject({ code: 'closed' });
+  });
+
+  test.each([0, 257, 1.5])('is not made for %j pictures', (pictures) => {
+    expect(() => createPictureBatch({ model, pictures })).toThrow(
+      expect.objectContaining({ code: 'invalid-argument', message: expect.stringContaining('pictures') }),
+    );
+  });
+});

@@ -1,0 +1,47 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { inRepository, type Outcome } from './cli';
+
+/** A command that runs beside a test. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Outcome>;
+  /** All it has printed so far. */
+  said(): string;
+  stop(kind: NodeJS.Signals): Promise<Outcome>;
+}
+
+export function startCli(args: readonly string[], env: Readonly<Record<string, string>> = {}): Running {
+  const child = spawn(process.execPath, [inRepository('packages/detailflow/dist/cli.js'), ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (data) => (stdout += data));
+  child.stderr.on('data', (data) => (stderr += data));
+  const ended = new Promise<Outcome>((resolve) =>
+    child.on('close', (code) => resolve({ code, stdout, stderr })),
+  );
+  return {
+    ...{ child, ended, said: () => stdout + stderr },
+    stop(kind) {
+      child.kill(kind);
+      return ended;
+    },
+  };
+}
+
+export const startWorker = (url: string, ...more: string[]): Running =>
+  startCli(['worker', '--queue', url, ...(more.includes('--threads') ? [] : ['--threads', '1']), ...more]);
+
+/** SHA-256 of every file in a folder, by its path inside. */
+export async function digests(folder: string): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const name of (await readdir(folder, { recursive: true })).sort()) {
+    const bytes = await readFile(path.join(folder, name)).catch(() => undefined); // a folder
+    if (bytes) found[name] = createHash('sha256').update(bytes).digest('hex');
+  }
+  return found;
+}
