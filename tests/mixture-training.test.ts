@@ -47,6 +47,9 @@ test('the settings', () => {
     /mixture\.temperature/,
   );
   expect(() => parseTrainingConfig(settings({ mixture: 'soft' }))).toThrow(/mixture/);
+  expect(() => parseTrainingConfig(settings({ mixture: { temperature: 1, tau: 1 } }))).toThrow(
+    /mixture\.tau/,
+  );
   expect(() => parseTrainingConfig(settings({ correction: true }))).toThrow(/correction/);
 });
 

@@ -72,6 +72,29 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     expect(figures(again.rows)).toEqual(figures(rows));
   });
 
+  test('the sizes of pictures that are asked for are those of one process, too', async () => {
+    const sizes = (size: number, evalSize: number) => ['--size', `${size}`, '--eval-size', `${evalSize}`];
+    const what = [
+      ...['generate', ...fashion, '--class', '0-1', '--count', '2', '--tokens', '16', ...sizes(32, 20)],
+    ];
+    const judged = [
+      ...['eval', 'generation', ...fashion, '--data', 'shapes:60x32', '--all-images', ...network],
+      ...['--count', '20', '--cfg', '1', '--save-images', ...sizes(16, 32)],
+    ];
+    await cliJson(...what, '--out', at('sized-here'));
+    const { rows } = await cliJson(...judged, '--out', at('sized-eval-here'), '--threads', '1');
+    worker();
+    await cliJson(...what, '--out', at('sized-far'), '--queue', redis.url);
+    const far = await cliJson(...judged, '--out', at('sized-eval-far'), '--queue', redis.url);
+    const pictures = await digests(at('sized-here'));
+    expect(Object.keys(pictures)).toHaveLength(4);
+    expect(await digests(at('sized-far'))).toEqual(pictures);
+    const [picture] = readdirSync(at('sized-far'));
+    expect(readFileSync(at(`sized-far/${picture}`)).readUInt32BE(16)).toBe(20); // the width of a PNG
+    expect({ ...far.rows[0], seconds: 0 }).toEqual({ ...rows[0], seconds: 0 });
+    expect(await digests(at('sized-eval-far/kept'))).toEqual(await digests(at('sized-eval-here/kept')));
+  });
+
   test('codes of a data set are those of one process, to the byte', async () => {
     const tower = { width: 16, heads: 2, layers: 1, mlpWidth: 32, patchSize: 8, positionGrid: 2 };
     const settings = {
@@ -110,6 +133,20 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     const codes = await digests(at('run/codes'));
     expect(Object.keys(codes)).toEqual(['codes.json', ...[0, 1, 2].map((i) => `shard-0000${i}.bin`)]);
     expect(await digests(at('run-far/codes'))).toEqual(codes);
+
+    // Of smaller images, in the crops that the settings name.
+    const data = { views: 'ten-crop', cropRanges: [1.1, 1.3], heldOut: 0.8 };
+    const smaller = { ...settings, data, tokenModel: { ...settings.tokenModel, imageSize: 8 } };
+    writeFileSync(at('settings.json'), JSON.stringify(smaller));
+    await train('tokenizer', 'small');
+    cpSync(at('small'), at('small-far'), { recursive: true });
+    await train('codes', 'small');
+    await train('codes', 'small-far', '--queue', redis.url);
+    const small = JSON.parse(readFileSync(at('small/codes/codes.json'), 'utf8'));
+    expect(small).toMatchObject({ views: 20 });
+    expect(small.tokens).toBeLessThan(8);
+    expect(await digests(at('small-far/codes'))).toEqual(await digests(at('small/codes')));
+    writeFileSync(at('settings.json'), JSON.stringify(settings));
     for (const one of running.splice(0)) await one.stop('SIGKILL');
 
     // Other images are refused by the worker, and the command says so: fewer, and as many of which one differs in a pixel.
