@@ -29,7 +29,7 @@ export const generateCommand: Command = {
   name: 'generate',
   summary: 'draw pictures of a class, or of a text',
   usage:
-    '(--model DIR | --tokenizer DIR --ar DIR) (--class LIST | --text-features FILE) --out FILE.png|DIR [OPTIONS]',
+    '(--model DIR | --tokenizer DIR --ar DIR) (--class LIST | --text-features FILE)\n       --out FILE.png|DIR [OPTIONS]',
   options: {
     ...familyOptions,
     class: {
