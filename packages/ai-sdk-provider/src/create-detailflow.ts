@@ -26,6 +26,7 @@ export interface RemoteSettings {
   /** Default: the environment's DETAILFLOW_API_KEY, if any. */
   readonly apiKey?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** What sends the requests; default: that of the platform. */
   readonly fetch?: typeof globalThis.fetch;
 }
 
@@ -36,6 +37,7 @@ export interface DetailFlowProvider extends ProviderV3 {
   imageModel(modelId: string): LocalImageModel | RemoteImageModel;
   /** Frees the model, if this provider has loaded it. */
   dispose(): Promise<void>;
+  /** The same as `dispose`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
