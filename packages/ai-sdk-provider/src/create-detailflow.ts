@@ -32,8 +32,12 @@ export interface RemoteSettings {
 
 /** A provider of the AI SDK for image models. */
 export interface DetailFlowProvider extends ProviderV3 {
-  /** @param modelId in this process the name of the model, which may be left out; of a server one that it serves */
+  /**
+   * An image model.
+   * @param modelId in this process the name of the model, which may be left out; of a server one that it serves
+   */
   image(modelId?: string): LocalImageModel | RemoteImageModel;
+  /** The same as `image`, as the AI SDK names it. */
   imageModel(modelId: string): LocalImageModel | RemoteImageModel;
   /** Frees the model, if this provider has loaded it. */
   dispose(): Promise<void>;

@@ -21,6 +21,7 @@ export interface RemoteOptions {
   readonly baseURL: string;
   readonly apiKey?: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** What sends the requests. */
   readonly fetch: typeof globalThis.fetch;
 }
 
