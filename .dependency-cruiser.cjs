@@ -47,9 +47,10 @@ module.exports = {
     only('checkpoint-imports-core', 'checkpoint', models),
     only('sampler-imports-core', 'sampler', models),
     only('data-imports-core-and-checkpoint', 'data', ['core', 'checkpoint']),
-    only('features-import-core', 'features', models),
+    only('features-import-blocks', 'features', ['core', 'blocks']),
     only('eval-imports-models-and-features', 'eval', [
       'core',
+      'blocks',
       'checkpoint',
       'data',
       'features',
@@ -58,6 +59,7 @@ module.exports = {
     ]),
     only('train-imports-models-and-features', 'train', [
       'core',
+      'blocks',
       'checkpoint',
       'data',
       'eval',

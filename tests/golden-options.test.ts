@@ -12,7 +12,7 @@ import {
 import { convert, type OpenedModel, openModel } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { refusal } from '../packages/checkpoint/src/test-files';
-import { cliJson, inRepository, pixels as readPixels, testFolder } from './cli';
+import { cliFailure, cliJson, inRepository, pixels as readPixels, testFolder } from './cli';
 import { devices, openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 
@@ -241,3 +241,69 @@ function firstPass(config: TokenizerConfig, images: Tensor, n: number): Record<s
     second: new Tensor('bool', Uint8Array.of(0), [1]),
   };
 }
+
+describe('every size of the list on the command line', () => {
+  const { tokenizer, ar } = folder('S');
+  const model = ['--tokenizer', tokenizer, '--ar', ar];
+
+  test('encode, decode, reconstruct and generate', async () => {
+    await cliJson(
+      'generate',
+      ...model,
+      '--class',
+      '3',
+      '--seed',
+      '4',
+      '--size',
+      '96',
+      '--out',
+      at('large.png'),
+    );
+    expect((await readPixels(at('large.png'))).width).toBe(96);
+    const shown = ['--size', '48', '--eval-size', '80'];
+    await cliJson('generate', ...model, '--class', '3', '--seed', '4', ...shown, '--out', at('shown.png'));
+    expect((await readPixels(at('shown.png'))).width).toBe(80);
+    for (const [size, tokens] of [
+      [48, 16],
+      [64, 24],
+      [96, 48],
+    ]) {
+      const encoded = await cliJson(
+        ...[
+          'encode',
+          '--tokenizer',
+          tokenizer,
+          '--size',
+          `${size}`,
+          at('large.png'),
+          '--out',
+          at('codes.npy'),
+        ],
+      );
+      expect(encoded.shape).toEqual([1, tokens]);
+    }
+    const strips = await cliJson(
+      ...['reconstruct', '--tokenizer', tokenizer, '--size', '64', at('large.png'), '--out', at('strips')],
+    );
+    const steps: { tokens: number; resolution: number }[] = strips.images[0].steps;
+    expect(steps.at(-1)).toMatchObject({ tokens: 24, resolution: 64 });
+    expect(steps.map(({ tokens }) => tokens)).toEqual([1, 2, 4, 8, 16, 24]);
+  });
+
+  test('a size that is not on it is refused with the nearest ones', async () => {
+    const wrong = (...args: string[]) => cliFailure(2, ...args);
+    const out = ['--out', at('no.npy')];
+    expect(await wrong('encode', '--tokenizer', tokenizer, '--size', '72', at('large.png'), ...out)).toMatch(
+      /--size: .*72 pixels; the nearest sizes are 64 and 80/,
+    );
+    expect(await wrong('generate', ...model, '--class', '3', '--size', '50', '--out', at('no.png'))).toMatch(
+      /--size 50: give a multiple of the patch size 16/,
+    );
+    const opened = await openModel({ tokenizer });
+    const backend = await openDevice('cpu');
+    const one = createTokenizer({ ...opened.tokenizer, backend });
+    expect((await refusal(() => one.atSize(112))).message).toMatch(/nearest size is 96/);
+    await backend.close();
+    await opened.close();
+  });
+});

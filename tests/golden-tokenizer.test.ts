@@ -144,7 +144,7 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
       }
       // What the decoder gets: the fed codes up to the end of the wrong ones, the repaired ones after.
       const { quantised, similarity } = await run({ codes: rows.input }, (p, { codes }) => {
-        const quantised = codebookEntries(p, codes);
+        const quantised = codebookEntries(p, codes, config);
         return { quantised, similarity: groupSimilarity(quantised, config.groupSize) };
       });
       expectClose(quantised.data as Float32Array, values[`${name}.quant`].data as Float32Array);
@@ -153,7 +153,7 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
 
     test('codebook entries, their similarity, and the way into the decoder', async () => {
       const results = await run({ codes: tensor(values['enc.indices']) }, (p, { codes }) => {
-        const entries = codebookEntries(p, codes);
+        const entries = codebookEntries(p, codes, config);
         return {
           entries,
           post: postQuantise(p, entries),
@@ -179,7 +179,7 @@ describe.each(['A', 'B'] as const)('golden tokenizer values of configuration %s'
         },
         (p, { codes, positions, resize }) => ({
           hidden: decoderTower(p, config, {
-            quantised: codebookEntries(p, codes),
+            quantised: codebookEntries(p, codes, config),
             positions,
             embedding: positionEmbedding(p, 'decoder.visual_model', config.decoder, resize),
           }),

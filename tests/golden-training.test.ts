@@ -186,7 +186,11 @@ describe.each(['A', 'B'] as const)('golden training values of configuration %s',
       const all = noiseIndex === null ? [clean] : [clean, corrected];
       const similarity = trace((g) => ({
         y: groupSimilarity(
-          codebookEntries(tokenizerWeights(g, config), g.input('codes', 'i32', [batch * all.length, tokens])),
+          codebookEntries(
+            tokenizerWeights(g, config),
+            g.input('codes', 'i32', [batch * all.length, tokens]),
+            config,
+          ),
           groupSize,
         ),
       }));

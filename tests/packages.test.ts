@@ -14,11 +14,11 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 9_000,
   '@detailflow/backend-webgpu': 15_500,
-  '@detailflow/blocks': 15_400,
+  '@detailflow/blocks': 17_200,
   '@detailflow/checkpoint': 36_800,
   '@detailflow/core': 37_500,
-  '@detailflow/data': 33_500,
-  '@detailflow/eval': 26_300,
+  '@detailflow/data': 40_300,
+  '@detailflow/eval': 28_300,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
   '@detailflow/llamagen': 12_700,
@@ -29,9 +29,9 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 41_500,
+  '@detailflow/train': 53_200,
   '@detailflow/var': 18_000,
-  detailflow: 50_400,
+  detailflow: 58_700,
 };
 
 interface Manifest {

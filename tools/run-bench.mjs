@@ -1,9 +1,10 @@
-// What `npm run bench -- [full|train|webgpu|eval|serve|family] [OPTIONS]` runs; full is the default.
+// What `npm run bench -- [full|train|webgpu|eval|options|serve|family] [OPTIONS]` runs; full is the default.
 const benches = {
   full: './bench.mjs',
   train: './bench-training.mjs',
   webgpu: './bench-webgpu.mjs',
   eval: './bench-eval.mjs',
+  options: './bench-options.mjs',
   serve: './bench-serve.mjs',
   family: './bench-family.mjs',
 };

@@ -33,12 +33,23 @@ export {
   type CachedAttendOptions,
   cachedAttend,
   type Dropout,
+  type DropoutPlace,
   maskedAttend,
   type RopeTransformerConfig,
   type RopeTransformerInputs,
   ropeTransformer,
   ropeTransformerParameters,
 } from './rope-transformer';
+export {
+  patchify,
+  positionEmbedding,
+  type SiglipTowerConfig,
+  siglipPatches,
+  siglipPostNorm,
+  siglipTower,
+  siglipTowerParameters,
+  siglipVisionParameters,
+} from './siglip-tower';
 export { type CodeMixture, mixtureEntropy, mixtureOfCodes, shareEntropy } from './soft-quantiser';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
 export {

@@ -46,8 +46,14 @@ export interface RopeTransformerConfig {
 /** How the attention of one layer looks up keys and values: q [B, K, (H/K) L, D], k and v [B, K, L, D]. */
 export type Attend = (layer: string, q: Value, k: Value, v: Value) => Value;
 
-/** What happens to what attention and feed-forward add, each [B, L, E]. */
-export type Dropout = (x: Value) => Value;
+/** What adds to the sequence: a branch of a layer. */
+export interface DropoutPlace {
+  readonly layer: number;
+  readonly branch: 'attention' | 'feed-forward';
+}
+
+/** What happens to what attention and feed-forward add, and, without a place, to the embedded sequence; each [B, L, E]. */
+export type Dropout = (x: Value, place?: DropoutPlace) => Value;
 
 /** What the transformer is fed with: rows, tables of rotary positions, and who sees whom. */
 export interface RopeTransformerInputs {
@@ -73,8 +79,10 @@ export function ropeTransformer(
       rmsNorm(value, p(`${layer}.${name}.weight`), config.normEpsilon);
     const [q, k, v] = queryKeyValue(p, config, layer, norm('attention_norm', x), cos, sin);
     const mixed = mergeHeads(attend(layer, q, k, v), config, x);
-    x = add(x, dropout(linear(mixed, p(`${layer}.attention.wo.weight`))));
-    x = add(x, dropout(feedForward(p, `${layer}.feed_forward`, norm('ffn_norm', x))));
+    const attended = linear(mixed, p(`${layer}.attention.wo.weight`));
+    x = add(x, dropout(attended, { layer: i, branch: 'attention' }));
+    const fed = feedForward(p, `${layer}.feed_forward`, norm('ffn_norm', x));
+    x = add(x, dropout(fed, { layer: i, branch: 'feed-forward' }));
   }
   return linear(rmsNorm(x, p('norm.weight'), config.normEpsilon), p('output.weight'));
 }

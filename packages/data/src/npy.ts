@@ -54,13 +54,13 @@ function turnBytes(bytes: Uint8Array, width: number): void {
  */
 export function writeNpy(array: NpyContents): Uint8Array {
   const { data, shape } = array;
-  const dtype = (['float32', 'float64', 'int32', 'uint8'] as const).find(
+  const dtype = (['float32', 'float64', 'int32', 'int64', 'uint8'] as const).find(
     (name) => data instanceof dtypes[name].array,
   );
   if (!dtype)
     throw new DetailFlowError(
       'dtype',
-      'the data are no Float32Array, Float64Array, Int32Array or Uint8Array',
+      'the data are no Float32Array, Float64Array, Int32Array, BigInt64Array or Uint8Array',
     );
   const header = npyHeader(dtype, shape);
   if (shape.reduce((product, extent) => product * extent, 1) !== data.length) {
@@ -74,7 +74,7 @@ export function writeNpy(array: NpyContents): Uint8Array {
 
 /** What {@link writeNpy} takes. */
 export interface NpyContents {
-  readonly data: Float32Array | Float64Array | Int32Array | Uint8Array;
+  readonly data: Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array;
   readonly shape: readonly number[];
 }
 

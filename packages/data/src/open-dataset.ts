@@ -8,8 +8,10 @@ import { type HoldOutRule, holdOut } from './hold-out';
 import { openImageFolder } from './image-folder';
 import { openNpz } from './npz';
 import { npzParts } from './npz-dataset';
+import { openArchive, openImageNet } from './open-archive';
 import { openCifar } from './open-cifar';
 import { findIdx, openIdx } from './open-idx';
+import { openParquet } from './open-parquet';
 import { shapesDataset } from './shapes';
 import { type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
 import { imagesWithin, newWalk } from './walk-images';
@@ -45,7 +47,8 @@ const MOST_WRAPPERS = 3;
 /**
  * Opens a data set, whatever it is: a folder in the layout of MNIST (IDX, plain or .gz) or of CIFAR-10 and CIFAR-100 (binary,
  * or for Python), a folder of images with a folder for each class (`train` and `val` or `test` inside are taken as the
- * parts), a .npz file, or `shapes:N` or `shapes:NxS` for N generated shapes of S pixels. What is not used is counted.
+ * parts), a .npz file, a .zip or .tar file of images, a folder of .tar files (WebDataset) or of Parquet files as on the Hub, ImageNet as
+ * Kaggle packs it, or `shapes:N` or `shapes:NxS` for N generated shapes of S pixels. What is not used is counted.
  * @throws DetailFlowError naming the file and what is wrong with it
  */
 export async function openDataset(source: string, options: OpenDatasetOptions): Promise<OpenedDataset> {
@@ -61,13 +64,16 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
   const stats = await stat(source).catch((cause) => {
     throw new DetailFlowError(
       'io',
-      `cannot be opened (${cause.code}); give a folder of images, a .npz file, or shapes:N`,
+      `cannot be opened (${cause.code}); give a folder of images, a .npz, .zip, .tar or .parquet file, or shapes:N`,
       { file: source, cause },
     );
   });
+  const packed = (await openArchive(source, options)) ?? (await openParquet(source, options));
+  if (packed) return inParts(packed, options);
   if (!stats.isDirectory()) return inParts(await openNpzParts(source), options);
   const parts =
     (await openArrays(source, options, MOST_WRAPPERS)) ??
+    (await openImageNet(source, options)) ??
     (await openPartFolders(source, options)) ??
     (await openOneFolder(source, options));
   return inParts(parts, options);

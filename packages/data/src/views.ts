@@ -67,21 +67,27 @@ export function trainingView(
 }
 
 /** Which views of every image are encoded. */
-export type CodeViews = 'center' | 'ten-crop' | 'varied';
+export type CodeViews = 'center' | 'center+mirror' | 'ten-crop' | 'varied';
+
+/** Of `ten-crop`: the square that views are cut from, as a multiple of their side. */
+const CROP_RANGES: readonly number[] = [1.1];
 
 /** How many views there are of an image. */
-export const codeViewCount = (views: CodeViews): number => (views === 'center' ? 1 : 10);
+export const codeViewCount = (views: CodeViews, cropRanges = CROP_RANGES): number =>
+  ({ center: 1, 'center+mirror': 2, 'ten-crop': 10 * cropRanges.length, varied: 10 })[views];
 
 /**
- * The views of which codes are made: the middle alone; or of the square of int(1.1 size) pixels in the middle the top
+ * The views of which codes are made: the middle alone, or with its mirror image; or of the square of int(1.1 size) pixels in the middle the top
  * left, top right, bottom left, bottom right and middle square, and the same of the mirror image; or the middle and nine
  * views as training draws them.
+ * @param options.cropRanges of `ten-crop`: others than 1.1; ten views for each
  * @param options.training how those are drawn; needed for `varied`
  */
 export function codeViews(
   image: RgbImage,
   options: CenterViewOptions & {
     readonly views: CodeViews;
+    readonly cropRanges?: readonly number[];
     readonly training?: Pick<ViewOptions, 'zoom' | 'flip' | 'augment'> & {
       readonly seed: number;
       /** Of the image: its views take ten places of their own. */
@@ -90,10 +96,13 @@ export function codeViews(
   },
 ): RgbImage[] {
   checkOptions('codeViews', options, {
-    ...{ size: true, fit: true, background: true, views: true, training: true },
+    ...{ size: true, fit: true, background: true, views: true, training: true, cropRanges: true },
   });
-  const { size, fit, background, views, training } = options;
-  if (views === 'center') return [centerView(image, options)];
+  const { size, fit, background, views, training, cropRanges = CROP_RANGES } = options;
+  if (views === 'center' || views === 'center+mirror') {
+    const middle = centerView(image, { size, fit, background });
+    return views === 'center' ? [middle] : [middle, flipImage(middle)];
+  }
   const count = codeViewCount(views);
   if (views === 'varied') {
     if (!training) throw new DetailFlowError('invalid-argument', 'varied views need options.training');
@@ -102,17 +111,19 @@ export function codeViews(
       trainingView(image, { ...how, size, fit, background, position: position * count + view });
     return [centerView(image, options), ...Array.from({ length: count - 1 }, (_, i) => drawn(i + 1))];
   }
-  const larger = Math.trunc(1.1 * size);
-  const spare = larger - size;
-  const middle = Math.round(spare / 2);
-  const square = centerView(image, { size: larger, fit, background });
-  return [square, flipImage(square)].flatMap((one) =>
-    [
-      [0, 0],
-      [spare, 0],
-      [0, spare],
-      [spare, spare],
-      [middle, middle],
-    ].map(([left, top]) => cutImage(one, left, top, size)),
-  );
+  return cropRanges.flatMap((range) => {
+    const larger = Math.trunc(range * size);
+    const spare = larger - size;
+    const middle = Math.round(spare / 2);
+    const square = centerView(image, { size: larger, fit, background });
+    return [square, flipImage(square)].flatMap((one) =>
+      [
+        [0, 0],
+        [spare, 0],
+        [0, spare],
+        [spare, spare],
+        [middle, middle],
+      ].map(([left, top]) => cutImage(one, left, top, size)),
+    );
+  });
 }

@@ -44,7 +44,7 @@ function pictureGraph(config: TokenizerConfig, tokens: number, length: number): 
       latentsSeePatches: false,
     });
     const out = decoderTower(p, config, {
-      quantised: codebookEntries(p, codes),
+      quantised: codebookEntries(p, codes, config),
       positions: g.constant(
         Int32Array.from({ length: tokens }, (_, i) => i),
         [tokens],

@@ -209,8 +209,8 @@ export class Model {
   }
 
   /**
-   * Encodes images of full size and draws them again from ever more of their tokens; from latents, which have no order, all at
-   * once.
+   * Encodes images and draws them again from ever more of their tokens; from latents, which have no order, all at once. DetailFlow
+   * takes images of every size on its list, which have fewer tokens than full ones.
    * @param options.tokens token counts to draw; default: 1, 2, 4, ... and all, or every scale, or the quarters of the picture
    */
   async *reconstruct(
@@ -218,10 +218,11 @@ export class Model {
     options: CallOptions & { tokens?: readonly number[] } = {},
   ): AsyncGenerator<Reconstruction, void, void> {
     checkOptions('reconstruct', options, { signal: true, tokens: true });
-    const { signal, tokens: counts = this.#opened.tokenizer.previewCounts } = options;
-    const tokenizer = this.#tokenizer ?? (this.latents as LatentTokenizer);
-    const kept = await keptImages(tokenizer, images, { signal });
     const size = images.dims[2];
+    const tokenizer = this.#restorerFor(size);
+    const known = this.#opened.tokenizer.previewCounts.filter((count) => count < tokenizer.tokens);
+    const { signal, tokens: counts = [...known, tokenizer.tokens] } = options;
+    const kept = await keptImages(tokenizer, images, { signal });
     for (const tokens of counts) {
       const worth = tokenWorth(tokenizer, tokens, size);
       const pixels = await kept.restore({ tokens, noiseIndex: null, size: worth.size, seed: 0 });
@@ -244,6 +245,12 @@ export class Model {
   /** Frees it at the end of an `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  #restorerFor(size: number): ImageTokenizer | LatentTokenizer {
+    const own = this.detailflow?.tokenizer;
+    if (own && size !== own.imageSize) return own.atSize(size);
+    return this.#tokenizer ?? (this.latents as LatentTokenizer);
   }
 
   #requireTokenModel(): TokenModel {

@@ -20,8 +20,9 @@ export interface Comparison {
   readonly frechet: number;
   /** sFID. */
   readonly spatialFrechet?: number;
-  readonly inceptionScore: number;
-  readonly inceptionScoreDeviation: number;
+  /** Where the network knows classes. */
+  readonly inceptionScore?: number;
+  readonly inceptionScoreDeviation?: number;
   /** These four only where the features of the real images are at hand. */
   readonly precision?: number;
   readonly recall?: number;
@@ -68,8 +69,10 @@ export async function compareFeatures(
   return {
     frechet: frechetDistance(statistics.pool, real.statistics.pool),
     ...(spatial !== undefined && { spatialFrechet: spatial }),
-    inceptionScore: images.inceptionScore.mean,
-    inceptionScoreDeviation: images.inceptionScore.deviation,
+    ...(images.inceptionScore && {
+      inceptionScore: images.inceptionScore.mean,
+      inceptionScoreDeviation: images.inceptionScore.deviation,
+    }),
     ...(kernel && { kernelDistance: kernel.mean, kernelDistanceDeviation: kernel.deviation }),
     ...(near && {
       precision: near.precision,

@@ -18,6 +18,7 @@ import {
   pixelShards,
 } from './image-source';
 import { firstPictureSeeds } from './picture-seeds';
+import { resizedSource } from './resized-images';
 import { missingBatches, noStore, type ShardIdentity, type ShardStore } from './shard-store';
 
 /** Settings of the sampler other than the guidance scale. */
@@ -39,6 +40,10 @@ export interface GenerationOptions {
   /** Default `balanced`: image i is of class i mod classes. */
   readonly labels?: PictureLabels;
   readonly sampling?: SamplingOptions;
+  /** Side at which tokens are decoded; what they are worth if omitted. */
+  readonly size?: number;
+  /** Pictures are resized to this side (bicubic) before anything looks at them. */
+  readonly evalSize?: number;
   readonly extractor: Extractor;
   readonly real: Reference;
   readonly backend: Backend;
@@ -106,7 +111,7 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
     count: true,
     scales: true,
     seeds: true,
-    sampling: true,
+    ...{ sampling: true, size: true, evalSize: true },
     extractor: true,
     real: true,
     backend: true,
@@ -119,8 +124,8 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   });
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { labels, real, backend, store = noStore, keepPictures = false, onRow, signal, onProgress } = options;
-  const { elsewhere } = options;
-  const size = tokenizer.resolution(model.tokens);
+  const { size, evalSize, elsewhere } = options;
+  const side = evalSize ?? size ?? tokenizer.resolution(model.tokens);
   const firstSeeds = firstPictureSeeds(seeds, count);
   const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
   if (twice !== undefined) {
@@ -129,15 +134,16 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   const planned = scales.flatMap((cfg) => seeds.map((seed, i) => ({ cfg, seed, firstSeed: firstSeeds[i] })));
   const sourceOf = (row: number): ImageSource => {
     const { cfg, firstSeed } = planned[row];
-    const drawn = generatedSource({
-      ...{ ...sampling, model, tokenizer, count, classes, labels, cfg },
+    const own = generatedSource({
+      ...{ ...sampling, model, tokenizer, count, classes, labels, cfg, size },
       seed: firstSeed,
     });
+    const drawn = resizedSource(own, evalSize);
     if (!keepPictures) return drawn;
     const far = elsewhere && {
       read: (first: number, part: number) => elsewhere.pictures({ row, first, count: part }),
     };
-    return keptSource({ ...drawn, ...far }, store, { height: size, width: size });
+    return keptSource({ ...drawn, ...far }, store, { height: side, width: side });
   };
   if (elsewhere) {
     const batches: DrawnBatch[] = [];
@@ -194,7 +200,7 @@ export interface Spread {
 export interface ScaleSummary {
   readonly cfg: number;
   readonly frechet: Spread;
-  readonly inceptionScore: Spread;
+  readonly inceptionScore?: Spread;
   readonly precision?: Spread;
   readonly recall?: Spread;
   readonly kernelDistance?: Spread;
@@ -213,6 +219,7 @@ export function summariseScales(rows: readonly GenerationRow[]): ScaleSummary[] 
       return { mean, spread: (Math.max(...values) - Math.min(...values)) / 2 };
     };
     const optional = Object.entries({
+      inceptionScore: over((row) => row.inceptionScore),
       spatialFrechet: over((row) => row.spatialFrechet),
       precision: over((row) => row.precision),
       recall: over((row) => row.recall),
@@ -222,7 +229,6 @@ export function summariseScales(rows: readonly GenerationRow[]): ScaleSummary[] 
     return {
       cfg,
       frechet: over((row) => row.frechet) as Spread,
-      inceptionScore: over((row) => row.inceptionScore) as Spread,
       ...Object.fromEntries(optional),
     };
   });

@@ -7,7 +7,6 @@ import {
   LazyExecutable,
   sub,
   symbol,
-  Tensor,
   trace,
   validateWeights,
   type Weights,
@@ -22,6 +21,7 @@ import {
   networkWeights,
   resizeForInception,
 } from '@detailflow/features';
+import { planes } from './image-planes';
 import type { ByteImages } from './image-source';
 
 /** Features of n images. */
@@ -30,7 +30,7 @@ export interface Features {
   readonly pool: Float32Array;
   /** [n, spatialWidth], for sFID, where the network has them. */
   readonly spatial?: Float32Array;
-  /** [n, classes], for IS and for the agreement with a requested class. */
+  /** [n, classes], for IS and for the agreement with a requested class; empty where the network knows no classes. */
   readonly logits: Float32Array;
 }
 
@@ -40,6 +40,7 @@ export interface Extractor {
   readonly name: string;
   readonly width: number;
   readonly spatialWidth?: number;
+  /** 0 where it knows none. */
   readonly classes: number;
   /** The side in pixels that images must have; any size where it is missing. */
   readonly imageSize?: number;
@@ -148,20 +149,4 @@ export function classifierExtractor(
     },
     dispose: () => executable.dispose(),
   };
-}
-
-/** Bytes [n, H, W, 3] as values [n, 3, H, W]. */
-function planes(
-  { data, count, height, width }: ByteImages,
-  value: (byte: number) => number,
-): Tensor<'float32'> {
-  const table = Float32Array.from({ length: 256 }, (_, byte) => value(byte));
-  const plane = height * width;
-  const out = new Float32Array(count * 3 * plane);
-  for (let i = 0; i < count; i++) {
-    for (let at = 0; at < plane; at++) {
-      for (let c = 0; c < 3; c++) out[(3 * i + c) * plane + at] = table[data[3 * (i * plane + at) + c]];
-    }
-  }
-  return new Tensor('float32', out, [count, 3, height, width]);
 }

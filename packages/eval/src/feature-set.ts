@@ -28,7 +28,7 @@ export interface FeatureSet {
   /** [count, width] */
   readonly pool: Float32Array;
   readonly statistics: FeatureStatistics;
-  readonly inceptionScore: { readonly mean: number; readonly deviation: number };
+  readonly inceptionScore?: { readonly mean: number; readonly deviation: number };
   /** The most likely class of every image. */
   readonly predicted: Int32Array;
   /** The class that every image is of. */
@@ -145,7 +145,7 @@ class FeatureCollector {
   readonly #predicted: Int32Array;
   readonly #pool: GaussianStatistics;
   readonly #spatial?: GaussianStatistics;
-  readonly #score: InceptionScore;
+  readonly #score?: InceptionScore;
   #count = 0;
 
   constructor(
@@ -158,18 +158,19 @@ class FeatureCollector {
     this.#predicted = new Int32Array(total);
     this.#pool = new GaussianStatistics(width);
     if (spatialWidth !== undefined) this.#spatial = new GaussianStatistics(spatialWidth);
-    this.#score = new InceptionScore({ classes, splitSize });
+    if (classes > 0) this.#score = new InceptionScore({ classes, splitSize });
   }
 
   add({ pool, logits, spatial }: Features): void {
     const { width, classes } = this.#shape;
     this.#pool.add(pool);
     if (spatial) this.#spatial?.add(spatial);
-    this.#score.add(logits);
+    this.#score?.add(logits);
     this.#rows.set(pool, this.#count * width);
-    for (let at = 0; at < logits.length; at += classes) {
-      this.#predicted[this.#count++] = largest(logits.subarray(at, at + classes));
+    for (let at = 0, image = this.#count; at < logits.length; at += classes) {
+      this.#predicted[image++] = largest(logits.subarray(at, at + classes));
     }
+    this.#count += pool.length / width;
   }
 
   finish(labels: Int32Array): FeatureSet {
@@ -181,7 +182,7 @@ class FeatureCollector {
         pool: this.#pool.finish(),
         ...(this.#spatial && { spatial: this.#spatial.finish() }),
       },
-      inceptionScore: this.#score.finish(),
+      ...(this.#score && { inceptionScore: this.#score.finish() }),
       predicted: this.#predicted,
     };
   }

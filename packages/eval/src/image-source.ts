@@ -203,6 +203,8 @@ export interface GeneratedOptions {
   /** Image i uses seed + i; default 0. */
   readonly seed?: number;
   readonly cfg?: number;
+  /** Side at which tokens are decoded; what they are worth if omitted. */
+  readonly size?: number;
   /** A name of the model's guidances, or a rule under a name: figures that are kept are known by it. */
   readonly guidance?: string | NamedGuidance;
   readonly temperature?: number;
@@ -221,13 +223,14 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     labels: true,
     seed: true,
     cfg: true,
+    size: true,
     guidance: true,
     temperature: true,
     topK: true,
     topP: true,
   });
   const { model, tokenizer, count, classes, chosen, labels: kind = 'balanced', ...rest } = options;
-  const { seed = 0, guidance, ...choice } = rest;
+  const { seed = 0, size, guidance, ...choice } = rest;
   const isNamed = typeof guidance === 'object';
   const sampling = { ...choice, guidance: isNamed ? guidance.rule : guidance };
   const known = { ...choice, guidance: isNamed ? guidance.name : guidance };
@@ -238,13 +241,13 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
   const all = chosen ?? Int32Array.from({ length: count }, (_, i) => labelOf(i));
   const ones = chosen && { chosen: [...chosen] };
   return {
-    name: `generated ${JSON.stringify({ classes, labels: kind, seed, ...known, ...ones })}`,
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, size, ...known, ...ones })}`,
     labels: all,
-    async read(first, size, { signal } = {}) {
-      const labels = Array.from(all.subarray(first, first + size));
+    async read(first, images, { signal } = {}) {
+      const labels = Array.from(all.subarray(first, first + images));
       for await (const step of sampleTokens({ ...sampling, model, labels, seed: seed + first, signal })) {
         if (step.count === step.total)
-          return bytesOf(await tokenizer.decode(await step.tokens(), { signal }));
+          return bytesOf(await tokenizer.decode(await step.tokens(), { size, signal }));
       }
       throw new DetailFlowError('runtime', 'the sampler made no step');
     },

@@ -60,6 +60,7 @@ export {
 export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { sourceSection } from './report/source-section';
+export { resizedBicubic, resizedSource } from './resized-images';
 export {
   BATCH,
   type Column,
@@ -69,6 +70,7 @@ export {
   type ShardJob,
   type ShardStore,
 } from './shard-store';
+export { SiglipNetwork, type SiglipOptions, siglipExtractor } from './siglip';
 export { type SsimOptions, ssim } from './ssim';
 export { findStatistics, formatStatistics, readStatistics } from './statistics-arrays';
 export { symmetricEigenvalues } from './symmetric-eigenvalues';

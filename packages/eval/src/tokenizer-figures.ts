@@ -16,9 +16,10 @@ import { GaussianStatistics } from './gaussian-statistics';
 import { bytesOf, datasetSource, imageTensor } from './image-source';
 import type { PerceptualDistance } from './perceptual-distance';
 import { psnr } from './psnr';
+import { resizedBicubic, resizedSource } from './resized-images';
 import { type Column, eachShard, noStore, type ShardStore } from './shard-store';
 import { ssim } from './ssim';
-import { clamped, type TokenWorth, tokenWorth, worthTarget } from './token-worth';
+import { clamped, tokenWorth, worthTarget } from './token-worth';
 
 /** Numbers of tokens at which reconstructions are looked at: 1, 2, 4, ... as far as they exist, and all. */
 export function previewCounts(
@@ -83,6 +84,8 @@ export interface TokenizerFigureOptions {
   readonly dataset: ImageDataset;
   readonly view: CenterViewOptions;
   readonly restorations: readonly Restoration[];
+  /** Restored images and originals are resized to this side (bicubic) before they are compared; default: compared as they are. */
+  readonly evalSize?: number;
   /** Images, evenly spaced; default all. */
   readonly images?: number;
   readonly batch?: number;
@@ -107,6 +110,7 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
     dataset: true,
     view: true,
     restorations: true,
+    evalSize: true,
     images: true,
     batch: true,
     extractor: true,
@@ -116,19 +120,19 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
     onProgress: true,
   });
   const { tokenizer, view, restorations, extractor, perceptual, store = noStore } = options;
-  const { batch = 64, signal, onProgress } = options;
+  const { batch = 64, evalSize, signal, onProgress } = options;
   const available = options.dataset.labels.length;
   const total = Math.min(options.images ?? available, available);
   const dataset = someOf(options.dataset, total);
   if (total === 0) throw new DetailFlowError('invalid-argument', 'there are no images to restore');
-  const judge = { extractor, perceptual, size: view.size, signal };
+  const judge = { extractor, perceptual, size: evalSize ?? view.size, signal };
   const codebookSize = 'encode' in tokenizer ? tokenizer.codebookSize : undefined;
   const columns: Column[] = [
     ...(codebookSize === undefined ? [] : [{ name: 'codes', width: tokenizer.tokens }]),
     ...restorations.flatMap((one) => columnsOf(one, judge)),
   ];
   const shards = eachShard(store, {
-    name: `${dataset.name} ${JSON.stringify(view)} restored at their worth, ${columns.map(({ name }) => name)}, ${extractor?.name}`,
+    name: `${dataset.name} ${JSON.stringify(view)} restored at their worth, ${columns.map(({ name }) => name)}, ${extractor?.name}${evalSize === undefined ? '' : `, compared at ${evalSize}`}`,
     total,
     columns,
     async make(first, count) {
@@ -142,7 +146,9 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
         for (const restoration of restorations) {
           const worth = tokenWorth(tokenizer, restoration.tokens, view.size);
           const pixels = await kept.restore({ ...restoration, size: worth.size, seed: first + at });
-          await judgeImages(values, at, { restoration, worth, pixels, images, ...judge });
+          const target = worthTarget(images, worth);
+          const seen = { restoration, ...resizedTo(evalSize, { pixels, target, images }) };
+          await judgeImages(values, at, { ...seen, ...judge });
         }
         onProgress?.(first + at + size, total);
       }
@@ -169,14 +175,14 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
   }
   const real =
     extractor &&
-    (await collectFeatures(datasetSource(dataset, view), {
+    (await collectFeatures(resizedSource(datasetSource(dataset, view), evalSize), {
       ...{ extractor, store, batch, signal, onProgress },
     }));
   return {
     images: total,
     restorations: restorations.map((restoration, i) => ({
       ...restoration,
-      size: tokenWorth(tokenizer, restoration.tokens, view.size).size,
+      size: evalSize ?? tokenWorth(tokenizer, restoration.tokens, view.size).size,
       psnr: sums[i].psnr / total,
       ...(Number.isFinite(sums[i].ssim) && { ssim: sums[i].ssim / total }),
       ...(perceptual && { lpips: sums[i].lpips / total }),
@@ -186,6 +192,16 @@ export async function tokenizerFigures(options: TokenizerFigureOptions): Promise
     })),
     ...use?.finish(),
   };
+}
+
+/** Restored images, what they should be, and the originals, at the side at which they are compared. */
+function resizedTo<T extends Readonly<Record<'pixels' | 'target' | 'images', Tensor<'float32'>>>>(
+  side: number | undefined,
+  tensors: T,
+): T {
+  if (side === undefined) return tensors;
+  const entries = Object.entries(tensors).map(([name, tensor]) => [name, resizedBicubic(tensor, side)]);
+  return Object.fromEntries(entries) as T;
 }
 
 /** Side of the windows of {@link ssim}. */
@@ -227,17 +243,18 @@ async function judgeImages(
   at: number,
   work: Judge & {
     readonly restoration: Restoration;
-    readonly worth: TokenWorth;
     readonly pixels: Tensor<'float32'>;
+    /** What they should be. */
+    readonly target: Tensor<'float32'>;
     readonly images: Tensor<'float32'>;
   },
 ): Promise<void> {
-  const { restoration, worth, pixels, images, extractor, perceptual, size: full, signal } = work;
-  const { size } = worth;
+  const { restoration, pixels, images, extractor, perceptual, size: full, signal } = work;
+  const size = pixels.dims[2];
   const suffix = suffixOf(restoration);
   const bytes = bytesOf(pixels);
   const { count } = bytes;
-  const target = worthTarget(images, worth).data as Float32Array;
+  const target = work.target.data;
   const length = 3 * size * size;
   const restored = new Float32Array(count * length);
   for (let i = 0; i < count; i++) {

@@ -21,4 +21,20 @@ export {
   patchDiscriminator,
   patchDiscriminatorParameters,
 } from './patch-discriminator';
-export { lpips, lpipsParameters, type VggMasks, vggFeatures, vggLevels, vggParameters } from './vgg';
+export {
+  SIGLIP,
+  type SiglipConfig,
+  siglipConfig,
+  siglipFeatures,
+  siglipWeights,
+} from './siglip';
+export {
+  type LpipsDropout,
+  lpips,
+  lpipsParameters,
+  type VggMasks,
+  vggFeatures,
+  vggLevels,
+  vggParameters,
+  vggWidths,
+} from './vgg';

@@ -6,6 +6,7 @@ import {
   type ParameterSpec,
   reshape,
   standardise,
+  transpose,
   type Value,
 } from '@detailflow/core';
 import type { Parameters } from './parameters';
@@ -16,6 +17,11 @@ export interface PatchDiscriminatorConfig {
   readonly width?: number;
   /** Convolutions that halve the image; default 3, for patches of 70 pixels. */
   readonly layers?: number;
+  /**
+   * `image` (default): inner layers are normalised image by image; `batch`: channel by channel over a batch, as in the official
+   * training, where convolutions before a norm have no bias.
+   */
+  readonly norm?: 'image' | 'batch';
 }
 
 const KERNEL = 4;
@@ -42,7 +48,7 @@ export function patchDiscriminatorParameters(config: PatchDiscriminatorConfig): 
     const isInner = i > 0 && i < all.length - 1;
     return [
       { name: `main.${i}.weight`, shape: [to, from, KERNEL, KERNEL] },
-      { name: `main.${i}.bias`, shape: [to] },
+      ...(isInner && config.norm === 'batch' ? [] : [{ name: `main.${i}.bias`, shape: [to] }]),
       ...(isInner
         ? [
             { name: `main.${i}.norm.weight`, shape: [to] },
@@ -54,8 +60,8 @@ export function patchDiscriminatorParameters(config: PatchDiscriminatorConfig): 
 }
 
 /**
- * Judgements of patches, high for real ones. Inner layers are normalised image by image, so that the judgement of one
- * does not depend on the others of its batch.
+ * Judgements of patches, high for real ones. Normalised image by image the judgement of one image does not depend
+ * on the others of its batch.
  * @param x [B, 3, H, W] in [-1, 1]
  * @returns [B, 1, h, w]
  * Source: Isola et al., "Image-to-image translation with conditional adversarial networks", 2017.
@@ -64,12 +70,22 @@ export function patchDiscriminator(p: Parameters, config: PatchDiscriminatorConf
   const layers = plan(config);
   return layers.reduce((y, { to, stride }, i) => {
     const channel = (name: string) => reshape(p(`main.${i}.${name}`), [to, 1, 1]);
-    const mapped = add(conv2d(y, p(`main.${i}.weight`), { stride, padding: 1 }), channel('bias'));
+    const isInner = i > 0 && i < layers.length - 1;
+    const convolved = conv2d(y, p(`main.${i}.weight`), { stride, padding: 1 });
+    const mapped = isInner && config.norm === 'batch' ? convolved : add(convolved, channel('bias'));
     if (i === layers.length - 1) return mapped;
-    const scaled =
-      i === 0 ? mapped : add(mul(normalised(mapped), channel('norm.weight')), channel('norm.bias'));
+    const normal = config.norm === 'batch' ? overBatch : normalised;
+    const scaled = isInner ? add(mul(normal(mapped), channel('norm.weight')), channel('norm.bias')) : mapped;
     return maximum(scaled, mul(scaled, SLOPE));
   }, x);
+}
+
+/** Every channel to mean 0 and variance 1 over the images of a batch. */
+function overBatch(x: Value): Value {
+  const [batch, channels, height, width] = x.shape as number[];
+  const byChannel = transpose(x, [1, 0, 2, 3]);
+  const flat = standardise(reshape(byChannel, [channels, batch * height * width]), 1e-5);
+  return transpose(reshape(flat, [channels, batch, height, width]), [1, 0, 2, 3]);
 }
 
 /** Every image to mean 0 and variance 1. */

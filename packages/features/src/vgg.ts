@@ -62,6 +62,12 @@ export function lpipsParameters(): ParameterSpec[] {
  */
 export type VggMasks = readonly Value[];
 
+/** Changes the squared differences [B, C, h, w] of a level before its head sums them up, such as dropout in training. */
+export type LpipsDropout = (difference: Value, level: number) => Value;
+
+/** Channels of the features. */
+export const vggWidths: readonly number[] = widths;
+
 /** Features there are, each half the size of the one before. */
 export const vggLevels = widths.length;
 
@@ -101,11 +107,18 @@ const scale = [0.458, 0.448, 0.45];
 
 /**
  * LPIPS of pairs of images: how different they look to VGG16.
- * `x`, `y`: [B, 3, H, W] in [-1, 1].
+ * @param x, y [B, 3, H, W] in [-1, 1]
+ * @param dropout of the heads; none if omitted
  * @returns [B, 1, 1, 1]
  * Source: docs/method.md section 5.
  */
-export function lpips(p: Parameters, x: Value, y: Value, masks?: VggMasks): Value {
+export function lpips(
+  p: Parameters,
+  x: Value,
+  y: Value,
+  masks?: VggMasks,
+  dropout: LpipsDropout = (difference) => difference,
+): Value {
   const normalise = (image: Value) => {
     const channel = (values: number[]) => image.graph.constant(Float32Array.from(values), [3, 1, 1]);
     return div(sub(image, channel(shift)), channel(scale));
@@ -114,7 +127,8 @@ export function lpips(p: Parameters, x: Value, y: Value, masks?: VggMasks): Valu
   return a
     .map((feature, i) => {
       const difference = sub(unitChannels(feature), unitChannels(b[i]));
-      const weighted = conv2d(mul(difference, difference), p(`lin${i}.model.1.weight`)); // [B, 1, h, w]
+      const squares = dropout(mul(difference, difference), i);
+      const weighted = conv2d(squares, p(`lin${i}.model.1.weight`)); // [B, 1, h, w]
       return meanOverPlaces(weighted, masks?.[i]);
     })
     .reduce(add);

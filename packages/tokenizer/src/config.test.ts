@@ -92,6 +92,7 @@ describe('what the files say counts', () => {
       () => read({}, { args: { degradation_power: 2 } }),
       { resolutionPower: 2 },
     ],
+    ['codebook_l2_norm', () => read({ codebook_l2_norm: false }), { normalisedCodebook: false }],
     ['an empty config.yaml', () => read({}, { args: null }), { resolutionPower: 1.5 }],
   ])('%s', (_, config, expected) => {
     expect(config()).toMatchObject(expected);
@@ -138,10 +139,18 @@ describe('impossible values are refused with file and entry', () => {
   test.each<[string, unknown]>([
     ['enc_type', 'cnn'],
     ['num_codebooks', 4],
-    ['codebook_l2_norm', false],
   ])('%s: %s is another kind of tokenizer', (entry, value) => {
     expect(() => officialTokenizerConfig({ config: { ...official, [entry]: value }, weights, file })).toThrow(
       expect.objectContaining({ code: 'unsupported', file, entry }),
+    );
+  });
+
+  test('mixtures are of unit vectors', () => {
+    const mixture = { temperature: 0.1 };
+    const config = { ...officialTokenizerConfig({ config: official, weights }), mixture, correction: false };
+    expect(parseTokenizerConfig(config, file)).toMatchObject({ mixture });
+    expect(() => parseTokenizerConfig({ ...config, normalisedCodebook: false }, file)).toThrow(
+      expect.objectContaining({ code: 'config', file, entry: 'normalisedCodebook' }),
     );
   });
 

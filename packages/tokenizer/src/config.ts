@@ -33,6 +33,8 @@ export interface TokenizerConfig {
   readonly correction: boolean;
   /** Exponent a of the resolution map. */
   readonly resolutionPower: number;
+  /** Whether codes are unit vectors (`codebook_l2_norm`); true unless said. */
+  readonly normalisedCodebook?: boolean;
   /**
    * SoftVQ's quantiser: a token is a mixture of codes, the softmax of its cosines over `temperature`, instead of the nearest code. It
    * has no number then, so no AR model predicts it, and there is no self-correction.
@@ -59,6 +61,7 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     causalDecoder: fields.flag('causalDecoder'),
     correction: fields.flag('correction'),
     resolutionPower: fields.positive('resolutionPower', { largest: LARGEST_POWER }),
+    ...(fields.flag('normalisedCodebook', true) ? {} : { normalisedCodebook: false }),
     ...(fields.raw('mixture') !== undefined && {
       mixture: {
         temperature: new ConfigFields(fields.raw('mixture'), { file, prefix: 'mixture' }).positive(
@@ -71,6 +74,12 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     throw new DetailFlowError('config', 'mixtures of codes cannot be corrected: set correction to false', {
       file,
       entry: 'correction',
+    });
+  }
+  if (config.mixture && config.normalisedCodebook === false) {
+    throw new DetailFlowError('config', 'mixtures are of unit vectors: leave it out, or set it to true', {
+      file,
+      entry: 'normalisedCodebook',
     });
   }
   const { tokens, groupSize, causalTokens } = config;
@@ -179,7 +188,6 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
   fields.expect('enc_type', 'siglip2');
   fields.expect('dec_type', 'siglip2');
   fields.expect('num_codebooks', 1);
-  fields.expect('codebook_l2_norm', true);
   const groupSize = fields.count('group_size');
   return parseTokenizerConfig(
     {
@@ -198,6 +206,7 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
       causalDecoder: fields.flag('causal_decoder', false),
       correction: weights.has('refine_conv.weight'),
       resolutionPower: args.positive('degradation_power', { fallback: 1.5, largest: LARGEST_POWER }),
+      normalisedCodebook: fields.flag('codebook_l2_norm', true),
     },
     file,
   );
@@ -225,7 +234,7 @@ export function toOfficialTokenizerConfig(config: TokenizerConfig): {
       max_image_size: config.imageSize,
       codebook_size: config.codebookSize,
       codebook_embed_dim: config.codebookDim,
-      codebook_l2_norm: true,
+      codebook_l2_norm: config.normalisedCodebook ?? true,
       num_codebooks: 1,
       enc_type: 'siglip2',
       dec_type: 'siglip2',

@@ -50,7 +50,11 @@ export function encoderGraph(config: TokenizerConfig): Graph {
       const prefix = g.input('prefix', 'i32', [batch, tokens]);
       const isPrefix = g.input('isPrefix', 'bool', [tokens]);
       const second = g.input('second', 'bool', [1]);
-      latents = select(reshape(second, [1, 1, 1]), refinedLatents(p, positions, prefix, isPrefix), latents);
+      latents = select(
+        reshape(second, [1, 1, 1]),
+        refinedLatents(p, positions, prefix, isPrefix, config),
+        latents,
+      );
     }
     const patches = embedPatches(p, config, images, resize);
     const h = preQuantise(p, encoderTower(p, config, { patches, latents, positions, visible }).latents);
@@ -72,7 +76,7 @@ export function decoderGraph(config: TokenizerConfig): Graph {
     const p = tokenizerWeights(g, config);
     const quantised = config.mixture
       ? g.input('latents', 'f32', [batch, tokens, config.codebookDim])
-      : codebookEntries(p, g.input('codes', 'i32', [batch, tokens]));
+      : codebookEntries(p, g.input('codes', 'i32', [batch, tokens]), config);
     const positions = g.input('positions', 'i32', [tokens]);
     const resize = g.input('resize', 'f32', [side, config.decoder.positionGrid]);
     const visible = config.causalDecoder ? g.input('visible', 'bool', [length, length]) : undefined;

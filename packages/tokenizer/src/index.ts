@@ -18,6 +18,7 @@ export {
   encoderTower,
   groupSimilarity,
   initialLatents,
+  isNormalised,
   NEAREST_CODES,
   nearestCodes,
   type Parameters,
@@ -40,10 +41,12 @@ export {
   type ResolutionMap,
   type ResolutionMapOptions,
 } from './resolution-map';
+export { encodedSizes, tokensOfSize } from './size-tokens';
 export {
   type CorrectedCodes,
   type CorrectionOptions,
   createTokenizer,
+  type SizedTokenizer,
   Tokenizer,
   type TokenizerOptions,
 } from './tokenizer';

@@ -17,6 +17,7 @@ import { resolutionSettings, type TokenizerConfig } from './config';
 import { decoderGraph, encoderGraph } from './graphs';
 import { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
 import { createResolutionMap, type ResolutionMap } from './resolution-map';
+import { tokensOfSize } from './size-tokens';
 import { decoderFeeds, encoderFeeds, requireTokens } from './tokenizer-feeds';
 
 /** What a tokenizer is made of. */
@@ -47,6 +48,12 @@ export interface CorrectedCodes {
   readonly input: Tensor<'int32'>;
   /** What an AR model learns: clean before e, repaired after. */
   readonly target: Tensor<'int32'>;
+}
+
+/** A tokenizer for images of one size: see {@link Tokenizer.atSize}. */
+export interface SizedTokenizer extends ImageTokenizer {
+  readonly resolutions: ResolutionMap;
+  encodeCorrected(images: Tensor<'float32'>, options: CorrectionOptions): Promise<CorrectedCodes>;
 }
 
 /** Loads a tokenizer. Encoder and decoder are compiled when they are first used. */
@@ -177,6 +184,27 @@ export class Tokenizer implements ImageTokenizer {
     const decoder = await this.#decoder.get();
     const { pixels } = await decoder.run(feeds, { signal: options.signal });
     return ofType(pixels, 'float32');
+  }
+
+  /**
+   * The tokenizer for images of `size` pixels, with as many tokens as those have; another one of the list if not the full size. It
+   * shares everything with this one, which is to be disposed.
+   * @throws DetailFlowError `invalid-argument` when the size is not on the list: names the nearest that are
+   */
+  atSize(size: number): SizedTokenizer {
+    const tokens = tokensOfSize(this.resolutions, size);
+    return {
+      ...{ previews: this.previews, tokens, imageSize: size, codebookSize: this.codebookSize },
+      resolutions: this.resolutions,
+      resolution: (count) => (count === tokens ? size : this.resolution(count)),
+      encode: (images, options = {}) => this.encode(images, { tokens, ...options }),
+      encodeCorrected: (images, options) => this.encodeCorrected(images, { tokens, ...options }),
+      decode: (codes, options = {}) => {
+        const count = options.tokens ?? codes.dims[1];
+        return this.decode(codes, { ...(count === tokens && { size }), ...options });
+      },
+      dispose: async () => {},
+    };
   }
 
   /** Frees what it holds on the device. */

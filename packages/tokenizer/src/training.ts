@@ -25,6 +25,7 @@ import {
   embedPatches,
   encoderTower,
   initialLatents,
+  isNormalised,
   NORM_EPSILON,
   nearestCodes,
   type Parameters,
@@ -42,6 +43,12 @@ export interface QuantiserLossOptions {
   readonly commitBeta?: number;
   /** `entropy_loss_ratio`; default 0, which leaves the term out of the graph. */
   readonly entropyRatio?: number;
+}
+
+/** What else is taken out of a training step. */
+export interface TrainingForwardOptions extends QuantiserLossOptions {
+  /** Number of the decoder's layer, from 0, after which its patches are an output. */
+  readonly hiddenLayer?: number;
 }
 
 /** What a training step is fed with, all of concrete shape. Prefix lengths enter as masks. */
@@ -89,6 +96,8 @@ export interface TrainingOutputs {
   readonly fresh?: Value;
   /** i32 [B, n]: the codes that the second pass was given; valid before e. */
   readonly prefix?: Value;
+  /** The decoder's patches after the layer that was asked for, before its last norm: [B or 2 B, P, E']. */
+  readonly hidden?: Value;
 }
 
 /**
@@ -99,7 +108,7 @@ export function trainingForward(
   p: Parameters,
   config: TokenizerConfig,
   inputs: TrainingInputs,
-  options: QuantiserLossOptions = {},
+  options: TrainingForwardOptions = {},
 ): TrainingOutputs {
   const { images, positions, correction } = inputs;
   const patches = embedPatches(p, config, images, inputs.encoderResize);
@@ -108,42 +117,50 @@ export function trainingForward(
       p,
       encoderTower(p, config, { patches, latents, positions, visible: inputs.encoderVisible }).latents,
     );
+  let hidden: Value | undefined;
+  const onLayer = (layer: number, patches: Value) => {
+    if (layer === options.hiddenLayer) hidden = patches;
+  };
   const decode = (quantised: Value) => {
     const { decoderPlaces: places, decoderVisible: visible } = inputs;
     const embedding = placedEmbedding(p, 'decoder.visual_model', places);
-    const out = decoderTower(p, config, { quantised, positions, embedding, visible });
+    const out = decoderTower(p, config, { quantised, positions, embedding, visible, onLayer });
     return toPixels(p, config, out, Math.sqrt(extent(places, 0) as number));
   };
 
   const h = encode(initialLatents(p, positions));
   if (config.mixture) {
     const found = mixture(p, config.mixture, h, options);
-    return { ...found, pixels: decode(found.quantised) };
+    const pixels = decode(found.quantised);
+    return { ...found, pixels, ...(hidden && { hidden }) };
   }
   const first = quantise(p, config, h);
   if (!correction) {
-    const losses = quantiserLosses(p, first, undefined, options);
+    const losses = quantiserLosses(p, config, first, undefined, options);
     const { quantised, unit, codes } = first;
-    return { pixels: decode(quantised), quantised, unit, codes, ...losses };
+    const pixels = decode(quantised);
+    return { pixels, quantised, unit, codes, ...losses, ...(hidden && { hidden }) };
   }
   const { ranks, isClean, isPrefix } = correction;
   const tokens = extent(positions, 0);
   const [batch] = ranks.shape;
   const wrong = reshape(takeAlong(first.nearest, reshape(ranks, [batch, tokens, 1])), [batch, tokens]);
   const prefix = select(isClean, first.codes, wrong); // i32 [B, n]
-  const second = quantise(p, config, encode(refinedLatents(p, positions, prefix, isPrefix)));
-  const given = stopGradient(codebookEntries(p, prefix));
+  const second = quantise(p, config, encode(refinedLatents(p, positions, prefix, isPrefix, config)));
+  const given = stopGradient(codebookEntries(p, prefix, config));
   const corrected = select(reshape(isPrefix, [tokens, 1]), given, second.quantised);
 
   // The passes count by their number of tokens: n of the first, n - e of the second.
   const isFresh = select(isPrefix, 0, 1);
   const count = sum(isFresh, [0]); // n - e
   const total = add(count, tokens as number);
-  const a = quantiserLosses(p, first, undefined, options);
-  const b = quantiserLosses(p, second, isFresh, options);
+  const a = quantiserLosses(p, config, first, undefined, options);
+  const b = quantiserLosses(p, config, second, isFresh, options);
   const weigh = (x: Value, y: Value) => div(add(mul(x, tokens as number), mul(y, count)), total);
+  const pixels = decode(concat([first.quantised, corrected], 0));
   return {
-    pixels: decode(concat([first.quantised, corrected], 0)),
+    pixels,
+    ...(hidden && { hidden }),
     quantised: first.quantised,
     vq: weigh(a.vq, b.vq),
     commit: weigh(a.commit, b.commit),
@@ -175,7 +192,7 @@ function mixture(
 }
 
 interface Quantised {
-  /** Unit vectors of the latents, [B, n, d]. */
+  /** Latents as they are compared with codes: unit vectors unless the codebook is not normalised, [B, n, d]. */
   readonly unit: Value;
   /** i32 [B, n, up to 50]. */
   readonly nearest: Value;
@@ -188,16 +205,17 @@ interface Quantised {
 }
 
 function quantise(p: Parameters, config: TokenizerConfig, h: Value): Quantised {
-  const unit = l2Normalise(h, NORM_EPSILON);
+  const unit = isNormalised(config) ? l2Normalise(h, NORM_EPSILON) : h;
   const nearest = nearestCodes(p, config, h);
   const codes = reshape(slice(nearest, -1, 0, 1), h.shape.slice(0, -1));
-  const entries = codebookEntries(p, codes);
+  const entries = codebookEntries(p, codes, config);
   return { unit, nearest, codes, entries, quantised: straightThrough(entries, unit) };
 }
 
 /** vq, commit and entropy losses of one pass; `weights` [n] says which tokens count for vq and commit. */
 function quantiserLosses(
   p: Parameters,
+  config: TokenizerConfig,
   { unit, entries }: Quantised,
   weights: Value | undefined,
   { vqRatio = 1, commitBeta = 0.25, entropyRatio = 0 }: QuantiserLossOptions,
@@ -210,12 +228,18 @@ function quantiserLosses(
   const entropy =
     entropyRatio === 0
       ? unit.graph.constant(Float64Array.of(0), [1])
-      : mul(entropyRatio, assignmentEntropy(unit, l2Normalise(p('quantize.embedding.weight'), NORM_EPSILON)));
+      : mul(entropyRatio, assignmentEntropy(unit, wholeCodebook(p, config)));
   return {
     vq: mul(vqRatio, distance(stopGradient(unit), entries)),
     commit: mul(commitBeta, distance(unit, stopGradient(entries))),
     entropy,
   };
+}
+
+/** All codes as they are compared, [K, d]. */
+function wholeCodebook(p: Parameters, config: TokenizerConfig): Value {
+  const codes = p('quantize.embedding.weight');
+  return isNormalised(config) ? l2Normalise(codes, NORM_EPSILON) : codes;
 }
 
 /** Mean over B, the tokens that `weights` [n] counts, and d: x [B, n, d] -> [1]. */

@@ -35,6 +35,8 @@ export {
   discriminatorWeights,
   patchGan,
 } from './losses/discriminator';
+export { type LossNetworks, lossTerms } from './losses/loss-networks';
+export type { LossTerm, StepMoment, StepPart } from './losses/loss-term';
 export {
   classifierNetwork,
   lpipsNetwork,
@@ -43,6 +45,14 @@ export {
   perceptualLoss,
   perceptualSpecs,
 } from './losses/perceptual';
+export {
+  type PatchFeatures,
+  type RepaRecipe,
+  repaFeeds,
+  repaLoss,
+  repaProjection,
+  repaSpecs,
+} from './losses/repa';
 export {
   accumulateGradients,
   Buffer,
@@ -57,8 +67,11 @@ export { trainingPresets } from './presets';
 export { Purpose } from './purpose';
 export { CodeRevival, type RevivalOptions } from './revival';
 export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
+export { drawStepImages, keptImages, nearestSize, type SizeRecipe, type StepImages } from './step-size';
 export {
   dropoutMasks,
+  dropPathMasks,
+  dropPathRate,
   placeKinds,
   sequenceIds,
   type TokenModelGraphOptions,
@@ -79,13 +92,8 @@ export {
   type TokenizerGraphOptions,
   tokenizerStepGraph,
 } from './tokenizer-graph';
-export {
-  type LossNetworks,
-  type TokenizerRecipe,
-  type TokenizerStepReport,
-  TokenizerTrainer,
-  type TokenizerTrainerOptions,
-} from './tokenizer-trainer';
+export { frozenBy, type TokenizerRecipe, type TokenizerStepReport } from './tokenizer-recipe';
+export { TokenizerTrainer, type TokenizerTrainerOptions } from './tokenizer-trainer';
 export {
   drawRanks,
   drawVariant,
@@ -95,4 +103,9 @@ export {
   variantFeeds,
   variantTarget,
 } from './tokenizer-variant';
-export { type DataConfig, parseTrainingConfig, type TrainingConfig } from './training-config';
+export {
+  type DataConfig,
+  mergeSettings,
+  parseTrainingConfig,
+  type TrainingConfig,
+} from './training-config';

@@ -14,16 +14,22 @@ interface InitialiseOptions {
 const DEVIATION = 0.02;
 
 /**
- * Initial weights of a tokenizer trained from scratch: learned tokens N(0, .02), codebook uniform and of unit length,
+ * Initial weights of a tokenizer trained from scratch: learned tokens N(0, .02), codebook uniform (+-1/K) and of unit length unless
+ * it is not normalised,
  * convs and to_pixel U(+-1/sqrt(fan in)), towers Xavier-uniform with zero biases, position table N(0, 1/sqrt(width)),
  * patch embedding truncated LeCun-normal. Source: docs/method.md section 5.
  */
-export function initialTokenizer({ specs, seed }: InitialiseOptions): Arrays {
+export function initialTokenizer({
+  specs,
+  seed,
+  isNormalised = true,
+}: InitialiseOptions & { readonly isNormalised?: boolean }): Arrays {
   return initialise(specs, seed, (name, shape, random) => {
     if (/(latent_tokens|refined_tokens|mask_token|latent_pos_embed)$/.test(name)) {
       return () => DEVIATION * random.normal();
     }
-    if (name === 'quantize.embedding.weight') return unitRows(shape[1], random);
+    if (name === 'quantize.embedding.weight')
+      return isNormalised ? unitRows(shape[1], random) : uniform(1 / shape[0], random);
     if (/position_embedding\.weight$/.test(name)) return () => random.normal() / Math.sqrt(shape[1]);
     if (/patch_embedding\.weight$/.test(name)) return lecunNormal(shape[1], random);
     if (/norm\d?\.weight$/.test(name)) return () => 1;

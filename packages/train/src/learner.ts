@@ -31,6 +31,8 @@ export interface LearnerOptions {
    */
   readonly backends: readonly Backend[];
   readonly specs: readonly ParameterSpec[];
+  /** Parameters that graphs read and no step changes. */
+  readonly frozen?: readonly ParameterSpec[];
   readonly optimiser: OptimiserOptions;
   /** Parameters that have steps of their own, such as those of a discriminator. */
   readonly others?: readonly ParameterGroup[];
@@ -68,8 +70,9 @@ interface Replica {
  * A step is any number of {@link accumulate} and one {@link update}.
  */
 export class Learner {
-  /** All of them, whatever their group. */
+  /** All that learn, whatever their group. */
   readonly specs: readonly ParameterSpec[];
+  readonly #frozen: readonly ParameterSpec[];
   readonly #groups: readonly ParameterGroup[];
   readonly #replicas: readonly Replica[];
   readonly #executables: Executable[] = [];
@@ -84,6 +87,7 @@ export class Learner {
   private constructor(options: LearnerOptions, replicas: readonly Replica[]) {
     this.#groups = groupsOf(options);
     this.specs = this.#groups.flatMap(({ specs }) => specs);
+    this.#frozen = options.frozen ?? [];
     this.#replicas = replicas;
   }
 
@@ -92,6 +96,7 @@ export class Learner {
     checkOptions('Learner.create', options, {
       backends: true,
       specs: true,
+      frozen: true,
       optimiser: true,
       others: true,
       parameters: true,
@@ -178,12 +183,15 @@ export class Learner {
     return value;
   }
 
-  /** Copies of all buffers of a kind, by the names of the parameters; only the first group has running means. */
+  /**
+   * Copies of all buffers of a kind, by the names of the parameters; only the first group has running means, and frozen
+   * parameters are their own.
+   */
   async read(kind: BufferKind): Promise<Arrays> {
     const arrays: Arrays = new Map();
-    for (const { name } of this.#having(kind)) {
-      const { data } = await this.#replicas[0].state.read(`${kind}.${name}`);
-      arrays.set(name, data as Float32Array);
+    for (const { name } of this.#having(kind)) arrays.set(name, await this.readOne(kind, name));
+    if (kind === Buffer.average) {
+      for (const { name } of this.#frozen) arrays.set(name, await this.readOne(Buffer.parameter, name));
     }
     return arrays;
   }
@@ -195,7 +203,8 @@ export class Learner {
 
   /** Replaces a buffer, on all replicas that have it. */
   async writeOne(kind: BufferKind, name: string, data: Float32Array): Promise<void> {
-    const { shape } = this.specs.find((spec) => spec.name === name) as ParameterSpec;
+    const all = [...this.specs, ...this.#frozen];
+    const { shape } = all.find((spec) => spec.name === name) as ParameterSpec;
     const holders =
       kind === Buffer.parameter || kind === Buffer.gradient ? this.#replicas : this.#replicas.slice(0, 1);
     for (const { state } of holders) await state.write(`${kind}.${name}`, new Tensor('float32', data, shape));
@@ -232,6 +241,7 @@ export class Learner {
 
   /** The parameters that have a buffer of this kind. */
   #having(kind: BufferKind): readonly ParameterSpec[] {
+    if (kind === Buffer.parameter) return [...this.specs, ...this.#frozen];
     if (kind !== Buffer.average) return this.specs;
     return this.#groups.flatMap(({ specs, optimiser }) => (optimiser.average ? specs : []));
   }
@@ -305,8 +315,11 @@ function readingGraph(specs: readonly ParameterSpec[], kind: BufferKind): Graph 
 /** The first replica has all buffers, the others only what gradients need. */
 function initialBuffers(options: LearnerOptions, isFirst: boolean): Tensors {
   const tensors: Record<string, Tensor> = {};
-  const all = groupsOf(options).flatMap(({ specs, optimiser }) => specs.map((spec) => ({ spec, optimiser })));
-  for (const { spec, optimiser } of all) {
+  const learned = groupsOf(options).flatMap(({ specs, optimiser }) =>
+    specs.map((spec) => ({ spec, optimiser })),
+  );
+  const frozen = (options.frozen ?? []).map((spec) => ({ spec, optimiser: undefined }));
+  for (const { spec, optimiser } of [...learned, ...frozen]) {
     const { name, shape } = spec;
     const size = shape.reduce((a, b) => a * b, 1);
     const data = options.parameters.get(name);
@@ -321,6 +334,7 @@ function initialBuffers(options: LearnerOptions, isFirst: boolean): Tensors {
       tensors[`${kind}.${name}`] = new Tensor('float32', values, shape);
     };
     put(Buffer.parameter, data);
+    if (!optimiser) continue;
     put(Buffer.gradient, new Float32Array(size));
     if (!isFirst) continue;
     put(Buffer.moment1, new Float32Array(size));

@@ -10,6 +10,7 @@ export {
 export { type CodesElsewhere, type CodesPart, type ExtractOptions, extractCodes } from './run/extract-codes';
 export type { ImagesIdentity } from './run/images-identity';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
+export { type CodesOf, OfficialCodes, writeOfficialCodes } from './run/official-codes';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
 export {
   runStage,
@@ -18,17 +19,19 @@ export {
   type StageProgress,
   type Trainable,
 } from './run/run-stage';
-export {
-  type CodesProgress,
-  type TrainingPart,
-  type TrainOptions,
-  type TrainResult,
-  train,
-} from './run/train';
+export { train } from './run/train';
 export {
   type ClassifierProgress,
   type TrainClassifierOptions,
   type TrainedClassifier,
   trainClassifier,
 } from './run/train-classifier';
+export type {
+  CodesProgress,
+  InitialParameters,
+  InitialPart,
+  TrainingPart,
+  TrainOptions,
+  TrainResult,
+} from './run/train-options';
 export type { TrainedTokenizer } from './run/trained-tokenizer';

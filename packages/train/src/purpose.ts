@@ -10,4 +10,7 @@ export const Purpose = {
   dropout: 108,
   augmentation: 109,
   noiseIndex: 111,
+  size: 112,
+  perceptualDropout: 113,
+  dropPath: 114,
 } as const;

@@ -28,28 +28,38 @@ export interface TokenModelGraphOptions {
   readonly config: TokenModelConfig;
   /** Sequences of one run, B. */
   readonly microBatch: number;
-  /** Probability with which values are dropped; their masks are fed. */
+  /** Probability with which values that attention and feed-forward add are dropped; their masks are fed. */
   readonly dropout?: number;
+  /** The same for the embedded sequence; default `dropout`. */
+  readonly tokenDropout?: number;
+  /** Probability with which a row loses a whole branch of the last layer; less in earlier ones, none in the first. */
+  readonly dropPath?: number;
+  /** Whether a parameter is left as it is; none if omitted. */
+  readonly isFrozen?: (name: string) => boolean;
 }
 
 /**
  * Loss and gradients of one micro-batch of an AR step, added to the gradient buffers.
- * Feeds: ids i32 [B, N] (see {@link sequenceIds}), targets i32 [B, N]; with dropout {@link dropoutMasks}, bool [B, N, E].
+ * Feeds: ids i32 [B, N] (see {@link sequenceIds}), targets i32 [B, N]; with dropout {@link dropoutMasks}, bool [B, N, E],
+ * with dropped branches {@link dropPathMasks}, bool [B, 1, 1].
  * Outputs: loss [1], the mean cross-entropy in nats, and positionLoss [N].
  * Source: docs/method.md sections 4 and 5.
  */
 export function tokenModelStepGraph(options: TokenModelGraphOptions): Graph {
-  checkOptions('tokenModelStepGraph', options, { config: true, microBatch: true, dropout: true });
-  const { config, microBatch, dropout = 0 } = options;
+  checkOptions('tokenModelStepGraph', options, {
+    ...{ config: true, microBatch: true, dropout: true, tokenDropout: true, dropPath: true, isFrozen: true },
+  });
+  const { config, microBatch, isFrozen = () => false } = options;
   const specs = tokenModelParameters(config);
+  const learned = specs.filter(({ name }) => !isFrozen(name));
   return trace((g) => {
     const parameter = sharedParameters(g, specs);
-    const { loss, positionLoss } = lossOf(g, parameter, config, microBatch, droppingOut(g, options, dropout));
+    const { loss, positionLoss } = lossOf(g, parameter, config, microBatch, droppingOut(g, options));
     const found = gradients(
       loss,
-      specs.map(({ name }) => parameter(name)),
+      learned.map(({ name }) => parameter(name)),
     );
-    accumulateGradients(g, specs, found);
+    accumulateGradients(g, learned, found);
     return { loss, positionLoss };
   });
 }
@@ -118,19 +128,35 @@ export function sequenceIds(
   });
 }
 
-/** Names of the masks that say what is kept, in the order of the layers. */
+/** Names of the masks that say what is kept of values, in the order of the layers. */
 export function dropoutMasks(config: TokenModelConfig): string[] {
   return Array.from({ length: 1 + 2 * config.layers }, (_, i) => `keep.${i}`);
 }
 
-function droppingOut(
-  g: GraphBuilder,
-  { config, microBatch }: TokenModelGraphOptions,
-  probability: number,
-): Dropout | undefined {
-  if (probability === 0) return undefined;
-  const masks = dropoutMasks(config).map((name) =>
-    g.input(name, 'bool', [microBatch, config.tokens, config.dim]),
-  );
-  return (x) => select(masks.shift() as Value, mul(x, 1 / (1 - probability)), 0);
+/** Names of the masks that say for which rows a branch is kept; attention, then feed-forward of every layer but the first. */
+export function dropPathMasks(config: TokenModelConfig): string[] {
+  return Array.from({ length: 2 * (config.layers - 1) }, (_, i) => `path.${i + 2}`);
+}
+
+/** How often the branches of a layer are dropped: from 0 in the first to `rate` in the last. */
+export const dropPathRate = ({ layers }: TokenModelConfig, layer: number, rate: number): number =>
+  layers < 2 ? 0 : (rate * layer) / (layers - 1);
+
+function droppingOut(g: GraphBuilder, options: TokenModelGraphOptions): Dropout | undefined {
+  const { config, microBatch, dropout = 0, tokenDropout = dropout, dropPath = 0 } = options;
+  if (dropout === 0 && tokenDropout === 0 && dropPath === 0) return undefined;
+  const names = dropoutMasks(config);
+  const values = (x: Value, name: string, probability: number) => {
+    if (probability === 0) return x;
+    const kept = g.input(name, 'bool', [microBatch, config.tokens, config.dim]);
+    return select(kept, mul(x, 1 / (1 - probability)), 0);
+  };
+  return (x, place) => {
+    if (!place) return values(x, names[0], tokenDropout);
+    const at = 2 * place.layer + (place.branch === 'attention' ? 0 : 1);
+    const y = values(x, names[1 + at], dropout);
+    const rate = dropPathRate(config, place.layer, dropPath);
+    if (rate === 0) return y;
+    return select(g.input(`path.${at}`, 'bool', [microBatch, 1, 1]), mul(y, 1 / (1 - rate)), 0);
+  };
 }

@@ -13,7 +13,15 @@ import { Learner, type ReplicatedExecutable } from './learner';
 import { Buffer, type OptimiserOptions } from './optimiser';
 import { Purpose } from './purpose';
 import { type ScheduleOptions, tokenModelSchedule } from './schedule';
-import { dropoutMasks, sequenceIds, tokenModelLossGraph, tokenModelStepGraph } from './token-model-graph';
+import {
+  dropoutMasks,
+  dropPathMasks,
+  dropPathRate,
+  sequenceIds,
+  tokenModelLossGraph,
+  tokenModelStepGraph,
+} from './token-model-graph';
+import { frozenBy } from './tokenizer-recipe';
 
 /** How an AR model is trained. Source: docs/method.md section 5. */
 export interface TokenModelRecipe {
@@ -28,8 +36,17 @@ export interface TokenModelRecipe {
   readonly labelDropout: number;
   /** Probability that a row is learned from its self-correction codes (`correction_prob`). */
   readonly correction: number;
-  /** Probability of dropout on the embedded sequence and on what attention and feed-forward add. */
+  /** Probability of dropout on what attention and feed-forward add (`dropout_p`). */
   readonly dropout: number;
+  /** Probability of dropout on the embedded sequence (`token_dropout_p`); default `dropout`. */
+  readonly tokenDropout?: number;
+  /**
+   * Probability with which a row loses a branch of the last layer; less in earlier ones, none in the first (`drop_path_rate`). Then
+   * `dropout` is 0, as in the official training.
+   */
+  readonly dropPath?: number;
+  /** Beginnings of the names of parameters that stay as they are, such as `tok_embeddings`. */
+  readonly frozen?: readonly string[];
 }
 
 /** What a trainer of an AR model is made of. */
@@ -39,7 +56,7 @@ export interface TokenModelTrainerOptions {
   /** Each computes a micro-batch at the same time as the others. */
   readonly backends: readonly Backend[];
   readonly seed: number;
-  /** Parameters to begin with; drawn from the seed if omitted. */
+  /** Parameters to begin with; those that are not among them are drawn from the seed. */
   readonly parameters?: Arrays;
 }
 
@@ -90,10 +107,22 @@ export class TokenModelTrainer {
       parameters: true,
     });
     const { config, recipe, seed, backends } = options;
-    const specs = tokenModelParameters(config);
-    const parameters = options.parameters ?? initialTokenModel({ specs, seed });
+    if ((recipe.dropPath ?? 0) > 0 && recipe.dropout > 0) {
+      throw new DetailFlowError(
+        'config',
+        `dropPath takes the place of dropout: set dropout (${recipe.dropout}) to 0`,
+      );
+    }
+    const all = tokenModelParameters(config);
+    const isFrozen = frozenBy(recipe);
+    const specs = all.filter(({ name }) => !isFrozen(name));
+    const frozen = all.filter(({ name }) => isFrozen(name));
+    if (specs.length === 0)
+      throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn');
+    const parameters = new Map([...initialTokenModel({ specs: all, seed }), ...(options.parameters ?? [])]);
     const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
-    return new TokenModelTrainer(options, await Learner.create({ backends, specs, optimiser, parameters }));
+    const learner = await Learner.create({ backends, specs, frozen, optimiser, parameters });
+    return new TokenModelTrainer(options, learner);
   }
 
   /** Steps made. */
@@ -108,10 +137,14 @@ export class TokenModelTrainer {
    */
   async train(batch: CodeBatch): Promise<TokenModelStepReport> {
     const { recipe, config } = this;
-    const { microBatch, dropout } = recipe;
+    const { microBatch, dropout, tokenDropout, dropPath } = recipe;
     const step = this.#step;
     const parts = this.#split(this.#drawRows(batch), (part) => this.#dropoutFeeds(part));
-    this.#gradients ??= this.#learner.compile(tokenModelStepGraph({ config, microBatch, dropout }));
+    this.#gradients ??= this.#learner.compile(
+      tokenModelStepGraph({
+        ...{ config, microBatch, dropout, tokenDropout, dropPath, isFrozen: frozenBy(recipe) },
+      }),
+    );
     const { loss, positionLoss } = meanLoss(await this.#learner.accumulate(await this.#gradients, parts));
     if (!Number.isFinite(loss)) throw new DetailFlowError('diverged', `step ${step}: the loss is ${loss}`);
     const learningRate = recipe.learningRate * tokenModelSchedule(step, recipe.schedule);
@@ -223,12 +256,14 @@ export class TokenModelTrainer {
   /** What is kept, by counters of step and micro-batch: two draws from a word. */
   #dropoutFeeds(part: number): Tensors {
     const { config, recipe } = this;
-    if (recipe.dropout === 0) return {};
+    const { dropout, tokenDropout = dropout } = recipe;
     const dims = [recipe.microBatch, config.tokens, config.dim];
     const count = dims.reduce((a, b) => a * b, 1);
-    const threshold = Math.round(recipe.dropout * 65536);
-    const feeds: Record<string, Tensor> = {};
+    const feeds: Record<string, Tensor> = this.#dropPathFeeds(part);
     for (const [i, name] of dropoutMasks(config).entries()) {
+      const probability = i === 0 ? tokenDropout : dropout;
+      if (probability === 0) continue;
+      const threshold = Math.round(probability * 65536);
       const words = philoxWords({
         seed: this.#seed + part * (1 + 2 * config.layers) + i,
         position: this.#step,
@@ -238,6 +273,27 @@ export class TokenModelTrainer {
       const draws = new Uint16Array(words.buffer);
       const keep = Uint8Array.from({ length: count }, (_, at) => Number(draws[at] >= threshold));
       feeds[name] = new Tensor('bool', keep, dims);
+    }
+    return feeds;
+  }
+
+  /** For which rows branches are kept, by counters of step and row. */
+  #dropPathFeeds(part: number): Record<string, Tensor> {
+    const { config, recipe } = this;
+    const { microBatch, dropPath = 0 } = recipe;
+    const feeds: Record<string, Tensor> = {};
+    if (dropPath === 0) return feeds;
+    for (const [i, name] of dropPathMasks(config).entries()) {
+      const random = new RandomStream({
+        ...{
+          seed: this.#seed + part * 2 * config.layers + i,
+          purpose: Purpose.dropPath,
+          position: this.#step,
+        },
+      });
+      const rate = dropPathRate(config, 1 + Math.floor(i / 2), dropPath);
+      const keep = Uint8Array.from({ length: microBatch }, () => Number(random.uniform() >= rate));
+      feeds[name] = new Tensor('bool', keep, [microBatch, 1, 1]);
     }
     return feeds;
   }

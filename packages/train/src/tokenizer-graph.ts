@@ -23,6 +23,7 @@ import {
   trainingForward,
 } from '@detailflow/tokenizer/training';
 import { accumulateGradients, sharedParameters } from './optimiser';
+import type { StepImages } from './step-size';
 
 /** How pixels are compared: squared or absolute differences. */
 export type PixelLoss = 'l2' | 'l1';
@@ -34,10 +35,18 @@ export interface TokenizerGraphOptions {
   readonly microBatch: number;
   /** The graph of a self-correction step. */
   readonly correction: boolean;
+  /** Side and tokens of the images; full ones if omitted. Every size is a graph of its own. */
+  readonly image?: StepImages;
   readonly pixelLoss?: PixelLoss;
+  /** Factor of the distance of pixels; default 1. */
+  readonly pixelWeight?: number;
+  /** Layer of the decoder, from 0, whose patches further losses are made of. */
+  readonly hiddenLayer?: number;
   readonly quantiser?: QuantiserLossOptions;
   /** Parameters that further losses bring along. */
   readonly extraSpecs?: readonly ParameterSpec[];
+  /** Whether a parameter is left as it is; none if omitted. */
+  readonly isFrozen?: (name: string) => boolean;
   /** More terms of the loss, each [1]; they are outputs of the graph by their names. */
   readonly extraLosses?: (context: LossContext) => Readonly<Record<string, Value>>;
   /** Whether the restored pixels are an output. */
@@ -53,7 +62,7 @@ export interface LossContext {
   readonly pixels: Value;
   readonly target: Value;
   readonly pixelWeights: Value;
-  /** Their distance, [1]. */
+  /** Their distance, [1], times its factor. */
   readonly reconstruction: Value;
   readonly outputs: TrainingOutputs;
 }
@@ -64,9 +73,9 @@ export interface LossContext {
  *
  * Feeds: images and target [B, 3, S, S] (a smaller target lies in the top left corner), pixelWeights [1, 1, S, S]
  * (1/R^2 where the target of R x R pixels lies), decoderPlaces [P', grid^2], decoderVisible bool [L', L']; in a
- * self-correction step ranks i32 [B, N], isClean and isPrefix bool [N].
- * Outputs: loss, reconstruction, vq, commit, entropy and the extra losses, each [1]; unit [B, N, d]; codes i32 [B, N]
- * of the first pass, with self-correction fresh i32 [B, N] of the second; pixels where they are asked for.
+ * self-correction step ranks i32 [B, n], isClean and isPrefix bool [n], n being the tokens of the images.
+ * Outputs: loss, reconstruction, vq, commit, entropy and the extra losses, each [1]; unit [B, n, d]; codes i32 [B, n]
+ * of the first pass, with self-correction fresh i32 [B, n] of the second; pixels where they are asked for.
  * Source: docs/method.md sections 3 and 5.
  */
 export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
@@ -79,10 +88,13 @@ export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
     extraSpecs: true,
     extraLosses: true,
     outputPixels: true,
+    ...{ image: true, pixelWeight: true, hiddenLayer: true, isFrozen: true },
   });
-  const { config, microBatch: batch, pixelLoss = 'l2', extraSpecs = [] } = options;
-  const { imageSize: size, tokens } = config;
+  const { config, microBatch: batch, pixelLoss = 'l2', extraSpecs = [], pixelWeight = 1 } = options;
+  const { isFrozen = () => false } = options;
+  const { size, tokens } = options.image ?? { size: config.imageSize, tokens: config.tokens };
   const specs = [...tokenizerParameters(config), ...extraSpecs];
+  const learned = specs.filter(({ name }) => !isFrozen(name));
   return trace((g) => {
     const parameter = sharedParameters(g, specs);
     const images = g.input('images', 'f32', [batch, 3, size, size]);
@@ -101,15 +113,16 @@ export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
       config,
       {
         images,
-        ...encoderConstants(g, config),
+        ...encoderConstants(g, config, { size, tokens }),
         decoderPlaces: g.input('decoderPlaces', 'f32', [patches, config.decoder.positionGrid ** 2]),
         decoderVisible: g.input('decoderVisible', 'bool', [patches + tokens, patches + tokens]),
         correction,
       },
-      options.quantiser,
+      { ...options.quantiser, hiddenLayer: options.hiddenLayer },
     );
     const targets = correction ? concat([target, target], 0) : target;
-    const reconstruction = pixelDistance(outputs.pixels, targets, pixelWeights, pixelLoss);
+    const distance = pixelDistance(outputs.pixels, targets, pixelWeights, pixelLoss);
+    const reconstruction = pixelWeight === 1 ? distance : mul(distance, pixelWeight);
     const extra =
       options.extraLosses?.({
         graph: g,
@@ -124,10 +137,10 @@ export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
     const loss = [reconstruction, vq, commit, entropy, ...Object.values(extra)].reduce(add);
     accumulateGradients(
       g,
-      specs,
+      learned,
       gradients(
         loss,
-        specs.map(({ name }) => parameter(name)),
+        learned.map(({ name }) => parameter(name)),
       ),
     );
     return {
@@ -138,10 +151,10 @@ export function tokenizerStepGraph(options: TokenizerGraphOptions): Graph {
   });
 }
 
-/** What an encoder at full size is fed in every step. */
-function encoderConstants(g: GraphBuilder, config: TokenizerConfig) {
-  const { tokens, groupSize, causalTokens, encoder } = config;
-  const side = config.imageSize / encoder.patchSize;
+/** What the encoder is fed in every step of images of one size. */
+function encoderConstants(g: GraphBuilder, config: TokenizerConfig, { size, tokens }: StepImages) {
+  const { groupSize, causalTokens, encoder } = config;
+  const side = size / encoder.patchSize;
   const patches = side ** 2;
   const mask = {
     patches,

@@ -1,7 +1,8 @@
 import { createReferenceBackend } from '@detailflow/core';
 import { imageValues, shapesDataset } from '@detailflow/data';
 import { expect, test } from 'vitest';
-import { type TokenizerStepReport, TokenizerTrainer } from './tokenizer-trainer';
+import type { TokenizerStepReport } from './tokenizer-recipe';
+import { TokenizerTrainer } from './tokenizer-trainer';
 import { parseTrainingConfig } from './training-config';
 
 const tower = { width: 8, heads: 2, layers: 1, mlpWidth: 8, patchSize: 4, positionGrid: 2 };

@@ -4,7 +4,7 @@ import {
   checkOptions,
   DetailFlowError,
   mul,
-  type ParameterSpec,
+  resizeImages,
   Tensor,
   type Tensors,
   type Value,
@@ -17,65 +17,28 @@ import {
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
-import type { QuantiserLossOptions } from '@detailflow/tokenizer/training';
 import { type Arrays, initialDiscriminator, initialTokenizer } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';
-import { type AdversarialRecipe, adaptiveWeight, generatorLoss } from './losses/adversarial';
+import { adaptiveWeight, generatorLoss } from './losses/adversarial';
 import { Adversary, type AdversaryReport } from './losses/adversary';
-import {
-  type AlignmentRecipe,
-  type AlignmentTarget,
-  alignmentLoss,
-  alignmentSpecs,
-} from './losses/alignment';
 import type { Discriminator } from './losses/discriminator';
-import {
-  type PerceptualNetwork,
-  type PerceptualRecipe,
-  perceptualFeeds,
-  perceptualLoss,
-} from './losses/perceptual';
-import { Buffer, type OptimiserOptions } from './optimiser';
-import { CodeRevival, type RevivalOptions } from './revival';
-import { type ScheduleOptions, tokenizerSchedule } from './schedule';
-import { type LossContext, type PixelLoss, tokenizerStepGraph } from './tokenizer-graph';
+import { type LossNetworks, lossTerms } from './losses/loss-networks';
+import type { LossTerm } from './losses/loss-term';
+import { Buffer } from './optimiser';
+import { CodeRevival } from './revival';
+import { tokenizerSchedule } from './schedule';
+import { checkSizes, cropSize, dividingBatch, keptImages, type StepImages } from './step-size';
+import { type LossContext, tokenizerStepGraph } from './tokenizer-graph';
+import { frozenBy, type TokenizerRecipe, type TokenizerStepReport } from './tokenizer-recipe';
 import {
   drawRanks,
   drawVariant,
+  imagesOf,
   noiseEnd,
   type StepVariant,
   variantFeeds,
   variantTarget,
 } from './tokenizer-variant';
-
-/** How a tokenizer is trained. Source: docs/method.md section 5. */
-export interface TokenizerRecipe {
-  /** Images of one run of a graph; a batch is several runs. */
-  readonly microBatch: number;
-  readonly learningRate: number;
-  readonly schedule: ScheduleOptions;
-  readonly optimiser: OptimiserOptions;
-  /** Share of the running mean of the parameters that stays at a step; none is kept without it. */
-  readonly averageDecay?: number;
-  /** Probability of a step with fewer tokens (`degradation_prob`). */
-  readonly degradation: number;
-  /** Probability of a self-correction step. */
-  readonly correction: number;
-  readonly pixelLoss: PixelLoss;
-  readonly quantiser: QuantiserLossOptions;
-  readonly revival?: RevivalOptions;
-  readonly perceptual?: PerceptualRecipe;
-  readonly adversarial?: AdversarialRecipe;
-  readonly alignment?: AlignmentRecipe;
-}
-
-/** Networks that losses need; a recipe with the loss demands its network. */
-export interface LossNetworks {
-  /** See {@link lpipsNetwork} and {@link classifierNetwork}. */
-  readonly perceptual?: PerceptualNetwork;
-  readonly discriminator?: Discriminator;
-  readonly alignment?: AlignmentTarget;
-}
 
 /** What a trainer of a tokenizer is made of. */
 export interface TokenizerTrainerOptions {
@@ -89,30 +52,9 @@ export interface TokenizerTrainerOptions {
   readonly parameters?: Arrays;
 }
 
-/** What a step did. */
-export interface TokenizerStepReport {
-  readonly step: number;
-  readonly variant: StepVariant;
-  readonly loss: number;
-  readonly reconstruction: number;
-  readonly vq: number;
-  readonly commit: number;
-  readonly entropy: number;
-  /** The terms of further losses, as they were added: what the recipe has of perceptual, adversarial and alignment. */
-  readonly extra?: Readonly<Record<string, number>>;
-  /** The discriminator, once it plays. */
-  readonly adversary?: AdversaryReport;
-  /** Norm of the gradients before clipping. */
-  readonly norm: number;
-  readonly learningRate: number;
-  /** Share of the codebook among the latest 65536 codes. */
-  readonly usage: number;
-  /** Codes that were dead and got a new life. */
-  readonly revived: number;
-}
-
+const CODEBOOK = 'quantize.embedding.weight';
 const LAST_LAYER = 'decoder.to_pixel.model.weight';
-const extraNames = ['perceptual', 'adversarial', 'alignment'];
+const extraNames = ['perceptual', 'adversarial', 'alignment', 'repa'];
 const RING = 'codebook.ring';
 const LAST_USE = 'codebook.lastUse';
 
@@ -122,7 +64,7 @@ export class TokenizerTrainer {
   readonly recipe: TokenizerRecipe;
   readonly #seed: number;
   readonly #learner: Learner;
-  readonly #networks: LossNetworks;
+  readonly #terms: readonly LossTerm[];
   readonly #adversary: Adversary | undefined;
   readonly #map: ResolutionMap;
   readonly #graphs = new Map<string, Promise<ReplicatedExecutable>>();
@@ -130,10 +72,14 @@ export class TokenizerTrainer {
   #revival: CodeRevival | undefined;
   #step = 0;
 
-  private constructor(options: TokenizerTrainerOptions, learner: Learner, adversary?: Adversary) {
-    const { config, recipe, seed, networks = {} } = options;
-    this.#networks = networks;
-    this.#adversary = adversary;
+  private constructor(
+    options: TokenizerTrainerOptions,
+    learner: Learner,
+    parts: { readonly terms: readonly LossTerm[]; readonly adversary?: Adversary },
+  ) {
+    const { config, recipe, seed } = options;
+    this.#terms = parts.terms;
+    this.#adversary = parts.adversary;
     this.config = config;
     this.recipe = recipe;
     this.#seed = seed;
@@ -160,23 +106,31 @@ export class TokenizerTrainer {
         `the probability of self-correction is ${recipe.correction}, but the tokenizer has no refine_conv; set it to 0`,
       );
     }
-    const networks = requireNetworks(options);
-    const specs = [...tokenizerParameters(config), ...alignmentOf(options)];
+    const { networks = {} } = options;
+    const map = createResolutionMap(resolutionSettings(config));
+    if (recipe.sizes) checkSizes(map, recipe.sizes, recipe.microBatch);
+    const terms = lossTerms(config, recipe, networks);
+    const all = [...tokenizerParameters(config), ...terms.flatMap((term) => term.specs)];
+    const isFrozen = frozenBy(recipe);
+    const specs = all.filter(({ name }) => !isFrozen(name));
+    const frozen = all.filter(({ name }) => isFrozen(name));
+    if (specs.length === 0)
+      throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn');
     const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
     const adversary =
       recipe.adversarial &&
       new Adversary({
         ...{ model: networks.discriminator as Discriminator, recipe: recipe.adversarial },
-        ...{ optimiser, imageSize: config.imageSize, seed },
+        ...{ optimiser, seed },
       });
     const others = adversary ? [adversary.group] : [];
     const parameters = new Map([
-      ...initialTokenizer({ specs, seed }),
+      ...initialTokenizer({ specs: all, seed, isNormalised: config.normalisedCodebook }),
       ...others.flatMap((group) => [...initialDiscriminator({ specs: group.specs, seed })]),
       ...(options.parameters ?? []),
     ]);
-    const learner = await Learner.create({ backends, specs, optimiser, others, parameters });
-    return new TokenizerTrainer(options, learner, adversary);
+    const learner = await Learner.create({ backends, specs, frozen, optimiser, others, parameters });
+    return new TokenizerTrainer(options, learner, { terms, adversary });
   }
 
   /** Steps made. */
@@ -184,25 +138,35 @@ export class TokenizerTrainer {
     return this.#step;
   }
 
-  /** Graphs of the tokenizer's loss compiled so far: two, whatever the variants, and two more with a discriminator. */
+  /** Side in pixels of the images that a step is given; it brings them to the size that it draws. */
+  get imageSize(): number {
+    const { sizes } = this.recipe;
+    return sizes ? cropSize(sizes) : this.config.imageSize;
+  }
+
+  /**
+   * Graphs of the tokenizer's loss compiled so far: two, whatever the variants, and two more with a discriminator; as many for
+   * every size of images.
+   */
   get graphs(): number {
     return this.#graphs.size;
   }
 
   /**
-   * One step on a batch of images [B, 3, S, S] in [-1, 1]; B is a multiple of the micro-batch.
+   * One step on a batch of images [B, 3, S, S] in [-1, 1], S being {@link imageSize}; B is a multiple of the micro-batch.
    * @throws DetailFlowError `diverged` when loss or gradients are not finite: parameters are as before the step;
    *   `shape` for other images
    */
   async train(images: Float32Array): Promise<TokenizerStepReport> {
     const { recipe } = this;
     const step = this.#step;
-    const { degradation, correction } = recipe;
-    const variant = drawVariant(this.#map, { seed: this.#seed, step, degradation, correction });
-    const isCorrected = variant.noiseIndex !== null;
+    const { degradation, correction, sizes } = recipe;
+    const variant = drawVariant(this.#map, { seed: this.#seed, step, degradation, correction, sizes });
     const adversary = this.#adversary?.isActive(step) ? this.#adversary : undefined;
-    const graph = await this.#graph(isCorrected, adversary);
-    const batches = await this.#microBatches(images, variant, adversary);
+    const seen = this.#seenImages(images, variant);
+    const microBatch = dividingBatch(seen.count, recipe.microBatch);
+    const graph = await this.#graph(variant, microBatch, adversary);
+    const batches = await this.#microBatches(seen.images, microBatch, variant, adversary);
     const results = await this.#learner.accumulate(graph, batches);
     const mean = (name: string) =>
       results.reduce((sum, result) => sum + (result[name].data[0] as number), 0) / results.length;
@@ -210,7 +174,7 @@ export class TokenizerTrainer {
     if (!Number.isFinite(loss)) throw new DetailFlowError('diverged', `step ${step}: the loss is ${loss}`);
 
     const learningRate = recipe.learningRate * tokenizerSchedule(step, recipe.schedule);
-    const judged = adversary && (await this.#judge(adversary, { results, batches, size: variant.size }));
+    const judged = adversary && (await this.#judge(adversary, { results, batches, variant }));
     const norm = await this.#learner.update({ step, learningRate, averageDecay: recipe.averageDecay });
     if (judged) await adversary.update(this.#learner, judged, { step, learningRate });
     const usage = this.#countCodes(results, variant);
@@ -220,6 +184,7 @@ export class TokenizerTrainer {
     return {
       step,
       variant,
+      images: seen.count,
       loss,
       reconstruction: mean('reconstruction'),
       vq: mean('vq'),
@@ -275,20 +240,51 @@ export class TokenizerTrainer {
     await this.#learner.dispose();
   }
 
-  #graph(correction: boolean, adversary: Adversary | undefined): Promise<ReplicatedExecutable> {
+  /**
+   * The images of a step at their size, and how many they are.
+   * @throws DetailFlowError `shape`
+   */
+  #seenImages(images: Float32Array, variant: StepVariant): { images: Float32Array; count: number } {
+    const { imageSize: given } = this;
+    const { microBatch, sizes } = this.recipe;
+    const plane = 3 * given ** 2;
+    const batch = images.length / plane;
+    if (!Number.isInteger(batch / microBatch) || batch < 1) {
+      throw new DetailFlowError(
+        'shape',
+        `${images.length} values are no batch: give images [B, 3, ${given}, ${given}] with B a multiple of ${microBatch}`,
+      );
+    }
+    const { size } = imagesOf(this.config, variant);
+    const count = sizes ? keptImages(batch, size, sizes) : batch;
+    const kept = images.subarray(0, count * plane);
+    if (size === given) return { images: kept, count };
+    const square = { height: size, width: size };
+    return { images: resizeImages(kept, [count, 3, given, given], square, 'degradation'), count };
+  }
+
+  #graph(
+    variant: StepVariant,
+    microBatch: number,
+    adversary: Adversary | undefined,
+  ): Promise<ReplicatedExecutable> {
     const { config, recipe } = this;
-    const { microBatch, pixelLoss, quantiser, perceptual } = recipe;
-    const key = `${correction} ${adversary !== undefined}`;
+    const { pixelLoss, pixelWeight, quantiser } = recipe;
+    const correction = variant.noiseIndex !== null;
+    const image = imagesOf(config, variant);
+    const key = [correction, adversary !== undefined, image.size, microBatch].join(' ');
     const known = this.#graphs.get(key);
     if (known) return known;
     const graph = tokenizerStepGraph({
-      ...{ config, microBatch, correction, pixelLoss, quantiser },
-      extraSpecs: alignmentOf({ config, recipe, networks: this.#networks }),
+      ...{ config, microBatch, correction, image, pixelLoss, pixelWeight, quantiser },
+      isFrozen: frozenBy(recipe),
+      hiddenLayer: this.#terms.find(({ hiddenLayer }) => hiddenLayer !== undefined)?.hiddenLayer,
+      extraSpecs: this.#terms.flatMap(({ specs }) => specs),
       outputPixels: adversary !== undefined,
       extraLosses: (context) => this.#extraLosses(context, adversary),
     });
     const weights = new Map([
-      ...((perceptual && this.#networks.perceptual?.weights) ?? []),
+      ...this.#terms.flatMap((term) => [...(term.weights ?? [])]),
       ...(adversary?.model.fixed?.weights ?? []),
     ]);
     const made = this.#learner.compile(graph, { weights });
@@ -298,64 +294,46 @@ export class TokenizerTrainer {
 
   /** The terms of the loss beyond pixels and quantiser. */
   #extraLosses(context: LossContext, adversary: Adversary | undefined): Record<string, Value> {
-    const { graph, parameter, pixels, target, pixelWeights, reconstruction, outputs } = context;
-    const { alignment } = this.recipe;
-    const perceptual = this.recipe.perceptual && this.#networks.perceptual;
+    const { graph, parameter, pixels, pixelWeights, reconstruction } = context;
     const losses: Record<string, Value> = {};
-    if (perceptual) losses.perceptual = perceptualLoss(graph, perceptual, pixels, target);
+    for (const term of this.#terms) losses[term.name] = term.loss(context);
     if (adversary) {
-      const term = generatorLoss(graph, adversary.model, { pixels, pixelWeights });
-      const { weight, adaptive } = adversary.recipe;
-      const seen = perceptual ? add(reconstruction, losses.perceptual) : reconstruction;
+      const { weight, adaptive, generatorLoss: kind } = adversary.recipe;
+      const term = generatorLoss(graph, adversary.model, { pixels, pixelWeights }, kind);
+      const seen = losses.perceptual ? add(reconstruction, losses.perceptual) : reconstruction;
       const factor = adaptive ? mul(adaptiveWeight(seen, term, parameter(LAST_LAYER)), weight) : weight;
       losses.adversarial = mul(term, factor);
-    }
-    if (alignment) {
-      const { width } = this.#networks.alignment as AlignmentTarget;
-      losses.alignment = alignmentLoss(graph, parameter, outputs.quantised, { ...alignment, width });
     }
     return losses;
   }
 
   async #microBatches(
     images: Float32Array,
+    batch: number,
     variant: StepVariant,
     adversary: Adversary | undefined,
   ): Promise<Tensors[]> {
-    const { imageSize } = this.config;
-    const { microBatch: batch } = this.recipe;
-    const size = 3 * imageSize ** 2;
-    const count = images.length / (size * batch);
-    if (!Number.isInteger(count) || count < 1) {
-      throw new DetailFlowError(
-        'shape',
-        `${images.length} values are no batch: give images [B, 3, ${imageSize}, ${imageSize}] with B a multiple of ${batch}`,
-      );
-    }
-    const step = this.#step;
-    const moment = { step, canvas: imageSize, size: variant.size };
-    const { perceptual, alignment } = this.recipe;
-    const levels = this.#networks.perceptual?.levels ?? 0;
-    const shared = {
-      ...variantFeeds(this.config, variant),
-      ...(perceptual && perceptualFeeds(perceptual, { ...moment, levels })),
-    };
-    const dims = [batch, 3, imageSize, imageSize];
+    const image: StepImages = imagesOf(this.config, variant);
+    const plane = 3 * image.size ** 2;
     const isCorrected = variant.noiseIndex !== null;
+    const moment = {
+      ...{ seed: this.#seed, step: this.#step, canvas: image.size, size: variant.size, isCorrected },
+    };
+    const shared = variantFeeds(this.config, variant);
+    const dims = [batch, 3, image.size, image.size];
     const feeds: Tensors[] = [];
-    for (let place = 0; place < count; place++) {
-      const part = images.slice(place * batch * size, (place + 1) * batch * size);
+    for (let place = 0; place < images.length / (plane * batch); place++) {
+      const part = images.slice(place * batch * plane, (place + 1) * batch * plane);
       const tensor = new Tensor('float32', part, dims);
-      const at = { seed: this.#seed, step, image: place * batch, batch };
+      const target = new Tensor('float32', variantTarget(part, dims, variant), dims);
+      const at = { seed: this.#seed, step: this.#step, image: place * batch, batch, tokens: image.tokens };
       const judged = { place, images: isCorrected ? 2 * batch : batch };
-      feeds.push({
-        ...shared,
-        images: tensor,
-        target: new Tensor('float32', variantTarget(part, dims, variant), dims),
-        ...(isCorrected && { ranks: drawRanks(this.config, at) }),
-        ...adversary?.generatorFeeds(moment, judged),
-        ...(alignment && { alignmentTarget: await this.#networks.alignment?.features(tensor) }),
-      } as Tensors);
+      const own: Record<string, Tensor> = { ...shared, images: tensor, target };
+      if (isCorrected) own.ranks = drawRanks(this.config, at);
+      Object.assign(own, adversary?.generatorFeeds(moment, judged));
+      for (const term of this.#terms)
+        Object.assign(own, await term.feeds(moment, { place, images: tensor, target }));
+      feeds.push(own);
     }
     return feeds;
   }
@@ -363,17 +341,20 @@ export class TokenizerTrainer {
   /** Gradients of the discriminator, from what was restored. */
   #judge(
     adversary: Adversary,
-    step: { results: readonly Tensors[]; batches: readonly Tensors[]; size: number },
+    step: { results: readonly Tensors[]; batches: readonly Tensors[]; variant: StepVariant },
   ): Promise<AdversaryReport> {
-    const { results, batches, size } = step;
+    const { results, batches, variant } = step;
+    const { size } = variant;
+    const { size: canvas } = imagesOf(this.config, variant);
     const pairs = results.map(({ pixels: fake }, i) => ({ real: repeated(batches[i].target, fake), fake }));
     const { pixelWeights } = batches[0];
-    return adversary.accumulate(this.#learner, pairs, { step: this.#step, size, pixelWeights });
+    return adversary.accumulate(this.#learner, pairs, { step: this.#step, size, canvas, pixelWeights });
   }
 
   /** Takes in the codes of all passes; in a self-correction step they count by their number of tokens. */
-  #countCodes(results: readonly Record<string, Tensor>[], { noiseIndex }: StepVariant): number {
-    const { tokens } = this.config;
+  #countCodes(results: readonly Record<string, Tensor>[], variant: StepVariant): number {
+    const { noiseIndex } = variant;
+    const { tokens } = imagesOf(this.config, variant);
     const clean = join(results.map(({ codes }) => codes.data as Int32Array));
     this.#revival?.see(clean, this.#step);
     const usage = this.#usage.add(clean);
@@ -389,9 +370,10 @@ export class TokenizerTrainer {
   /** Dead codes become latents of this batch, and their moments zeros. */
   async #revive(results: readonly Record<string, Tensor>[]): Promise<number> {
     const step = this.#step;
-    const dead = this.#revival?.dead(step, this.recipe.schedule.steps) ?? [];
+    const isFixed = frozenBy(this.recipe)(CODEBOOK);
+    const dead = isFixed ? [] : (this.#revival?.dead(step, this.recipe.schedule.steps) ?? []);
     if (dead.length === 0) return 0;
-    const name = 'quantize.embedding.weight';
+    const name = CODEBOOK;
     const { codebookDim: width } = this.config;
     const codebook = await this.#learner.readOne(Buffer.parameter, name);
     const latents = results.map(({ unit }) => unit);
@@ -405,25 +387,6 @@ export class TokenizerTrainer {
     return dead.length;
   }
 }
-
-type Networked = Pick<TokenizerTrainerOptions, 'config' | 'recipe' | 'networks'>;
-
-/** @throws DetailFlowError `config` when a loss of the recipe has no network */
-function requireNetworks({ recipe, networks = {} }: Networked): LossNetworks {
-  const missing = [
-    recipe.perceptual &&
-      !networks.perceptual &&
-      'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier',
-    recipe.adversarial && !networks.discriminator && 'the adversarial loss needs a discriminator',
-    recipe.alignment && !networks.alignment && 'alignment needs a network whose features are to be told',
-  ].find((message) => typeof message === 'string');
-  if (missing) throw new DetailFlowError('config', `${missing}; give it, or take the loss out of the recipe`);
-  return networks;
-}
-
-/** What alignment adds to the parameters. */
-const alignmentOf = ({ config, recipe, networks }: Networked): ParameterSpec[] =>
-  recipe.alignment && networks?.alignment ? alignmentSpecs(config.codebookDim, networks.alignment.width) : [];
 
 /** Targets for as many images as were restored: a second time for the corrected ones. */
 function repeated(target: Tensor, { dims, data: { length } }: Tensor): Tensor {

@@ -7,6 +7,7 @@ import {
   type TokenizerConfig,
 } from '@detailflow/tokenizer';
 import { Purpose } from './purpose';
+import { drawStepImages, type SizeRecipe, type StepImages } from './step-size';
 
 /** What is drawn once for a whole step: how many tokens are decoded, at which size, and which are made wrong. */
 export interface StepVariant {
@@ -18,6 +19,8 @@ export interface StepVariant {
   readonly size: number;
   /** First wrong token; null in a step without self-correction. */
   readonly noiseIndex: number | null;
+  /** Side and tokens of the images that are encoded; full ones if omitted. */
+  readonly image?: StepImages;
 }
 
 /** Which step a variant is drawn for, and how probable each kind is. */
@@ -28,15 +31,23 @@ export interface VariantOptions {
   readonly degradation: number;
   /** Probability of a self-correction step. */
   readonly correction: number;
+  /** Images of other sizes than the full one. */
+  readonly sizes?: SizeRecipe;
 }
 
 /** Draws the variant of a step. Source: docs/method.md section 5. */
 export function drawVariant(map: ResolutionMap, options: VariantOptions): StepVariant {
-  checkOptions('drawVariant', options, { seed: true, step: true, degradation: true, correction: true });
+  checkOptions('drawVariant', options, {
+    ...{ seed: true, step: true, degradation: true, correction: true, sizes: true },
+  });
   const random = new RandomStream({ seed: options.seed, purpose: Purpose.variant, position: options.step });
   const [degradation, place, correction, noise] = Array.from({ length: 4 }, () => random.uniform());
-  const limit = map.degradationLimit();
-  let variant = { tokens: map.tokens, targetSize: map.maxImageSize, size: map.maxImageSize };
+  const drawn =
+    options.sizes && drawStepImages(map, options.sizes, { seed: options.seed, step: options.step });
+  const image = drawn && drawn.size !== map.maxImageSize ? drawn : undefined;
+  const { size: full, tokens: all } = image ?? { size: map.maxImageSize, tokens: map.tokens };
+  const limit = map.degradationLimit(all);
+  let variant = { tokens: all, targetSize: full, size: full };
   if (degradation < options.degradation && limit > 0) {
     const { tokens, targetRes, decRes } = map.degradation(1 + Math.floor(place * limit));
     variant = { tokens, targetSize: targetRes, size: decRes };
@@ -44,12 +55,19 @@ export function drawVariant(map: ResolutionMap, options: VariantOptions): StepVa
   const choices = correction < options.correction ? map.noiseTokenLimit(variant.tokens) : null;
   const noiseIndex =
     choices === null ? null : map.noiseTokenIndex(Math.floor(noise * choices), variant.tokens);
-  return { ...variant, noiseIndex };
+  return { ...variant, noiseIndex, ...(image && { image }) };
 }
+
+/** The images of a step. */
+export const imagesOf = (
+  { imageSize: size, tokens }: Pick<TokenizerConfig, 'imageSize' | 'tokens'>,
+  { image }: StepVariant,
+): StepImages => image ?? { size, tokens };
 
 /** Feeds that all micro-batches of a step share: masks that say which variant it is. */
 export function variantFeeds(config: TokenizerConfig, variant: StepVariant): Tensors {
-  const { imageSize, tokens, groupSize, causalTokens } = config;
+  const { groupSize, causalTokens } = config;
+  const { size: imageSize, tokens } = imagesOf(config, variant);
   const { patchSize, positionGrid: grid } = config.decoder;
   const [side, fullSide] = [variant.size / patchSize, imageSize / patchSize];
   const patches = fullSide ** 2;
@@ -97,13 +115,14 @@ export function noiseEnd({ causalTokens, groupSize }: TokenizerConfig, noiseInde
   return noiseIndex + (noiseIndex < causalTokens ? 1 : groupSize);
 }
 
-/** What each token takes among its nearest codes, per token and image: i32 [B, N]. */
+/** What each token takes among its nearest codes, per token and image: i32 [B, n], n being all tokens unless said. */
 export function drawRanks(
   config: TokenizerConfig,
-  options: { seed: number; step: number; image: number; batch: number },
+  options: { seed: number; step: number; image: number; batch: number; tokens?: number },
 ): Tensor<'int32'> {
-  checkOptions('drawRanks', options, { seed: true, step: true, image: true, batch: true });
-  const { tokens, codebookSize } = config;
+  checkOptions('drawRanks', options, { seed: true, step: true, image: true, batch: true, tokens: true });
+  const { codebookSize } = config;
+  const { tokens = config.tokens } = options;
   const limit = Math.min(NEAREST_CODES, codebookSize);
   const random = new RandomStream({
     seed: options.seed + options.image,

@@ -100,3 +100,54 @@ test('settings of the classifier and of the AR model: errors name the section', 
     );
   }
 });
+
+test('settings of the further options: defaults, bounds, and what contradicts', () => {
+  const base = { preset: 'tiny-32' };
+  const { tokenizer, tokenModel, data } = parseTrainingConfig({
+    ...base,
+    data: { views: 'ten-crop', cropRanges: [1.1, 1.05] },
+    tokenizer: {
+      ...{
+        repa: {},
+        sizes: { probability: 0.5, minSize: 16 },
+        learningRate: 1e-4,
+        scaleByBatch: true,
+        batch: 64,
+      },
+      ...{ frozen: ['quantize'], pixelWeight: 2, finetuneDecoder: true, pretrained: { encoder: true } },
+      ...{ perceptual: { dropout: true }, adversarial: { norm: 'batch', loss: 'vanilla', augment: false } },
+    },
+    tokenModel: { dropPath: 0.2, tokenDropout: 0.1, frozen: ['tok_embeddings'], imageSize: 16 },
+  });
+  const { recipe } = tokenizer;
+  expect(recipe.repa).toEqual({ weight: 0.5, layer: 1, width: 1024 });
+  expect(recipe.sizes).toEqual({
+    ...{ imageSize: 32, minSize: 16, maxSize: 32, probability: 0.5, maxProbability: 0, adjustBatch: false },
+  });
+  expect(recipe.learningRate).toBeCloseTo((1e-4 * 64) / 256, 12);
+  expect(recipe).toMatchObject({ pixelWeight: 2, finetuneDecoder: true, frozen: ['quantize'] });
+  expect(recipe.pretrained).toEqual({ encoder: true, decoder: false });
+  expect(recipe.adversarial).toMatchObject({ loss: 'vanilla', augment: false });
+  expect(tokenizer.discriminator.norm).toBe('batch');
+  expect(tokenModel.recipe).toMatchObject({ dropPath: 0.2, dropout: 0, tokenDropout: 0.1 });
+  expect(tokenModel.model.tokens).toBeLessThan(64);
+  expect(data.cropRanges).toEqual([1.1, 1.05]);
+  for (const [over, message] of [
+    [{ tokenizer: { model: { tokenss: 8 } } }, 'tokenizer.model.tokenss'],
+    [{ tokenizer: { model: { encoder: { widht: 8 } } } }, 'tokenizer.model.encoder.widht'],
+    [
+      { tokenizer: { sizes: { imageSize: 30 } } },
+      /tokenizer\.sizes.*30 pixels; the nearest sizes are 28 and 32/,
+    ],
+    [{ tokenizer: { sizes: { probability: 0.7, maxProbability: 0.6 } } }, /more than 1 together/],
+    [{ tokenizer: { sizes: { maxSize: 64 } } }, /tokenizer\.sizes.*maxSize \(64\)/],
+    [{ tokenModel: { dropPath: 0.1, dropout: 0.1 } }, 'tokenModel.dropPath'],
+    [{ tokenModel: { imageSize: 31 } }, 'tokenModel.imageSize'],
+    [{ data: { cropRanges: [3] } }, 'data.cropRanges'],
+    [{ data: { views: 'mirror' } }, 'data.views'],
+    [{ tokenizer: { repa: { layer: -1 } } }, 'tokenizer.repa.layer'],
+    [{ validation: { patience: -1 } }, 'validation.patience'],
+  ] as const) {
+    expect(() => parseTrainingConfig({ ...base, ...over })).toThrow(message);
+  }
+});

@@ -1,4 +1,4 @@
-import { feedForwardWidth, parseTokenModelConfig, type TokenModelConfig } from '@detailflow/ar-model';
+import type { TokenModelConfig } from '@detailflow/ar-model';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
 import {
   type Augmentation,
@@ -9,16 +9,14 @@ import {
   type ViewOptions,
 } from '@detailflow/data';
 import type { PatchDiscriminatorConfig } from '@detailflow/features';
-import { parseTokenizerConfig, type TokenizerConfig } from '@detailflow/tokenizer';
+import type { TokenizerConfig } from '@detailflow/tokenizer';
 import type { ClassifierRecipe } from './classifier-trainer';
-import type { AdversarialRecipe } from './losses/adversarial';
-import type { AlignmentRecipe } from './losses/alignment';
-import type { PerceptualRecipe } from './losses/perceptual';
-import type { OptimiserOptions } from './optimiser';
 import { trainingPresets } from './presets';
-import type { RevivalOptions } from './revival';
+import { notMultiple, whole } from './settings-values';
+import { parseTokenModel } from './token-model-settings';
 import type { TokenModelRecipe } from './token-model-trainer';
-import type { TokenizerRecipe } from './tokenizer-trainer';
+import type { TokenizerRecipe } from './tokenizer-recipe';
+import { parseTokenizer } from './tokenizer-settings';
 
 /** Everything that determines a training run, but the images. */
 export interface TrainingConfig {
@@ -37,6 +35,8 @@ export interface TrainingConfig {
   readonly tokenModel: {
     /** The classes are those of the data. */
     readonly model: Omit<TokenModelConfig, 'classes'>;
+    /** Side of the images whose codes it learns, which have fewer tokens; full ones if omitted. */
+    readonly imageSize?: number;
     readonly batch: number;
     readonly recipe: TokenModelRecipe;
   };
@@ -58,6 +58,10 @@ export interface TrainingConfig {
     readonly every: number;
     /** Held-out images that are looked at. */
     readonly images: number;
+    /** End when so many validations in a row found nothing better; 0 for never. */
+    readonly patience: number;
+    /** Pictures that are drawn at each validation of the AR model, for the Frechet distance of their features; 0 for none. */
+    readonly generate: number;
   };
 }
 
@@ -73,11 +77,12 @@ export interface DataConfig extends Omit<ViewOptions, 'size' | 'background'> {
   readonly balance: number;
   /** Views of an image that the AR model learns from. */
   readonly views: CodeViews;
+  /** Of views `ten-crop`: sides of the squares that views are cut from, as multiples of the image's. */
+  readonly cropRanges?: readonly number[];
   readonly classNames?: readonly string[];
 }
 
 const LARGEST_SEED = 2 ** 48;
-const MOST_STEPS = 1e9;
 
 /**
  * Reads settings as they stand in a file: those of a preset, and others over them.
@@ -100,7 +105,7 @@ export function parseTrainingConfig(value: unknown, file?: string): TrainingConf
     );
   }
   const { preset: _, ...rest } = value as Record<string, unknown>;
-  return parse(merge(base, rest), file);
+  return parse(mergeSettings(base, rest), file);
 }
 
 function parse(value: unknown, file?: string): TrainingConfig {
@@ -121,7 +126,9 @@ function parse(value: unknown, file?: string): TrainingConfig {
   const checkpoints = section('checkpoints');
   checkpoints.only('every', 'keep');
   const validation = section('validation');
-  validation.only('every', 'images');
+  validation.only('every', 'images', 'patience', 'generate');
+  const upTo = (name: string, most: number) =>
+    whole(validation.number(name, { least: 0, most, fallback: 0 }), `validation.${name}`, file);
   return {
     name: text(fields, 'name', file) ?? 'model',
     seed: whole(fields.number('seed', { least: 0, most: LARGEST_SEED, fallback: 0 }), 'seed', file),
@@ -131,7 +138,12 @@ function parse(value: unknown, file?: string): TrainingConfig {
     tokenModel: parseTokenModel(section('tokenModel'), tokenizer.model, file),
     classifier: parseClassifier(section('classifier'), file),
     checkpoints: { every: checkpoints.count('every', 500), keep: checkpoints.count('keep', 3) },
-    validation: { every: validation.count('every', 500), images: validation.count('images', 128) },
+    validation: {
+      every: validation.count('every', 500),
+      images: validation.count('images', 128),
+      patience: upTo('patience', 1e6),
+      generate: upTo('generate', 1e6),
+    },
   };
 }
 
@@ -147,6 +159,7 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
       'groupBy',
       'balance',
       'views',
+      'cropRanges',
       'classNames',
     ],
   );
@@ -164,9 +177,20 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
     heldOut: fields.number('heldOut', { least: 0, most: 0.9, fallback: 0.05 }),
     ...(groupBy !== undefined && { groupBy: parseSeparator(groupBy, file) }),
     balance: fields.number('balance', { least: 0, most: 1, fallback: 0 }),
-    views: fields.choice('views', ['center', 'ten-crop', 'varied'], 'ten-crop'),
+    views: fields.choice('views', ['center', 'center+mirror', 'ten-crop', 'varied'], 'ten-crop'),
+    ...(fields.raw('cropRanges') !== undefined && {
+      cropRanges: parseCropRanges(fields.raw('cropRanges'), file),
+    }),
     ...(classNames !== undefined && { classNames: classNames as string[] }),
   };
+}
+
+function parseCropRanges(value: unknown, file?: string): readonly number[] {
+  const isRange = (x: unknown) => typeof x === 'number' && x >= 1 && x <= 2;
+  if (Array.isArray(value) && value.length >= 1 && value.length <= 8 && value.every(isRange)) return value;
+  throw new DetailFlowError('config', 'must be a list of 1 to 8 numbers from 1 to 2', {
+    ...{ file, entry: 'data.cropRanges' },
+  });
 }
 
 function parseBackground(value: unknown, file?: string): Colour {
@@ -193,51 +217,6 @@ function parseSeparator(value: unknown, file?: string): string {
   throw new DetailFlowError('config', 'must be a text of 1 to 20 characters that ends the name of a group', {
     ...{ file, entry: 'data.groupBy' },
   });
-}
-
-const recipeFields = [
-  ...['model', 'steps', 'batch', 'microBatch', 'learningRate', 'warmup', 'initialFactor', 'finalFactor'],
-  ...['betas', 'epsilon', 'clip', 'weightDecay', 'averageDecay'],
-];
-
-function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['tokenizer'] {
-  fields.only(
-    ...recipeFields,
-    ...['degradation', 'correction', 'pixelLoss', 'vqRatio', 'commitBeta', 'entropyRatio', 'revival'],
-    ...['perceptual', 'adversarial', 'alignment'],
-  );
-  const section = (name: string) =>
-    fields.raw(name) === undefined
-      ? undefined
-      : new ConfigFields(fields.raw(name), { file, prefix: `tokenizer.${name}` });
-  const [perceptual, adversarial, alignment] = ['perceptual', 'adversarial', 'alignment'].map(section);
-  const probability = (name: string, fallback: number) =>
-    fields.number(name, { least: 0, most: 1, fallback });
-  const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
-  const revival = fields.raw('revival');
-  return {
-    model: inSection('tokenizer.model', file, () => parseTokenizerConfig(fields.raw('model'), file)),
-    batch: fields.count('batch', 256),
-    recipe: {
-      ...commonRecipe(fields, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 }),
-      degradation: probability('degradation', 0.2),
-      correction: probability('correction', 1),
-      pixelLoss: fields.choice('pixelLoss', ['l2', 'l1'], 'l2'),
-      quantiser: {
-        vqRatio: weight('vqRatio', 1),
-        commitBeta: weight('commitBeta', 0.25),
-        entropyRatio: weight('entropyRatio', 0),
-      },
-      ...(revival !== undefined && { revival: parseRevival(revival, file) }),
-      ...(perceptual && { perceptual: parsePerceptual(perceptual, file) }),
-      ...(adversarial && { adversarial: parseAdversarial(adversarial, file) }),
-      ...(alignment && { alignment: parseAlignment(alignment) }),
-    },
-    discriminator: {
-      width: adversarial?.count('width', 64) ?? 64,
-      layers: adversarial?.count('layers', 3) ?? 3,
-    },
-  };
 }
 
 function parseClassifier(fields: ConfigFields, file?: string): TrainingConfig['classifier'] {
@@ -279,152 +258,6 @@ function parseClassifier(fields: ConfigFields, file?: string): TrainingConfig['c
   };
 }
 
-const notMultiple = (batch: number, microBatch: number, entry: string, file?: string) =>
-  new DetailFlowError('config', `the batch (${batch}) must be a multiple of microBatch (${microBatch})`, {
-    ...{ file, entry },
-  });
-
-const factor = (fields: ConfigFields, name: string, fallback: number) =>
-  fields.number(name, { least: 0, most: 1000, fallback });
-
-function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe {
-  fields.only('network', 'weight', 'warmup');
-  const warmup = fields.number('warmup', { least: 0, most: MOST_STEPS, fallback: 10000 });
-  const network = fields.choice('network', ['vgg', 'classifier'], 'vgg');
-  return {
-    network,
-    weight: factor(fields, 'weight', 1),
-    warmup: whole(warmup, 'tokenizer.perceptual.warmup', file),
-  };
-}
-
-function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecipe {
-  fields.only('start', 'weight', 'adaptive', 'lecam', 'consistency', 'width', 'layers');
-  const start = fields.number('start', { least: 0, most: MOST_STEPS, fallback: 40000 });
-  return {
-    start: whole(start, 'tokenizer.adversarial.start', file),
-    weight: factor(fields, 'weight', 0.2),
-    adaptive: fields.flag('adaptive', false),
-    lecam: factor(fields, 'lecam', 0.001),
-    consistency: factor(fields, 'consistency', 4),
-  };
-}
-
-function parseAlignment(fields: ConfigFields): AlignmentRecipe {
-  fields.only('weight');
-  return { weight: factor(fields, 'weight', 1) };
-}
-
-function parseRevival(value: unknown, file?: string): RevivalOptions {
-  const fields = new ConfigFields(value, { file, prefix: 'tokenizer.revival' });
-  fields.only('every', 'until', 'patience');
-  return {
-    every: fields.count('every', 10),
-    until: fields.number('until', { least: 0, most: 1, fallback: 0.6 }),
-    patience: fields.count('patience', 40),
-  };
-}
-
-function parseTokenModel(
-  fields: ConfigFields,
-  tokenizer: TokenizerConfig,
-  file?: string,
-): TrainingConfig['tokenModel'] {
-  fields.only(...recipeFields, 'labelDropout', 'correction', 'dropout');
-  const probability = (name: string, fallback: number) =>
-    fields.number(name, { least: 0, most: 0.9, fallback });
-  const size = new ConfigFields(fields.raw('model'), { file, prefix: 'tokenModel.model' });
-  size.only('dim', 'layers', 'heads', 'kvHeads', 'hiddenDim', 'ropeBase', 'normEpsilon');
-  const dim = size.count('dim');
-  const { classes: _, ...model } = inSection('tokenModel.model', file, () =>
-    parseTokenModelConfig(
-      {
-        tokens: tokenizer.tokens,
-        groupSize: tokenizer.groupSize,
-        causalTokens: tokenizer.causalTokens,
-        vocabularySize: tokenizer.codebookSize,
-        classes: 1,
-        dim,
-        layers: size.count('layers'),
-        heads: size.count('heads'),
-        kvHeads: size.count('kvHeads', size.count('heads')),
-        hiddenDim: size.count('hiddenDim', feedForwardWidth(dim)),
-        ropeBase: size.positive('ropeBase', { fallback: 10000 }),
-        normEpsilon: size.positive('normEpsilon', { fallback: 1e-5 }),
-      },
-      file,
-    ),
-  );
-  return {
-    model,
-    batch: fields.count('batch', 256),
-    recipe: {
-      ...commonRecipe(fields, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 }),
-      labelDropout: probability('labelDropout', 0.1),
-      correction: fields.number('correction', { least: 0, most: 1, fallback: 0.3 }),
-      dropout: probability('dropout', 0.1),
-    },
-  };
-}
-
-/** Names the section in errors of what knows only its own settings. */
-function inSection<T>(section: string, file: string | undefined, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (!DetailFlowError.isInstance(error)) throw error;
-    const entry = error.entry === undefined ? section : `${section}.${error.entry}`;
-    const place = [error.file, error.entry].filter((part) => part !== undefined).join(': ');
-    const reason = place === '' ? error.message : error.message.slice(place.length + 2);
-    throw new DetailFlowError(error.code, reason, { file, entry, cause: error });
-  }
-}
-
-function commonRecipe(
-  fields: ConfigFields,
-  section: 'tokenizer' | 'tokenModel',
-  file: string | undefined,
-  factors: { initialFactor: number; finalFactor: number },
-) {
-  const steps = whole(fields.number('steps', { least: 1, most: MOST_STEPS }), `${section}.steps`, file);
-  const batch = fields.count('batch', 256);
-  const microBatch = fields.count('microBatch', batch);
-  if (batch % microBatch !== 0) throw notMultiple(batch, microBatch, `${section}.batch`, file);
-  const factor = (name: 'initialFactor' | 'finalFactor') =>
-    fields.number(name, { least: 0, most: 1, fallback: factors[name] });
-  const optional = (name: string, most: number) =>
-    fields.raw(name) === undefined ? undefined : fields.number(name, { least: 0, most });
-  const [clip, weightDecay] = [optional('clip', 1e9), optional('weightDecay', 1)];
-  const averageDecay = optional('averageDecay', 1);
-  return {
-    microBatch,
-    learningRate: fields.positive('learningRate', { largest: 1 }),
-    schedule: {
-      steps,
-      warmup: whole(
-        fields.number('warmup', { least: 0, most: steps, fallback: 0 }),
-        `${section}.warmup`,
-        file,
-      ),
-      initialFactor: factor('initialFactor'),
-      finalFactor: factor('finalFactor'),
-    },
-    optimiser: {
-      betas: parseBetas(fields.raw('betas') ?? [0.9, 0.95], `${section}.betas`, file),
-      epsilon: fields.positive('epsilon', { fallback: 1e-8, largest: 1 }),
-      ...(clip !== undefined && { clip }),
-      ...(weightDecay !== undefined && { weightDecay }),
-    } satisfies OptimiserOptions,
-    ...(averageDecay !== undefined && { averageDecay }),
-  };
-}
-
-function parseBetas(value: unknown, entry: string, file?: string): readonly [number, number] {
-  const isBeta = (x: unknown) => typeof x === 'number' && x >= 0 && x < 1;
-  if (Array.isArray(value) && value.length === 2 && value.every(isBeta)) return [value[0], value[1]];
-  throw new DetailFlowError('config', 'must be two numbers from 0, below 1', { file, entry });
-}
-
 function text(fields: ConfigFields, name: string, file?: string): string | undefined {
   const value = fields.raw(name);
   if (value === undefined || (typeof value === 'string' && /^[\w.-]{1,100}$/.test(value))) return value;
@@ -434,19 +267,14 @@ function text(fields: ConfigFields, name: string, file?: string): string | undef
   });
 }
 
-function whole(value: number, entry: string, file?: string): number {
-  if (Number.isSafeInteger(value)) return value;
-  throw new DetailFlowError('config', `is ${value}; must be a whole number`, { file, entry });
-}
-
 type Settings = Readonly<Record<string, unknown>>;
 
 /** Settings over others: objects are merged, everything else is replaced. */
-function merge(base: Settings, over: Settings): Settings {
+export function mergeSettings(base: Settings, over: Settings): Settings {
   const isObject = (x: unknown): x is Settings => typeof x === 'object' && x !== null && !Array.isArray(x);
   const entries = Object.entries(over).map(([key, value]) => {
     const below = Object.hasOwn(base, key) ? base[key] : undefined;
-    return [key, isObject(below) && isObject(value) ? merge(below, value) : value];
+    return [key, isObject(below) && isObject(value) ? mergeSettings(below, value) : value];
   });
   return { ...base, ...Object.fromEntries(entries) };
 }

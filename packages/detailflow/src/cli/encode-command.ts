@@ -6,6 +6,7 @@ import { type Command, deviceOptions, UsageError } from './command';
 import { hasExtension, writeTensor } from './files';
 import { BATCH, chunks, familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
+import { encodedSize, imageSizeOption } from './size-options';
 import { joinRows, rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -15,7 +16,12 @@ export const encodeCommand: Command = {
   usage: '--tokenizer DIR IMG... --out codes.npy [OPTIONS]',
   options: {
     ...familyOptions,
-    tokens: { type: 'string', value: 'N', help: 'how many tokens (default: all)' },
+    ...imageSizeOption,
+    tokens: {
+      type: 'string',
+      value: 'N',
+      help: 'how many tokens (default: all that pictures of the size have)',
+    },
     out: {
       type: 'string',
       value: 'FILE',
@@ -33,11 +39,12 @@ export const encodeCommand: Command = {
     const out = values.required('out');
     if (!hasExtension(out, '.npy')) throw new UsageError(`--out "${out}" must end in .npy`);
     return withModel(invocation, 'tokenizer', async (opened, start) => {
-      const { tokens: all, imageSize } = opened.tokenizer;
+      const { tokens: all } = opened.tokenizer;
+      const wanted = encodedSize(values, opened);
       const { groupSize, causalTokens } = isDetailFlow(opened)
         ? opened.tokenizer.config
         : { groupSize: 1, causalTokens: 1 };
-      const tokens = values.whole('tokens') ?? all;
+      const tokens = values.whole('tokens') ?? wanted.tokens;
       if (tokens < causalTokens || tokens > all || tokens % groupSize !== 0) {
         throw new UsageError(
           `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
@@ -47,7 +54,7 @@ export const encodeCommand: Command = {
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const some of chunks(files, BATCH)) {
-        const images = await readImages(some, imageSize, { signal, background });
+        const images = await readImages(some, wanted.size, { signal, background });
         model ??= await start();
         for (const rows of rowChunks(images, BATCH))
           parts.push(await encoded(model, rows, { tokens, all, signal }));

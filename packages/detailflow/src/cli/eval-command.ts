@@ -31,7 +31,7 @@ const only: Readonly<Record<keyof typeof kinds, readonly string[]>> = {
     'queue',
     'results',
   ],
-  images: ['images', 'size', 'save-statistics'],
+  images: ['images', 'save-statistics'],
 };
 
 export const evalCommand: Command = {
@@ -153,7 +153,12 @@ export const evalCommand: Command = {
     size: {
       type: 'string',
       value: 'N',
-      help: 'images: make all N x N pixels first (default: as they are)',
+      help: 'images: make all N x N pixels first (default: as they are); tokenizer: a size that it knows; generation: decode at it',
+    },
+    'eval-size': {
+      type: 'string',
+      value: 'N',
+      help: 'tokenizer, generation: resize pictures to N x N (bicubic) before they are measured',
     },
     'save-statistics': {
       type: 'string',
@@ -180,6 +185,9 @@ export const evalCommand: Command = {
       if (other !== kind && given !== undefined) {
         throw new UsageError(`--${given} is for eval ${other}, not for eval ${kind}`);
       }
+    }
+    if (kind === 'images' && invocation.values['eval-size'] !== undefined) {
+      throw new UsageError('--eval-size is not for eval images: give --size');
     }
     const values = new Values(invocation);
     try {

@@ -20,6 +20,7 @@ import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { drawElsewhere } from './queue/generate-task';
 import { modelHints, modelIdentity } from './queue/model-identity';
 import { machineLines, openQueue, workOptions } from './queue/queue-options';
+import { pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
 import { joinRows, sliceRows } from './tensor-rows';
 import { readTexts, textOptions } from './text-features';
 import { Values } from './values';
@@ -64,6 +65,7 @@ export const generateCommand: Command = {
       help: 'draw a strip of all previews of each picture: coarse to fine, or row by row',
     },
     grid: { type: 'boolean', help: 'put all pictures into one file, one row per class' },
+    ...pictureSizeOptions,
     ...scaleOption,
     noise: {
       type: 'string',
@@ -122,7 +124,14 @@ export const generateCommand: Command = {
     }
 
     return withModel(invocation, 'both', async (opened, start) => {
-      const { ar, card, pictureSize, tokenizer } = opened;
+      const { ar, card, tokenizer } = opened;
+      const sizes = pictureSize(values, opened);
+      if (progressive && (sizes.size ?? sizes.evalSize) !== undefined) {
+        throw new UsageError(
+          '--progressive shows every preview at its own size: leave out --size and --eval-size',
+        );
+      }
+      const side = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',
@@ -145,7 +154,7 @@ export const generateCommand: Command = {
       const isShown = previewRule(tokenizer);
       const ends = scheduleSteps(schedule.slice(0, last.index + 1)).map((one) => one.position + one.count);
       const cells = (grid ? jobs.length : 1) * (progressive ? ends.filter(isShown).length : 1);
-      requireSheetFits(cells, pictureSize, scale);
+      requireSheetFits(cells, side, scale);
       const noiseFile = values.text('noise');
       const noise = noiseFile === undefined ? undefined : await readNoise(noiseFile);
       if (noise && noise.dims[0] !== jobs.length) {
@@ -175,7 +184,10 @@ export const generateCommand: Command = {
             known = step.count;
             const isLast = known === step.total;
             if ((progressive && isShown(known)) || isLast) {
-              const pixels = await step.pixels();
+              const pixels = resizedForEvaluation(
+                await step.pixels({ size: isLast ? sizes.size : undefined }),
+                sizes.evalSize,
+              );
               for (const [i, shown] of previews.entries()) shown.push(pictureFromPixels(pixels, i));
             }
             if (isLast) {
@@ -191,7 +203,7 @@ export const generateCommand: Command = {
             queue,
             {
               ...{ ...settings, labels: jobs.filter((_, i) => i % count === 0).map(({ label }) => label) },
-              ...{ count, seed, cfg, tokens, batch: BATCH },
+              ...{ ...sizes, count, seed, cfg, tokens, batch: BATCH },
               guidance: guidanceName(values),
               interval: values.whole('cfg-interval'),
             },

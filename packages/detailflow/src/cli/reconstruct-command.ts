@@ -8,6 +8,7 @@ import { pictureTarget, stem, writePicture } from './files';
 import { BATCH, familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
+import { encodedSize, imageSizeOption } from './size-options';
 import { rowChunks } from './tensor-rows';
 import { Values } from './values';
 
@@ -17,6 +18,7 @@ export const reconstructCommand: Command = {
   usage: '--tokenizer DIR IMG... --out DIR [OPTIONS]',
   options: {
     ...familyOptions,
+    ...imageSizeOption,
     tokens: {
       type: 'string',
       value: 'LIST',
@@ -40,22 +42,23 @@ export const reconstructCommand: Command = {
       throw new UsageError(`--out "${out}": give a folder, one strip per picture`);
     const tokens = values.list('tokens');
     const scale = pictureScale(values);
-    return withModel(invocation, 'tokenizer', async ({ tokenizer }, start) => {
-      const { tokens: all, imageSize, previewCounts } = tokenizer;
+    return withModel(invocation, 'tokenizer', async (opened, start) => {
+      const { previews, previewCounts } = opened.tokenizer;
+      const { size, tokens: all } = encodedSize(values, opened);
       const wrong = tokens?.find((count) => count < 1 || count > all);
       if (wrong !== undefined) throw new UsageError(`--tokens ${wrong}: give numbers from 1 to ${all}`);
-      if (tokenizer.previews === 'none' && tokens?.some((count) => count !== all)) {
+      if (previews === 'none' && tokens?.some((count) => count !== all)) {
         throw new UsageError(`--tokens: without an order a picture needs all ${all}`);
       }
       const strips = 1 + (tokens?.length ?? previewCounts.length);
-      requireSheetFits(strips, imageSize, scale);
+      requireSheetFits(strips, size, scale);
       const lines: string[] = [];
       const images: Readonly<Record<string, unknown>>[] = [];
       const names = new Set<string>();
       let model: Model | undefined;
       progress.start(files.length, 'files');
       for (const file of files) {
-        const all = await readImages([file], imageSize, { signal, background });
+        const all = await readImages([file], size, { signal, background });
         model ??= await start();
         let index = 0;
         for (const originals of rowChunks(all, BATCH)) {

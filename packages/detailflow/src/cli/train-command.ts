@@ -1,9 +1,8 @@
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { readConfig } from '@detailflow/checkpoint/node';
 import { useLines } from '@detailflow/data';
 import type { ShardClient } from '@detailflow/queue';
-import { parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
+import { trainingPresets } from '@detailflow/train';
 import {
   bundleRun,
   type CodesElsewhere,
@@ -17,11 +16,13 @@ import { openModel } from '../model-source';
 import { type Command, InterruptedError, type Report, UsageError } from './command';
 import { wasInterrupted } from './interruption';
 import { namedFolder } from './model-options';
+import { openInitial } from './open-initial';
 import { codesElsewhere } from './queue/codes-task';
 import { sharedPlace, stampOf } from './queue/model-identity';
 import { openQueue, workOptions } from './queue/queue-options';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
+import { trainingSettings } from './training-settings';
 import { Values } from './values';
 import { withoutPasswords } from './without-passwords';
 
@@ -31,12 +32,18 @@ export const trainCommand: Command = {
   name: 'train',
   summary: 'train a tokenizer and an AR model on pictures of your own',
   usage:
-    '(classifier | tokenizer | codes | ar | all) --config FILE|PRESET --data SOURCE --out DIR [--resume]\n       detailflow train bundle --run DIR --out DIR [--step N]',
+    '(classifier | tokenizer | codes | ar | all) --config FILE|PRESET [--set NAME=VALUE] --data SOURCE --out DIR [--resume]\n       detailflow train bundle --run DIR --out DIR [--step N]',
   options: {
     config: {
       type: 'string',
       value: 'C',
       help: `a .json or .yaml file, or a preset: ${Object.keys(trainingPresets).join(', ')}`,
+    },
+    set: {
+      type: 'string',
+      value: 'NAME=VALUE',
+      repeatable: true,
+      help: 'a single setting over those of --config, such as tokenizer.steps=2000; may be given many times',
     },
     data: {
       type: 'string',
@@ -53,10 +60,16 @@ export const trainCommand: Command = {
     },
     init: {
       type: 'string',
-      source: 'model',
-      value: 'DIR',
-      help: 'model whose tokenizer training begins with, instead of from nothing',
+      value: 'LIST',
+      repeatable: true,
+      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half',
     },
+    'init-key': {
+      type: 'string',
+      value: 'K',
+      help: 'model or ema: which weights of a .pt file --init takes (default: model of a tokenizer, ema of an AR model)',
+    },
+    lenient: { type: 'boolean', help: '--init: take what has the same name and shape, and draw the rest' },
     classifier: {
       type: 'string',
       source: 'files',
@@ -79,7 +92,26 @@ export const trainCommand: Command = {
       type: 'string',
       source: 'files',
       value: 'FILE',
-      help: 'feature network that the first token must tell',
+      help: 'feature network that the first token must tell: as --features of eval, or SigLIP2',
+    },
+    codes: {
+      type: 'string',
+      value: 'LIST',
+      repeatable: true,
+      help: 'folders of codes as the official script writes them, to learn instead of making codes',
+    },
+    'save-codes': { type: 'string', value: 'DIR', help: 'also write the codes as the official script does' },
+    siglip: {
+      type: 'string',
+      source: 'files',
+      value: 'DIR',
+      help: 'google/siglip2-* (config.json, model.safetensors), for REPA',
+    },
+    features: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: 'network that judges drawn pictures (validation.generate), as for eval',
     },
     resume: {
       type: 'boolean',
@@ -104,6 +136,7 @@ export const trainCommand: Command = {
     'train all --config tiny-32 --data fashion-mnist/ --out runs/ar --tokenizer runs/fashion/bundle',
     'train classifier --config mine.yaml --data pictures/ --out runs/mine',
     'train all --config mine.yaml --data pictures/ --out runs/mine --resume --stop-after 2h',
+    'train all --init @detailflow/model-fashion-32 --data pictures/ --out runs/mine --set tokenModel.steps=3000',
     'train codes --config mine.yaml --data /mnt/shared/pictures --out /mnt/shared/run --queue redis://10.0.0.1',
     'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
@@ -117,11 +150,22 @@ export const trainCommand: Command = {
     if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
       throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}, bundle`);
     }
-    const config = await openConfig(values.required('config'));
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const createBackend = ({ threads }: { threads: number }) => createNodeBackend({ device, threads });
     const [data, out] = [values.required('data'), values.required('out')];
+    const sources = values.text('init')?.split(',');
+    const key = values.choice('init-key', ['model', 'ema'] as const);
+    if (sources === undefined && (key !== undefined || values.flag('lenient'))) {
+      throw new UsageError(
+        `--${key === undefined ? 'lenient' : 'init-key'} says how --init is read: give that, too`,
+      );
+    }
+    const initial = sources && (await openInitial(sources, { key, signal }));
+    const config = await trainingSettings(values, initial).catch(async (error) => {
+      await initial?.close();
+      throw error;
+    });
     const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
     if (isClassifier) {
       const found = await trainClassifier({
@@ -129,6 +173,7 @@ export const trainCommand: Command = {
         onProgress: progress.show,
       });
       progress.end();
+      await initial?.close();
       return classifierReport(found);
     }
     const source = values.text('tokenizer');
@@ -138,8 +183,6 @@ export const trainCommand: Command = {
     }
     const queue = await openQueue(invocation, values);
     const stopAfter = values.text('stop-after');
-    const first = values.text('init');
-    const initial = first === undefined ? undefined : await openModel(namedFolder(first), { signal });
     // Before codes are made, the tokenizer is in the bundle of the run.
     const model = source === undefined ? path.join(out, 'bundle') : namedFolder(source);
     const stamp = queue && (await stampOf(model));
@@ -164,7 +207,12 @@ export const trainCommand: Command = {
         config,
         ...{ data, out, createBackend },
         tokenizer: tokenizer?.tokenizer,
-        initial: initial?.tokenizer,
+        ...(initial && {
+          initial: { tokenizer: initial.tokenizer, ar: initial.ar, isLenient: values.flag('lenient') },
+        }),
+        features: values.text('features'),
+        codes: values.text('codes')?.split(','),
+        saveCodes: values.text('save-codes'),
         codesShard: values.whole('codes-shard', { least: 1, most: 1_000_000 }),
         codesElsewhere: queue && far,
         lossNetworks: {
@@ -172,6 +220,7 @@ export const trainCommand: Command = {
           vgg: values.text('vgg'),
           lpips: values.text('lpips'),
           alignment: values.text('alignment'),
+          siglip: values.text('siglip'),
         },
         resume: values.flag('resume'),
         ...(stopAfter !== undefined && { stopAfter: durationOf(stopAfter) }),
@@ -247,14 +296,4 @@ function classifierReport(found: TrainedClassifier): Report {
     ],
     json: { ...found },
   };
-}
-
-async function openConfig(source: string): Promise<TrainingConfig> {
-  if (Object.hasOwn(trainingPresets, source)) return parseTrainingConfig({ preset: source });
-  if (!/\.(json|ya?ml)$/.test(source)) {
-    throw new UsageError(
-      `--config "${source}": give a .json or .yaml file, or one of ${Object.keys(trainingPresets).join(', ')}`,
-    );
-  }
-  return parseTrainingConfig(await readConfig(path.resolve(source)), source);
 }

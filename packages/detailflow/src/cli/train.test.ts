@@ -1,6 +1,9 @@
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFloat32 } from '@detailflow/core';
+import { readNpy } from '@detailflow/data';
 import { beforeAll, expect, test } from 'vitest';
-import { cliFailure, cliJson, testFolder } from '../../../../tests/cli';
+import { cli, cliFailure, cliJson, testFolder } from '../../../../tests/cli';
+import { openModel } from '../model-source';
 
 const at = testFolder();
 const tower = { width: 16, heads: 2, layers: 1, mlpWidth: 32, patchSize: 8, positionGrid: 2 };
@@ -52,3 +55,139 @@ test.each([
 ])('%j is refused', async (args, message) => {
   expect(await cliFailure(2, ...args)).toMatch(message);
 });
+
+const shortened = (...more: string[]) => [
+  ...['--set', 'tokenizer.steps=2', '--set', 'tokenizer.batch=4', '--set', 'tokenizer.microBatch=4'],
+  ...['--set', 'tokenizer.warmup=0', '--set', 'tokenModel.steps=2', '--set', 'tokenModel.batch=4'],
+  ...['--set', 'tokenModel.microBatch=4', '--set', 'tokenModel.warmup=0', '--set', 'data.views=center'],
+  ...['--set', 'validation={"every":9,"images":4}', ...more],
+];
+
+test('a model in a package is the start of one for pictures of other classes, by its own sizes', async () => {
+  const start = ['train', 'all', '--init', '@detailflow/model-fashion-32', '--data', 'shapes:40x32'];
+  const made = await cliJson(...start, '--out', at('fine'), ...shortened());
+  expect(made.bundle).toBe(at('fine/bundle'));
+  const [before, after] = await Promise.all(
+    ['@detailflow/model-fashion-32', at('fine/bundle')].map(weightsOf),
+  );
+  const name = 'encoder.latent_tokens';
+  const distance = before.get(name)?.map((x, i) => Math.abs(x - (after.get(name)?.[i] ?? Number.NaN)));
+  expect(Math.max(...(distance ?? [Number.NaN]))).toBeLessThan(1e-3); // two steps of at most 1e-4
+  const card = JSON.parse(readFileSync(at('fine/bundle/config.json'), 'utf8'));
+  expect(card.tokenizer.config.tokens).toBe(64);
+  const more = ['--tokenizer', at('fine/bundle'), ...shortened('--set', 'tokenModel.model.layers=3')];
+  expect(await failure(...start, '--out', at('strict'), ...more)).toMatch(
+    /AR model to begin with does not fit.*layers\.3\.attention_norm\.weight is of no use here.*--lenient/,
+  );
+  const taken = await cli([...start, '--out', at('lenient'), '--lenient', ...more]);
+  expect(taken.code).toBe(0);
+});
+
+test('weights of a file are a start too, by state dict; what does not fit is named, at most ten times', async () => {
+  const file = at('run/official/tokenizer/checkpoints/0000002.pt');
+  await cliJson(...run('tokenizer', 'from-file', '--init', file, '--init-key', 'model'));
+  const other = await failure(
+    ...run('tokenizer', 'other', '--init', file, '--set', 'tokenizer.model.codebookDim=4'),
+  );
+  expect(other).toMatch(/quant_conv\.weight is \[8,16\], must be \[4,16\]/);
+  const deep = '{"width":32,"heads":2,"layers":1,"mlpWidth":32,"patchSize":8,"positionGrid":2}';
+  const many = await failure(
+    ...run('tokenizer', 'deep', '--init', file, '--set', `tokenizer.model.encoder=${deep}`),
+  );
+  expect(many.match(/must be \[/g)).toHaveLength(10);
+  expect(many).toMatch(/and \d+ more/);
+  expect(await cliFailure(1, ...run('tokenizer', 'key', '--init', file, '--init-key', 'ema'))).toMatch(
+    /no state dict "ema"/,
+  );
+  expect(await cliFailure(2, ...run('tokenizer', 'two', '--init', `${file},${file}`))).toMatch(/already/);
+  expect(await cliFailure(2, ...run('tokenizer', 'lone', '--lenient'))).toMatch(/--init/);
+});
+
+test('codes go to the official training and come back, from two crop ranges; others are refused', async () => {
+  const views = (range: number) => ['--set', 'data.views=ten-crop', '--set', `data.cropRanges=[${range}]`];
+  const made = (out: string, range: number) =>
+    run('codes', out, '--tokenizer', at('model'), '--save-codes', at(`${out}-official`), ...views(range));
+  await cliJson(...made('codes-110', 1.25));
+  await cliJson(...made('codes-105', 1.125));
+  const folder = at('codes-110-official');
+  expect(readdirSync(folder).sort()).toEqual(['tiny-32.json', 'tiny-3216_codes', 'tiny-3216_labels']);
+  const { dtype, shape } = readNpy(readFileSync(`${folder}/tiny-3216_codes/0.npy`));
+  expect([dtype, shape]).toEqual(['int64', [1, 10, 8, 3]]);
+  expect(JSON.parse(readFileSync(`${folder}/tiny-32.json`, 'utf8'))).toMatchObject({
+    ar_image_size: 16,
+    ar_token_num: 8,
+  });
+
+  const few = [
+    '--set',
+    'tokenModel.steps=3',
+    '--set',
+    'tokenModel.batch=4',
+    '--set',
+    'tokenModel.microBatch=4',
+  ];
+  const learn = (out: string, ...more: string[]) =>
+    run('ar', out, '--tokenizer', at('model'), ...few, '--set', 'tokenModel.warmup=0', ...more);
+  const both = ['--codes', folder, '--codes', at('codes-105-official')];
+  await cliJson(...learn('from-official', ...both));
+  // The same codes give the same run, wherever they lie.
+  await cliJson(...learn('codes-110', ...views(1.25)));
+  await cliJson(...learn('again', '--codes', folder));
+  const [own, official] = ['codes-110', 'again'].map((out) =>
+    readFileSync(at(`${out}/ar/log.jsonl`), 'utf8'),
+  );
+  expect(official).toBe(own);
+
+  writeFileSync(
+    `${folder}/tiny-3216_codes/1.npy`,
+    readFileSync(`${folder}/tiny-3216_codes/0.npy`).subarray(0, 500),
+  );
+  expect(await failure(...learn('cut', '--codes', folder))).toMatch(/1\.npy/);
+  const text = readFileSync(`${at('codes-105-official')}/tiny-32.json`, 'utf8');
+  writeFileSync(
+    `${at('codes-105-official')}/tiny-32.json`,
+    text.replace('"codebook_size": 32', '"codebook_size": 64'),
+  );
+  expect(await failure(...learn('foreign', '--codes', at('codes-105-official')))).toMatch(
+    /codebook_size.*is 64.*need 32/,
+  );
+});
+
+test('only the decoder learns, or what is not frozen', async () => {
+  const decoder = ['--set', 'tokenizer.finetuneDecoder=true'];
+  await cliJson(...run('tokenizer', 'decoder', '--init', at('model'), ...decoder));
+  const [before, after] = await Promise.all(['model', 'decoder/bundle'].map((name) => weightsOf(at(name))));
+  for (const [name, values] of before) {
+    if (name.endsWith('k_proj.bias')) continue; // their gradients are zero but for rounding
+    const isSame = values.every((x, i) => x === after.get(name)?.[i]);
+    expect(isSame, name).toBe(!/decoder\.|post_quant_conv/.test(name));
+  }
+});
+
+test.each([
+  [['--set', 'steps'], 2, /--set "steps": give a setting and its value/],
+  [['--set', 'tokenizer.stepps=3'], 1, /tokenizer\.stepps: is no setting here/],
+  [['--set', 'tokenizer.steps=3', '--set', 'tokenizer.steps=4'], 2, /given twice/],
+  [['--set', 'tokenizer.sizes={"imageSize":13}'], 1, /images of 13 pixels; the nearest sizes are 8 and 16/],
+  [['--set', 'tokenizer.frozen=7'], 1, /tokenizer\.frozen: must be a list of texts/],
+  [['--set', 'tokenModel.imageSize=15'], 1, /tokenModel\.imageSize.*15 pixels/],
+])('%j is refused', async (more, code, message) => {
+  expect(await cliFailure(code as 1, ...run('tokenizer', 'x', ...(more as string[])))).toMatch(
+    message as RegExp,
+  );
+});
+
+/** What a command says that fails after it has looked at its images. */
+async function failure(...args: string[]): Promise<string> {
+  const { code, stderr } = await cli(args);
+  expect(code).toBe(1);
+  return stderr;
+}
+
+async function weightsOf(bundle: string): Promise<Map<string, Float32Array>> {
+  const opened = await openModel(bundle);
+  const values = new Map<string, Float32Array>();
+  for (const [name, weight] of opened.tokenizer.weights) values.set(name, await readFloat32(weight));
+  await opened.close();
+  return values;
+}

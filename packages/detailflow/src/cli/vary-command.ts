@@ -8,6 +8,7 @@ import { pictureTarget, stem, writePicture } from './files';
 import { familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
+import { pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
 import { Values } from './values';
 
 const MOST_VARIATIONS = 1000;
@@ -27,6 +28,7 @@ export const varyCommand: Command = {
       value: 'X',
       help: 'guidance scale where a class is given (default: as generate)',
     },
+    ...pictureSizeOptions,
     ...scaleOption,
     out: { type: 'string', value: 'OUT', help: 'strips with the original first: a .png file, or a folder' },
     ...pictureOptions,
@@ -49,7 +51,10 @@ export const varyCommand: Command = {
     const scale = pictureScale(values);
     const text = values.text('class');
     values.required('keep');
-    return withModel(invocation, 'both', async ({ ar, tokenizer, card, pictureSize }, start) => {
+    return withModel(invocation, 'both', async (opened, start) => {
+      const { ar, tokenizer, card } = opened;
+      const sizes = pictureSize(values, opened);
+      const side = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
       const { tokens } = ar ?? tokenizer;
       if (ar?.text) {
         throw new DetailFlowError(
@@ -63,20 +68,20 @@ export const varyCommand: Command = {
       const keepTokens = values.whole('keep', { most: tokens }) as number;
       const [label, ...others] = text && ar ? classLabels(text, ar.classes, card?.classNames) : [];
       if (others.length > 0) throw new UsageError(`--class "${text}": give one class`);
-      requireSheetFits(count + 1, pictureSize, scale);
+      requireSheetFits(count + 1, side, scale);
       const model = await start();
       const cfg = given ?? model.cfg;
       const lines: string[] = [];
       const names = new Set<string>();
       progress.start(files.length, 'files');
       for (const file of files) {
-        const originals = await readImages([file], pictureSize, { signal, background });
+        const originals = await readImages([file], opened.pictureSize, { signal, background });
         const [batch] = originals.dims;
         const labels = label === undefined ? undefined : Array(batch).fill(label);
         let drawn: Picture[] = [];
         for await (const step of model.vary(originals, { keepTokens, count, labels, seed, cfg, signal })) {
           if (step.count < step.total) continue;
-          const pixels = await step.pixels();
+          const pixels = resizedForEvaluation(await step.pixels({ size: sizes.size }), sizes.evalSize);
           drawn = Array.from({ length: batch * count }, (_, i) => pictureFromPixels(pixels, i));
         }
         for (let i = 0; i < batch; i++) {

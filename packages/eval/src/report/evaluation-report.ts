@@ -196,7 +196,14 @@ export function comparisonRows(figures: Comparison): { name: string; text: strin
   return [
     { name: 'Fréchet distance', text: fixed(figures.frechet, 4) },
     { name: 'spatial Fréchet distance', text: fixed(figures.spatialFrechet, 4) },
-    { name: 'inception score', text: `${fixed(inceptionScore, 3)} ± ${fixed(inceptionScoreDeviation, 3)}` },
+    ...(inceptionScore === undefined
+      ? []
+      : [
+          {
+            name: 'inception score',
+            text: `${fixed(inceptionScore, 3)} ± ${fixed(inceptionScoreDeviation, 3)}`,
+          },
+        ]),
     { name: 'precision', text: fixed(figures.precision, 4) },
     { name: 'recall', text: fixed(figures.recall, 4) },
     {

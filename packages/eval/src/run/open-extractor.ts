@@ -1,14 +1,17 @@
 import { type Backend, DetailFlowError, type Weights } from '@detailflow/core';
 import { type ClassifierConfig, classifierParameters } from '@detailflow/features';
 import { classifierExtractor, type Extractor, inceptionExtractor } from '../extractor';
+import { siglipExtractor } from '../siglip';
+import { isSiglip, openSiglip } from './open-siglip';
 import { openNetwork, readNetwork } from './read-network';
 
 /**
- * Opens a feature network: `pt_inception-2015-12-05-*.pth`, or a classifier in a .safetensors file (or several, with an
- * index) whose metadata hold its `config`.
+ * Opens a feature network: `pt_inception-2015-12-05-*.pth`, a classifier in a .safetensors file (or several, with an
+ * index) whose metadata hold its `config`, or SigLIP2 (see {@link openSiglip}).
  * @throws DetailFlowError `io`, `format`, `weights`
  */
 export async function openExtractor(path: string, backend: Backend): Promise<Extractor> {
+  if (await isSiglip(path)) return siglipExtractor(await openSiglip(path, backend));
   const files = await openNetwork(path);
   try {
     const { weights, metadata } = files;

@@ -3,12 +3,15 @@ import {
   checkOptions,
   concat,
   div,
+  exp,
   type Graph,
   type GraphBuilder,
   gradients,
   less,
+  log,
   maximum,
   mul,
+  neg,
   reshape,
   select,
   slice,
@@ -35,6 +38,12 @@ export interface AdversarialRecipe {
   readonly lecam: number;
   /** Factor of the squared difference of judgements under weak and strong augmentation. */
   readonly consistency: number;
+  /** Whether images are changed at random before they are judged (`use_diff_aug`); default true. */
+  readonly augment?: boolean;
+  /** What the discriminator is taught: `hinge` (default), or `vanilla`, the cross-entropy of real and restored. */
+  readonly loss?: 'hinge' | 'vanilla';
+  /** What the tokenizer is taught: `hinge` (default), or `non-saturating`, the cross-entropy of being taken for real. */
+  readonly generatorLoss?: 'hinge' | 'non-saturating';
 }
 
 /** Share of the running means of the judgements that stays. */
@@ -48,13 +57,17 @@ export function generatorLoss(
   g: GraphBuilder,
   model: Discriminator,
   images: { readonly pixels: Value; readonly pixelWeights: Value },
+  kind: AdversarialRecipe['generatorLoss'] = 'hinge',
 ): Value {
   const { pixels, pixelWeights } = images;
   const [batch, , size] = pixels.shape as number[];
   const changes = augmentationInputs(g, 'weak', batch, size);
   const seen = augment(pixels, pixelWeights, insideOf(pixelWeights), changes);
   const logits = model.logits(discriminatorWeights(g, model), seen);
-  return mul(weightedMean(logits, judgedInput(g, logits)), -1);
+  const judged = judgedInput(g, logits);
+  return kind === 'hinge'
+    ? mul(weightedMean(logits, judged), -1)
+    : weightedMean(softplus(neg(logits)), judged);
 }
 
 /** By what the generator's term is multiplied to weigh as much as the others in the last layer: [1], no gradient. */
@@ -100,16 +113,24 @@ export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Grap
     const views = ['weak', 'strong'].map((name) =>
       augment(both, pixelWeights, inside, augmentationInputs(g, name, 2 * images, size)),
     );
-    const logits = model.logits(p, concat(views, 0)); // [4 B, 1, h, w]: weak and strong of [real; fake]
+    const all = concat(views, 0); // [4 B, 3, S, S]: weak and strong of [real; fake]
+    const part = (i: number) => slice(all, 0, i * images, (i + 1) * images);
+    const logits = model.isOverBatch
+      ? concat(
+          [0, 1, 2, 3].map((i) => model.logits(p, part(i))),
+          0,
+        )
+      : model.logits(p, all); // [4 B, 1, h, w]
     const judged = judgedInput(g, logits);
     const [weak, strong] = [slice(logits, 0, 0, 2 * images), slice(logits, 0, 2 * images, 4 * images)];
     const [real, fake] = [slice(weak, 0, 0, images), slice(weak, 0, images, 2 * images)];
 
     const positive = (x: Value) => maximum(x, 0);
-    const hinge = mul(
-      add(weightedMean(positive(sub(1, real)), judged), weightedMean(positive(add(1, fake)), judged)),
-      0.5,
-    );
+    const [ofReal, ofFake] =
+      recipe.loss === 'vanilla'
+        ? [softplus(neg(real)), softplus(fake)]
+        : [positive(sub(1, real)), positive(add(1, fake))];
+    const taught = mul(add(weightedMean(ofReal, judged), weightedMean(ofFake, judged)), 0.5);
     const means = { judgedReal: weightedMean(real, judged), judgedFake: weightedMean(fake, judged) };
     const running = (name: string, mean: Value) =>
       add(mul(g.input(name, 'f32', [1]), LECAM_DECAY), mul(stopGradient(mean), 1 - LECAM_DECAY));
@@ -124,7 +145,7 @@ export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Grap
     const difference = sub(weak, strong);
     const consistency = weightedMean(mul(difference, difference), judged);
     const loss = add(
-      mul(add(hinge, mul(lecam, recipe.lecam)), recipe.weight),
+      mul(add(taught, mul(lecam, recipe.lecam)), recipe.weight),
       mul(consistency, recipe.consistency),
     );
     accumulateGradients(
@@ -164,6 +185,12 @@ export function judgementSize(model: Discriminator, size: number): readonly [num
     return { logits };
   });
   return [found[2], found[3]];
+}
+
+/** log(1 + e^x), without overflow. */
+function softplus(x: Value): Value {
+  const size = maximum(x, neg(x));
+  return add(maximum(x, 0), log(add(1, exp(neg(size)))));
 }
 
 const insideOf = (pixelWeights: Value) => select(less(0, pixelWeights), 1, 0);

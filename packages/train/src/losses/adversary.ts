@@ -9,22 +9,21 @@ import {
   judgementSize,
   LECAM_DECAY,
 } from './adversarial';
-import { drawAugmentation, strongAugmentation, weakAugmentation } from './augmentation';
+import { drawAugmentation, noAugmentation, strongAugmentation, weakAugmentation } from './augmentation';
 import { type Discriminator, discriminatorSpecs } from './discriminator';
 
 export interface AdversaryOptions {
   readonly model: Discriminator;
   readonly recipe: AdversarialRecipe;
   readonly optimiser: OptimiserOptions;
-  /** Side of the canvas in pixels. */
-  readonly imageSize: number;
   readonly seed: number;
 }
 
-/** Which step it is, and the side of its images in pixels. */
+/** Which step it is, the side of its images in pixels, and that of the canvas that they lie on. */
 interface Moment {
   readonly step: number;
   readonly size: number;
+  readonly canvas: number;
 }
 
 /** What the discriminator thinks of a batch. */
@@ -45,18 +44,18 @@ export class Adversary {
   readonly recipe: AdversarialRecipe;
   readonly group: ParameterGroup;
   readonly #options: AdversaryOptions;
-  readonly #judgements: readonly [number, number];
-  readonly #graphs = new Map<number, Promise<ReplicatedExecutable>>();
+  /** Height and width of the judgements, by canvas. */
+  readonly #judgements = new Map<number, readonly [number, number]>();
+  readonly #graphs = new Map<string, Promise<ReplicatedExecutable>>();
   /** Running means of the judgements of real and restored images. */
   #means: Float32Array = new Float32Array(2);
 
   constructor(options: AdversaryOptions) {
-    const { model, recipe, optimiser, imageSize } = options;
+    const { model, recipe, optimiser } = options;
     this.#options = options;
     this.model = model;
     this.recipe = recipe;
     this.group = { specs: discriminatorSpecs(model), optimiser: { ...optimiser, average: false } };
-    this.#judgements = judgementSize(model, imageSize);
   }
 
   isActive(step: number): boolean {
@@ -91,7 +90,8 @@ export class Adversary {
       };
       return { ...shared, real, fake, ...both('weak'), ...both('strong') };
     });
-    const results = await learner.accumulate(await this.#graph(learner, images), batches, this.group);
+    const graph = await this.#graph(learner, images, moment.canvas);
+    const results = await learner.accumulate(graph, batches, this.group);
     const mean = (name: string) =>
       results.reduce((sum, result) => sum + (result[name].data[0] as number), 0) / results.length;
     const found = {
@@ -131,28 +131,32 @@ export class Adversary {
     this.#means = Float32Array.from(found.data as Float32Array);
   }
 
-  #graph(learner: Learner, images: number): Promise<ReplicatedExecutable> {
-    const { model, recipe, imageSize: size } = this.#options;
+  #graph(learner: Learner, images: number, size: number): Promise<ReplicatedExecutable> {
+    const { model, recipe } = this.#options;
+    const key = `${images} ${size}`;
     const made =
-      this.#graphs.get(images) ??
+      this.#graphs.get(key) ??
       learner.compile(discriminatorStepGraph({ model, recipe, images, size }), {
         weights: model.fixed?.weights,
       });
-    this.#graphs.set(images, made);
+    this.#graphs.set(key, made);
     return made;
   }
 
-  #judged({ size }: Moment): Tensors {
-    const [height, width] = this.#judgements;
-    const weights = judgedWeights([height, width], { canvas: this.#options.imageSize, size });
+  #judged({ size, canvas }: Moment): Tensors {
+    const known = this.#judgements.get(canvas) ?? judgementSize(this.model, canvas);
+    this.#judgements.set(canvas, known);
+    const [height, width] = known;
+    const weights = judgedWeights([height, width], { canvas, size });
     return { [JUDGED]: new Tensor('float32', weights, [1, 1, height, width]) };
   }
 
   #changes(name: 'weak' | 'strong', moment: Moment, { place, images }: { place: number; images: number }) {
-    const { seed, imageSize: canvas } = this.#options;
-    const strength = name === 'weak' ? weakAugmentation : strongAugmentation;
+    const { seed, recipe } = this.#options;
+    const weak = (recipe.augment ?? true) ? weakAugmentation : noAugmentation;
+    const strength = name === 'weak' ? weak : strongAugmentation;
     const shift = name === 'weak' ? 0 : PLACES;
-    const { step, size } = moment;
+    const { step, size, canvas } = moment;
     return drawAugmentation(name, {
       ...{ step, size, place: place + shift, seed, images, canvas, strength },
     });

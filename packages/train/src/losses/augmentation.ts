@@ -22,6 +22,8 @@ export interface AugmentationStrength {
 
 /** DiffAugment's weak form: each change in half of all batches, holes of a fifth of the side. Source: docs/method.md section 5. */
 export const weakAugmentation: AugmentationStrength = { probability: 0.5, cutout: 0.2 };
+/** Images as they are. */
+export const noAugmentation: AugmentationStrength = { probability: 0, cutout: 0 };
 /** DiffAugment's strong form: always, holes of half the side. Source: docs/method.md section 5. */
 export const strongAugmentation: AugmentationStrength = { probability: 1, cutout: 0.5 };
 

@@ -21,12 +21,15 @@ export interface Discriminator {
    * @returns [B, 1, h, w], of h x w parts of the image
    */
   logits(p: (name: string) => Value, x: Value): Value;
+  /** Whether the judgement of an image depends on the others of its batch, so that real and restored ones must not share one. */
+  readonly isOverBatch?: boolean;
 }
 
 /** A PatchGAN. */
 export const patchGan = (config: PatchDiscriminatorConfig): Discriminator => ({
   specs: patchDiscriminatorParameters(config),
   logits: (p, x) => patchDiscriminator(p, config, x),
+  isOverBatch: config.norm === 'batch',
 });
 
 const PREFIX = 'discriminator.';

@@ -2,7 +2,9 @@ import {
   type GraphBuilder,
   mul,
   type ParameterSpec,
+  philoxWords,
   reshape,
+  select,
   sum,
   Tensor,
   type Value,
@@ -18,7 +20,9 @@ import {
   networkWeights,
   vggLevels,
   vggParameters,
+  vggWidths,
 } from '@detailflow/features';
+import { Purpose } from '../purpose';
 
 /** How much restored images must look like their targets to a network. Source: docs/method.md section 5. */
 export interface PerceptualRecipe {
@@ -27,6 +31,8 @@ export interface PerceptualRecipe {
   readonly weight: number;
   /** Steps over which the weight grows from 0. */
   readonly warmup: number;
+  /** Whether the heads of LPIPS lose half of what they see, as in the official training; default false. */
+  readonly dropout?: boolean;
 }
 
 /** The network of a perceptual loss. */
@@ -35,17 +41,26 @@ export interface PerceptualNetwork {
   readonly levels: number;
   readonly weights: Weights;
   /** Images [B, 3, S, S] and others, and masks [1, 1, S, S], [1, 1, S/2, S/2], ... -> [B, 1, 1, 1]. */
-  distance(g: GraphBuilder, x: Value, y: Value, masks: readonly Value[]): Value;
+  distance(
+    g: GraphBuilder,
+    x: Value,
+    y: Value,
+    masks: readonly Value[],
+    dropout?: (difference: Value, level: number) => Value,
+  ): Value;
+  /** Channels of its feature maps, where they can be dropped. */
+  readonly widths?: readonly number[];
 }
 
 /** The weights of {@link lpipsNetwork}: torchvision's VGG16 and the heads of LPIPS. */
 export const perceptualSpecs = (): readonly ParameterSpec[] => [...vggParameters(), ...lpipsParameters()];
 
-/** LPIPS. The heads see all features: dropout before them is left out. */
+/** LPIPS. */
 export const lpipsNetwork = (vgg: Weights, heads: Weights): PerceptualNetwork => ({
   levels: vggLevels,
   weights: new Map([...vgg, ...heads]),
-  distance: (g, x, y, masks) => lpips(networkWeights(g, perceptualSpecs()), x, y, masks),
+  widths: vggWidths,
+  distance: (g, x, y, masks, dropout) => lpips(networkWeights(g, perceptualSpecs()), x, y, masks, dropout),
 });
 
 const CLASSIFIER = 'perceptual.';
@@ -70,22 +85,53 @@ export function classifierNetwork(config: ClassifierConfig, weights: Weights): P
 
 /**
  * Mean distance of images and their targets to a network, [1].
- * Feeds: perceptualWeight [1], perceptualMask0 [1, 1, S, S], perceptualMask1 [1, 1, S/2, S/2], ...
+ * Feeds: perceptualWeight [1], perceptualMask0 [1, 1, S, S], perceptualMask1 [1, 1, S/2, S/2], ...; with dropout
+ * perceptualKeep0 bool [B, C, S, S], ...
  */
 export function perceptualLoss(
   g: GraphBuilder,
   network: PerceptualNetwork,
   pixels: Value,
   target: Value,
+  { dropout = false }: Pick<PerceptualRecipe, 'dropout'> = {},
 ): Value {
   const [batch, , size] = pixels.shape as number[];
   const masks = Array.from({ length: network.levels }, (_, level) => {
     const side = size >> level;
     return g.input(`perceptualMask${level}`, 'f32', [1, 1, side, side]);
   });
-  const distances = network.distance(g, pixels, target, masks); // [B, 1, 1, 1]
+  const dropping = (difference: Value, level: number) => {
+    const kept = g.input(`perceptualKeep${level}`, 'bool', difference.shape as number[]);
+    return select(kept, mul(difference, 1 / (1 - DROPPED)), 0);
+  };
+  const distances = network.distance(g, pixels, target, masks, dropout ? dropping : undefined); // [B, 1, 1, 1]
   const mean = mul(reshape(sum(distances, [0, 1, 2, 3]), [1]), 1 / batch);
   return mul(mean, g.input('perceptualWeight', 'f32', [1]));
+}
+
+/** Share that the heads of LPIPS lose: one bit a value decides. */
+const DROPPED = 0.5;
+
+/** What the heads keep of each feature map: perceptualKeep0 bool [B, C, S, S], ... */
+export function perceptualDropoutFeeds(
+  { widths = [] }: Pick<PerceptualNetwork, 'widths'>,
+  at: { seed: number; step: number; place: number; images: number; canvas: number },
+): Record<string, Tensor> {
+  const feeds: Record<string, Tensor> = {};
+  for (const [level, channels] of widths.entries()) {
+    const side = at.canvas >> level;
+    const dims = [at.images, channels, side, side];
+    const count = dims.reduce((a, b) => a * b, 1);
+    const words = philoxWords({
+      seed: at.seed + at.place * widths.length + level,
+      position: at.step,
+      stream: Purpose.perceptualDropout,
+      count: Math.ceil(count / 32),
+    });
+    const keep = Uint8Array.from({ length: count }, (_, i) => (words[i >>> 5] >>> (i & 31)) & 1);
+    feeds[`perceptualKeep${level}`] = new Tensor('bool', keep, dims);
+  }
+  return feeds;
 }
 
 /** Feeds for images of `size` pixels in the top left corner of a canvas. */

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { parseTokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { type ConfigObject, configObject } from '@detailflow/checkpoint';
 import { ioError, writeBundle } from '@detailflow/checkpoint/node';
-import { checkOptions, DetailFlowError, type ParameterSpec, Tensor } from '@detailflow/core';
+import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { parseTokenizerConfig, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
 import type { TrainingConfig } from '../training-config';
@@ -13,7 +13,7 @@ import { readHeldOut } from './held-out-list';
 import { readCheckpoint, type Stage } from './run-folder';
 import { notedImages } from './run-images';
 import type { TrainedTokenizer } from './trained-tokenizer';
-import { readArrays, weightsOf } from './weights';
+import { parametersOf, readArrays, weightsOf } from './weights';
 import { dataOf } from './write-model';
 
 /** Which checkpoint of a run becomes a bundle, and where. */
@@ -141,7 +141,7 @@ async function tokenizerOf(
   const { tokenizer: given, run } = options;
   if (given) return { parameters: await readArrays(specs, given.weights) };
   const found = await requireCheckpoint(run, 'tokenizer', step);
-  return { parameters: parametersOf(found, specs, settings), step: found.step };
+  return { parameters: parametersOf(found, specs, hasMeansBy(settings)), step: found.step };
 }
 
 function arPart(snapshot: Snapshot, settings: ConfigObject, classes: number, file: string) {
@@ -150,24 +150,11 @@ function arPart(snapshot: Snapshot, settings: ConfigObject, classes: number, fil
   const specs = tokenModelParameters(config);
   return {
     config: config as unknown as ConfigObject,
-    weights: weightsOf(specs, parametersOf(snapshot, specs, settings)),
+    weights: weightsOf(specs, parametersOf(snapshot, specs, hasMeansBy(settings))),
   };
 }
 
-/** Parameters of a checkpoint, or their running means where it has those. */
-function parametersOf(
-  { tensors }: Snapshot,
-  specs: readonly ParameterSpec[],
-  { recipe }: ConfigObject,
-): Arrays {
-  const hasMeans = (recipe as ConfigObject | undefined)?.averageDecay !== undefined;
-  return new Map(
-    specs.map(({ name, shape }) => {
-      const tensor = tensors[`${hasMeans ? 'ema' : 'param'}.${name}`];
-      if (tensor instanceof Tensor && tensor.dims.join() === shape.join()) {
-        return [name, tensor.data as Float32Array];
-      }
-      throw new DetailFlowError('weights', `the checkpoint does not have it as [${shape}]`, { entry: name });
-    }),
-  );
-}
+/** Whether a recipe keeps running means. */
+const hasMeansBy = ({ recipe }: ConfigObject) => ({
+  hasMeans: (recipe as ConfigObject | undefined)?.averageDecay !== undefined,
+});

@@ -2,11 +2,18 @@ import { RandomStream } from '@detailflow/core';
 import type { VisitOrder } from '@detailflow/data';
 import { Purpose } from '../purpose';
 import type { CodeBatch } from '../token-model-trainer';
-import type { CodeStore } from './code-store';
+import type { CodeRows } from './code-store';
+
+/** Where codes lie: see {@link CodeStore} and {@link OfficialCodes}. */
+export interface CodeSource {
+  readonly header: { readonly images: number; readonly views: number; readonly tokens: number };
+  read(image: number, view: number): Promise<CodeRows>;
+  close(): Promise<void>;
+}
 
 /** The codes of a batch: of every image one view, drawn by its position. */
 export async function readBatch(
-  store: CodeStore,
+  store: CodeSource,
   options: {
     labels: Int32Array;
     order: VisitOrder;

@@ -26,8 +26,16 @@ export function codesSettings({
   seed,
   data,
   tokenizer,
-}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'>) {
-  const { fit, background, views, zoom, flip, augment } = data;
+  tokenModel,
+}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'> & {
+  readonly tokenModel: Pick<TrainingConfig['tokenModel'], 'imageSize'>;
+}) {
+  const { fit, background, views, zoom, flip, augment, cropRanges } = data;
+  const { imageSize } = tokenModel;
   const varied = views === 'varied' && { zoom, flip, augment };
-  return { seed, fit, background, views, varied, model: tokenizer.model };
+  return {
+    ...{ seed, fit, background, views, varied, model: tokenizer.model },
+    ...(cropRanges && { cropRanges }),
+    ...(imageSize && { imageSize }),
+  };
 }

@@ -8,12 +8,18 @@ import { openingOf, viewOf } from './data-views';
 import { type CodesPart, encodeShard } from './extract-codes';
 import { differenceOf, type ImagesIdentity, requireImages } from './images-identity';
 import { digestOf } from './run-images';
-import { checkConfig, type TrainedTokenizer } from './trained-tokenizer';
+import { requireConfig } from './starting-parameters';
+import type { TrainedTokenizer } from './trained-tokenizer';
 import { readArrays, weightsOf } from './weights';
+
+/** The settings that codes depend on. */
+export type CodesConfig = Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'> & {
+  readonly tokenModel: Pick<TrainingConfig['tokenModel'], 'model' | 'imageSize'>;
+};
 
 /** What the codes of a run are of and made by. */
 export interface CodesWork {
-  readonly config: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'>;
+  readonly config: CodesConfig;
   /** Which images are trained with. */
   readonly images: ImagesIdentity;
   /** Digest of tokenizer, images and settings, as it stands in codes.json. */
@@ -42,10 +48,10 @@ export function codesShard(images = 4096): number {
 }
 
 /** How images are seen when they are encoded, and how many go through the tokenizer at once. */
-export const codesView = ({ data, tokenizer }: Pick<TrainingConfig, 'data' | 'tokenizer'>) => ({
-  view: { ...viewOf(data), views: data.views, size: tokenizer.model.imageSize },
-  batch: 32,
-});
+export const codesView = ({ data, tokenizer, tokenModel }: Omit<CodesConfig, 'seed'>) => {
+  const { imageSize: size = tokenizer.model.imageSize } = tokenModel;
+  return { view: { ...viewOf(data), views: data.views, cropRanges: data.cropRanges, size }, batch: 32 };
+};
 
 /**
  * Opens data set and tokenizer to make codes for a run that is somewhere else, and checks that they are those of the run; images
@@ -57,8 +63,8 @@ export async function openCodesWork(options: OpenCodesWorkOptions): Promise<Open
     ...{ config: true, images: true, origin: true, views: true, tokenizer: true, data: true, backend: true },
   });
   const { config, images, origin, views, tokenizer: given, data, backend } = options;
-  checkConfig(given, config);
   const model = config.tokenizer.model;
+  requireConfig(given.config, model, 'tokenizer');
   const parameters = await readArrays(tokenizerParameters(model), given.weights);
   if (codesOrigin({ parameters, images: digestOf(images), settings: codesSettings(config) }) !== origin) {
     throw new DetailFlowError(
@@ -66,7 +72,7 @@ export async function openCodesWork(options: OpenCodesWorkOptions): Promise<Open
       'the tokenizer is another one than that of the run, or its settings are',
     );
   }
-  if (views !== codeViewCount(config.data.views)) {
+  if (views !== codeViewCount(config.data.views, config.data.cropRanges)) {
     throw new DetailFlowError(
       'config',
       `the run wants ${views} views of every image, its settings say otherwise`,
@@ -92,7 +98,7 @@ export async function openCodesWork(options: OpenCodesWorkOptions): Promise<Open
       ...{ config: model, backend },
       weights: weightsOf(tokenizerParameters(model), parameters),
     });
-    const header = { tokens: model.tokens, views };
+    const header = { tokens: config.tokenModel.model.tokens, views };
     let isCompared = false;
     return {
       async codes(first, count, { signal } = {}) {

@@ -16,7 +16,8 @@ export interface EncodeOptions {
   /** Each encodes a part of a shard at the same time as the others. */
   readonly tokenizers: readonly Tokenizer[];
   readonly dataset: ImageDataset;
-  readonly view: ViewOptions & { readonly views: CodeViews };
+  /** Of their size; an image has as many tokens as a row of the store. */
+  readonly view: ViewOptions & { readonly views: CodeViews; readonly cropRanges?: readonly number[] };
   /** Tokens of a row, and views of an image. */
   readonly header: Pick<CodeStoreHeader, 'tokens' | 'views'>;
   readonly seed: number;
@@ -117,16 +118,16 @@ export async function encodeShard(
       tokenizers.map(async (tokenizer) => {
         for (let next = ready.shift(); next; next = ready.shift()) {
           signal?.throwIfAborted();
-          await encodeJobs(tokenizer, next.noiseIndex, next.jobs, view.size, codes);
+          await encodeJobs(tokenizer, next, { size: view.size, tokens }, codes);
         }
       }),
     );
   for (let i = 0; i < count; i++) {
     signal?.throwIfAborted();
-    const noiseIndex = drawNoiseIndex(tokenizers[0], seed, first + i);
-    const { size, fit, background, views: kind, ...how } = view;
+    const noiseIndex = drawNoiseIndex(tokenizers[0], tokens, seed, first + i);
+    const { size, fit, background, views: kind, cropRanges, ...how } = view;
     const seen = {
-      ...{ size, fit, background, views: kind },
+      ...{ size, fit, background, views: kind, cropRanges },
       training: { ...how, seed, position: first + i },
     };
     const jobs = waiting.get(noiseIndex) ?? [];
@@ -143,21 +144,25 @@ export async function encodeShard(
   return codes;
 }
 
-function drawNoiseIndex({ resolutions, config }: Tokenizer, seed: number, image: number): number | null {
-  const choices = config.correction ? resolutions.noiseTokenLimit(config.tokens) : null;
+function drawNoiseIndex(
+  { resolutions, config }: Tokenizer,
+  tokens: number,
+  seed: number,
+  image: number,
+): number | null {
+  const choices = config.correction ? resolutions.noiseTokenLimit(tokens) : null;
   if (choices === null) return null;
   const random = new RandomStream({ seed, purpose: Purpose.noiseIndex, position: image });
-  return resolutions.noiseTokenIndex(random.integer(choices), config.tokens);
+  return resolutions.noiseTokenIndex(random.integer(choices), tokens);
 }
 
 async function encodeJobs(
   tokenizer: Tokenizer,
-  noiseIndex: number | null,
-  jobs: readonly Job[],
-  size: number,
+  { noiseIndex, jobs }: { readonly noiseIndex: number | null; readonly jobs: readonly Job[] },
+  { size, tokens }: { readonly size: number; readonly tokens: number },
   codes: Uint16Array,
 ): Promise<void> {
-  const { tokens, codebookSize } = tokenizer.config;
+  const { codebookSize } = tokenizer.config;
   const pixels = new Float32Array(jobs.length * 3 * size * size);
   const ranks = new Int32Array(jobs.length * tokens);
   for (const [i, { values, seed }] of jobs.entries()) {
@@ -167,9 +172,13 @@ async function encodeJobs(
   const images = new Tensor('float32', pixels, [jobs.length, 3, size, size]);
   const rows =
     noiseIndex === null
-      ? await tokenizer.encode(images).then((clean) => [clean, clean, clean])
+      ? await tokenizer.encode(images, { tokens }).then((clean) => [clean, clean, clean])
       : await tokenizer
-          .encodeCorrected(images, { noiseIndex, ranks: new Tensor('int32', ranks, [jobs.length, tokens]) })
+          .encodeCorrected(images, {
+            tokens,
+            noiseIndex,
+            ranks: new Tensor('int32', ranks, [jobs.length, tokens]),
+          })
           .then(({ clean, input, target }) => [clean, input, target]);
   for (const [i, { at }] of jobs.entries()) {
     for (const [r, { data }] of rows.entries()) {

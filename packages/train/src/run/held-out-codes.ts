@@ -19,20 +19,22 @@ export async function heldOutCodes(
     readonly dataset: ImageDataset;
     readonly view: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
+    /** Side of the images and their tokens; full ones if omitted. */
+    readonly seen?: { readonly size: number; readonly tokens: number };
     readonly microBatch: number;
     readonly signal?: AbortSignal;
   },
 ): Promise<HeldOutCodes> {
   const { view, microBatch, signal } = options;
   const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, options.images));
-  const { tokens, imageSize: size } = tokenizer;
+  const { tokens, size } = options.seen ?? { tokens: tokenizer.tokens, size: tokenizer.imageSize };
   const available = dataset.labels.length;
   const count = Math.max(1, Math.floor(available / microBatch)) * microBatch;
   const clean = new Int32Array(count * tokens);
   for (let first = 0; first < Math.min(count, available); first += BATCH) {
     const part = Math.min(BATCH, available - first, count - first);
     const images = await imageTensor(dataset, { ...view, size }, first, part);
-    clean.set((await tokenizer.encode(images, { signal })).data, first * tokens);
+    clean.set((await tokenizer.encode(images, { tokens, signal })).data, first * tokens);
   }
   for (let i = available; i < count; i++) {
     clean.copyWithin(i * tokens, (i % available) * tokens, ((i % available) + 1) * tokens);

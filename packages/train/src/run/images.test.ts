@@ -8,7 +8,8 @@ import { writeNpz } from '@detailflow/data';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseTrainingConfig } from '../training-config';
-import { type TrainingPart, type TrainOptions, train } from './train';
+import { train } from './train';
+import type { TrainingPart, TrainOptions } from './train-options';
 
 /** Codes and checkpoints know the content of their images. */
 

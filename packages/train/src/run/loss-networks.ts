@@ -1,11 +1,11 @@
 import { type Backend, DetailFlowError, ofType, Tensor } from '@detailflow/core';
 import { bytesOf } from '@detailflow/eval';
-import { openExtractor, readClassifier, readNetwork } from '@detailflow/eval/node';
+import { isSiglip, openExtractor, openSiglip, readClassifier, readNetwork } from '@detailflow/eval/node';
 import { lpipsParameters, vggParameters } from '@detailflow/features';
 import type { AlignmentTarget } from '../losses/alignment';
 import { patchGan } from '../losses/discriminator';
+import type { LossNetworks } from '../losses/loss-networks';
 import { classifierNetwork, lpipsNetwork, type PerceptualNetwork } from '../losses/perceptual';
-import type { LossNetworks } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
 
 /** Files of networks that losses need. */
@@ -18,7 +18,14 @@ export interface LossNetworkFiles {
   readonly classifier?: string;
   /** A network whose features the first token must tell: see `openExtractor` of `@detailflow/eval`. */
   readonly alignment?: string;
+  /** SigLIP2, whose features the decoder's patches must tell: see `openSiglip` of `@detailflow/eval`. */
+  readonly siglip?: string;
 }
+
+const entries: Partial<Record<keyof LossNetworkFiles, string>> = {
+  alignment: 'tokenizer.alignment',
+  siglip: 'tokenizer.repa',
+};
 
 /**
  * Opens the networks that a recipe needs.
@@ -34,12 +41,12 @@ export async function openLossNetworks(
   /** Frees the networks. */
   close(): Promise<void>;
 }> {
-  const { perceptual, adversarial, alignment } = tokenizer.recipe;
+  const { perceptual, adversarial, alignment, repa } = tokenizer.recipe;
   const need = (name: keyof LossNetworkFiles, what: string): string => {
     const file = files[name];
     if (file !== undefined) return file;
     throw new DetailFlowError('config', `this loss needs ${what}: give its file as "${name}"`, {
-      entry: name === 'alignment' ? 'tokenizer.alignment' : 'tokenizer.perceptual',
+      entry: entries[name] ?? 'tokenizer.perceptual',
     });
   };
   const openPerceptual = async (): Promise<PerceptualNetwork> => {
@@ -54,20 +61,39 @@ export async function openLossNetworks(
     return lpipsNetwork(vgg, heads);
   };
   const network = perceptual && (await openPerceptual());
-  const extractor = alignment && (await openExtractor(need('alignment', 'a feature network'), backend));
-  const target: AlignmentTarget | undefined = extractor && {
-    width: extractor.width,
-    features: async (images) => {
-      const { pool } = await extractor.extract(bytesOf(ofType(images, 'float32')));
-      return new Tensor('float32', pool, [images.dims[0], extractor.width]);
-    },
+  const siglip = repa && (await openSiglip(need('siglip', 'the vision tower of SigLIP2'), backend));
+  const aligned = alignment && need('alignment', 'a feature network');
+  const tower =
+    aligned !== undefined && (await isSiglip(aligned))
+      ? aligned === files.siglip && siglip
+        ? siglip
+        : await openSiglip(aligned, backend)
+      : undefined;
+  const extractor = aligned !== undefined && !tower ? await openExtractor(aligned, backend) : undefined;
+  const ofTower: AlignmentTarget | undefined = tower && {
+    width: tower.width,
+    features: (images) => tower.means(images),
   };
+  const target: AlignmentTarget | undefined =
+    ofTower ??
+    (extractor && {
+      width: extractor.width,
+      features: async (images) => {
+        const { pool } = await extractor.extract(bytesOf(ofType(images, 'float32')));
+        return new Tensor('float32', pool, [images.dims[0], extractor.width]);
+      },
+    });
   return {
     networks: {
       ...(network && { perceptual: network }),
       ...(adversarial && { discriminator: patchGan(tokenizer.discriminator) }),
       ...(target && { alignment: target }),
+      ...(siglip && { repa: siglip }),
     },
-    close: async () => extractor?.dispose(),
+    close: async () => {
+      await extractor?.dispose();
+      await siglip?.dispose();
+      if (tower !== siglip) await tower?.dispose();
+    },
   };
 }

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { type FileLock, ioError, type LockOptions, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { readSnapshot, type Snapshot, writeSnapshot } from './checkpoint-file';
+import { EventFile, scalarsOf } from './event-file';
 import { takeRunLock } from './run-lock';
 import { forbiddenChange, settingChanges } from './settings-change';
 
@@ -10,6 +11,12 @@ import { forbiddenChange, settingChanges } from './settings-change';
 export type Stage = 'tokenizer' | 'ar';
 
 const SETTINGS = 'config.json';
+
+/** What TensorBoard looks for. */
+const EVENTS = 'events.out.tfevents.0.detailflow';
+
+/** Marks the last line of a stage that ended early, since validations found nothing better. */
+export const ENDED = 'endedEarly';
 
 /** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
 export class RunFolder {
@@ -78,7 +85,7 @@ export class RunFolder {
   }
 
   /**
-   * Opens the log of a stage, JSON lines, and drops lines of steps from `step` on: they will be made again.
+   * Opens the log of a stage, JSON lines, and beside it the same figures as TensorBoard reads them, and drops lines of steps from `step` on: they will be made again.
    * @returns appends a line
    */
   async log(stage: Stage, step: number): Promise<LogWriter> {
@@ -87,12 +94,14 @@ export class RunFolder {
     const lines = kept.map((line) => `${JSON.stringify(line)}\n`).join('');
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(lines)));
     const handle = await open(file, 'a');
+    const events = await EventFile.open(await this.place(stage, EVENTS), step);
     return {
       append: async (line) => {
         await this.#lock.require();
         await handle.appendFile(`${JSON.stringify(line)}\n`).catch((cause) => {
           throw ioError('cannot be written', file, cause);
         });
+        await events.append(line.step as number, scalarsOf(line));
       },
       close: () => handle.close(),
     };
@@ -127,6 +136,12 @@ export class RunFolder {
   /** All lines of a log. */
   readLog(stage: Stage): Promise<LogLine[]> {
     return readLog(path.join(this.path, stage, 'log.jsonl'));
+  }
+
+  /** Whether a stage ended early with the step before `step`. */
+  async endedEarly(stage: Stage, step: number): Promise<boolean> {
+    const last = (await this.readLog(stage)).findLast((line) => (line.step as number) < step);
+    return last?.step === step - 1 && last[ENDED] === true;
   }
 
   /** Frees what it holds, files included. */

@@ -1,6 +1,6 @@
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Snapshot } from './checkpoint-file';
-import type { LogLine, RunFolder, Stage } from './run-folder';
+import { ENDED, type LogLine, type RunFolder, type Stage } from './run-folder';
 
 /** What trains step by step and can be saved. */
 export interface Trainable<Batch> {
@@ -32,6 +32,10 @@ export interface StageOptions<Batch> {
     /** Measures after a step; what it returns goes into the log. */
     readonly run: (step: number, signal?: AbortSignal) => Promise<LogLine>;
   };
+  /** How good a line of the log says that the model is, higher for better; undefined where it says nothing. */
+  readonly score?: (line: LogLine) => number | undefined;
+  /** Ends the stage when so many validations in a row found nothing better; 0 (default) for never. */
+  readonly patience?: number;
   /** Ends the stage after the step under way, or in the middle of a validation, which is made up for on resuming. */
   readonly signal?: AbortSignal;
   /** Whether to save and stop before the next step. */
@@ -62,7 +66,7 @@ export interface StageProgress {
 }
 
 /**
- * Trains to the last step, from the last checkpoint if there is one. A checkpoint is saved every so many steps, at the
+ * Trains to the last step, from the last checkpoint if there is one, or until validations find nothing better. A checkpoint is saved every so many steps, at the
  * end, and when the run is stopped or its time is up.
  * @returns whether the last step was made
  * @throws DetailFlowError `diverged` when a loss is no number: the last checkpoint is from before; `io` when a
@@ -77,6 +81,7 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
     batchSize: true,
     checkpoints: true,
     batch: true,
+    ...{ score: true, patience: true },
     validation: true,
     signal: true,
     isTimeUp: true,
@@ -104,13 +109,15 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
   );
   const log = await folder.log(stage, trainer.step - (pending ? 1 : 0));
   const pace = new Pace(options.batchSize);
+  const scores = (await folder.readLog(stage)).flatMap((line) => options.score?.(line) ?? []);
+  let ended = await folder.endedEarly(stage, trainer.step);
   try {
     if (pending) {
       const { [PENDING]: _, ...line } = pending;
       await log.append({ ...line, ...(await validate()) });
     }
     let next: Promise<Batch> | undefined;
-    while (trainer.step < steps && !signal?.aborted && !isTimeUp()) {
+    while (trainer.step < steps && !ended && !signal?.aborted && !isTimeUp()) {
       const { step } = trainer;
       const batch = await (next ?? options.batch(step));
       if (signal?.aborted) break;
@@ -121,8 +128,11 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
       pace.end(trainer.graphs);
       const isLast = trainer.step === steps;
       const isDue = isLast || trainer.step % validation.every === 0;
-      await log.append({ ...report, ...(isDue ? await validate() : {}) });
-      if (isLast || trainer.step % checkpoints.every === 0) await save();
+      const line = { ...report, ...(isDue ? await validate() : {}) };
+      scores.push(...(options.score?.(line) === undefined ? [] : [options.score(line) as number]));
+      ended = !isLast && isDue && isStale(scores, options.patience ?? 0);
+      await log.append(ended ? { ...line, [ENDED]: true } : line);
+      if (ended || isLast || trainer.step % checkpoints.every === 0) await save();
       options.onStep?.({
         stage,
         step: trainer.step,
@@ -131,7 +141,7 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
         ...pace.left(steps - trainer.step),
       });
     }
-    if (trainer.step < steps) await save();
+    if (trainer.step < steps && !ended) await save();
   } catch (error) {
     if (!DetailFlowError.isInstance(error) || error.code !== 'diverged') throw error;
     const kept = saved < 0 ? 'no checkpoint had been saved' : `the checkpoint of step ${saved} is kept`;
@@ -142,7 +152,14 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
     await log.close();
   }
   signal?.throwIfAborted();
-  return trainer.step >= steps;
+  return ended || trainer.step >= steps;
+}
+
+/** Whether the last so many scores are none of them better than the best before. */
+function isStale(scores: readonly number[], patience: number): boolean {
+  if (patience === 0 || scores.length <= patience) return false;
+  const best = Math.max(...scores.slice(0, -patience));
+  return scores.slice(-patience).every((score) => score <= best);
 }
 
 /** Marks the line of a step whose validation was stopped. */

@@ -11,8 +11,9 @@ import { parseTrainingConfig } from '../training-config';
 import { bundleRun } from './bundle-run';
 import { readSnapshot } from './checkpoint-file';
 import { RunFolder } from './run-folder';
-import { type TrainOptions, train } from './train';
+import { train } from './train';
 import { trainClassifier } from './train-classifier';
+import type { TrainOptions } from './train-options';
 
 const tower = { width: 16, heads: 2, layers: 1, mlpWidth: 32, patchSize: 8, positionGrid: 2 };
 const settings = {
@@ -346,7 +347,7 @@ test('a run begins with the tokenizer of another one', async () => {
   });
   const initial = { config: config.tokenizer.model, weights: bundle.tokenizer };
   try {
-    await train(options('begun', { part: 'tokenizer', config, initial }));
+    await train(options('begun', { part: 'tokenizer', config, initial: { tokenizer: initial } }));
     await train(options('anew', { part: 'tokenizer', config }));
     const losses = await Promise.all(
       ['begun', 'anew'].map(async (out) =>
@@ -359,7 +360,7 @@ test('a run begins with the tokenizer of another one', async () => {
     expect(losses[0][0].reconstruction).toBeLessThan(0.7 * losses[1][0].reconstruction);
     expect(losses[0][1].adversary).toBeDefined();
     const other = { ...initial, config: { ...initial.config, tokens: 16 } };
-    await expect(train(options('other', { config, initial: other }))).rejects.toThrow(
+    await expect(train(options('other', { config, initial: { tokenizer: other } }))).rejects.toThrow(
       /tokenizer\.model\.tokens/,
     );
   } finally {

@@ -21,6 +21,7 @@ import {
   PICTURES_PER_SEED,
   type PictureLabels,
   type Reference,
+  resizedSource,
   summariseScales,
   writeImageArchive,
 } from '@detailflow/eval';
@@ -31,6 +32,7 @@ import { withModel } from '../model-options';
 import { evaluationElsewhere } from '../queue/evaluation-task';
 import { asJson, modelHints, modelIdentity } from '../queue/model-identity';
 import { machineLines, openQueue } from '../queue/queue-options';
+import { pictureSize } from '../size-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
 import { type ImageDivision, imageDivision } from './image-division';
@@ -70,7 +72,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     if (values.text('queue') !== undefined && values.text('cfg-interval') !== undefined) {
       throw new UsageError('--cfg-interval is for pictures that are drawn here, without --queue');
     }
-    const size = opened.pictureSize;
+    const sizes = pictureSize(values, opened);
+    const size = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
     const given = scalesOf(values);
     const division = imageDivision(values, opened.card);
     const view = { ...division.view, size };
@@ -97,11 +100,13 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         evaluationElsewhere(
           queue,
           {
-            ...{ count, classes, labels, sampling: asJson(sampling) as typeof sampling, pictures },
+            ...{ ...sizes, count, classes, labels, pictures },
+            sampling: asJson(sampling) as typeof sampling,
             rows: scales.flatMap((cfg) => rowsOf.map((firstSeed) => ({ cfg, firstSeed }))),
           },
           {
-            ...{ extractor, size: tokenizer.resolution(tokens), hints: modelHints(invocation) },
+            ...{ extractor, hints: modelHints(invocation) },
+            side: sizes.evalSize ?? sizes.size ?? tokenizer.resolution(tokens),
             model: await modelIdentity(values, opened),
             title: `evaluation of ${values.text('model') ?? values.text('ar')}`,
           },
@@ -110,6 +115,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
           ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
+          ...sizes,
           real: real.reference,
           store: run.store,
           keepPictures: pictures,
@@ -132,7 +138,8 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             const rowClasses = evenlySpaced(classes, shown);
             const chosen = Int32Array.from({ length: shown * COLUMNS }, (_, i) => rowClasses[i % shown]);
             const few = { ...sampling, model, tokenizer, classes, chosen, seed: firstSeed, cfg };
-            const sheet = generatedSource({ ...few, count: shown * COLUMNS });
+            const shownOf = generatedSource({ ...few, count: shown * COLUMNS, size: sizes.size });
+            const sheet = resizedSource(shownOf, sizes.evalSize);
             const images = await sheet.read(0, shown * COLUMNS, run);
             const inOrder = picturesOf(images); // image i is of row i mod shown: one row a class
             const byClass = inOrder.map((_, i) => inOrder[(i % COLUMNS) * shown + Math.floor(i / COLUMNS)]);

@@ -52,9 +52,10 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
       }
       const kept = saved === undefined ? [] : [`statistics: ${saved}`];
       if (data === undefined) {
-        const { mean, deviation } = found.inceptionScore;
         const sources = run.sources();
-        const score = `${count} images, inception score ${mean.toFixed(3)} ± ${deviation.toFixed(3)}`;
+        const { mean, deviation } = found.inceptionScore ?? {};
+        const known = `, inception score ${mean?.toFixed(3)} ± ${deviation?.toFixed(3)}`;
+        const score = `${count} images${mean === undefined ? '' : known}`;
         const figures = { count, network: extractor.name, inceptionScore: found.inceptionScore };
         return {
           lines: [score, ...kept, ...sources.lines],

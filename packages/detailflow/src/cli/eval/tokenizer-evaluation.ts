@@ -16,6 +16,7 @@ import { openExtractor, openPerceptualDistance } from '@detailflow/eval/node';
 import { isDetailFlow } from '../../detailflow-family';
 import { type Invocation, type Report, UsageError } from '../command';
 import { withModel } from '../model-options';
+import { encodedSize } from '../size-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
 import { imageDivision } from './image-division';
@@ -30,9 +31,11 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
   if ((vgg === undefined) !== (heads === undefined)) throw new UsageError('give --vgg and --lpips together');
   const preset = presetOf(values, 'tokenizer');
   return withModel(invocation, 'tokenizer', async (opened, start) => {
-    const restorations = restorationsOf(values, opened, preset?.restorations);
+    const wanted = encodedSize(values, opened);
+    const evalSize = values.whole('eval-size', { least: 7, most: 65536 });
+    const restorations = restorationsOf(values, opened, wanted.tokens, preset?.restorations);
     const division = imageDivision(values, opened.card);
-    const view = { ...division.view, size: opened.tokenizer.imageSize };
+    const view = { ...division.view, size: wanted.size };
     const part = values.flag('all-images') || preset ? 'all' : 'held-out';
     const paths = ['model', 'tokenizer'].map((name) => modelPath(values, name));
     const run = await EvaluationRun.open(invocation, out, [...paths, data, features, vgg, heads], opened);
@@ -40,8 +43,10 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
     const note = part === 'held-out' ? divided.note : undefined;
     const dataset = await run.readable(data, divided, part);
     const model = await start();
-    const { backend } = model;
-    const tokenizer = model.hasCodes || !model.latents ? model.tokenizer : model.latents;
+    const { backend, detailflow } = model;
+    const whole = model.hasCodes || !model.latents ? model.tokenizer : model.latents;
+    const isFull = wanted.size === opened.tokenizer.imageSize;
+    const tokenizer = isFull || !detailflow ? whole : detailflow.tokenizer.atSize(wanted.size);
     const extractor = features === undefined ? undefined : await openExtractor(features, backend);
     const perceptual =
       vgg === undefined || heads === undefined
@@ -50,7 +55,17 @@ export async function evaluateTokenizer(invocation: Invocation, values: Values):
     try {
       const figures = await run.counting('images', (onProgress) =>
         tokenizerFigures({
-          ...{ tokenizer, dataset, view, restorations, extractor, perceptual, store: run.store, onProgress },
+          ...{
+            tokenizer,
+            dataset,
+            view,
+            restorations,
+            evalSize,
+            extractor,
+            perceptual,
+            store: run.store,
+            onProgress,
+          },
           images: values.whole('count', { least: 1 }) ?? preset?.count,
           signal: run.signal,
         }),
@@ -97,12 +112,17 @@ export function presetOf(values: Values, what: 'tokenizer' | 'generation') {
   return preset;
 }
 
-function restorationsOf(values: Values, opened: FamilyModel, preset?: 'all' | 'noisy'): Restoration[] {
-  const { tokens: all, previewCounts: shown } = opened.tokenizer;
+function restorationsOf(
+  values: Values,
+  opened: FamilyModel,
+  all: number,
+  preset?: 'all' | 'noisy',
+): Restoration[] {
+  const { previewCounts: shown } = opened.tokenizer;
   const clean = (tokens: number): Restoration => ({ tokens, noiseIndex: null });
   const noisy = (noiseIndex: number): Restoration => ({ tokens: all, noiseIndex });
   const [counts, noise] = [values.text('tokens'), values.text('noise')];
-  const own = isDetailFlow(opened) ? opened.tokenizer.config : undefined;
+  const own = isDetailFlow(opened) ? { ...opened.tokenizer.config, tokens: all } : undefined;
   if (opened.tokenizer.previews === 'none' && counts !== undefined && counts !== `${all}`) {
     throw new UsageError(`--tokens ${counts}: without an order a picture needs all ${all}`);
   }

@@ -31,13 +31,17 @@ export function codesElsewhere(
   const { places, stamp, title } = options;
   const model: Json = { family: 'DetailFlow', stamps: { model: stamp }, settings: null };
   const { config, images, origin, views } = work;
-  const { seed, data, tokenizer } = config;
+  const { seed, data, tokenizer, tokenModel } = config;
   const identity = {
     ...{ software: software(), model, origin, views, images: asJson(images) },
-    config: asJson({ seed, data, tokenizer: { model: tokenizer.model } }),
+    config: asJson({
+      ...{ seed, data, tokenizer: { model: tokenizer.model } },
+      tokenModel: { model: tokenModel.model, imageSize: tokenModel.imageSize },
+    }),
   };
   const spec: JobSpec = { kind: CODES, identity, hints: { ...places }, title };
-  const { tokens, codebookSize } = tokenizer.model;
+  const { codebookSize } = tokenizer.model;
+  const { tokens } = tokenModel.model;
   let job = '';
   return {
     async begin(shards) {

@@ -9,10 +9,12 @@ import {
   generatedSource,
   type ImageSource,
   type PictureLabels,
+  resizedSource,
   type SamplingOptions,
 } from '@detailflow/eval';
 import type { JobSpec, Json, ShardArray, ShardClient, ShardResult, ShardTask } from '@detailflow/queue';
 import { requireSoftware } from './generate-task';
+import { asJson } from './model-identity';
 import { software } from './software';
 import type { WorkerModels } from './worker-models';
 
@@ -27,6 +29,9 @@ interface Evaluation {
   readonly sampling: SamplingOptions;
   /** Of every row guidance scale and seed of the first picture. */
   readonly rows: readonly { readonly cfg: number; readonly firstSeed: number }[];
+  /** Side at which tokens are decoded, and to which that is then resized; what tokens are worth, and as it is, if omitted. */
+  readonly size?: number;
+  readonly evalSize?: number;
   /** Also hand over the pictures. */
   readonly pictures: boolean;
 }
@@ -40,12 +45,13 @@ export function evaluationElsewhere(
     readonly hints: Json;
     readonly title: string;
     readonly extractor: Pick<Extractor, 'width' | 'spatialWidth' | 'classes'>;
-    readonly size: number;
+    /** Of the pictures that are handed over. */
+    readonly side: number;
   },
 ): DrawnElsewhere {
-  const { model, hints, title, extractor, size } = options;
+  const { model, hints, title, extractor, side } = options;
   const { count, pictures } = evaluation;
-  const identity = { software: software(), model, evaluation: evaluation as unknown as Json, batch: BATCH };
+  const identity = { software: software(), model, evaluation: asJson(evaluation), batch: BATCH };
   const spec: JobSpec = { kind: EVALUATE, identity, hints, title };
   const rangeOf = ({ row, first, count: size }: DrawnBatch) => ({ first: row * count + first, count: size });
   let job = '';
@@ -73,10 +79,10 @@ export function evaluationElsewhere(
     },
     async pictures(batch): Promise<ByteImages> {
       const { images } = await arraysOf(batch);
-      const shape = [batch.count, size, size, 3];
+      const shape = [batch.count, side, side, 3];
       if (!(images?.data instanceof Uint8Array) || images.shape.join() !== shape.join())
         throw misshapen('images', shape);
-      return { data: images.data, count: batch.count, height: size, width: size };
+      return { data: images.data, count: batch.count, height: side, width: side };
     },
     async finish(row) {
       if (pictures) await client.release(job, asked.filter((one) => one.row === row).map(rangeOf));
@@ -105,7 +111,8 @@ export const evaluationTask = (models: WorkerModels): ShardTask => ({
   async prepare({ identity, hints }) {
     const { software: version, model: wanted, evaluation } = identity as Record<string, Json>;
     requireSoftware(version);
-    const { count, classes, labels, sampling, rows, pictures } = evaluation as unknown as Evaluation;
+    const { size: decoded, evalSize, ...asked } = evaluation as unknown as Evaluation;
+    const { count, classes, labels, sampling, rows, pictures } = asked;
     const { model, extractor, machine } = await models.open(wanted, hints);
     const { tokenModel, tokenizer } = model;
     if (!tokenModel || !extractor) {
@@ -119,10 +126,13 @@ export const evaluationTask = (models: WorkerModels): ShardTask => ({
       const { cfg, firstSeed } = rows[row];
       const found =
         sources.get(row) ??
-        generatedSource({
-          ...{ ...sampling, model: tokenModel, tokenizer, count, classes, labels, cfg },
-          seed: firstSeed,
-        });
+        resizedSource(
+          generatedSource({
+            ...{ ...sampling, model: tokenModel, tokenizer, count, classes, labels, cfg },
+            ...{ seed: firstSeed, size: decoded },
+          }),
+          evalSize,
+        );
       sources.set(row, found);
       return found;
     };

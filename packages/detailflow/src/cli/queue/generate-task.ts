@@ -9,6 +9,7 @@ import {
   type PictureList,
   pictureJobs,
 } from '../draw-pictures';
+import { resizedForEvaluation } from '../size-options';
 import { asJson } from './model-identity';
 import { software } from './software';
 import type { WorkerModels } from './worker-models';
@@ -25,6 +26,10 @@ interface Drawing extends PictureList {
   readonly topP?: number;
   readonly guidance?: string;
   readonly interval?: number;
+  /** Side at which all tokens are decoded; what they are worth if omitted. */
+  readonly size?: number;
+  /** To which that is then resized. */
+  readonly evalSize?: number;
   /** Pictures of a shard, which are drawn together. */
   readonly batch: number;
 }
@@ -73,7 +78,8 @@ export const generateTask = (models: WorkerModels): ShardTask => ({
     const { software: version, model: wanted, drawing } = identity as Record<string, Json>;
     requireSoftware(version);
     const { model, machine } = await models.open(wanted, hints);
-    const { interval, guidance, batch: _, labels, count, seed, ...settings } = drawing as unknown as Drawing;
+    const { interval, guidance, batch: _, size: side, evalSize, ...rest } = drawing as unknown as Drawing;
+    const { labels, count, seed, ...settings } = rest;
     const list = { labels, count, seed };
     return {
       machine,
@@ -85,7 +91,9 @@ export const generateTask = (models: WorkerModels): ShardTask => ({
         const rule = interval === undefined ? guidance : model.intervalGuidance(interval);
         for await (const step of drawPictures(model, jobs, { ...settings, guidance: rule, signal })) {
           if (step.count < step.total) continue;
-          const { data, height, width } = bytesOf(await step.pixels());
+          const { data, height, width } = bytesOf(
+            resizedForEvaluation(await step.pixels({ size: side }), evalSize),
+          );
           const tokens = await step.tokens();
           const arrays: Record<string, ShardArray> = {
             images: { data, shape: [size, height, width, 3] },

@@ -1,0 +1,110 @@
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
+import { openFolder } from '@detailflow/checkpoint/node';
+import { DetailFlowError, type Weights } from '@detailflow/core';
+import type { InitialParameters, InitialPart } from '@detailflow/train/node';
+import { openModel } from '../model-source';
+import { UsageError } from './command';
+import { namedFolder } from './model-options';
+
+/** Weights that training begins with. Call `close` when done. */
+export interface OpenedInitial extends Pick<InitialParameters, 'tokenizer' | 'ar'> {
+  close(): Promise<void>;
+}
+
+type Key = 'model' | 'ema';
+type Half = 'tokenizer' | 'ar';
+
+/**
+ * Opens what `--init` names: models (a bundle, a folder of official models, a package), or files of weights of one half each,
+ * .pt, .pth or .safetensors, in the official names, with or without the prefixes of DDP and torch.compile.
+ * @param key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
+ * @throws UsageError when two of them hold the same half; DetailFlowError as the files are
+ */
+export async function openInitial(
+  sources: readonly string[],
+  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+): Promise<OpenedInitial> {
+  const found: { tokenizer?: unknown; ar?: unknown } = {};
+  const open: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const one of open) await one();
+  };
+  const take = (half: Half, part: InitialPart<object>, source: string) => {
+    if (found[half])
+      throw new UsageError(
+        `--init ${source}: there is an ${half === 'ar' ? 'AR model' : 'other tokenizer'} already`,
+      );
+    found[half] = part;
+  };
+  try {
+    for (const source of sources) {
+      const file = await weightsFile(source, key);
+      if (file !== undefined) {
+        const { half, part, close: closeFile } = await openHalf(file, key, signal);
+        open.push(closeFile);
+        take(half, part, source);
+        continue;
+      }
+      const model = await openModel(namedFolder(source), { signal });
+      open.push(() => model.close());
+      take('tokenizer', model.tokenizer, source);
+      if (model.ar) take('ar', model.ar, source);
+    }
+    return { ...(found as Pick<InitialParameters, Half>), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The file of weights that a source is; with a key, the newest checkpoint of an official folder. */
+async function weightsFile(source: string, key?: Key): Promise<string | undefined> {
+  const found = await stat(source).catch(() => undefined);
+  if (found?.isFile()) return source;
+  if (!found?.isDirectory() || key === undefined) return undefined;
+  const newest = await newestCheckpoint(await openFolder(source));
+  if (newest !== undefined) return path.join(source, newest);
+  throw new UsageError(`--init-key: ${source} has no checkpoints/*.pt, which could hold several state dicts`);
+}
+
+async function openHalf(file: string, key: Key | undefined, signal?: AbortSignal) {
+  const dicts = await openStateDicts(await openFolder(path.dirname(file)), path.basename(file), { signal });
+  try {
+    const whole = dicts.at([]);
+    const named = (name: string) => dicts.at([name]);
+    const bare = named('module') ?? named('state_dict') ?? whole;
+    const first = named('model') ?? named('ema') ?? bare;
+    const half: Half | undefined = first && halfOf(first);
+    if (!first || half === undefined) {
+      throw new DetailFlowError(
+        'weights',
+        `holds neither a tokenizer (encoder.latent_tokens) nor an AR model (tok_embeddings.weight) of DetailFlow; there is ${dicts.keys.slice(0, 10).join(', ')}`,
+        { file },
+      );
+    }
+    const byDefault = half === 'ar' ? ['ema', 'model'] : ['model', 'ema'];
+    const [chosen] = (key === undefined ? byDefault : [key]).flatMap((name) => named(name) ?? []);
+    if (key !== undefined && !chosen) {
+      throw new DetailFlowError(
+        'weights',
+        `has no state dict "${key}"; there is ${dicts.keys.slice(0, 10).join(', ')}`,
+        {
+          file,
+        },
+      );
+    }
+    const weights = withoutPrefixes((chosen ?? bare ?? first).values(), file);
+    return { half, part: { weights, file }, close: () => dicts.close() };
+  } catch (error) {
+    await dicts.close();
+    throw error;
+  }
+}
+
+function halfOf(weights: Weights): Half | undefined {
+  const names = [...weights.keys()].map((name) => name.replace(/^(?:module\.|_orig_mod\.)+/, ''));
+  if (names.includes('encoder.latent_tokens')) return 'tokenizer';
+  return names.includes('tok_embeddings.weight') ? 'ar' : undefined;
+}

@@ -1,0 +1,37 @@
+"""Image sets in Parquet as the Hub keeps them, written by pyarrow: tests/fixtures/parquet. Run: python parquet.py OUT"""
+
+import json
+import pathlib
+import struct
+import sys
+import zlib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def png(colour, width=4, height=3):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(colour) * width for _ in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+out = pathlib.Path(sys.argv[1])
+(out / "shapes").mkdir(parents=True, exist_ok=True)
+features = {"image": {"_type": "Image"}, "label": {"names": ["circle", "square"], "_type": "ClassLabel"}}
+schema = pa.schema(
+    [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
+    metadata={"huggingface": json.dumps({"info": {"features": features}})},
+)
+expected = {}
+for part, count, compression in [("train", 7, "snappy"), ("test", 3, "zstd")]:
+    rows = [(i % 2, [20 * i + 7, 255 - 30 * i, 100]) for i in range(count)]
+    expected[part] = [{"label": label, "pixel": pixel} for label, pixel in rows]
+    images = [{"bytes": png(pixel), "path": f"{i}.png"} for i, (_, pixel) in enumerate(rows)]
+    table = pa.table({"image": images, "label": [label for label, _ in rows]}, schema=schema)
+    file = out / "shapes" / f"{part}-00000-of-00001.parquet"
+    pq.write_table(table, file, row_group_size=3, compression=compression)
+(out / "shapes.json").write_text(json.dumps(expected) + "\n")
