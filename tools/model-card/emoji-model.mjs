@@ -1,14 +1,15 @@
 // Makes the package of the emoji model from a run, with every figure of its card measured.
-//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--tokenizer DIR]
+//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--face 1] [--tokenizer DIR]
 // RUN is the folder of a run with the settings of the preset emoji-64, DATA the folder of images that tools/emoji built.
-// Writes OUT/model (a bundle, fp16), OUT/classifier.safetensors, OUT/images and OUT/figures.json; measuring goes on where
-// it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
+// Writes OUT/model (a bundle, fp16), OUT/classifier.safetensors, OUT/images (samples, and classes.png: one picture of each class,
+// one below the other, of the seed --face) and OUT/figures.json; measuring goes on where it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
 // was not trained there.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import sharp from 'sharp';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -18,6 +19,7 @@ const { values, positionals } = parseArgs({
     cfg: { type: 'string', default: '1,1.5,2,2.5,3' },
     seed: { type: 'string', default: '0,100000' },
     tokenizer: { type: 'string' },
+    face: { type: 'string', default: '1' },
   },
 });
 const [run, data] = positionals;
@@ -58,6 +60,7 @@ for (const scale of scales) {
   const name = `samples-cfg${scale}.png`;
   copyFileSync(path.join(kept, name), path.join(out, 'images', name));
 }
+await classPictures();
 const images = imagesSeen();
 const figures = { steps: made.steps, images, tokenizer, generation: { ...generation, rows: undefined } };
 writeFileSync(path.join(out, 'figures.json'), `${JSON.stringify(figures, undefined, 1)}\n`);
@@ -73,6 +76,31 @@ function detailflow(...args) {
   });
   if (status !== 0) process.exit(status ?? 1);
   return JSON.parse(stdout);
+}
+
+/** One picture of each class, one below the other. */
+async function classPictures() {
+  const { classNames } = JSON.parse(readFileSync(path.join(model, 'config.json'), 'utf8'));
+  const folder = path.join(kept, 'classes');
+  rmSync(folder, { recursive: true, force: true });
+  const { images: drawn } = detailflow(
+    ...[
+      'generate',
+      '--model',
+      model,
+      '--class',
+      `0-${classNames.length - 1}`,
+      '--seed',
+      values.face,
+      '--out',
+      folder,
+    ],
+  );
+  const rows = drawn.map(({ file: input }, row) => ({ input, left: 0, top: 64 * row }));
+  await sharp({ create: { width: 64, height: 64 * rows.length, channels: 3, background: '#fff' } })
+    .composite(rows)
+    .png({ compressionLevel: 9 })
+    .toFile(path.join(out, 'images', 'classes.png'));
 }
 
 /** Images that each half was trained with. */

@@ -55,7 +55,7 @@ function begin(found: ModelFacts) {
   find('about').textContent = `${found.name}, on ${found.device}: ${found.description} ${found.attribution}`;
   find('note').textContent = found.note;
   find('note').hidden = found.note === '';
-  acceptPictures(found.imageSize, (pixels) => {
+  acceptPictures({ size: found.imageSize, background: found.background }, (pixels) => {
     own = pixels;
     button('vary').disabled = false;
     start('your picture', { kind: 'reconstruct', pixels });

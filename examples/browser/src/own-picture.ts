@@ -13,8 +13,12 @@ export type Taken = (pixels: Float32Array) => void;
 
 let latest = 0;
 
-/** Listens for pictures; of several that are chosen quickly the last one counts, however long each takes to read. */
-export function acceptPictures(size: number, taken: Taken): void {
+/**
+ * Listens for pictures; of several that are chosen quickly the last one counts, however long each takes to read.
+ * @param model its size in pixels, and what its pictures are laid on
+ */
+export function acceptPictures(model: { size: number; background: string }, taken: Taken): void {
+  const { size } = model;
   let again = () => {};
   const take = async (name: string, open: () => Promise<ImageBitmap>) => {
     again = () => void take(name, open);
@@ -22,7 +26,7 @@ export function acceptPictures(size: number, taken: Taken): void {
     const bitmap = await open().catch(() => undefined);
     if (turn !== latest) return bitmap?.close();
     if (!bitmap) return say(`${name} is no picture that this browser can read.`, 'problem');
-    const pixels = fit(bitmap, size);
+    const pixels = fit(bitmap, model);
     bitmap.close();
     canvas('original').setAttribute('aria-label', `Your picture ${name}, ${size} x ${size} pixels`);
     taken(pixels);
@@ -68,12 +72,12 @@ export function acceptPictures(size: number, taken: Taken): void {
   find<HTMLFieldSetElement>('samples').disabled = false;
 }
 
-/** Draws a picture into the middle of the small square, on the background chosen where it is transparent. */
-function fit(bitmap: ImageBitmap, size: number): Float32Array {
+/** Draws a picture into the middle of the small square, laid on what the model knows, itself on the background chosen. */
+function fit(bitmap: ImageBitmap, { size, background }: { size: number; background: string }): Float32Array {
   const context = contextOf(canvas('original'), { willReadFrequently: true });
   const scale = size / Math.max(bitmap.width, bitmap.height);
   const [width, height] = [Math.max(1, bitmap.width * scale), Math.max(1, bitmap.height * scale)];
-  context.fillStyle = '#000';
+  context.fillStyle = background;
   context.fillRect(0, 0, size, size);
   const place = [(size - width) / 2, (size - height) / 2, width, height] as const;
   context.fillStyle = find<HTMLSelectElement>('background').value;

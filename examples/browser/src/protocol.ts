@@ -32,6 +32,8 @@ export interface ModelFacts {
   readonly tokens: number;
   /** What its pictures show. */
   readonly subject: string;
+  /** What its pictures are laid on: a colour of CSS. */
+  readonly background: string;
   /** What computes, and what a visitor should know about that. */
   readonly device: string;
   readonly note: string;

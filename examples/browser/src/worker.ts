@@ -2,6 +2,7 @@
 import { createTokenModel, type GroupTokenModel, parseTokenModelConfig } from '@detailflow/ar-model';
 import { type Bundle, readBundle, urlTree } from '@detailflow/checkpoint';
 import { type Backend, DetailFlowError, pictureFromPixels, Tensor } from '@detailflow/core';
+import { psnr, tokenWorth, worthTarget } from '@detailflow/eval';
 import { type GenerationStep, generate, vary } from '@detailflow/sampler';
 import { createTokenizer, parseTokenizerConfig, type Tokenizer } from '@detailflow/tokenizer';
 import { openBackend } from './open-backend';
@@ -89,16 +90,16 @@ const messages = () => new Promise<void>((resolve) => setTimeout(resolve));
 async function* restore(opened: Model, pixels: Float32Array, signal: AbortSignal): AsyncGenerator<Drawn> {
   const { tokenizer } = opened;
   const { tokens: total, imageSize: size } = tokenizer;
-  const codes = await tokenizer.encode(asImage(pixels, size), { signal });
+  const original = asImage(pixels, size);
+  const codes = await tokenizer.encode(original, { signal });
   for (let count = 1; count <= total; count = count < 8 ? count + 1 : count + 8) {
     await messages();
     if (!isShown(opened, count)) continue;
-    const drawn = await tokenizer.decode(codes, { tokens: count, signal });
-    const full = await tokenizer.decode(codes, { tokens: count, size, signal });
-    const values = full.data;
-    const error = pixels.reduce((sum, x, i) => sum + (Math.max(-1, Math.min(1, values[i])) - x) ** 2, 0);
-    const psnr = -10 * Math.log10(error / pixels.length / 4);
-    yield { count, total, side: drawn.dims[2], pictures: [rgba(drawn, 0)], psnr };
+    const worth = tokenWorth(tokenizer, count, size);
+    const drawn = await tokenizer.decode(codes, { tokens: count, size: worth.size, signal });
+    // Measured is what is shown, against the picture shrunk to what so many tokens are worth.
+    const decibels = psnr(drawn.data, worthTarget(original, worth).data);
+    yield { count, total, side: worth.size, pictures: [rgba(drawn, 0)], psnr: decibels };
   }
 }
 
@@ -146,6 +147,7 @@ async function load(): Promise<{ model: Model; facts: ModelFacts }> {
     const facts: ModelFacts = {
       ...{ name, description, attribution, classNames, device, note },
       subject: card.subject ?? classNames.slice(0, 12).join(', '),
+      background: typeof card.data?.background === 'string' ? card.data.background : 'white',
       cfg: recipe?.cfg ?? 1.5,
       imageSize: model.tokenizer.imageSize,
       tokens: model.tokenizer.tokens,

@@ -26,16 +26,22 @@ export interface RemoteSettings {
   /** Default: the environment's DETAILFLOW_API_KEY, if any. */
   readonly apiKey?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** What sends the requests; default: that of the platform. */
   readonly fetch?: typeof globalThis.fetch;
 }
 
 /** A provider of the AI SDK for image models. */
 export interface DetailFlowProvider extends ProviderV3 {
-  /** @param modelId in this process the name of the model, which may be left out; of a server one that it serves */
+  /**
+   * An image model.
+   * @param modelId in this process the name of the model, which may be left out; of a server one that it serves
+   */
   image(modelId?: string): LocalImageModel | RemoteImageModel;
+  /** The same as `image`, as the AI SDK names it. */
   imageModel(modelId: string): LocalImageModel | RemoteImageModel;
   /** Frees the model, if this provider has loaded it. */
   dispose(): Promise<void>;
+  /** The same as `dispose`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

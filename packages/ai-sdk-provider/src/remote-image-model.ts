@@ -15,11 +15,13 @@ const PART = 10;
 /** Characters of an answer. */
 const MOST_CHARACTERS = 2 ** 28;
 
+/** Where a model is served, and who asks. */
 export interface RemoteOptions {
   /** Such as `http://127.0.0.1:8080/v1`. */
   readonly baseURL: string;
   readonly apiKey?: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** What sends the requests. */
   readonly fetch: typeof globalThis.fetch;
 }
 

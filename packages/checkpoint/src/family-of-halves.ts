@@ -14,9 +14,11 @@ import { halfSettings } from './family-settings';
 export interface ModelHalves {
   readonly tokenizer: FoundHalf;
   readonly ar?: FoundHalf;
+  /** Closes the files. */
   close(): Promise<void>;
 }
 
+/** What a family of a tokenizer and a transformer, each in a file of its own, says of itself. */
 export interface HalvesFamilyOptions {
   readonly name: string;
   readonly rules: { readonly tokenizer: HalfRule; readonly ar: HalfRule };

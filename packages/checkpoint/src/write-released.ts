@@ -9,8 +9,10 @@ import type { ReleasedFile } from './family';
 import { ioError } from './node-files';
 import { writeTorchCheckpoint } from './write-torch';
 
+/** How a model is written in its released layout. */
 export interface WriteReleasedOptions {
   readonly signal?: AbortSignal;
+  /** Called after every file. */
   readonly onProgress?: (progress: { done: number; total: number; unit: 'files' }) => void;
 }
 

@@ -196,9 +196,11 @@ export interface TokenPool {
    * @returns for every member and each of its rows the logits of the next tokens, [nextCount * V]
    */
   predict(steps: readonly PoolStep[], options?: CallOptions): Promise<readonly (readonly Float32Array[])[]>;
+  /** Frees the places of all rows. */
   dispose(): Promise<void>;
 }
 
+/** What one run of a pool is to compute. */
 export interface PoolStep {
   readonly member: PoolMember;
   /** The tokens chosen for its last prediction, row by row; none at first. */

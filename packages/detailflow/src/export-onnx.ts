@@ -35,6 +35,7 @@ export interface ExportedPort {
   readonly shape: string;
 }
 
+/** What was written. */
 export interface ExportedModel {
   readonly part: string;
   /** Beside the weights: what is fed, states included. */

@@ -38,6 +38,7 @@ interface RestoreOptions {
 export interface KeptImages {
   /** Missing where the tokenizer has latents and no codes. */
   readonly codes?: Tensor<'int32'>;
+  /** Draws the images again: float32 [B, 3, size, size]. */
   restore(options: RestoreOptions): Promise<Tensor<'float32'>>;
 }
 

@@ -72,6 +72,7 @@ export interface DrawnBatch {
 export interface DrawnElsewhere {
   /** All batches that will be asked for, in this order: those that the store does not have. */
   begin(batches: readonly DrawnBatch[]): Promise<void>;
+  /** Features of a batch, in the order of its pictures. */
   features(batch: DrawnBatch): Promise<Features>;
   /** Asked for with `keepPictures` only. */
   pictures(batch: DrawnBatch): Promise<ByteImages>;

@@ -4,6 +4,7 @@ import { type JobSpec, parseSpec } from './job-spec';
 import { askedKey, doneKey, JOBS, jobKey, refusedKey, WORKERS, workerKey } from './keys';
 import { rangeName, type ShardRange } from './shard-range';
 
+/** Where a job is: `cancelled` ones give out no more shards. */
 export type JobState = 'running' | 'cancelled' | 'finished';
 
 /** Where the results of a job go: into Redis, or into the folder that every worker is given. */

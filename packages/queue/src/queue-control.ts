@@ -17,6 +17,7 @@ export interface JobStatus extends Pick<JobRecord, 'job' | 'state' | 'asked' | '
   readonly failed: number;
 }
 
+/** What `status` tells. */
 export interface QueueStatus {
   readonly isPaused: boolean;
   /** Shards that wait for a worker, and that workers are at. */
@@ -61,6 +62,7 @@ export class QueueControl {
     return new QueueControl(redis, address, options.signal);
   }
 
+  /** All jobs, how far each is, and how many workers there are. */
   async status(): Promise<QueueStatus> {
     const failed = await this.failed();
     const jobs = await this.#asking(this.#records.all());
@@ -84,6 +86,7 @@ export class QueueControl {
     await this.#asking(this.#queue.pause());
   }
 
+  /** Gives out shards again after `pause`. */
   async resume(): Promise<void> {
     await this.#asking(this.#queue.resume());
   }
@@ -102,6 +105,7 @@ export class QueueControl {
     return { job, removed };
   }
 
+  /** Shards that were given up, and why. */
   async failed(): Promise<FailedShard[]> {
     const shards = await this.#asking(this.#queue.getFailed());
     return shards
@@ -128,6 +132,7 @@ export class QueueControl {
     return count;
   }
 
+  /** Ends the connection; jobs go on. */
   async close(): Promise<void> {
     await this.#queue.close().catch(() => {});
     await disconnect(this.#redis);

@@ -16,6 +16,7 @@ import { isRange, MOST_SHARDS, rangeName, type ShardRange } from './shard-range'
 import type { ShardResult } from './shard-result';
 import type { ShardResults } from './shard-results';
 
+/** Which queue a client gives work to, and where results come from. */
 export interface ShardClientOptions {
   readonly signal?: AbortSignal;
   /** Takes one-line notices: workers that refuse, a lost connection, shards that are given out again. */

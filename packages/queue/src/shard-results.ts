@@ -8,7 +8,7 @@ export interface ShardResults {
   readonly name: string;
   /** Makes a place for a job. @throws DetailFlowError `config` where another one is, `io` */
   begin(job: string, spec: JobSpec): Promise<void>;
-  /** A result that is there. @throws DetailFlowError as {@link decodeResult} */
+  /** A result that is there. @throws DetailFlowError as `decodeResult` */
   read(job: string, range: ShardRange): Promise<ShardResult | undefined>;
   /** All of it or nothing. @throws DetailFlowError `io` (disk full, no rights), `limit` */
   write(job: string, range: ShardRange, result: ShardResult): Promise<void>;

@@ -23,5 +23,6 @@ export interface PreparedTask {
     range: ShardRange,
     options: { readonly signal: AbortSignal },
   ): Promise<Pick<ShardResult, 'arrays' | 'notes'>>;
+  /** Frees what was prepared. */
   close(): Promise<void>;
 }

@@ -17,6 +17,7 @@ import { rangeName, type ShardRange } from './shard-range';
 import type { ShardResults } from './shard-results';
 import type { PreparedTask, ShardTask } from './shard-task';
 
+/** Which queue a worker serves, and what it can do. */
 export interface RunWorkerOptions {
   /** By the kinds of jobs. */
   readonly tasks: Readonly<Record<string, ShardTask>>;

@@ -13,6 +13,7 @@ import { lastPosition, plannedSteps } from './plan-steps';
 import type { SampleStep } from './sample-plan';
 import { SessionPool } from './session-pool';
 
+/** Which model draws, and how many pictures at once. */
 export interface PictureBatchOptions {
   readonly model: TokenModel;
   /** Pictures that are drawn at once; others wait in their order. Default 8. */

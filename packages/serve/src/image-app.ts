@@ -24,6 +24,7 @@ import { readForm, readJson } from './read-body';
 import { createLog, type Log, type LogEntry } from './request-log';
 import type { ServedModel } from './served-model';
 
+/** What is served, to whom, and the limits. */
 export interface ImageAppOptions {
   readonly model: ServedModel;
   /** Name that the model is served by; default: that of its card, or of its family. */

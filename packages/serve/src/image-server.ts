@@ -4,6 +4,7 @@ import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { createAdaptorServer } from '@hono/node-server';
 import { createImageApp, type ImageApp, type ImageAppOptions } from './image-app';
 
+/** As of the application, and where it listens. */
 export interface ImageServerOptions extends ImageAppOptions {
   /** Address to listen on; default 127.0.0.1, which no other machine can reach. */
   readonly host?: string;

@@ -37,7 +37,9 @@ export interface OpenCodesWorkOptions extends CodesWork {
 
 /** Makes shards of codes as the run itself would. */
 export interface OpenedCodesWork {
+  /** Codes of images first .. first + count - 1, all views of each. */
   codes(first: number, count: number, options?: { readonly signal?: AbortSignal }): Promise<CodesPart>;
+  /** Closes data set and tokenizer. */
   close(): Promise<void>;
 }
 

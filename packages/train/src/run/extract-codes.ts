@@ -36,6 +36,7 @@ export interface CodesPart {
 export interface CodesElsewhere {
   /** All shards that will be asked for, in this order: those that are not written yet. */
   begin(shards: readonly { readonly first: number; readonly count: number }[]): Promise<void>;
+  /** Codes of images first .. first + count - 1, all views of each. */
   codes(first: number, count: number): Promise<CodesPart>;
   /** All are written. */
   finish(): Promise<void>;
@@ -48,6 +49,7 @@ export interface ExtractOptions extends Omit<EncodeOptions, 'header'> {
   readonly elsewhere?: CodesElsewhere;
   /** Told of every image that could not be read there. */
   readonly onSkip?: (skipped: SkippedImage) => void;
+  /** Called with the images that are done, and all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
