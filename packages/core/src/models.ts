@@ -177,6 +177,7 @@ export interface TokenSession {
   dispose(): Promise<void>;
 }
 
+/** Options of a pool of pictures. */
 export interface TokenPoolOptions extends CallOptions {
   /** Rows that the pool has room for, from 1; memory for their caches is taken at once. */
   readonly rows: number;

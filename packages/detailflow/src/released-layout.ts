@@ -5,6 +5,7 @@ import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
+/** How a model is opened and written in the layout of its family. */
 export interface ReleasedLayoutOptions extends OpenFamilyOptions, Pick<WriteReleasedOptions, 'onProgress'> {}
 
 /**

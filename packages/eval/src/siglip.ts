@@ -24,6 +24,7 @@ const batch = symbol('batch');
 /** Patches a side. */
 const side = symbol('side');
 
+/** What the vision tower of SigLIP2 is made of. */
 export interface SiglipOptions {
   readonly config: SiglipConfig;
   /** Names beginning with `vision_model.`; see `siglipWeights` of `@detailflow/features`. */

@@ -71,7 +71,10 @@ export interface ImageApp {
   close(): Promise<void>;
 }
 
-/** @throws DetailFlowError `invalid-argument`, `unsupported` for a model that no request could draw with */
+/**
+ * Answers requests for pictures with a model.
+ * @throws DetailFlowError `invalid-argument`, `unsupported` for a model that no request could draw with
+ */
 export function createImageApp(options: ImageAppOptions): ImageApp {
   checkOptions('createImageApp', options, optionNames);
   return new App(options);

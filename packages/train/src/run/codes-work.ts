@@ -28,6 +28,7 @@ export interface CodesWork {
   readonly views: number;
 }
 
+/** Options of {@link openCodesWork}. */
 export interface OpenCodesWorkOptions extends CodesWork {
   readonly tokenizer: TrainedTokenizer;
   /** The data set: see `openDataset`. */
