@@ -70,8 +70,7 @@ export function siglipPatches(
 
 /**
  * Pre-norm transformer over x [B, L, E], then post_layernorm.
- * @param options.bias [L, L] hides keys
- * @param options.onLayer is shown the residual stream [B, L, E] right after each layer, counted from 0
+ * `bias` [L, L] hides keys; `onLayer` is shown the residual stream [B, L, E] right after each layer, counted from 0
  * Source: docs/method.md section 3.
  */
 export function siglipTower(

@@ -24,7 +24,7 @@ const batch = symbol('batch');
 /** Patches a side. */
 const side = symbol('side');
 
-/** What the vision tower of SigLIP2 is made of. */
+/** Which network is read, and how it sees images. */
 export interface SiglipOptions {
   readonly config: SiglipConfig;
   /** Names beginning with `vision_model.`; see `siglipWeights` of `@detailflow/features`. */
@@ -98,6 +98,7 @@ export class SiglipNetwork {
     return new Tensor('float32', out, [count, width]);
   }
 
+  /** Frees the network. */
   dispose(): Promise<void> {
     return this.#executable.dispose();
   }

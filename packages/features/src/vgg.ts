@@ -107,7 +107,7 @@ const scale = [0.458, 0.448, 0.45];
 
 /**
  * LPIPS of pairs of images: how different they look to VGG16.
- * @param x, y [B, 3, H, W] in [-1, 1]
+ * `x` and `y` are [B, 3, H, W] in [-1, 1].
  * @param dropout of the heads; none if omitted
  * @returns [B, 1, 1, 1]
  * Source: docs/method.md section 5.

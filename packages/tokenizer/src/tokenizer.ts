@@ -53,6 +53,7 @@ export interface CorrectedCodes {
 /** A tokenizer for images of one size: see {@link Tokenizer.atSize}. */
 export interface SizedTokenizer extends ImageTokenizer {
   readonly resolutions: ResolutionMap;
+  /** As `encode`, with the codes after a self-correction: what training and noisy evaluation need. */
   encodeCorrected(images: Tensor<'float32'>, options: CorrectionOptions): Promise<CorrectedCodes>;
 }
 

@@ -28,8 +28,7 @@ import { Values } from './values';
 export const generateCommand: Command = {
   name: 'generate',
   summary: 'draw pictures of a class, or of a text',
-  usage:
-    '(--model DIR | --tokenizer DIR --ar DIR) (--class LIST | --text-features FILE)\n       --out FILE.png|DIR [OPTIONS]',
+  usage: '(--model DIR | --tokenizer DIR --ar DIR) --class LIST|--text-features FILE --out FILE|DIR',
   options: {
     ...familyOptions,
     class: {

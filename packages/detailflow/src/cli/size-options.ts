@@ -13,7 +13,7 @@ export const imageSizeOption: Options = {
   size: {
     type: 'string',
     value: 'PX',
-    help: 'side of the pictures, of those that the tokenizer knows (default: the largest)',
+    help: 'side of the pictures, a size of the tokenizer (default: its largest): fewer pixels, fewer tokens',
   },
 };
 

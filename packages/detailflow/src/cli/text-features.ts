@@ -20,7 +20,7 @@ export const textOptions: Options = {
     type: 'string',
     value: 'FILE',
     source: 'files',
-    help: 'features of texts by their encoder, float32 [B, T, F], and mask [B, T] (.npz, .safetensors)',
+    help: 'for models of texts: features float32 [B, T, F] and mask [B, T] (.npz, .safetensors)',
   },
   'no-left-padding': {
     type: 'boolean',

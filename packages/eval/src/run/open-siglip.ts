@@ -38,7 +38,7 @@ export async function isSiglip(source: string): Promise<boolean> {
 /**
  * Reads the vision tower of a folder of `google/siglip2-*` (config.json, model.safetensors or an index of several), or of a file in
  * one; all of it is then in memory.
- * @param options.layers only the first so many
+ * `layers`: only the first so many.
  * @throws DetailFlowError `io`, `format`, `config`, `weights`
  */
 export async function readSiglip(

@@ -13,6 +13,7 @@ export interface LossTerm {
   readonly hiddenLayer?: number;
   /** [1], times its weight. */
   loss(context: LossContext): Value;
+  /** What the term is fed with at a step. */
   feeds(moment: StepMoment, part: StepPart): Promise<Tensors>;
 }
 

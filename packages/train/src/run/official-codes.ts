@@ -91,6 +91,7 @@ export class OfficialCodes {
     return { clean: row(0), input: row(1), target: row(2) };
   }
 
+  /** Nothing stays open between reads. */
   async close(): Promise<void> {}
 }
 

@@ -11,7 +11,7 @@ export const queueOption: Options = {
     type: 'string',
     value: 'URL',
     isSecret: true,
-    help: `redis[s]://[user:password@]host[:port][/db]; password also in ${PASSWORD}`,
+    help: `redis(s)://[user:password@]host[:port][/db]; the password also in ${PASSWORD}`,
   },
 };
 
@@ -19,7 +19,7 @@ const resultsOption: Options = {
   results: {
     type: 'string',
     value: 'DIR',
-    help: 'with --queue: a folder that all machines share, for results (default: through Redis)',
+    help: 'with --queue: a folder that all machines share, for results (default: in Redis)',
   },
 };
 
