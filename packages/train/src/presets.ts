@@ -92,8 +92,8 @@ const small64: Settings = {
 };
 
 /**
- * For the emoji of tools/emoji, 64 pixels in colour: about half a day on two CPU cores. The perceptual loss needs the
- * classifier of the same settings first.
+ * For the emoji of tools/emoji, 64 pixels in colour: about half a day on two CPU cores. A perceptual loss is for a second
+ * run that begins with this one (`--init`): from the start it hurts (docs/training.md).
  */
 const emoji64: Settings = {
   name: 'emoji-64',
@@ -122,7 +122,6 @@ const emoji64: Settings = {
     },
     ...{ averageDecay: 0.999, degradation: 0.2, correction: 0.2 },
     revival: { every: 10, until: 0.6, patience: 40 },
-    perceptual: { network: 'classifier', weight: 0.1, warmup: 2000 },
   },
   tokenModel: {
     model: { dim: 256, layers: 6, heads: 8 },
