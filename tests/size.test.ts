@@ -34,8 +34,8 @@ async function bundledSize(names: readonly string[]): Promise<number> {
   return gzipSync(code, { level: 9 }).length;
 }
 
-test('core, tokenizer, AR model and sampler together: at most 40 kB after gzip, all that they export', async () => {
+test('core, tokenizer, AR model and sampler together: at most 45 kB after gzip, all that they export', async () => {
   const size = await bundledSize(['core', 'tokenizer', 'ar-model', 'sampler']);
   expect(size).toBeGreaterThan(20_000);
-  expect(size).toBeLessThan(40_000);
+  expect(size).toBeLessThan(45_000);
 });

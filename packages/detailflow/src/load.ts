@@ -11,6 +11,7 @@ import {
   type LatentTokenizer,
   type OptionNames,
   pixelToByte,
+  requireTensor,
   type Tensor,
   type TokenModel,
   type WeightDType,
@@ -218,7 +219,8 @@ export class Model {
     options: CallOptions & { tokens?: readonly number[] } = {},
   ): AsyncGenerator<Reconstruction, void, void> {
     checkOptions('reconstruct', options, { signal: true, tokens: true });
-    const size = images.dims[2];
+    const must = 'float32 [B, 3, S, S] in [-1, 1]';
+    const size = requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 }).dims[2];
     const tokenizer = this.#restorerFor(size);
     const known = this.#opened.tokenizer.previewCounts.filter((count) => count < tokenizer.tokens);
     const { signal, tokens: counts = [...known, tokenizer.tokens] } = options;

@@ -110,7 +110,9 @@ describe('a training run that is interrupted', () => {
     next.child.kill('SIGTERM');
     expect(await next.end()).toEqual([143, null]);
     expect(next.stderr).toMatch(/saved in .*twice: tokenizer at step \d+ of 30/);
-    expect(readdirSync(at('twice/tokenizer/checkpoints')).join()).toMatch(/^step-\d+\.safetensors$/);
+    expect(readdirSync(at('twice/tokenizer/checkpoints')).join()).toMatch(
+      /^step-\d+\.safetensors(,step-\d+\.safetensors)?$/, // two where the first run came to the end of its step
+    );
     expect(existsSync(at('twice/lock.json'))).toBe(false);
   }, 300_000);
 
