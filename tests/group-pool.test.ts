@@ -1,29 +1,15 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { createGroupTokenModel, groupParameters, parseGroupConfig } from '@detailflow/blocks';
-import {
-  type Backend,
-  createReferenceBackend,
-  exponentialNoise,
-  type PoolMember,
-  type TokenPool,
-  weightFromArray,
-} from '@detailflow/core';
+import { parseGroupConfig } from '@detailflow/blocks';
+import { type Backend, createReferenceBackend, type PoolMember, type TokenPool } from '@detailflow/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { randomGroupModel } from './random-group-model';
 
 const config = parseGroupConfig({
   ...{ tokens: 8, groupSize: 2, causalTokens: 4, vocabularySize: 10, classes: 3 },
   ...{ dim: 16, layers: 2, heads: 4, kvHeads: 2, hiddenDim: 24, ropeBase: 10000, normEpsilon: 1e-5 },
 });
 
-const weights = new Map(
-  groupParameters(config).map(({ name, shape }, i) => {
-    const count = shape.reduce((a, b) => a * b, 1);
-    const data = exponentialNoise({ seed: i, position: 0, count }).map((e) => (e - 0.7) / 2);
-    return [name, weightFromArray(name, shape, data)];
-  }),
-);
-
-const modelOn = (backend: Backend) => createGroupTokenModel({ config, weights, backend });
+const modelOn = randomGroupModel(config);
 
 /** A sequence of its own for every number. */
 const token = (sequence: number, place: number) => (7 * sequence + 3 * place) % 10;

@@ -1,5 +1,5 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { createGroupTokenModel, groupParameters, parseGroupConfig } from '@detailflow/blocks';
+import { parseGroupConfig } from '@detailflow/blocks';
 import {
   type Backend,
   createReferenceBackend,
@@ -7,7 +7,6 @@ import {
   exponentialNoise,
   Tensor,
   type TokenModel,
-  weightFromArray,
 } from '@detailflow/core';
 import {
   type BatchPictureOptions,
@@ -16,21 +15,14 @@ import {
   sampleTokens,
 } from '@detailflow/sampler';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { randomGroupModel } from './random-group-model';
 
 const config = parseGroupConfig({
   ...{ tokens: 12, groupSize: 3, causalTokens: 3, vocabularySize: 24, classes: 5 },
   ...{ dim: 32, layers: 2, heads: 4, kvHeads: 2, hiddenDim: 48, ropeBase: 10000, normEpsilon: 1e-5 },
 });
 
-const weights = new Map(
-  groupParameters(config).map(({ name, shape }, i) => {
-    const count = shape.reduce((a, b) => a * b, 1);
-    const data = exponentialNoise({ seed: i, position: 0, count }).map((e) => (e - 0.7) / 2);
-    return [name, weightFromArray(name, shape, data)];
-  }),
-);
-
-const modelOn = (backend: Backend) => createGroupTokenModel({ config, weights, backend });
+const modelOn = randomGroupModel(config);
 
 /** The same model where its batches cannot be joined later. */
 function withoutPool(model: TokenModel): TokenModel {

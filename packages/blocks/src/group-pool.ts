@@ -12,6 +12,7 @@ import {
   type TokenPool,
   type TokenPoolOptions,
 } from '@detailflow/core';
+import { checkChosenTokens } from './chosen-tokens';
 import { classLabels } from './class-labels';
 import type { GroupTransformerConfig } from './group-config';
 import { PlaceKind } from './places';
@@ -150,16 +151,7 @@ class GroupPool implements TokenPool {
   #nextCount(member: Member, chosen: Int32Array | undefined): number {
     const { rows, predicted, position, nextCount } = member;
     const expected = predicted ? rows.length * nextCount : 0;
-    if ((chosen?.length ?? 0) !== expected) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`,
-      );
-    }
-    const limit = this.#config.vocabularySize;
-    const wrong = chosen?.find((token) => token < 0 || token >= limit);
-    if (wrong !== undefined)
-      throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
+    checkChosenTokens(chosen, { expected, vocabularySize: this.#config.vocabularySize });
     const count = countAt(this.#config, position + (predicted ? nextCount : 0));
     if (count === 0) throw new DetailFlowError('invalid-argument', 'the sequences are complete');
     return count;

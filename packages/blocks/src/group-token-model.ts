@@ -21,6 +21,7 @@ import {
   type WeightDType,
   type Weights,
 } from '@detailflow/core';
+import { checkChosenTokens } from './chosen-tokens';
 import { classLabels } from './class-labels';
 import { type DrawGraphOptions, drawGraph } from './draw-graph';
 import { DeviceDrawingSession } from './drawing-session';
@@ -208,16 +209,7 @@ class CachedSession implements TokenSession {
   #take(chosen: Int32Array | undefined): void {
     const rows = this.#labels.length;
     const expected = this.#predicted ? rows * this.nextCount : 0;
-    if ((chosen?.length ?? 0) !== expected) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`,
-      );
-    }
-    const limit = this.#config.vocabularySize;
-    const wrong = chosen?.find((token) => token < 0 || token >= limit);
-    if (wrong !== undefined)
-      throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
+    checkChosenTokens(chosen, { expected, vocabularySize: this.#config.vocabularySize });
     if (this.#predicted) this.#position += this.nextCount;
   }
 

@@ -1,3 +1,4 @@
+export { checkChosenTokens } from './chosen-tokens';
 export { chosenWeights } from './chosen-weights';
 export { classLabels } from './class-labels';
 export {

@@ -1,3 +1,4 @@
+import { checkChosenTokens } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
@@ -137,16 +138,7 @@ class TextSession implements TokenSession {
   #take(chosen: Int32Array | undefined): void {
     const rows = this.#text.isNothing.dims[0];
     const expected = this.#predicted ? rows : 0;
-    if ((chosen?.length ?? 0) !== expected) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`,
-      );
-    }
-    const limit = this.#config.vocabularySize;
-    const wrong = chosen?.find((token) => token < 0 || token >= limit);
-    if (wrong !== undefined)
-      throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
+    checkChosenTokens(chosen, { expected, vocabularySize: this.#config.vocabularySize });
     if (this.#predicted) this.#position++;
   }
 

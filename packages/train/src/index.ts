@@ -50,7 +50,6 @@ export {
   type RepaRecipe,
   repaFeeds,
   repaLoss,
-  repaProjection,
   repaSpecs,
 } from './losses/repa';
 export {

@@ -1,4 +1,4 @@
-import { classLabels } from '@detailflow/blocks';
+import { checkChosenTokens, classLabels } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
@@ -200,16 +200,7 @@ class ScaleSession implements TokenSession {
     const { rows, config } = this.#options;
     const count = this.nextCount;
     const expected = this.#predicted ? rows * count : 0;
-    if ((chosen?.length ?? 0) !== expected) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `${chosen?.length ?? 0} tokens were chosen, ${expected} were predicted`,
-      );
-    }
-    const limit = config.vocabularySize;
-    const wrong = chosen?.find((token) => token < 0 || token >= limit);
-    if (wrong !== undefined)
-      throw new DetailFlowError('invalid-argument', `the token ${wrong} is not in 0..${limit - 1}`);
+    checkChosenTokens(chosen, { expected, vocabularySize: config.vocabularySize });
     if (!chosen) return;
     const [start, all] = [this.position, placesOf(config.scales)];
     for (let row = 0; row < rows; row++) {

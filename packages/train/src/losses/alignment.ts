@@ -1,17 +1,15 @@
 import {
-  add,
   type GraphBuilder,
   l2Normalise,
-  linear,
   mul,
   type ParameterSpec,
   reshape,
-  silu,
   slice,
   sum,
   type Tensor,
   type Value,
 } from '@detailflow/core';
+import { featureProjection, featureProjectionSpecs } from './feature-projection';
 
 /** The first token learns what a picture is about: it must tell the features of another network. */
 export interface AlignmentRecipe {
@@ -33,11 +31,7 @@ const SMALLEST = 1e-8;
 
 /** Names and shapes of the MLP from a token of `codebookDim` numbers to `width` features, as official checkpoints have them. */
 export function alignmentSpecs(codebookDim: number, width: number): ParameterSpec[] {
-  const widths = [codebookDim, HIDDEN, HIDDEN, width];
-  return [0, 1, 2].flatMap((i) => [
-    { name: `${NAME}.${2 * i}.weight`, shape: [widths[i + 1], widths[i]] },
-    { name: `${NAME}.${2 * i}.bias`, shape: [widths[i + 1]] },
-  ]);
+  return featureProjectionSpecs(NAME, { from: codebookDim, hidden: HIDDEN, to: width });
 }
 
 /**
@@ -55,8 +49,7 @@ export function alignmentLoss(
 ): Value {
   const [batch, , dim] = quantised.shape as number[];
   const first = reshape(slice(quantised, 1, 0, 1), [batch, dim]);
-  const layer = (x: Value, i: number) => add(linear(x, p(`${NAME}.${i}.weight`)), p(`${NAME}.${i}.bias`));
-  const told = layer(silu(layer(silu(layer(first, 0)), 2)), 4); // [B, F]
+  const told = featureProjection(p, NAME, first); // [B, F]
   const target = g.input('alignmentTarget', 'f32', [batch, width]);
   const cosines = mul(l2Normalise(told, SMALLEST), l2Normalise(target, SMALLEST));
   return mul(reshape(sum(cosines, [0, 1]), [1]), -weight / batch);

@@ -2,16 +2,15 @@ import {
   concat,
   type GraphBuilder,
   l2Normalise,
-  linear,
   mul,
   type ParameterSpec,
   reshape,
-  silu,
   sum,
   Tensor,
   type Tensors,
   type Value,
 } from '@detailflow/core';
+import { featureProjection, featureProjectionSpecs } from './feature-projection';
 
 /** The decoder's patches learn to tell the features that another network sees there (REPA). */
 export interface RepaRecipe {
@@ -38,17 +37,7 @@ const SMALLEST = 1e-12;
 
 /** Names and shapes of the projection, as official checkpoints have them. */
 export function repaSpecs(decoderWidth: number, hidden: number, features: number): ParameterSpec[] {
-  const widths = [decoderWidth, hidden, hidden, features];
-  return [0, 1, 2].flatMap((i) => [
-    { name: `${NAME}.${2 * i}.weight`, shape: [widths[i + 1], widths[i]] },
-    { name: `${NAME}.${2 * i}.bias`, shape: [widths[i + 1]] },
-  ]);
-}
-
-/** What the patches of a decoder tell: u [B, P, E'] -> [B, P, F]. */
-export function repaProjection(p: (name: string) => Value, u: Value): Value {
-  const layer = (x: Value, i: number) => linear(x, p(`${NAME}.${i}.weight`), p(`${NAME}.${i}.bias`));
-  return layer(silu(layer(silu(layer(u, 0)), 2)), 4);
+  return featureProjectionSpecs(NAME, { from: decoderWidth, hidden, to: features });
 }
 
 /**
@@ -66,7 +55,7 @@ export function repaLoss(
   const [images, patches] = hidden.shape as number[];
   const one = g.input('repaTarget', 'f32', [batch, patches, width]);
   const target = images === batch ? one : concat([one, one], 0);
-  const told = repaProjection(p, hidden);
+  const told = featureProjection(p, NAME, hidden);
   const cosines = sum(mul(l2Normalise(told, SMALLEST), l2Normalise(target, SMALLEST)), [-1]); // [B, P, 1]
   const weighted = mul(cosines, g.input('repaWeights', 'f32', [patches, 1]));
   return mul(reshape(sum(weighted, [0, 1, 2]), [1]), -weight / images);

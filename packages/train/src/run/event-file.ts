@@ -95,22 +95,25 @@ function event(of: { time: number; step: number; version?: string; scalars?: Sca
   if (version !== undefined) parts.push(field(0x1a, encoder.encode(version)));
   if (scalars)
     parts.push(
-      field(0x2a, joined(Object.entries(scalars).map(([tag, value]) => field(0x0a, summary(tag, value))))),
+      field(
+        0x2a,
+        Buffer.concat(Object.entries(scalars).map(([tag, value]) => field(0x0a, summary(tag, value)))),
+      ),
     );
-  return joined(parts);
+  return Buffer.concat(parts);
 }
 
 function summary(tag: string, value: number): Uint8Array {
   const number = new Uint8Array(5);
   number[0] = 0x15;
   new DataView(number.buffer).setFloat32(1, value, true);
-  return joined([field(0x0a, encoder.encode(tag)), number]);
+  return Buffer.concat([field(0x0a, encoder.encode(tag)), number]);
 }
 
 const encoder = new TextEncoder();
 
 const field = (tag: number, bytes: Uint8Array): Uint8Array =>
-  joined([Uint8Array.of(tag, ...varint(bytes.length)), bytes]);
+  Buffer.concat([Uint8Array.of(tag, ...varint(bytes.length)), bytes]);
 
 function varint(value: number): number[] {
   const bytes: number[] = [];
@@ -118,13 +121,3 @@ function varint(value: number): number[] {
   for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) + 128);
   return [...bytes, rest];
 }
-
-const joined = (parts: readonly Uint8Array[]): Uint8Array => {
-  const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-};
