@@ -20,7 +20,7 @@ export const PAGE = `<!doctype html>
   <label>class <select name="class"></select></label>
   <label>pictures <input name="n" type="number" min="1" max="10" value="1"></label>
   <label>seed <input name="seed" type="number" min="0" placeholder="random"></label>
-  <label>guidance <input name="cfg" type="number" min="0" step="0.1" placeholder="of the model"></label>
+  <label>guidance <input name="cfg" type="number" min="0" step="0.1" placeholder="default"></label>
   <label>key <input name="key" type="password" autocomplete="off" placeholder="if there is one"></label>
   <button>draw</button> <button type="button" hidden>stop</button>
 </form>
