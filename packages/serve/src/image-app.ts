@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { checkOptions, DetailFlowError, describe, type OptionNames } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { ApiError, toApiError } from './api-error';
 import { eventStream } from './event-stream';
 import { answerEvents, wholeAnswer } from './image-answers';
+import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
 import {
   checkFields,
   editFields,
@@ -21,34 +22,8 @@ import { PAGE, PAGE_HEADERS } from './page';
 import { PictureDesk, type Promised } from './picture-desk';
 import { type PictureRequest, pictureRequest, type Serving } from './picture-request';
 import { readForm, readJson } from './read-body';
-import { createLog, type Log, type LogEntry } from './request-log';
+import { createLog, type Log } from './request-log';
 import type { ServedModel } from './served-model';
-
-/** What is served, to whom, and the limits. */
-export interface ImageAppOptions {
-  readonly model: ServedModel;
-  /** Name that the model is served by; default: that of its card, or of its family. */
-  readonly name?: string;
-  /** Pictures that are drawn at once, 1 to 256; default 8. */
-  readonly pictures?: number;
-  /** Pictures that may wait beside them; default 64. */
-  readonly queue?: number;
-  /** Most pictures of one request, 1 to 10; default 10. */
-  readonly most?: number;
-  /** Seconds that a request may take, waiting included; default 300. */
-  readonly timeout?: number;
-  /** Bytes of an uploaded form; default 16 MiB. JSON may have 256 KiB. */
-  readonly bodyLimit?: number;
-  /** Keys of which one must be sent as bearer token; default: none is asked for. */
-  readonly keys?: readonly string[];
-  /** Takes the lines of the log; default: none. */
-  readonly log?: (entry: LogEntry) => void;
-}
-
-const optionNames: OptionNames<ImageAppOptions> = {
-  ...{ model: true, name: true, pictures: true, queue: true, most: true, timeout: true },
-  ...{ bodyLimit: true, keys: true, log: true },
-};
 
 /** Shares of the tokens that stay where a request does not say. */
 const KEPT = { edits: 0.25, variations: 0.5 } as const;
@@ -76,7 +51,7 @@ export interface ImageApp {
  * @throws DetailFlowError `invalid-argument`, `unsupported` for a model that no request could draw with
  */
 export function createImageApp(options: ImageAppOptions): ImageApp {
-  checkOptions('createImageApp', options, optionNames);
+  checkOptions('createImageApp', options, imageAppOptionNames);
   return new App(options);
 }
 

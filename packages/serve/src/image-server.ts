@@ -2,7 +2,8 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { createAdaptorServer } from '@hono/node-server';
-import { createImageApp, type ImageApp, type ImageAppOptions } from './image-app';
+import { createImageApp, type ImageApp } from './image-app';
+import type { ImageAppOptions } from './image-app-options';
 
 /** As of the application, and where it listens. */
 export interface ImageServerOptions extends ImageAppOptions {

@@ -28,6 +28,7 @@ import { Buffer } from './optimiser';
 import { CodeRevival } from './revival';
 import { tokenizerSchedule } from './schedule';
 import { checkSizes, cropSize, dividingBatch, keptImages, type StepImages } from './step-size';
+import { joined, repeated } from './tensor-parts';
 import { type LossContext, tokenizerStepGraph } from './tokenizer-graph';
 import { frozenBy, type TokenizerRecipe, type TokenizerStepReport } from './tokenizer-recipe';
 import {
@@ -355,12 +356,12 @@ export class TokenizerTrainer {
   #countCodes(results: readonly Record<string, Tensor>[], variant: StepVariant): number {
     const { noiseIndex } = variant;
     const { tokens } = imagesOf(this.config, variant);
-    const clean = join(results.map(({ codes }) => codes.data as Int32Array));
+    const clean = joined(results.map(({ codes }) => codes.data as Int32Array));
     this.#revival?.see(clean, this.#step);
     const usage = this.#usage.add(clean);
     if (noiseIndex === null) return usage;
     const end = noiseEnd(this.config, noiseIndex);
-    const fresh = join(results.map((result) => result.fresh.data as Int32Array)).filter(
+    const fresh = joined(results.map((result) => result.fresh.data as Int32Array)).filter(
       (_, i) => i % tokens >= end,
     );
     this.#revival?.see(fresh, this.#step);
@@ -386,22 +387,4 @@ export class TokenizerTrainer {
     }
     return dead.length;
   }
-}
-
-/** Targets for as many images as were restored: a second time for the corrected ones. */
-function repeated(target: Tensor, { dims, data: { length } }: Tensor): Tensor {
-  if (target.data.length === length) return target;
-  const data = new Float32Array(length);
-  for (let at = 0; at < length; at += target.data.length) data.set(target.data as Float32Array, at);
-  return new Tensor('float32', data, dims);
-}
-
-function join(parts: readonly Int32Array[]): Int32Array {
-  const out = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }
