@@ -8,6 +8,9 @@ const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'modu
 const post = (request: Request) => worker.postMessage(request);
 const stage = new Stage();
 
+/** The class of the first picture, where the model has it. */
+const FIRST_CLASS = 'happy face';
+
 let facts: ModelFacts | undefined;
 /** The job whose pictures are shown, and whether it still runs. */
 let current: { readonly id: number; isRunning: boolean } | undefined;
@@ -36,12 +39,16 @@ post({ kind: 'load', model: new URL('./model/', location.href).href });
 /** Shows what the model can do, and draws a first picture. */
 function begin(found: ModelFacts) {
   facts = found;
+  const firstClass = Math.max(0, found.classNames.indexOf(FIRST_CLASS));
   const names = found.classNames.map((name, i) => {
     const label = document.createElement('label');
     const radio = Object.assign(document.createElement('input'), {
-      ...{ type: 'radio', name: 'class', value: String(i), checked: i === found.classNames.length - 1 },
+      ...{ type: 'radio', name: 'class', value: String(i), checked: i === firstClass },
     });
-    label.append(radio, name);
+    const sample = Object.assign(document.createElement('span'), { className: 'sample' });
+    sample.style.setProperty('--row', String(i));
+    sample.style.backgroundImage = `url(${new URL('./model/classes.png', location.href).href})`;
+    label.append(radio, sample, name);
     return label;
   });
   find('classes').append(...names);
@@ -53,6 +60,7 @@ function begin(found: ModelFacts) {
   button('generate').disabled = false;
   find('knows').textContent = `This model knows ${found.subject}, and makes that of every picture.`;
   find('about').textContent = `${found.name}, on ${found.device}: ${found.description} ${found.attribution}`;
+  find('credits').hidden = false;
   find('note').textContent = found.note;
   find('note').hidden = found.note === '';
   acceptPictures({ size: found.imageSize, background: found.background }, (pixels) => {

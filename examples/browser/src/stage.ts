@@ -12,7 +12,7 @@ export class Stage {
   readonly #slider = input('tokens');
   #shown: Preview[] = [];
   #title = '';
-  #size = 32;
+  #size = 64;
 
   constructor() {
     this.#slider.addEventListener('input', () => this.#draw());
