@@ -34,6 +34,7 @@ module.exports = {
     only('backend-node-imports-core-and-onnx', 'backend-node', ['core', 'onnx']),
     only('backend-webgpu-imports-core', 'backend-webgpu', ['core']),
     only('model-fashion-32-imports-nothing', 'model-fashion-32', []),
+    only('model-emoji-64-imports-nothing', 'model-emoji-64', []),
     only('tokenizer-imports-blocks', 'tokenizer', ['core', 'blocks']),
     only('blocks-import-core', 'blocks', models),
     only('ar-model-imports-blocks', 'ar-model', ['core', 'blocks']),
@@ -78,7 +79,7 @@ module.exports = {
       name: 'no-node-in-platform-neutral-packages',
       severity: 'error',
       from: {
-        path: '^packages/(core|onnx|tokenizer|ar-model|blocks|llamagen|var|softvq|sampler|features|backend-webgpu|model-fashion-32)/src',
+        path: '^packages/(core|onnx|tokenizer|ar-model|blocks|llamagen|var|softvq|sampler|features|backend-webgpu|model-fashion-32|model-emoji-64)/src',
         pathNot: '\\.test\\.ts$',
       },
       to: { dependencyTypes: ['core'] },

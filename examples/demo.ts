@@ -1,11 +1,11 @@
 // What `npm run demo` runs: pictures of every class, and how some of them grow, into out/demo/.
 import { mkdir, writeFile } from 'node:fs/promises';
-import { modelUrl } from '@detailflow/model-fashion-32';
+import { modelUrl } from '@detailflow/model-emoji-64';
 import { gridPicture, load, type Picture, pictureFromPixels, stripPicture, upscaleNearest } from 'detailflow';
 
 const out = process.argv[2] ?? 'out/demo';
-const samples = 10;
-const scale = 4;
+const samples = 8;
+const scale = 2;
 await mkdir(out, { recursive: true });
 const model = await load(modelUrl);
 const { card } = model;
@@ -28,7 +28,7 @@ const seconds = (performance.now() - started) / 1000;
 await save('classes.png', gridPicture(pictures, { columns: samples, gap: 4 }));
 
 // One row for each of a few classes: previews of 1, 2, 4, ... tokens, and the picture.
-const shown = ['T-shirt/top', 'trouser', 'sneaker', 'bag', 'ankle boot'];
+const shown = ['happy-face', 'heart', 'clock', 'flag', 'fruit'];
 const counts = Array.from({ length: 1 + Math.log2(tokens) }, (_, i) => 2 ** i);
 console.log(`drawing ${shown.length} more, each after ${counts.join(', ')} tokens ...`);
 const growth: Picture[][] = shown.map(() => []);

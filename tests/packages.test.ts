@@ -22,6 +22,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
   '@detailflow/llamagen': 12_700,
+  '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 9_000,
   '@detailflow/queue': 12_000,
