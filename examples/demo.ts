@@ -14,9 +14,9 @@ const cfg = card?.recipe?.cfg;
 const { tokens } = model.tokenizer;
 console.log(`${card?.name}: ${card?.description}`);
 
-// One row for each class; all pictures are drawn at once.
+// One column for each class; all pictures are drawn at once.
 console.log(`drawing ${samples} pictures of each of ${classNames.length} classes, CFG ${cfg} ...`);
-const labels = classNames.flatMap((_, label) => Array<number>(samples).fill(label));
+const labels = Array.from({ length: samples * classNames.length }, (_, i) => i % classNames.length);
 const started = performance.now();
 const pictures: Picture[] = [];
 for await (const step of model.generate({ labels, seed: 1, cfg })) {
@@ -25,7 +25,7 @@ for await (const step of model.generate({ labels, seed: 1, cfg })) {
   for (const i of labels.keys()) pictures.push(upscaleNearest(pictureFromPixels(pixels, i), scale));
 }
 const seconds = (performance.now() - started) / 1000;
-await save('classes.png', gridPicture(pictures, { columns: samples, gap: 4 }));
+await save('classes.png', gridPicture(pictures, { columns: classNames.length, gap: 4 }));
 
 // One row for each of a few classes: previews of 1, 2, 4, ... tokens, and the picture.
 const shown = ['happy-face', 'heart', 'clock', 'flag', 'fruit'];
@@ -44,7 +44,7 @@ const strips = growth.map((row) => {
 await save('coarse-to-fine.png', gridPicture(strips, { columns: 1, gap: 0 }));
 await model.dispose();
 
-console.log(`${out}/classes.png         a row for each class: ${classNames.join(', ')}`);
+console.log(`${out}/classes.png         a column for each class: ${classNames.join(', ')}`);
 console.log(`${out}/coarse-to-fine.png  a row for each picture, as it grows`);
 console.log(`the ${labels.length} pictures took ${seconds.toFixed(1)} s on the CPU`);
 
