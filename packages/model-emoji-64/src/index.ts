@@ -1,6 +1,6 @@
 /**
  * Folder of the model, a bundle: `load(modelUrl)` of `detailflow` opens it in Node; a page fetches the files below it.
- * A bundler copies them when their addresses are written out: `new URL('@detailflow/model-fashion-32/model/config.json',
+ * A bundler copies them when their addresses are written out: `new URL('@detailflow/model-emoji-64/model/config.json',
  * import.meta.url)`.
  */
 export const modelUrl: URL = new URL('../model/', import.meta.url);
