@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pixelToByte } from '@detailflow/core';
-import { modelUrl } from '@detailflow/model-fashion-32';
+import { modelUrl } from '@detailflow/model-emoji-64';
 import { attentionMask, type Tokenizer } from '@detailflow/tokenizer';
 import {
   gridPicture,
@@ -30,11 +30,11 @@ await model.dispose();
 
 /** One picture after every step, side by side in one file, and what each is worth. */
 async function growth(): Promise<void> {
-  const label = 9;
+  const subject = 'happy-face';
   const previews: { tokens: number; side: number; resolution: number; left: number }[] = [];
   const pictures: Picture[] = [];
   let left = 0;
-  for await (const step of model.generate({ labels: [label], seed: 7 })) {
+  for await (const step of model.generate({ labels: [subject], seed: 7, cfg: model.card?.recipe?.cfg })) {
     const picture = await step.image();
     const resolution = tokenizer.resolutions.tokenToRes(step.count);
     previews.push({ tokens: step.count, side: picture.width, resolution, left });
@@ -43,11 +43,10 @@ async function growth(): Promise<void> {
   }
   await writeFile(path.join(out, 'strip.png'), await sideBySide(pictures).toPng());
   const curve = Array.from({ length: tokens }, (_, i) => [i + 1, Number(R(i + 1).toFixed(2))]);
-  const subject = model.card?.classNames?.[label];
   await write('strip.json', `${JSON.stringify({ subject, previews, curve })}\n`);
   const shown = previews.filter(({ tokens: count }) => Number.isInteger(Math.log2(count)));
   const row = shown.map(({ tokens: count }) => pictures[previews.findIndex((one) => one.tokens === count)]);
-  const large = upscaleNearest(row[row.length - 1], 4);
+  const large = upscaleNearest(row[row.length - 1], 2);
   await writeFile(
     path.join(out, 'growing.png'),
     await stripPicture([...row.slice(0, -1), large], { gap: 4 }).toPng(),
@@ -81,9 +80,9 @@ function sideBySide(pictures: readonly Picture[]): Picture {
  * with the tokens after it repaired.
  */
 async function selfCorrection(): Promise<void> {
-  const labels = [0, 1, 7, 8, 9];
+  const labels = ['happy-face', 'cat-face', 'heart', 'clock', 'flag'];
   let images: Tensor<'float32'> | undefined;
-  for await (const step of model.generate({ labels, seed: 11 })) {
+  for await (const step of model.generate({ labels, seed: 11, cfg: model.card?.recipe?.cfg })) {
     if (step.count < step.total) continue;
     const { data, dims } = await step.pixels();
     images = new Tensor(
@@ -102,7 +101,7 @@ async function selfCorrection(): Promise<void> {
   }
   const rows = await Promise.all([clean, wrong, input].map((codes) => tokenizer.decode(codes)));
   const pictures = [images, ...rows].flatMap((pixels) =>
-    labels.map((_, i) => upscaleNearest(pictureFromPixels(pixels, i), 3)),
+    labels.map((_, i) => upscaleNearest(pictureFromPixels(pixels, i), 2)),
   );
   const sheet = gridPicture(pictures, { columns: labels.length, gap: 4 });
   await writeFile(path.join(out, 'self-correction.png'), await sheet.toPng());
@@ -173,7 +172,7 @@ function curveDrawing(): string {
     `<polyline points="${smooth}" fill="none" stroke="#2b4aa0" stroke-width="2"/>`,
     `<g fill="#c33">${dots.join('')}</g>`,
     ...[1, 8, 16, 32, 48, 64].map((n) => text(x(n), height - 14, String(n), 'text-anchor="middle"')),
-    ...[8, 16, 24, 32].map((r) => text(left - 6, y(r) + 4, String(r), 'text-anchor="end"')),
+    ...[1, 2, 3, 4].map((quarter) => (quarter * imageSize) / 4).map((r) => text(left - 6, y(r) + 4, String(r), 'text-anchor="end"')),
     text(left + 8, 24, 'pixels a side: R(n), and (red) what the decoder draws'),
     text(width - 10, height - 2, 'tokens n', 'text-anchor="end"'),
     '</svg>',

@@ -62,12 +62,12 @@ describe.skipIf(!browserPath)('the page', () => {
 
   test('loads the model, knows its classes and says what they are, and draws a first picture', async () => {
     await until(/^Done in /);
-    expect(await page.getByRole('radio', { name: 'trouser' }).count()).toBe(1);
+    expect(await page.getByRole('radio', { name: 'cat face' }).count()).toBe(1);
     expect(await page.locator('#knows').textContent()).toBe(
-      'This model knows clothes, pale on black, and makes that of every picture.',
+      'This model knows emoji on white, and makes that of every picture.',
     );
     expect(await page.locator('#picture').getAttribute('aria-label')).toBe(
-      'A picture of ankle boot 7, 64 of 64 tokens',
+      'A picture of happy-face 7, 64 of 64 tokens',
     );
     expect((await look('#picture')).deviation).toBeGreaterThan(30);
     await screenshot('first');
@@ -87,7 +87,7 @@ describe.skipIf(!browserPath)('the page', () => {
     const saving = page.waitForEvent('download');
     await page.getByRole('button', { name: 'Save' }).click();
     const download = await saving;
-    expect(download.suggestedFilename()).toBe('ankle-boot-7-64-tokens.png');
+    expect(download.suggestedFilename()).toBe('happy-face-7-64-tokens.png');
     const saved = sharp(await download.path());
     expect(await saved.metadata()).toMatchObject({ format: 'png', width: 512, height: 512 });
     const shown = await look('#picture');
@@ -95,7 +95,7 @@ describe.skipIf(!browserPath)('the page', () => {
   });
 
   test('generates nine pictures of a class, with previews on the way; the slider goes back to coarse', async () => {
-    await page.getByRole('radio', { name: 'ankle boot' }).check();
+    await page.getByRole('radio', { name: 'happy face' }).check();
     await page.getByRole('radio', { name: 'nine' }).check();
     await page.getByRole('button', { name: 'Generate' }).click();
     await until(/^[1-9]\d* of 64 tokens after/);
@@ -103,7 +103,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await until(/^Done in /);
     const fine = await look('#picture');
     expect(fine.deviation).toBeGreaterThan(30);
-    await screenshot('nine-boots');
+    await screenshot('nine-faces');
     // The README's docs/images/page.png: without the time that a software adapter took.
     const status = page.locator('#status');
     await status.evaluate((line) => line.style.setProperty('visibility', 'hidden'));
@@ -125,7 +125,7 @@ describe.skipIf(!browserPath)('the page', () => {
     await page.getByRole('button', { name: 'Cancel' }).click();
     await until(/^Cancelled/);
     await page.getByRole('radio', { name: 'one' }).check();
-    await page.getByRole('radio', { name: 'bag' }).check();
+    await page.getByRole('radio', { name: 'heart' }).check();
     await page.getByRole('button', { name: 'Generate' }).click();
     await until(/^Done in /);
     expect((await look('#picture')).deviation).toBeGreaterThan(30);
@@ -142,7 +142,7 @@ describe.skipIf(!browserPath)('the page', () => {
     });
     await expect
       .poll(() => page.locator('#figures').textContent(), { timeout: 120_000 })
-      .toMatch(/32 x 32 pixels, PSNR \d+\.\d dB/);
+      .toMatch(/64 x 64 pixels, PSNR \d+\.\d dB/);
     await until(/^Done in /);
     const decibels = async () =>
       Number(/([\d.]+) dB/.exec((await page.locator('#figures').textContent()) ?? '')?.[1]);
@@ -160,7 +160,7 @@ describe.skipIf(!browserPath)('the page', () => {
   }, 900_000);
 
   test('a sample of what the model knows is restored well', async () => {
-    await page.getByRole('button', { name: 'trousers' }).click();
+    await page.getByRole('button', { name: 'heart', exact: true }).click();
     await until(/^\d+ of 64 tokens/);
     await until(/^Done in /);
     const figures = (await page.locator('#figures').textContent()) ?? '';
@@ -179,7 +179,7 @@ describe.skipIf(!browserPath)('the page', () => {
     });
     const square = async (name: string, grey: number) => {
       const background = { r: grey, g: grey, b: grey };
-      const image = sharp({ create: { width: 32, height: 32, channels: 3, background } });
+      const image = sharp({ create: { width: 64, height: 64, channels: 3, background } });
       return { name, mimeType: 'image/png', buffer: await image.png().toBuffer() };
     };
     const [slow, quick] = [await square('large.png', 250), await square('small.png', 120)];
@@ -205,7 +205,7 @@ describe.skipIf(!browserPath)('the page', () => {
         return top >= 0 && bottom <= window.innerHeight;
       });
     expect(await isInView()).toBe(false);
-    await page.getByRole('button', { name: 'trousers' }).click();
+    await page.getByRole('button', { name: 'heart', exact: true }).click();
     await expect.poll(isInView, { timeout: 10_000 }).toBe(true); // while it is being drawn
     expect(await page.getByRole('button', { name: 'Cancel' }).isEnabled()).toBe(true);
     await until(/^Done in /);

@@ -145,7 +145,7 @@ describe.skipIf(!browserPath)('the site', () => {
     }
     expect(seen.size).toBe(3);
     expect(await page.locator('.tokens-slider [role=status]').textContent()).toContain(
-      '64 tokens are worth 32 pixels',
+      '64 tokens are worth 64 pixels',
     );
     await shot(page, 'tokens-moved');
     await close();

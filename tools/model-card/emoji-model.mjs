@@ -1,5 +1,5 @@
 // Makes the package of the emoji model from a run, with every figure of its card measured.
-//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--face 1] [--tokenizer DIR]
+//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--face 1] [--recommend 2] [--tokenizer DIR]
 // RUN is the folder of a run with the settings of the preset emoji-64, DATA the folder of images that tools/emoji built.
 // Writes OUT/model (a bundle, fp16), OUT/classifier.safetensors, OUT/images (samples, and classes.png: one picture of each class,
 // one below the other, of the seed --face) and OUT/figures.json; measuring goes on where it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
@@ -20,6 +20,7 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string', default: '0,100000' },
     tokenizer: { type: 'string' },
     face: { type: 'string', default: '1' },
+    recommend: { type: 'string', default: '2' },
   },
 });
 const [run, data] = positionals;
@@ -47,6 +48,7 @@ detailflow(
   ...['convert', '--model', whole, '--dtype', 'fp16', '--out', model, '--overwrite'],
   ...['--name', 'emoji-64', '--license', 'Apache-2.0'],
   ...['--description', 'Draws emoji of 20 classes, 64 x 64 pixels, from 64 tokens.'],
+  ...['--subject', 'emoji on white', '--cfg', values.recommend],
   ...['--attribution', `Trained on the drawings of ${drawings.join(', ')}`],
 );
 copyFileSync(path.join(run, 'classifier.safetensors'), classifier);
@@ -92,6 +94,8 @@ async function classPictures() {
       `0-${classNames.length - 1}`,
       '--seed',
       values.face,
+      '--cfg',
+      values.recommend,
       '--out',
       folder,
     ],

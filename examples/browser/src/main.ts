@@ -9,7 +9,7 @@ const post = (request: Request) => worker.postMessage(request);
 const stage = new Stage();
 
 /** The class of the first picture, where the model has it. */
-const FIRST_CLASS = 'happy face';
+const FIRST_CLASS = 'happy-face';
 
 let facts: ModelFacts | undefined;
 /** The job whose pictures are shown, and whether it still runs. */
@@ -48,7 +48,7 @@ function begin(found: ModelFacts) {
     const sample = Object.assign(document.createElement('span'), { className: 'sample' });
     sample.style.setProperty('--row', String(i));
     sample.style.backgroundImage = `url(${new URL('./model/classes.png', location.href).href})`;
-    label.append(radio, sample, name);
+    label.append(radio, sample, name.replaceAll('-', ' '));
     return label;
   });
   find('classes').append(...names);

@@ -65,6 +65,13 @@ test('what the card of a bundle says is kept unless said anew', async () => {
   await convert(golden('A'), at('first'), { name: 'A', license: 'MIT', attribution: 'someone', classNames });
   const card = await convert(at('first'), at('second'), { name: 'A, smaller', dtype: 'f16' });
   expect(card).toMatchObject({ name: 'A, smaller', license: 'MIT', attribution: 'someone', classNames });
+  expect(card.recipe).toBeUndefined();
+  const recommended = await convert(at('second'), at('third'), { subject: 'things', cfg: 2.5 });
+  expect(recommended).toMatchObject({ name: 'A, smaller', subject: 'things', recipe: { cfg: 2.5 } });
+  expect(await convert(at('third'), at('fourth'))).toMatchObject({ subject: 'things', recipe: { cfg: 2.5 } });
+  for (const cfg of [-1, Number.NaN]) {
+    await expect(convert(at('third'), at('wrong'), { cfg })).rejects.toThrow(/recipe\.cfg/);
+  }
 });
 
 test('a tokenizer alone has no class names', async () => {

@@ -17,6 +17,10 @@ export interface ConvertOptions extends WriteBundleOptions, OpenFamilyOptions {
   readonly description?: string;
   readonly attribution?: string;
   readonly classNames?: readonly string[];
+  /** What the model draws, for people, such as "emoji on white". */
+  readonly subject?: string;
+  /** The guidance scale that is worth recommending, from 0. */
+  readonly cfg?: number;
 }
 
 /**
@@ -32,9 +36,10 @@ export async function convert(
 ): Promise<BundleCard> {
   checkOptions('convert', options, {
     ...{ name: true, license: true, description: true, attribution: true, classNames: true, dtype: true },
+    ...{ subject: true, cfg: true },
     ...{ overwrite: true, signal: true, onProgress: true, families: true, settings: true, hub: true },
   });
-  const { name, license, description, attribution, classNames, ...rest } = options;
+  const { name, license, description, attribution, classNames, subject, cfg, ...rest } = options;
   const { families, settings, hub, ...writing } = rest;
   const opened = await openFamilyModel(source, { families, settings, hub, signal: options.signal });
   try {
@@ -55,8 +60,8 @@ export async function convert(
         description: description ?? card?.description,
         attribution: attribution ?? card?.attribution,
         classNames: classNames ?? card?.classNames,
-        subject: card?.subject,
-        recipe: card?.recipe,
+        subject: subject ?? card?.subject,
+        recipe: cfg === undefined ? card?.recipe : { ...card?.recipe, cfg },
         ...(card?.data && { data: card.data }),
         ...parts(opened),
       },

@@ -24,6 +24,8 @@ export const convertCommand: Command = {
     description: { type: 'string', value: 'TEXT', help: 'one line on the model card' },
     attribution: { type: 'string', value: 'TEXT', help: 'whom to credit' },
     'class-names': { type: 'string', value: 'A,B,...', help: 'names of the classes, in order' },
+    subject: { type: 'string', value: 'TEXT', help: 'what it draws, such as "emoji on white"' },
+    cfg: { type: 'string', value: 'W', help: 'the guidance scale that the card recommends' },
     overwrite: { type: 'boolean', help: 'replace a bundle that is there' },
   },
   examples: [
@@ -53,6 +55,8 @@ export const convertCommand: Command = {
           .text('class-names')
           ?.split(',')
           .map((name) => name.trim()),
+        subject: values.text('subject'),
+        cfg: values.number('cfg'),
         overwrite: values.flag('overwrite'),
         dtype: dtype === 'fp16' ? 'f16' : 'f32',
         ...{ settings, hub: hubOptions(values), signal },
@@ -75,7 +79,9 @@ export const convertCommand: Command = {
 };
 
 /** Of a card, which released files have not, and of a bundle's storage. */
-const bundleOnly = ['dtype', 'name', 'license', 'description', 'attribution', 'class-names', 'overwrite'];
+const bundleOnly = [
+  ...['dtype', 'name', 'license', 'description', 'attribution', 'class-names', 'subject', 'cfg', 'overwrite'],
+];
 
 async function writeReleased(invocation: Invocation, values: Values, out: string): Promise<Report> {
   const given = bundleOnly.find((name) => invocation.values[name] !== undefined);
