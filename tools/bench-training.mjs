@@ -1,7 +1,7 @@
 // Times training steps on the CPU, and the same steps of plain PyTorch after them where python3 has torch.
 //   node tools/bench-training.mjs [--seconds 20] [--rounds 3] [--threads N] [--python PROGRAM] [--json FILE] [--profile]
 // Tokenizers: the preset tiny-32, and the one PyTorch trained as reference (32 tokens, batch 64, correction in 35 % of
-// the steps). Prints images per second (median of the rounds), the share of the matrix product's peak that was measured
+// the steps), and the preset emoji-64 (with varying numbers of tokens, as in its training). Prints images per second (median of the rounds), the share of the matrix product's peak that was measured
 // in the same run, and the time to compile. With --profile says instead where the time of a step goes, by operation.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -36,6 +36,7 @@ if (threads < wanted) console.error(`${threads} threads instead of ${wanted}: th
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
 const tiny = parseTrainingConfig({ preset: 'tiny-32' });
+const emoji = parseTrainingConfig({ preset: 'emoji-64' });
 const reference = parseTrainingConfig({
   preset: 'tiny-32',
   tokenizer: {
@@ -58,6 +59,8 @@ for (const [name, run] of [
   ['tokenizer as PyTorch trained it', () => tokenizerSteps(reference)],
   ['tokenizer tiny-32', () => tokenizerSteps(tiny)],
   ['AR model tiny-32', () => tokenModelSteps(tiny)],
+  ['tokenizer emoji-64', () => tokenizerSteps(emoji)],
+  ['AR model emoji-64', () => tokenModelSteps(emoji)],
 ]) {
   const found = { name, ...(await run()) };
   results.steps.push(found);

@@ -1,4 +1,4 @@
-// What `npm run bench -- [full|train|webgpu|eval|options|serve|family] [OPTIONS]` runs; full is the default.
+// What `npm run bench -- [full|train|webgpu|eval|options|serve|family|models] [OPTIONS]` runs; full is the default.
 const benches = {
   full: './bench.mjs',
   train: './bench-training.mjs',
@@ -7,6 +7,7 @@ const benches = {
   options: './bench-options.mjs',
   serve: './bench-serve.mjs',
   family: './bench-family.mjs',
+  models: './bench-models.mjs',
 };
 
 const [name] = process.argv.slice(2);

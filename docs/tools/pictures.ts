@@ -172,7 +172,9 @@ function curveDrawing(): string {
     `<polyline points="${smooth}" fill="none" stroke="#2b4aa0" stroke-width="2"/>`,
     `<g fill="#c33">${dots.join('')}</g>`,
     ...[1, 8, 16, 32, 48, 64].map((n) => text(x(n), height - 14, String(n), 'text-anchor="middle"')),
-    ...[1, 2, 3, 4].map((quarter) => (quarter * imageSize) / 4).map((r) => text(left - 6, y(r) + 4, String(r), 'text-anchor="end"')),
+    ...[1, 2, 3, 4]
+      .map((quarter) => (quarter * imageSize) / 4)
+      .map((r) => text(left - 6, y(r) + 4, String(r), 'text-anchor="end"')),
     text(left + 8, 24, 'pixels a side: R(n), and (red) what the decoder draws'),
     text(width - 10, height - 2, 'tokens n', 'text-anchor="end"'),
     '</svg>',
