@@ -62,7 +62,7 @@ export const trainCommand: Command = {
       type: 'string',
       value: 'LIST',
       repeatable: true,
-      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half',
+      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half; also hf: and https:',
     },
     'init-key': {
       type: 'string',
