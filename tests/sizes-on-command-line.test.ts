@@ -201,7 +201,7 @@ test('sizes that are not on the list are refused with the nearest ones, and noth
     [['encode', ...only, picture, '--size', 'NaN'], '--size "NaN"'],
     [['encode', ...only, picture, '--size', ''], '--size'],
     [['encode', ...only, picture, '--size', '-16'], '--size'],
-    [['encode', ...only, picture, '--size', '1e9'], '--size "1e9"'],
+    [['encode', ...only, picture, '--size', '1e9'], 'give a whole number from 1 to 65536'],
     [['encode', ...only, picture, '--size', '64', '--tokens', '5'], '--tokens 5: give a multiple of 4'],
     [['vary', ...both, picture, '--keep', '4', '--eval-size', '0'], '--eval-size'],
   ] as const) {

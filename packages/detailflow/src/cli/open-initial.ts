@@ -5,10 +5,12 @@ import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
 import type { InitialParameters, InitialPart } from '@detailflow/train/node';
+import { officialHalf } from '../detailflow-folder';
 import { toTree } from '../folder-source';
 import { openModel } from '../model-source';
 import { UsageError } from './command';
 import { namedFolder, showNotice } from './model-options';
+import { tokenizerSource } from './tokenizer-source';
 
 /** Weights that training begins with. Call `close` when done. */
 export interface OpenedInitial extends Pick<InitialParameters, 'tokenizer' | 'ar'> {
@@ -19,7 +21,7 @@ type Key = 'model' | 'ema';
 type Half = 'tokenizer' | 'ar';
 
 /**
- * Opens what `--init` names: models (a bundle, a folder of official models, a package), or files of weights of one half each,
+ * Opens what `--init` names: models (a bundle, a folder of an official model or of a half of it, a package), or files of weights of one half each,
  * .pt, .pth, .bin or .safetensors, in the official names, with or without the prefixes of DDP and torch.compile; here, or on the hub or a
  * web server.
  * @param key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
@@ -50,7 +52,8 @@ export async function openInitial(
         take(half, part, source);
         continue;
       }
-      const model = await openModel(namedFolder(source), { signal, hub: { signal, onNotice: showNotice } });
+      const hub = { signal, onNotice: showNotice };
+      const model = await openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
       open.push(() => model.close());
       take('tokenizer', model.tokenizer, source);
       if (model.ar) take('ar', model.ar, source);
@@ -72,7 +75,7 @@ interface PlacedFile {
 
 const WEIGHTS = /\.(pt|pth|bin|safetensors)$/;
 
-/** The file of weights that a source is, here or on the hub; with a key, the newest checkpoint of an official folder. */
+/** The file of weights that a source is, here or on the hub; with a key, and of an AR model, the newest checkpoint of an official folder. */
 async function weightsFile(
   source: string,
   { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
@@ -85,10 +88,11 @@ async function weightsFile(
     const file = isRemote(source) ? await fetchRemote(source, hub) : source;
     return { tree: await openFolder(path.dirname(file)), name: path.basename(file), file: source };
   }
-  if (key === undefined) return undefined;
-  const tree = await toTree(source, { signal, hub });
+  const tree = await toTree(namedFolder(source), { signal, hub });
+  if (key === undefined && (await officialHalf(tree)) !== 'ar') return undefined;
   const newest = await newestCheckpoint(tree);
   if (newest !== undefined) return { tree, name: newest, file: `${source}/${newest}` };
+  if (key === undefined) return undefined;
   throw new UsageError(`--init-key: ${source} has no checkpoints/*.pt, which could hold several state dicts`);
 }
 
