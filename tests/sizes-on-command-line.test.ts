@@ -7,7 +7,18 @@ import { createTokenizer, encodedSizes, type Tokenizer } from '@detailflow/token
 import { type OpenedModel, openModel } from 'detailflow';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { cliFailure, cliJson, codeRows, cut, inRepository, npy, pixels, testFolder } from './cli';
+import {
+  cli,
+  cliFailure,
+  cliJson,
+  codeRows,
+  cut,
+  inRepository,
+  npy,
+  pixels,
+  saveNpy,
+  testFolder,
+} from './cli';
 import { openDevice } from './devices';
 import { expectClose } from './golden';
 import { numbers } from './numbers-by-formula';
@@ -184,6 +195,7 @@ test('eval tokenizer: figures of smaller pictures, compared at another size', as
 
 test('sizes that are not on the list are refused with the nearest ones, and nothing is written', async () => {
   const picture = at('picture.png');
+  const some = saveNpy(at('some.npy'), new Int32Array(24), [1, 24]);
   const nearest = (size: string) => `images of ${size} pixels; the nearest`;
   for (const [args, message] of [
     [['encode', ...only, picture, '--size', '72'], `${nearest('72')} sizes are 64 and 80`],
@@ -193,7 +205,7 @@ test('sizes that are not on the list are refused with the nearest ones, and noth
       ['eval', 'tokenizer', ...only, '--data', 'shapes:12x48', '--size', '33'],
       `${nearest('33')} sizes are 32 and 48`,
     ],
-    [['decode', ...only, at('64.npy'), '--size', '40'], '--size 40: give a multiple of the patch size 16'],
+    [['decode', ...only, some, '--size', '40'], '--size 40: give a multiple of the patch size 16'],
     [
       ['vary', ...both, picture, '--keep', '4', '--size', '72'],
       '--size 72: give a multiple of the patch size 16',
@@ -256,8 +268,9 @@ describe('an AR model for smaller pictures', () => {
 
     // Codes of 48 pixels teach no model of 64.
     const codesOf48 = ['--codes', at('official-codes')];
-    const wrong = run('other', ...few('tokenModel.imageSize', 64), ...codesOf48);
-    expect(await cliFailure(1, ...wrong)).toMatch(/48/);
+    const wrong = await cli(run('other', ...few('tokenModel.imageSize', 64), ...codesOf48));
+    expect(wrong.code).toBe(1);
+    expect(wrong.stderr).toMatch(/ar_image_size: is 48, the tokenizer and the settings need 64/);
     await cliJson(...run('again', ...few('tokenModel.imageSize', 48), ...codesOf48));
     expect(readFileSync(at('again/ar/log.jsonl'), 'utf8')).toBe(readFileSync(at('run/ar/log.jsonl'), 'utf8'));
   });

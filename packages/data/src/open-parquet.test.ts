@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parquetMetadataAsync } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { ImageDataset } from './dataset';
 import { openDataset } from './open-dataset';
 import { openParquet } from './open-parquet';
 import { dataPages } from './parquet-pages';
@@ -25,7 +26,7 @@ describe.each(ways)('groups of several pages: %s', (way) => {
 
   test.each([1, 200, 2 ** 20])('rows in any order, at once, %i bytes being kept', async (mostHeld) => {
     const opened = await openParquet(file, { mostHeld });
-    const images = opened?.train as NonNullable<NonNullable<typeof opened>['train']>;
+    const images = opened?.train as ImageDataset;
     expect([...images.labels]).toEqual(expected.map(({ label }) => label));
     const order = Array.from({ length: 120 }, (_, i) => (i * 37) % 40);
     await Promise.all(
@@ -57,7 +58,7 @@ describe.each(ways)('groups of several pages: %s', (way) => {
       const meta = column?.meta_data as NonNullable<typeof column>['meta_data'] & object;
       const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
       const pages = (await dataPages(read, meta, Number(rows))) ?? [];
-      expect(pages.length).toBeGreaterThan(2);
+      expect(pages.length).toBeGreaterThan(1);
       expect(pages[0]).toMatchObject({ offset: Number(meta.data_page_offset), firstRow: 0 });
       const end =
         Number(meta.dictionary_page_offset || meta.data_page_offset) + Number(meta.total_compressed_size);
@@ -94,9 +95,9 @@ describe.each(ways)('groups of several pages: %s', (way) => {
       bytes.fill(0xff, start, start + 24);
       const damaged = path.join(home, `${way}-damaged-${part}.parquet`);
       await writeFile(damaged, bytes);
-      let images: Awaited<ReturnType<typeof openParquet>>;
+      let images: ImageDataset;
       try {
-        images = await openParquet(damaged, {});
+        images = (await openParquet(damaged, {}))?.train as ImageDataset;
       } catch (error) {
         expect(error).toMatchObject({ code: expect.stringMatching(/format|limit/), file: damaged });
         continue;
@@ -104,7 +105,7 @@ describe.each(ways)('groups of several pages: %s', (way) => {
       let right = 0;
       for (const [i, { pixel }] of expected.entries()) {
         try {
-          const { data } = (await images?.train?.image(i)) as { data: Uint8ClampedArray };
+          const { data } = await images.image(i);
           if (pixel && [...data.subarray(0, 3)].join() === pixel.join()) right++;
         } catch (error) {
           expect(error, `${part} ${i}`).toMatchObject({
@@ -113,7 +114,7 @@ describe.each(ways)('groups of several pages: %s', (way) => {
         }
       }
       expect(right, `${part}/16`).toBeGreaterThan(10);
-      await images?.train?.close?.();
+      await images.close?.();
     }
   });
 });

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFloat32 } from '@detailflow/core';
 import { readNpy } from '@detailflow/data';
 import { beforeAll, expect, test } from 'vitest';
-import { cli, cliFailure, cliJson, testFolder } from '../../../../tests/cli';
+import { cli, cliFailure, cliJson, inRepository, testFolder } from '../../../../tests/cli';
 import { siglipFolder } from '../../../../tests/siglip-folder';
 import { tensorBoardEvents } from '../../../../tests/tensorboard-events';
 import { openModel } from '../model-source';
@@ -164,6 +164,11 @@ test('only the decoder learns, or what is not frozen', async () => {
     const isSame = values.every((x, i) => x === after.get(name)?.[i]);
     expect(isSame, name).toBe(!/decoder\.|post_quant_conv/.test(name));
   }
+  // A name that is nobody's would freeze nothing.
+  for (const section of ['tokenizer', 'tokenModel'])
+    expect(await failure(...run('all', section, '--set', `${section}.frozen=["encodr"]`))).toMatch(
+      `${section}.frozen: "encodr" is no parameter and no part of the model`,
+    );
 });
 
 test('pictures that are drawn while a model learns are judged as eval judges them', async () => {
@@ -230,6 +235,23 @@ test('pictures that are drawn while a model learns are judged as eval judges the
   );
   expect(existsSync(at('unjudged'))).toBe(false);
   expect(await cliFailure(1, ...ar('one', '--set', 'validation.generate=1'))).toMatch(/one picture/);
+});
+
+test('images that are cut off stop a run before it begins; whole ones then have its folder', async () => {
+  const whole = readFileSync(inRepository('tests/fixtures/parquet/pages/snappy.parquet'));
+  writeFileSync(at('set.parquet'), whole.subarray(0, Math.floor(whole.length / 2)));
+  const training = ['train', 'tokenizer', '--config', at('settings.json'), '--data', at('set.parquet')];
+  const cut = await cli([...training, '--out', at('cut-off')]);
+  expect(cut).toMatchObject({ code: 1, stdout: '' });
+  expect(cut.stderr).toMatch(/set\.parquet: format: is no sound Parquet file/);
+  expect(readdirSync(at('cut-off'), { recursive: true, encoding: 'utf8' }).join()).not.toMatch(
+    /checkpoints|bundle|log\.jsonl|codes/,
+  );
+  writeFileSync(at('set.parquet'), whole);
+  const made = await cli([...training, '--out', at('cut-off'), '--json']);
+  expect(made.code).toBe(0);
+  // The row without an image is left out, and said to be.
+  expect(JSON.parse(made.stdout).skipped).toMatchObject([{ reason: expect.stringContaining('no bytes') }]);
 });
 
 test.each([
