@@ -62,6 +62,7 @@ export function dividedByFrozen(
   all: readonly ParameterSpec[],
   recipe: Pick<TokenizerRecipe, 'finetuneDecoder' | 'frozen'>,
   section: 'tokenizer' | 'tokenModel',
+  file?: string,
 ): { readonly specs: readonly ParameterSpec[]; readonly frozen: readonly ParameterSpec[] } {
   const unknown = recipe.frozen?.find((start) => {
     const isOf = frozenBy({ frozen: [start] });
@@ -72,14 +73,14 @@ export function dividedByFrozen(
     throw new DetailFlowError(
       'config',
       `${JSON.stringify(unknown)} is no parameter and no part of the model; there are ${first.join(', ')}, ...`,
-      { entry: `${section}.frozen` },
+      { file, entry: `${section}.frozen` },
     );
   }
   const isFrozen = frozenBy(recipe);
   const specs = all.filter(({ name }) => !isFrozen(name));
   if (specs.length === 0)
     throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn', {
-      entry: `${section}.frozen`,
+      ...{ file, entry: `${section}.frozen` },
     });
   return { specs, frozen: all.filter(({ name }) => isFrozen(name)) };
 }
