@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createReferenceBackend, Tensor } from '@detailflow/core';
+import { Tensor } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { numbers } from '../../../tests/numbers-by-formula';
 import { siglipFolder } from '../../../tests/siglip-folder';

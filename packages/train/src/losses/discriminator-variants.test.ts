@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { type Backend, gradients, Tensor, trace } from '@detailflow/core';
+import { type Backend, Tensor, trace } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { changesByFormula, pixelWeightsOf } from '../../../../tests/formula-changes';
 import { numbers } from '../../../../tests/numbers-by-formula';

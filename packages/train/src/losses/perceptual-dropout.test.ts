@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { type Backend, type Executable, gradients, Tensor, type Tensors, trace } from '@detailflow/core';
+import { type Backend, type Executable, Tensor, type Tensors, trace } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { lpipsParameters, vggParameters, vggWidths } from '@detailflow/features';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { numbers, weightsByFormula } from '../../../../tests/numbers-by-formula';
