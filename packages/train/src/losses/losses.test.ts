@@ -436,7 +436,7 @@ test('the perceptual loss is the mean LPIPS of the images alone, times a weight 
   expect((await one.train(values)).extra?.perceptual).toBe(0);
   expect((await one.train(values)).extra?.perceptual).toBeGreaterThan(0);
   await one.dispose();
-}, 60_000);
+});
 
 test('the perceptual loss by a classifier: zero for equal images, those of the corner alone, and it teaches', async () => {
   const config = { imageSize: CANVAS, classes: 3, widths: [4, 6, 8], features: 5 } as const;
@@ -495,7 +495,7 @@ test('the perceptual loss by a classifier: zero for equal images, those of the c
   for (let step = 0; step < 12; step++) seen.push((await one.train(shown)).extra?.perceptual as number);
   expect(seen[11]).toBeLessThan(0.96 * seen[0]);
   await one.dispose();
-}, 180_000);
+});
 
 test('a loss without its network is refused', async () => {
   for (const [recipe, message] of [
