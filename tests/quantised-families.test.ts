@@ -8,7 +8,7 @@ import {
   type WeightDType,
   weightFromArray,
 } from '@detailflow/core';
-import { quantisableWeights } from '@detailflow/onnx';
+import { type MatrixFormat, matrixFormats } from '@detailflow/onnx';
 import { load, type ModelSource } from 'detailflow';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
@@ -57,12 +57,12 @@ function roundingBackend(kind: 'q8' | 'q4'): Backend {
     ...{ name: `rounded to ${kind}`, createState: (tensors) => backend.createState(tensors) },
     async compile(graph, weights, options) {
       if (options?.dtype === undefined) return backend.compile(graph, weights); // of the tokenizer
-      const chosen = quantisableWeights(graph);
+      const chosen = matrixFormats(graph, kind);
       expect(chosen.size).toBeGreaterThan(6);
       const entries = [...weights].map(async ([name, weight]) => {
-        const [out, columns] = weight.shape;
-        if (!chosen.has(name)) return [name, weight] as const;
-        const values = roundedRows(kind, await readFloat32(weight), out, columns);
+        const format = chosen.get(name);
+        if (!format) return [name, weight] as const;
+        const values = roundedRows(format, await readFloat32(weight), weight.shape[1]);
         return [name, weightFromArray(name, weight.shape, values)] as const;
       });
       return backend.compile(graph, new Map(await Promise.all(entries)));
@@ -72,19 +72,18 @@ function roundingBackend(kind: 'q8' | 'q4'): Backend {
   };
 }
 
-/** Rounded as said in `quantise`, and widened again: one scale for a row in 8 bits, for 32 values of it in 4. */
-function roundedRows(kind: 'q8' | 'q4', values: Float32Array, rows: number, columns: number): Float32Array {
+/** Rounded as said in `quantise`, and widened again. */
+function roundedRows({ bits, block }: MatrixFormat, values: Float32Array, columns: number): Float32Array {
   const out = new Float32Array(values.length);
-  const block = kind === 'q8' ? columns : 32;
-  for (let row = 0; row < rows; row++) {
-    for (let first = 0; first < columns; first += block) {
-      const [from, to] = [row * columns + first, row * columns + Math.min(columns, first + block)];
-      const part = values.subarray(from, to);
+  for (let row = 0; row < values.length; row += columns) {
+    for (let first = row; first < row + columns; first += block) {
+      const part = values.subarray(first, Math.min(row + columns, first + block));
       const extreme = part.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
-      const scale = kind === 'q8' ? Math.abs(extreme) / 127 : extreme / -8;
+      const scale = Math.fround(bits === 8 ? Math.abs(extreme) / 127 : extreme / -8);
+      const most = 2 ** (bits - 1) - 1;
       for (const [i, value] of part.entries()) {
         const level = scale === 0 ? 0 : Math.round(value / scale);
-        out[from + i] = scale * (kind === 'q8' ? level : Math.min(7, level));
+        out[first + i] = scale * Math.min(most, level);
       }
     }
   }

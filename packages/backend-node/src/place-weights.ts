@@ -3,8 +3,9 @@ import path from 'node:path';
 import { type Graph, readFloat32, type Weight, type WeightDType, type Weights } from '@detailflow/core';
 import {
   type FilePlacement,
+  type MatrixFormat,
+  matrixFormats,
   type PlacedMatrix,
-  quantisableWeights,
   quantise,
   type WeightPlacement,
 } from '@detailflow/onnx';
@@ -33,29 +34,25 @@ export async function placeWeights(
   dtype: WeightDType,
 ): Promise<PlacedWeights> {
   const needed = await withoutLinks([...graph.weights.keys()].map((name) => weights.get(name) as Weight));
-  const rounded = dtype === 'fp32' ? new Set<string>() : quantisableWeights(graph);
-  const folder = rounded.size === 0 ? commonFolder(needed) : undefined;
+  const formats = dtype === 'fp32' ? new Map<string, MatrixFormat>() : matrixFormats(graph, dtype);
+  const folder = formats.size === 0 ? commonFolder(needed) : undefined;
   const placements = new Map<string, WeightPlacement>();
   const quantised = new Map<string, PlacedMatrix>();
   const block = new Block();
   for (const weight of needed) {
     const { name, shape, location } = weight;
+    const format = formats.get(name);
     if (folder !== undefined && location) {
       placements.set(name, {
         file: path.basename(location.path),
         offset: location.offset,
         length: location.length,
       });
-    } else if (dtype !== 'fp32' && rounded.has(name)) {
+    } else if (format) {
       const [out, columns] = shape;
-      const { values, scales } = quantise(dtype, await readFloat32(weight), out, columns);
-      quantised.set(name, {
-        kind: dtype,
-        out,
-        in: columns,
-        values: block.add(values),
-        scales: block.add(scales),
-      });
+      const matrix = quantise(await readFloat32(weight), { ...format, out, in: columns });
+      const [values, scales] = [block.add(matrix.values), block.add(matrix.scales)];
+      quantised.set(name, { ...matrix, values, scales });
     } else {
       placements.set(name, block.add(await readFloat32(weight)));
     }
