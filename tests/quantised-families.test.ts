@@ -1,48 +1,14 @@
-import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
-import {
-  type Backend,
-  type Condition,
-  readFloat32,
-  Tensor,
-  type WeightDType,
-  weightFromArray,
-} from '@detailflow/core';
+import { type Backend, readFloat32, weightFromArray } from '@detailflow/core';
 import { type MatrixFormat, matrixFormats } from '@detailflow/onnx';
-import { load, type ModelSource } from 'detailflow';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-
-const family = (name: string) => path.join(import.meta.dirname, 'fixtures/golden/family', name);
-const gpt = (ar: string): ModelSource => ({ tokenizer: family('llamagen/vq'), ar: family(ar) });
+import { familyModels, logits } from './family-logits';
 
 let backend: Backend;
 beforeAll(async () => {
   backend = await createNodeBackend({ threads: 1 });
 });
 afterAll(() => backend.close());
-
-/** Logits of all steps, along the same tokens for every storage of the weights. */
-async function logits(
-  source: ModelSource,
-  condition: Condition,
-  { device = backend, dtype = 'fp32' }: { device?: Backend; dtype?: WeightDType } = {},
-): Promise<Float32Array> {
-  const model = await load(source, { backend: device, dtype });
-  const { tokenModel } = model;
-  if (!tokenModel) throw new Error('no AR model');
-  const session = await tokenModel.begin([condition]);
-  const all: number[] = [];
-  let chosen: Int32Array | undefined;
-  while (session.position < tokenModel.tokens) {
-    all.push(...(await session.predict(chosen)).data);
-    const [from, count] = [session.position, session.nextCount];
-    if (from + count >= tokenModel.tokens) break;
-    chosen = Int32Array.from({ length: count }, (_, i) => (7 * (from + i)) % tokenModel.vocabularySize);
-  }
-  await session.dispose();
-  await model.dispose();
-  return Float32Array.from(all);
-}
 
 /** Of the difference to the exact logits, relative to their deviation. */
 function error(exact: Float32Array, rounded: Float32Array): number {
@@ -90,27 +56,12 @@ function roundedRows({ bits, block }: MatrixFormat, values: Float32Array, column
   return out;
 }
 
-const text: Condition = {
-  features: new Tensor(
-    'float32',
-    Float32Array.from({ length: 120 }, (_, i) => Math.sin(i)),
-    [6, 20],
-  ),
-};
-
-test.each<[string, ModelSource, Condition]>([
-  ['LlamaGen', gpt('llamagen/gpt_c2i'), 1],
-  ['LlamaGen, texts', gpt('llamagen/gpt_t2i'), text],
-  ['PAR, four regions', gpt('par/g4'), 1],
-  ['PAR, sixteen regions', gpt('par/g16'), 1],
-  ['VAR', family('var'), 1],
-  ['FlexVAR', family('flexvar'), 1],
-])('%s in 8 and 4 bits', async (_, source, condition) => {
-  const exact = await logits(source, condition);
+test.each(familyModels)('%s in 8 and 4 bits', async (_, source, condition) => {
+  const exact = await logits(source, condition, { device: backend, dtype: 'fp32' });
   expect(exact.length).toBeGreaterThan(1000);
   for (const dtype of ['q8', 'q4'] as const) {
     const rounded = await logits(source, condition, { device: roundingBackend(dtype) });
-    const found = await logits(source, condition, { dtype });
+    const found = await logits(source, condition, { device: backend, dtype });
     // What the few bits cost in exact arithmetic; the runtime rounds what goes into the products, too, to 8 bits.
     const cost = error(exact, rounded);
     expect(cost).toBeGreaterThan(1e-4);

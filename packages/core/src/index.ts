@@ -120,6 +120,7 @@ export { Picture, pictureFromPixels, pixelToByte } from './picture';
 export { RandomStream, type StreamOptions } from './random-stream';
 export { createReferenceBackend } from './reference-backend';
 export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
+export { agreedDType, roundedWeight, storedQuantisation } from './rounded-weight';
 export {
   openSafetensors,
   readSafetensors,
@@ -138,6 +139,7 @@ export {
 } from './tensor';
 export {
   type ParameterSpec,
+  type RoundedMatrix,
   readFloat32,
   type StorageDType,
   storageBytes,

@@ -3,14 +3,22 @@ import path from 'node:path';
 import { chosenWeights, tokenModelParameters } from '@detailflow/ar-model';
 import type { BundleCard, FamilyModel } from '@detailflow/checkpoint';
 import { type WriteBundleOptions, writeBundle } from '@detailflow/checkpoint/node';
-import { checkOptions, DetailFlowError } from '@detailflow/core';
+import { agreedDType, checkOptions, DetailFlowError, describe, type Weights } from '@detailflow/core';
+import type { Quantisation } from '@detailflow/onnx';
 import { tokenizerParameters } from '@detailflow/tokenizer';
 import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
+import { roundedWeights } from './rounded-weights';
 
 /** Options of {@link convert}. */
-export interface ConvertOptions extends WriteBundleOptions, OpenFamilyOptions {
+export interface ConvertOptions extends Omit<WriteBundleOptions, 'dtype'>, OpenFamilyOptions {
+  /**
+   * Storage of the weights: 'f32' (default), 'f16' (half the size, computed in float32), or 'q8' and 'q4': the matrices of the AR
+   * model in 8 or 4 bits, everything else float32; they are mapped as they lie, and computed with in few bits. Rounded matrices
+   * of the source stay as they are.
+   */
+  readonly dtype?: WriteBundleOptions['dtype'] | Quantisation;
   readonly name?: string;
   /** SPDX expression or text. Default: that of the source bundle, else "unknown". */
   readonly license?: string;
@@ -35,10 +43,24 @@ export async function convert(
     ...{ overwrite: true, signal: true, onProgress: true, families: true, settings: true, hub: true },
   });
   const { name, license, description, attribution, classNames, ...rest } = options;
-  const { families, settings, hub, ...writing } = rest;
+  const { families, settings, hub, dtype, ...writing } = rest;
   const opened = await openFamilyModel(source, { families, settings, hub, signal: options.signal });
   try {
     const { card, family, ar } = opened;
+    const kinds = { f32: 'fp32', f16: 'fp32', q8: 'q8', q4: 'q4' } as const;
+    if (dtype !== undefined && !Object.hasOwn(kinds, dtype)) {
+      throw new DetailFlowError('invalid-argument', `dtype is ${describe(dtype)}; give f32, f16, q8 or q4`);
+    }
+    const wanted = ar ? agreedDType(ar.weights, dtype && kinds[dtype], ar.file) : undefined;
+    if ((dtype === 'q8' || dtype === 'q4') && !ar) {
+      throw new DetailFlowError(
+        'unsupported',
+        `${dtype} rounds the matrices of an AR model, and this model has none`,
+        {
+          file: opened.tokenizer.file,
+        },
+      );
+    }
     if (classNames && classNames.length !== ar?.classes) {
       throw new DetailFlowError(
         'invalid-argument',
@@ -58,9 +80,9 @@ export async function convert(
         subject: card?.subject,
         recipe: card?.recipe,
         ...(card?.data && { data: card.data }),
-        ...parts(opened),
+        ...parts(opened, wanted === 'q8' || wanted === 'q4' ? wanted : undefined),
       },
-      writing,
+      { ...writing, dtype: dtype === 'f16' ? 'f16' : 'f32' },
     );
   } finally {
     await opened.close();
@@ -68,8 +90,12 @@ export async function convert(
 }
 
 /** The two halves; DetailFlow's checkpoints also hold weights that only training uses. */
-function parts(opened: FamilyModel) {
-  if (!isDetailFlow(opened)) return { tokenizer: opened.tokenizer, ar: opened.ar };
+function parts(opened: FamilyModel, rounding: Quantisation | undefined) {
+  const rounded = (weights: Weights) => (rounding ? roundedWeights(opened, weights, rounding) : weights);
+  if (!isDetailFlow(opened)) {
+    const { tokenizer, ar } = opened;
+    return { tokenizer, ar: ar && { config: ar.config, weights: rounded(ar.weights) } };
+  }
   const { tokenizer, ar } = opened;
   return {
     tokenizer: {
@@ -77,7 +103,7 @@ function parts(opened: FamilyModel) {
       weights: chosenWeights(tokenizer.weights, tokenizerParameters(tokenizer.config)),
     },
     ...(ar && {
-      ar: { config: ar.config, weights: chosenWeights(ar.weights, tokenModelParameters(ar.config)) },
+      ar: { config: ar.config, weights: rounded(chosenWeights(ar.weights, tokenModelParameters(ar.config))) },
     }),
   };
 }
