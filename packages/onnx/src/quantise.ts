@@ -71,7 +71,8 @@ function extremeOf(weights: Float32Array, first: number, end: number, name: stri
 /** The largest float32: what is no number is not below it either. */
 const MOST = 3.4028234663852886e38;
 
-function packed(levels: Uint8Array): Uint8Array {
+/** Two levels a byte, the first in the lower half. */
+export function packed(levels: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(levels.length / 2);
   for (let i = 0; i < bytes.length; i++) bytes[i] = levels[2 * i] | (levels[2 * i + 1] << 4);
   return bytes;
