@@ -5,7 +5,8 @@ import { createTokenModel, parseTokenModelConfig } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readBundle } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { type Backend, createReferenceBackend, DetailFlowError, type Weight } from '@detailflow/core';
+import { type Backend, DetailFlowError, type Weight } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { convert, convertToReleased, exportOnnx, load, verifyModel } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cli } from './cli';
@@ -67,7 +68,7 @@ test('its matrices are mapped from the file, and only scales are read', async ()
   const weights = new Map([...(bundle.ar ?? [])].map(([name, weight]) => [name, watched(weight)]));
   const config = parseTokenModelConfig(bundle.card.ar?.config ?? {}, 'config.json');
   const model = createTokenModel({ config, weights, backend: device });
-  await (await model.begin([1])).predict();
+  await (await model.begin([1])).predict(undefined);
   await model.dispose();
   await bundle.close();
   expect(read.length).toBeGreaterThan(10);

@@ -1,7 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import {
-  agreedDType,
   type Graph,
   type RoundedMatrix,
   readFloat32,
@@ -10,6 +9,7 @@ import {
   type WeightDType,
   type Weights,
 } from '@detailflow/core';
+import { agreedDType } from '@detailflow/core/rounded-weight';
 import {
   type FilePlacement,
   linearProducts,

@@ -1,10 +1,5 @@
-import {
-  DetailFlowError,
-  type RoundedMatrix,
-  roundedWeight,
-  type Weight,
-  type Weights,
-} from '@detailflow/core';
+import { DetailFlowError, type RoundedMatrix, type Weight, type Weights } from '@detailflow/core';
+import { roundedWeight } from '@detailflow/core/rounded-weight';
 
 /**
  * The key of a safetensors file's metadata under which stands what its rounded matrices are: JSON, the name of each with

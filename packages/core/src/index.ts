@@ -117,7 +117,6 @@ export {
 export { Picture, pictureFromPixels, pixelToByte } from './picture';
 export { RandomStream, type StreamOptions } from './random-stream';
 export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
-export { agreedDType, roundedWeight, storedQuantisation } from './rounded-weight';
 export {
   openSafetensors,
   readSafetensors,

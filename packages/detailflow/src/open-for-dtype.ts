@@ -1,5 +1,6 @@
 import type { FamilyModel } from '@detailflow/checkpoint';
-import { agreedDType, DetailFlowError, describe, type WeightDType } from '@detailflow/core';
+import { DetailFlowError, describe, type WeightDType } from '@detailflow/core';
+import { agreedDType } from '@detailflow/core/rounded-weight';
 import { type CachedCopyOptions, openCachedCopy } from './cached-copy';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';

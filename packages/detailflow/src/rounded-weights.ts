@@ -3,10 +3,10 @@ import {
   DetailFlowError,
   type RoundedMatrix,
   readFloat32,
-  roundedWeight,
   type Weight,
   type Weights,
 } from '@detailflow/core';
+import { roundedWeight } from '@detailflow/core/rounded-weight';
 import {
   type InputMoments,
   type MatrixFormat,

@@ -1,4 +1,5 @@
-import { createReferenceBackend, matmul, symbol, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { matmul, symbol, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { expect, test } from 'vitest';
 import { type InputMoments, withInputMoments } from './input-moments';
 import { type QuantisedMatrix, quantise } from './quantise';
