@@ -25,7 +25,7 @@ export const convertCommand: Command = {
     },
     calibrate: {
       type: 'boolean',
-      help: 'with q8 or q4: draw a few pictures first, and round by what goes into the matrices (slower, nearer to fp32)',
+      help: 'with q8 or q4: draw pictures first, and round by what goes into the matrices',
     },
     name: { type: 'string', value: 'TEXT', help: 'name on the model card' },
     license: { type: 'string', value: 'TEXT', help: 'licence of the weights (SPDX)' },

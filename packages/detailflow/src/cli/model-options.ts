@@ -43,7 +43,7 @@ export const dtypeOptions: Options = {
   },
   cache: {
     type: 'boolean',
-    help: 'keep the rounded copy that --dtype q8 or q4 makes (in DETAILFLOW_CACHE, else ~/.cache/detailflow)',
+    help: 'keep the copy that --dtype q8 or q4 rounds: DETAILFLOW_CACHE, or ~/.cache/detailflow',
   },
 };
 
