@@ -12,18 +12,18 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ai-sdk-provider': 6_000,
   '@detailflow/ar-model': 2_500,
-  '@detailflow/backend-node': 9_000,
+  '@detailflow/backend-node': 9_200,
   '@detailflow/backend-webgpu': 15_500,
-  '@detailflow/blocks': 17_200,
-  '@detailflow/checkpoint': 36_800,
-  '@detailflow/core': 37_500,
+  '@detailflow/blocks': 17_600,
   '@detailflow/data': 42_200,
+  '@detailflow/checkpoint': 37_000,
+  '@detailflow/core': 39_500,
   '@detailflow/eval': 28_300,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
   '@detailflow/llamagen': 12_700,
   '@detailflow/model-fashion-32': 1_000,
-  '@detailflow/onnx': 9_000,
+  '@detailflow/onnx': 9_700,
   '@detailflow/queue': 12_000,
   '@detailflow/sampler': 8_200,
   '@detailflow/serve': 18_500,
@@ -31,7 +31,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 54_000,
   '@detailflow/var': 18_000,
-  detailflow: 59_000,
+  detailflow: 61_800,
 };
 
 interface Manifest {

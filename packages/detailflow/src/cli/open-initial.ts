@@ -3,6 +3,7 @@ import path from 'node:path';
 import { type FileTree, newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
+import { agreedDType } from '@detailflow/core/rounded-weight';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
 import type { InitialParameters, InitialPart } from '@detailflow/train/node';
 import { officialHalf } from '../detailflow-folder';
@@ -56,7 +57,10 @@ export async function openInitial(
       const model = await openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
       open.push(() => model.close());
       take('tokenizer', model.tokenizer, source);
-      if (model.ar) take('ar', model.ar, source);
+      if (model.ar) {
+        agreedDType(model.ar.weights, 'fp32', model.ar.file); // what is rounded is no beginning
+        take('ar', model.ar, source);
+      }
     }
     return { ...(found as Pick<InitialParameters, Half>), close };
   } catch (error) {
