@@ -1,15 +1,21 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { Backend, Tensor } from '@detailflow/core';
 import { softmax } from '@detailflow/sampler';
-import { load, type Model } from 'detailflow';
+import { convert, load, type Model } from 'detailflow';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 let backend: Backend;
 beforeAll(async () => {
   backend = await createNodeBackend();
 });
-afterAll(() => backend.close());
+const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-quantised-'));
+afterAll(async () => {
+  await backend.close();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 /** Logits [rows][V] along given sequences, each prediction from the tokens of the sequence itself. */
 async function logitsAlong(
@@ -58,16 +64,21 @@ const root = path.dirname(import.meta.dirname);
 
 // The golden models have random weights and nearly flat logits: hard cases, not typical ones.
 test.each([
-  { name: 'tests/fixtures/fashion-ref', dtype: 'q8', top1: 0.97, kl: 0.001 },
-  { name: 'tests/fixtures/fashion-ref', dtype: 'q4', top1: 0.9, kl: 0.02 },
+  { name: 'tests/fixtures/fashion-ref', dtype: 'q8', top1: 0.985, kl: 0.0003 },
+  { name: 'tests/fixtures/fashion-ref', dtype: 'q4', top1: 0.92, kl: 0.01 },
+  { name: 'tests/fixtures/fashion-ref', dtype: 'q4', calibrate: true, top1: 0.95, kl: 0.005 },
   { name: 'tests/fixtures/golden/A', dtype: 'q8', top1: 0.84, kl: 0.015 },
   { name: 'tests/fixtures/golden/A', dtype: 'q4', top1: 0.42, kl: 0.45 },
   { name: 'tests/fixtures/golden/B', dtype: 'q8', top1: 0.84, kl: 0.015 },
   { name: 'tests/fixtures/golden/B', dtype: 'q4', top1: 0.42, kl: 0.45 },
-] as const)('$name in $dtype keeps to its float32 logits', async ({ name, dtype, top1, kl }) => {
+] as const)('$name in $dtype keeps to its float32 logits', async ({ name, dtype, top1, kl, ...rest }) => {
   const exact = await load(path.join(root, name), { backend });
-  const rounded = await load(path.join(root, name), { backend, dtype });
-  const labels = [0, 1, 2, 3, 4, 5, 6];
+  const { calibrate = false } = rest as { calibrate?: boolean };
+  const converted = path.join(folder, 'calibrated');
+  if (calibrate) await convert(path.join(root, name), converted, { dtype, calibrate });
+  const rounded = await load(calibrate ? converted : path.join(root, name), { backend, dtype });
+  const { classes = 1 } = exact.tokenModel ?? {};
+  const labels = Array.from({ length: 20 }, (_, i) => i % classes);
   let codes: Tensor | undefined;
   for await (const step of exact.generate({ labels, seed: 5, cfg: 1.5 })) codes = await step.tokens();
   const sequence = codes?.data as Int32Array;
@@ -78,7 +89,7 @@ test.each([
   await exact.dispose();
   await rounded.dispose();
   console.log(
-    `${name} ${dtype}: top-1 ${(100 * figures.top1).toFixed(1)} %, KL ${figures.kl.toExponential(2)} nats`,
+    `${name} ${dtype}${calibrate ? ', calibrated' : ''}: top-1 ${(100 * figures.top1).toFixed(1)} %, KL ${figures.kl.toExponential(2)} nats`,
   );
   expect(figures.top1).toBeGreaterThanOrEqual(top1);
   expect(figures.kl).toBeLessThanOrEqual(kl);

@@ -1,5 +1,6 @@
 // Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights) on the CPU.
-//   node tools/bench.mjs [--tokens 128|256|512] [--dtype fp32,q8,q4] [--batch 1,4] [--rounds 3] [--threads N] [--json FILE]
+//   node tools/bench.mjs [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N] [--json FILE]
+// --stored loads q8 and q4 from bundles that are converted once (runs/), instead of rounding while loading.
 // Prints medians: seconds per image, milliseconds per step by step size, the decoder, load time, memory, and the
 // share of the matrix product's peak, which is measured in the same run.
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     threads: { type: 'string', default: String(availableParallelism()) },
     decoder: { type: 'string', default: 'released' },
+    stored: { type: 'boolean', default: false },
     json: { type: 'string' },
     child: { type: 'string' },
   },
@@ -26,9 +28,6 @@ const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`
 const numbers = (text) => text.split(',').map(Number);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
-/** Bytes of one matrix weight of the AR model: q4 has a float32 scale for every 32. */
-const matrixBytes = { fp32: 4, q8: 1, q4: 0.5 + 4 / 32 };
-
 if (values.child) {
   console.log(JSON.stringify(await measure(values.child)));
 } else {
@@ -36,6 +35,12 @@ if (values.child) {
     console.error('making the checkpoint ...');
     const script = path.join(root, 'tools', 'make-checkpoint.mjs');
     execFileSync(process.execPath, [script, folder, '--tokens', values.tokens, '--decoder', values.decoder]);
+  }
+  for (const dtype of values.stored ? values.dtype.split(',') : []) {
+    if (dtype === 'fp32' || existsSync(`${folder}-${dtype}`)) continue;
+    const script = path.join(root, 'packages', 'detailflow', 'dist', 'cli.js');
+    const args = ['convert', '--model', folder, '--dtype', dtype, '--out', `${folder}-${dtype}`];
+    execFileSync(process.execPath, [script, ...args], { stdio: ['ignore', 2, 2] });
   }
   const results = values.dtype.split(',').map((dtype) => {
     // Each dtype in a process of its own, so that its memory is its own.
@@ -60,7 +65,10 @@ async function measure(dtype) {
   const backend = await createNodeBackend({ device: 'cpu', threads });
   const peak = await matmulPeak(backend);
   const loading = performance.now();
-  const model = await load(folder, { backend, dtype });
+  const model = await load(values.stored && dtype !== 'fp32' ? `${folder}-${dtype}` : folder, {
+    backend,
+    dtype,
+  });
   await drain(model.generate({ labels: [0], cfg: 1.45, tokens: 1 }));
   const arLoad = performance.now() - loading;
   const decoding = performance.now();
@@ -105,7 +113,7 @@ async function measure(dtype) {
     });
   }
   const memory = memoryMiB();
-  const weights = weightBytes(model, dtype) / 2 ** 20;
+  const weights = (await weightBytes(model, dtype)) / 2 ** 20;
   await model.dispose();
   await backend.close();
   const cpu = cpus()[0].model;
@@ -139,13 +147,21 @@ function generationFlops(model, batch) {
 }
 
 /** Bytes of the weights that a generation uses, as they are held. */
-function weightBytes(model, dtype) {
-  const { dim, heads, kvHeads, layers, hiddenDim, vocabularySize, classes } = model.tokenModel.config;
-  const layer = dim * (heads + 2 * kvHeads) * (dim / heads) + dim * dim + 3 * dim * hiddenDim;
+async function weightBytes(model, dtype) {
+  const { stepGraph } = await import('@detailflow/ar-model');
+  const { linearProducts, matrixFormats } = await import('@detailflow/onnx');
+  const { dim, vocabularySize, classes } = model.tokenModel.config;
+  const graph = stepGraph(model.tokenModel.config);
+  const formats = dtype === 'fp32' ? new Map() : matrixFormats(graph, dtype);
+  let matrices = 0;
+  for (const [name, product] of linearProducts(graph)) {
+    const [out, columns] = product.inputs[1].shape;
+    const format = formats.get(name);
+    matrices += out * columns * (format ? format.bits / 8 + 4 / format.block : 4);
+  }
   const { width, mlpWidth, layers: depth, patchSize } = model.tokenizer.config.decoder;
   const decoder = depth * (4 * width ** 2 + 2 * width * mlpWidth) + width * 3 * patchSize ** 2;
-  const matrices = layers * layer + vocabularySize * dim;
-  return matrixBytes[dtype] * matrices + 4 * ((vocabularySize + classes + 1) * dim + decoder);
+  return matrices + 4 * ((vocabularySize + classes + 1) * dim + decoder);
 }
 
 /** Memory of this process: its own pages, and pages of mapped files. Linux only. */

@@ -1,6 +1,7 @@
-// What `npm run bench -- [full|train|webgpu|eval|options|serve|family|models] [OPTIONS]` runs; full is the default.
+// What `npm run bench -- [full|profile|train|webgpu|eval|options|serve|family|models] [OPTIONS]` runs; full is the default.
 const benches = {
   full: './bench.mjs',
+  profile: './bench-profile.mjs',
   train: './bench-training.mjs',
   webgpu: './bench-webgpu.mjs',
   eval: './bench-eval.mjs',

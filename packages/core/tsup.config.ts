@@ -5,6 +5,7 @@ export default library({
     index: 'src/index.ts',
     gradients: 'src/gradients/index.ts',
     reference: 'src/reference.ts',
+    'rounded-weight': 'src/rounded-weight.ts',
     conformance: 'src/conformance/index.ts',
     'safetensors-writer': 'src/safetensors-writer.ts',
   },

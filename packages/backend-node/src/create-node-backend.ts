@@ -124,10 +124,14 @@ class NodeBackend implements Backend {
 
   async compile(graph: Graph, weights: Weights, options: CompileOptions = {}): Promise<Executable> {
     checkOptions('compile', options, { dtype: true });
-    const { dtype = 'fp32' } = options;
     this.#worker.requireOpen();
     requireWeights(graph, weights);
-    const { place: placeWeight, quantised, folder, memory } = await placeWeights(graph, weights, dtype);
+    const {
+      place: placeWeight,
+      quantised,
+      folder,
+      memory,
+    } = await placeWeights(graph, weights, options.dtype);
     const model = toOnnx(graph, { dialect: 'onnxruntime', rowUpdates: true, placeWeight, quantised });
     const session = this.#nextId++;
     await this.#worker.send(

@@ -1,10 +1,21 @@
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { type Graph, readFloat32, type Weight, type WeightDType, type Weights } from '@detailflow/core';
+import {
+  type Graph,
+  type RoundedMatrix,
+  readFloat32,
+  storageBytes,
+  type Weight,
+  type WeightDType,
+  type Weights,
+} from '@detailflow/core';
+import { agreedDType } from '@detailflow/core/rounded-weight';
 import {
   type FilePlacement,
+  linearProducts,
+  type MatrixFormat,
+  matrixFormats,
   type PlacedMatrix,
-  quantisableWeights,
   quantise,
   type WeightPlacement,
 } from '@detailflow/onnx';
@@ -23,45 +34,51 @@ export interface PlacedWeights {
 const MEMORY = 'detailflow-memory';
 
 /**
- * Leaves the weights in the files they lie in, for ONNX Runtime to map, where all are float32 in files of one folder.
- * A session takes its weights either from files or from memory, so otherwise all are read into one block; with a
- * dtype of few bits, the matrices are rounded on the way, one after the other.
+ * Leaves the weights in the files they lie in, for ONNX Runtime to map, where all are float32, or matrices in few bits, in files
+ * of one folder. A session takes its weights either from files or from memory, so otherwise all are read into one block; with
+ * a dtype of few bits, matrices that are not rounded yet are rounded on the way, one after the other.
  */
 export async function placeWeights(
   graph: Graph,
   weights: Weights,
-  dtype: WeightDType,
+  wanted: WeightDType | undefined,
 ): Promise<PlacedWeights> {
   const needed = await withoutLinks([...graph.weights.keys()].map((name) => weights.get(name) as Weight));
-  const rounded = dtype === 'fp32' ? new Set<string>() : quantisableWeights(graph);
-  const folder = rounded.size === 0 ? commonFolder(needed) : undefined;
+  const dtype = agreedDType(new Map(needed.map((weight) => [weight.name, weight])), wanted) ?? 'fp32';
+  const formats = dtype === 'fp32' ? new Map<string, MatrixFormat>() : matrixFormats(graph, dtype);
+  const products = linearProducts(graph);
+  const roundedOf = ({ name, rounded }: Weight) => (products.has(name) ? rounded : undefined);
+  const folder = formats.size === 0 ? commonFolder(needed, roundedOf) : undefined;
   const placements = new Map<string, WeightPlacement>();
   const quantised = new Map<string, PlacedMatrix>();
   const block = new Block();
   for (const weight of needed) {
-    const { name, shape, location } = weight;
-    if (folder !== undefined && location) {
-      placements.set(name, {
-        file: path.basename(location.path),
-        offset: location.offset,
-        length: location.length,
-      });
-    } else if (dtype !== 'fp32' && rounded.has(name)) {
-      const [out, columns] = shape;
-      const { values, scales } = quantise(dtype, await readFloat32(weight), out, columns);
-      quantised.set(name, {
-        kind: dtype,
-        out,
-        in: columns,
-        values: block.add(values),
-        scales: block.add(scales),
-      });
+    const { name, shape } = weight;
+    const [format, rounded] = [formats.get(name), roundedOf(weight)];
+    const [out, columns] = shape;
+    if (rounded) {
+      const { bits, block: size } = rounded;
+      const checked = await rounded.scales.read();
+      const scales = folder === undefined ? block.add(checked) : inFile(rounded.scales);
+      const values = folder === undefined ? block.add(await rounded.values.read()) : inFile(rounded.values);
+      quantised.set(name, { bits, block: size, out, in: columns, values, scales });
+    } else if (folder !== undefined) {
+      placements.set(name, inFile(weight));
+    } else if (format) {
+      const matrix = quantise(await readFloat32(weight), { ...format, name, out, in: columns });
+      const [values, scales] = [block.add(matrix.values), block.add(matrix.scales)];
+      quantised.set(name, { ...matrix, values, scales });
     } else {
       placements.set(name, block.add(await readFloat32(weight)));
     }
   }
   const place = (name: string) => placements.get(name) as WeightPlacement;
   return { place, quantised, folder, memory: block.finish() };
+}
+
+function inFile({ location }: Weight): FilePlacement {
+  const { path: file, offset, length } = location as NonNullable<Weight['location']>;
+  return { file: path.basename(file), offset, length };
 }
 
 /** Collects arrays that will be one block of memory. */
@@ -96,27 +113,44 @@ const ALIGNMENT = 64;
  */
 async function withoutLinks(weights: readonly Weight[]): Promise<Weight[]> {
   const real = new Map<string, string>();
-  for (const { location } of weights) {
+  for (const { location } of weights.flatMap(partsOf)) {
     if (location === undefined || real.has(location.path)) continue;
     // A file that is gone by now fails where it is mapped, by its own name.
     real.set(location.path, await realpath(location.path).catch(() => location.path));
   }
-  return weights.map((weight) => {
-    const { name, dtype, shape, location } = weight;
-    if (location === undefined) return weight;
-    const path = real.get(location.path) as string;
-    return { name, dtype, shape, location: { ...location, path }, read: () => weight.read() };
-  });
+  const relocated = (weight: Weight): Weight => {
+    const { name, dtype, shape, location, rounded } = weight;
+    return {
+      ...{ name, dtype, shape, read: () => weight.read() },
+      ...(location && { location: { ...location, path: real.get(location.path) as string } }),
+      ...(rounded && {
+        rounded: { ...rounded, values: relocated(rounded.values), scales: relocated(rounded.scales) },
+      }),
+    };
+  };
+  return weights.map(relocated);
 }
 
+const partsOf = (weight: Weight): readonly Weight[] =>
+  weight.rounded ? [weight.rounded.values, weight.rounded.scales] : [weight];
+
 /** The folder in which all weights can be mapped. */
-function commonFolder(weights: readonly Weight[]): string | undefined {
-  const folders = new Set(weights.map(mappableFolder));
+function commonFolder(
+  weights: readonly Weight[],
+  roundedOf: (weight: Weight) => RoundedMatrix | undefined,
+): string | undefined {
+  const folders = new Set(
+    weights.flatMap((weight) => {
+      const rounded = roundedOf(weight);
+      if (!rounded) return [mappableFolder(weight, 'f32')];
+      return [mappableFolder(rounded.values, 'u8'), mappableFolder(rounded.scales, 'f32')];
+    }),
+  );
   const [folder] = folders;
   return folders.size === 1 ? folder : undefined;
 }
 
-function mappableFolder({ dtype, location }: Weight): string | undefined {
-  const fits = dtype === 'f32' && location !== undefined && location.offset % 4 === 0;
+function mappableFolder({ dtype, location }: Weight, must: 'f32' | 'u8'): string | undefined {
+  const fits = dtype === must && location !== undefined && location.offset % storageBytes[dtype] === 0;
   return fits ? path.dirname(location.path) : undefined;
 }

@@ -90,8 +90,6 @@ export class RuntimeServer {
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
       ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
-      // Without it, sums of 8-bit products overflow 16 bits on processors without VNNI.
-      extra: { session: { x64quantprecision: '1' } },
       ...(request.memory && data && { externalData: [{ path: request.memory.name, data }] }),
       ...(request.folder && {
         extra: { session: { model_external_initializers_file_folder_path: request.folder } },

@@ -2,6 +2,7 @@ import { DetailFlowError, type Weights } from '@detailflow/core';
 import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { readJsonConfig } from './config-files';
 import type { FileTree } from './file-tree';
+import { withRoundedMatrices } from './rounded-tensors';
 import { openWeightFiles, type WeightFiles } from './weight-files';
 
 /** An open bundle. Weights are read when asked for; call `close` when done. */
@@ -36,7 +37,7 @@ export async function readBundle(tree: FileTree): Promise<Bundle> {
   const open = async (path: string) => {
     const files = await openWeightFiles(tree, path);
     opened.push(files);
-    return files.weights;
+    return withRoundedMatrices(files.weights, files.metadata, files.file);
   };
   try {
     const tokenizer = await open(card.tokenizer.weights);

@@ -33,6 +33,9 @@ function named(name: string, weight: Weight): Weight {
     get location() {
       return weight.location;
     },
+    get rounded() {
+      return weight.rounded;
+    },
     read: () => weight.read(),
   };
 }

@@ -9,6 +9,7 @@ import { type BundleCard, bundleFiles, parseBundleCard } from './bundle-card';
 import { type ConfigObject, maxConfigBytes, readJsonConfig } from './config-files';
 import { convertedChunks, type FloatStorage, storedDType } from './convert-floats';
 import { ioError, openFolder } from './node-files';
+import { storedTensors } from './rounded-tensors';
 
 /** What goes into one half of a bundle. */
 export interface BundlePart {
@@ -37,7 +38,10 @@ export interface BundleContents
 
 /** How a bundle is written. */
 export interface WriteBundleOptions {
-  /** Storage of float weights: 'f32' (the default; maps straight into memory) or 'f16' (half the size, rounded). */
+  /**
+   * Storage of float weights: 'f32' (the default; maps straight into memory) or 'f16' (half the size, rounded). Matrices in few
+   * bits stay as they are.
+   */
   readonly dtype?: FloatStorage;
   /** Replace a bundle that is already there. Anything else at that path is never replaced. */
   readonly overwrite?: boolean;
@@ -156,7 +160,11 @@ function planWeights(weights: Weights, floats: FloatStorage) {
     shape: weight.shape,
     weight,
   });
-  return encodeSafetensors([...weights].map(([name, weight]) => entry(name, weight)));
+  const { tensors, metadata } = storedTensors(weights);
+  return encodeSafetensors(
+    [...tensors].map(([name, weight]) => entry(name, weight)),
+    metadata,
+  );
 }
 
 /** How often other writers may get in between before this one gives up. */

@@ -59,7 +59,10 @@ export type WeightDType = 'fp32' | 'q8' | 'q4';
 
 /** How a graph is compiled. */
 export interface CompileOptions {
-  /** Default 'fp32'. A backend that cannot hold weights in few bits throws `unsupported`. */
+  /**
+   * Default: as the weights are, which is 'fp32' unless they are stored rounded; something else is then refused (`dtype`). A
+   * backend that cannot hold weights in few bits throws `unsupported`, and computes with stored ones in float32.
+   */
   readonly dtype?: WeightDType;
 }
 

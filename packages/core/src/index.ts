@@ -135,6 +135,7 @@ export {
 } from './tensor';
 export {
   type ParameterSpec,
+  type RoundedMatrix,
   readFloat32,
   type StorageDType,
   storageBytes,

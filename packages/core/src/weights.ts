@@ -69,8 +69,21 @@ export interface Weight {
   readonly shape: readonly number[];
   /** Set when the bytes can be mapped as they lie on disk. */
   readonly location?: WeightLocation;
+  /** Set where it is a matrix stored in few bits; it then reads as float32. */
+  readonly rounded?: RoundedMatrix;
   /** The stored bytes, row-major, little-endian, contiguous: product(shape) * storageBytes[dtype] of them. */
   read(): Promise<Uint8Array>;
+}
+
+/** A matrix [out, in] in few bits, in blocks along its rows: a weight is its scale times (level - 2^(bits - 1)). */
+export interface RoundedMatrix {
+  readonly bits: 4 | 8;
+  /** Weights of one scale: 16, 32, 64 or 128. The last block of a row may hold more levels than there are weights. */
+  readonly block: number;
+  /** Levels, u8 [out, blocks, block * bits / 8]: one a byte, or two, the first of them in the lower half. */
+  readonly values: Weight;
+  /** f32 [out, blocks] */
+  readonly scales: Weight;
 }
 
 /** Named weights, in the order of the checkpoint. Names are those of the official state dict. */

@@ -13,6 +13,7 @@ import {
 import { type FilePlacement, toOnnx, toOnnxLoop } from '@detailflow/onnx';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
+import { requireDType } from './open-for-dtype';
 
 /** Options of {@link exportOnnx}. */
 export interface ExportOptions extends OpenFamilyOptions {
@@ -79,6 +80,7 @@ export async function exportOnnx(
   const aside = (file: string) => path.join(path.dirname(file), `.${path.basename(file)}.${id}`);
   const data = `${out}.data`;
   try {
+    requireDType(opened, 'fp32');
     const plan = planOf(opened, options);
     const placements = await writeWeights(aside(data), path.basename(data), plan.weights, options);
     await writeFile(

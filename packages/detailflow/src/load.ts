@@ -28,15 +28,24 @@ import type { Tokenizer } from '@detailflow/tokenizer';
 import { type ClassLabel, classNumbers } from './class-numbers';
 import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
-import { type OpenFamilyOptions, openFamilyModel } from './open-family';
+import type { OpenFamilyOptions } from './open-family';
+import { openForDType, requireDType } from './open-for-dtype';
 import { DEFAULT_CFG, recommendedCfg } from './recommended-cfg';
 
 /** Options of {@link load}. */
 export interface LoadOptions extends OpenFamilyOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;
-  /** How the matrices of the AR model are held: 'fp32' (default), or rounded to 'q8' or 'q4', which is faster. */
+  /**
+   * How the matrices of the AR model are held: 'fp32', or rounded to 'q8' or 'q4', which is faster. Default: as they are stored,
+   * which is 'fp32' but for bundles that were converted to `q8` or `q4`.
+   */
   readonly dtype?: WeightDType;
+  /**
+   * With dtype `q8` or `q4`: rounds once, keeps the rounded copy in a cache (`DETAILFLOW_CACHE`, else `~/.cache/detailflow`; or the
+   * folder given here), and starts from it whenever the files of the model hold the same. Default: nothing is kept.
+   */
+  readonly cache?: boolean | string;
 }
 
 /** A reconstruction from the first `tokens` tokens. */
@@ -56,11 +65,19 @@ export interface Reconstruction {
  */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   checkOptions('load', options, {
-    ...{ backend: true, dtype: true, families: true, settings: true, hub: true, signal: true },
+    ...{ backend: true, dtype: true, cache: true, families: true, settings: true, hub: true, signal: true },
   });
   const { families, settings, hub, signal } = options;
-  const opened = await openFamilyModel(source, { families, settings, hub, signal });
+  const opened = await openForDType(source, {
+    dtype: options.dtype,
+    cache: options.cache,
+    families,
+    settings,
+    hub,
+    signal,
+  });
   try {
+    requireDType(opened, options.dtype);
     options.signal?.throwIfAborted();
     const backend = options.backend ?? (await createNodeBackend());
     return new Model(opened, backend, { ownsBackend: options.backend === undefined, dtype: options.dtype });

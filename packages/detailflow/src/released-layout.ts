@@ -4,6 +4,7 @@ import { type WriteReleasedOptions, writeReleased } from '@detailflow/checkpoint
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
+import { requireDType } from './open-for-dtype';
 
 /** How a model is opened and written in the layout of its family. */
 export interface ReleasedLayoutOptions extends OpenFamilyOptions, Pick<WriteReleasedOptions, 'onProgress'> {}
@@ -25,6 +26,7 @@ export async function convertToReleased(
   const { onProgress, ...opening } = options;
   const opened = await openFamilyModel(source, opening);
   try {
+    requireDType(opened, 'fp32');
     const files = opened.releasedFiles?.();
     if (!files) {
       throw new DetailFlowError(

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { type FileTree, openMember, readZip } from '@detailflow/checkpoint';
+import { openMember, readZip } from '@detailflow/checkpoint';
 import { type ByteSource, checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
-import { type ModelSource, toTree } from './folder-source';
+import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
+import { type RecordedFile, recordedSource } from './recorded-files';
 
 /** What was read of one file, and what its own records say about it. */
 export interface VerifiedFile {
@@ -49,8 +50,8 @@ export async function verifyModel(source: ModelSource, options: VerifyOptions = 
     ...{ hub: true, families: true, settings: true, signal: true, onProgress: true },
   });
   const { families, settings, signal, onProgress } = options;
-  const seen: Opened[] = [];
-  const opened = await openFamilyModel(await recorded(source, seen), { families, settings, signal });
+  const seen: RecordedFile[] = [];
+  const opened = await openFamilyModel(await recordedSource(source, seen), { families, settings, signal });
   const faults: string[] = [];
   const notChecked: string[] = [];
   try {
@@ -74,40 +75,13 @@ export async function verifyModel(source: ModelSource, options: VerifyOptions = 
   }
 }
 
-interface Opened {
-  readonly tree: FileTree;
-  readonly path: string;
-  readonly size: number;
-}
-
-/** The same model; says which files were opened. */
-async function recorded(source: ModelSource, seen: Opened[]): Promise<ModelSource> {
-  const watch = (tree: FileTree): FileTree => ({
-    name: tree.name,
-    exists: (file) => tree.exists(file),
-    list: (folder) => tree.list(folder),
-    async open(file) {
-      const opened = await tree.open(file);
-      if (!seen.some((one) => one.tree === tree && one.path === file)) {
-        seen.push({ tree, path: file, size: opened.size });
-      }
-      return opened;
-    },
-  });
-  if (typeof source === 'object' && 'tokenizer' in source) {
-    const tokenizer = watch(await toTree(source.tokenizer));
-    return source.ar === undefined ? { tokenizer } : { tokenizer, ar: watch(await toTree(source.ar)) };
-  }
-  return watch(await toTree(source));
-}
-
 interface Findings {
   readonly faults: string[];
   readonly notChecked: string[];
   readonly signal?: AbortSignal;
 }
 
-async function verifyFile({ tree, path: file }: Opened, findings: Findings): Promise<VerifiedFile> {
+async function verifyFile({ tree, path: file }: RecordedFile, findings: Findings): Promise<VerifiedFile> {
   const source = await tree.open(file);
   try {
     const sha256 = await statedHash(source);
@@ -180,7 +154,7 @@ async function verifyTensors(
 }
 
 /** Files beside those that were read. */
-async function unusedFiles(seen: readonly Opened[]): Promise<string[]> {
+async function unusedFiles(seen: readonly RecordedFile[]): Promise<string[]> {
   const unused: string[] = [];
   for (const tree of new Set(seen.map((one) => one.tree))) {
     const own = seen.filter((one) => one.tree === tree).map((one) => one.path);

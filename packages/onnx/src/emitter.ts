@@ -124,15 +124,6 @@ export class Emitter {
     return name;
   }
 
-  /** A byte without axes; equal ones are shared. */
-  byte(value: number): string {
-    return this.#once(`byte ${value}`, () => {
-      const name = this.#name('Constant');
-      this.initializers.push({ name, dims: [], dataType: ELEMENT.uint8, rawData: Uint8Array.of(value) });
-      return name;
-    });
-  }
-
   /** An extent as an int64 tensor [1], computed at run time where it is symbolic. */
   dim(dim: Dim): string {
     if (typeof dim === 'number') return this.int64([dim]);

@@ -1,3 +1,4 @@
+export { type InputMoments, type MomentsOutput, withInputMoments } from './input-moments';
 export type {
   BytesPlacement,
   FilePlacement,
@@ -5,7 +6,9 @@ export type {
   PlacedMatrix,
   WeightPlacement,
 } from './lower-graph';
-export { type Quantisation, type QuantisedMatrix, quantisableWeights, quantise } from './quantise';
+export { linearProducts, matrixFormats, type Quantisation } from './matrix-formats';
+export { type MatrixFormat, type QuantisedMatrix, type QuantiseOptions, quantise } from './quantise';
+export { quantiseForInputs } from './quantise-for-inputs';
 export type { Dialect } from './rules';
 export { type OnnxModel, type OnnxOptions, type OnnxState, toOnnx } from './to-onnx';
 export { type OnnxLoopOptions, toOnnxLoop } from './to-onnx-loop';

@@ -1,7 +1,7 @@
 import { DetailFlowError, type DType, type Graph, type Shape, type Value } from '@detailflow/core';
 import type { Emitter } from './emitter';
 import { ELEMENT, type TensorProto, type ValueInfoProto } from './proto';
-import { BLOCK, type QuantisedMatrix } from './quantise';
+import type { QuantisedMatrix } from './quantise';
 import { type Dialect, type QuantisedInitializers, rules } from './rules';
 
 /** Where a weight's float32 bytes are: in the model itself, or at an offset of a file beside it. */
@@ -18,7 +18,7 @@ export interface FilePlacement {
 }
 
 /** A matrix in few bits, and where its bytes are. */
-export interface PlacedMatrix extends Pick<QuantisedMatrix, 'kind' | 'out' | 'in'> {
+export interface PlacedMatrix extends Omit<QuantisedMatrix, 'values' | 'scales'> {
   readonly values: BytesPlacement;
   readonly scales: BytesPlacement;
 }
@@ -129,18 +129,13 @@ function weightTensor(
 }
 
 function addMatrix(emitter: Emitter, name: string, matrix: PlacedMatrix): QuantisedInitializers {
-  const { kind, out, in: columns } = matrix;
-  const [values, scales] = [`weight.${name}.${kind}`, `weight.${name}.scales`];
-  const blocks = Math.ceil(columns / BLOCK);
-  emitter.addInitializer(
-    kind === 'q8'
-      ? placedTensor(values, [columns, out], ELEMENT.int8, matrix.values)
-      : placedTensor(values, [out, blocks, BLOCK / 2], ELEMENT.uint8, matrix.values),
-  );
-  emitter.addInitializer(
-    placedTensor(scales, kind === 'q8' ? [out] : [out * blocks], ELEMENT.float, matrix.scales),
-  );
-  return { kind, out, in: columns, values, scales };
+  const { bits, block, out } = matrix;
+  const [values, scales] = [`weight.${name}.q${bits}`, `weight.${name}.scales`];
+  const blocks = Math.ceil(matrix.in / block);
+  const dims = [out, blocks, (block * bits) / 8];
+  emitter.addInitializer(placedTensor(values, dims, ELEMENT.uint8, matrix.values));
+  emitter.addInitializer(placedTensor(scales, [out * blocks], ELEMENT.float, matrix.scales));
+  return { ...matrix, values, scales };
 }
 
 function placedTensor(

@@ -1,102 +1,79 @@
-import type { Graph, Value } from '@detailflow/core';
+import { DetailFlowError } from '@detailflow/core';
 
-/** How the matrices of a model are held: 8 bits a weight, or 4. */
-export type Quantisation = 'q8' | 'q4';
+/** How many bits hold a weight of a matrix, and how many weights of a row share a scale. */
+export interface MatrixFormat {
+  readonly bits: 4 | 8;
+  /** 16, 32, 64 or 128. */
+  readonly block: number;
+}
 
-/** A matrix [out, in] in few bits: the bytes as the runtime's operator wants them, and their scales. */
-export interface QuantisedMatrix {
-  readonly kind: Quantisation;
+/**
+ * A matrix [out, in] in few bits, in blocks along its rows; the last block of a row is filled up. A weight is its scale times
+ * (level - 2^(bits - 1)).
+ */
+export interface QuantisedMatrix extends MatrixFormat {
   readonly out: number;
   readonly in: number;
-  /** q8: int8 [in, out]. q4: two values a byte, [out, blocks, 16]. */
-  readonly values: Int8Array | Uint8Array;
-  /** q8: one for each output [out]. q4: one for each block [out, blocks]. */
+  /** Levels [out, blocks, block * bits / 8]: one a byte, or two, the first of them in the lower half. */
+  readonly values: Uint8Array;
+  /** [out, blocks] */
   readonly scales: Float32Array;
 }
 
-/** Weights of one q4 scale. */
-export const BLOCK = 32;
-
-/** Rounds a matrix [out, in], row-major, to few bits. */
-export function quantise(
-  kind: Quantisation,
-  weights: Float32Array,
-  out: number,
-  columns: number,
-): QuantisedMatrix {
-  return kind === 'q8' ? quantiseQ8(weights, out, columns) : quantiseQ4(weights, out, columns);
+/** What is said of a matrix that is to be rounded. */
+export interface QuantiseOptions extends MatrixFormat {
+  /** For messages. */
+  readonly name: string;
+  readonly out: number;
+  readonly in: number;
 }
 
-/** Symmetric, one scale for each output, written transposed in tiles that stay in the cache. */
-function quantiseQ8(weights: Float32Array, out: number, columns: number): QuantisedMatrix {
-  const values = new Int8Array(out * columns);
-  const scales = new Float32Array(out);
-  const inverse = new Float32Array(out);
-  for (let row = 0; row < out; row++) {
-    let largest = 0;
-    for (let i = row * columns; i < (row + 1) * columns; i++) {
-      const size = Math.abs(weights[i]);
-      if (size > largest) largest = size;
-    }
-    scales[row] = largest / 127;
-    inverse[row] = largest === 0 ? 0 : 127 / largest;
-  }
-  const tile = 64;
-  for (let firstRow = 0; firstRow < out; firstRow += tile) {
-    const lastRow = Math.min(out, firstRow + tile);
-    for (let column = 0; column < columns; column++) {
-      for (let row = firstRow; row < lastRow; row++) {
-        values[column * out + row] = Math.round(weights[row * columns + column] * inverse[row]);
-      }
-    }
-  }
-  return { kind: 'q8', out, in: columns, values, scales };
-}
-
-/** Blocks of 32 along a row; the value of largest size becomes -8, the others round to -8..7; stored plus 8. */
-function quantiseQ4(weights: Float32Array, out: number, columns: number): QuantisedMatrix {
-  const blocks = Math.ceil(columns / BLOCK);
-  const values = new Uint8Array(out * blocks * (BLOCK / 2)).fill(0x88);
+/**
+ * Rounds a matrix [out, in], row-major, to few bits, each weight to the nearest level.
+ * @throws DetailFlowError `weights` where one is no finite number
+ */
+export function quantise(weights: Float32Array, matrix: QuantiseOptions): QuantisedMatrix {
+  const { name, bits, block, out, in: columns } = matrix;
+  const blocks = Math.ceil(columns / block);
+  const [zero, top] = [2 ** (bits - 1), 2 ** bits - 1];
+  const levels = new Uint8Array(out * blocks * block).fill(zero);
   const scales = new Float32Array(out * blocks);
-  for (let row = 0; row < out; row++) {
-    for (let block = 0; block < blocks; block++) {
-      const first = row * columns + block * BLOCK;
-      const count = Math.min(BLOCK, columns - block * BLOCK);
-      let extreme = 0;
-      for (let i = first; i < first + count; i++) {
-        if (Math.abs(weights[i]) > Math.abs(extreme)) extreme = weights[i];
-      }
-      const index = row * blocks + block;
-      scales[index] = extreme / -8;
-      const inverse = extreme === 0 ? 0 : -8 / extreme;
-      for (let i = 0; i < count; i++) {
-        const level = Math.min(15, Math.round(weights[first + i] * inverse) + 8);
-        const at = index * (BLOCK / 2) + (i >> 1);
-        values[at] = i % 2 === 0 ? (values[at] & 0xf0) | level : (values[at] & 0x0f) | (level << 4);
-      }
+  for (let index = 0; index < scales.length; index++) {
+    const first = Math.floor(index / blocks) * columns + (index % blocks) * block;
+    const end = Math.min(first + block, (Math.floor(index / blocks) + 1) * columns);
+    const extreme = extremeOf(weights, first, end, name);
+    // 8 bits: the largest becomes 127 or -127. 4 bits: it becomes -8, whatever its sign, so that no level is lost.
+    const scale = bits === 8 ? Math.abs(extreme) / 127 : extreme / -8;
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    scales[index] = scale;
+    for (let i = first, at = index * block; i < end; i++, at++) {
+      const level = Math.floor(weights[i] * inverse + 0.5) + zero;
+      levels[at] = level > top ? top : level < 0 ? 0 : level;
     }
   }
-  return { kind: 'q4', out, in: columns, values, scales };
+  return { bits, block, out, in: columns, values: bits === 8 ? levels : packed(levels), scales };
 }
 
-/** Weights of a graph that can be held in few bits: matrices [out, in] used for nothing but x W^T. */
-export function quantisableWeights(graph: Graph): Set<string> {
-  const found = new Set<string>();
-  const other = new Set<string>();
-  for (const node of graph.nodes) {
-    for (const [i, input] of node.inputs.entries()) {
-      if (input.op === 'weight') (isLinear(node, i) ? found : other).add(input.attrs.name as string);
-    }
+/** The weight that is farthest from 0. */
+function extremeOf(weights: Float32Array, first: number, end: number, name: string): number {
+  let extreme = 0;
+  for (let i = first; i < end; i++) {
+    const size = Math.abs(weights[i]);
+    if (size > Math.abs(extreme)) extreme = weights[i];
+    if (size <= MOST) continue;
+    throw new DetailFlowError('weights', `weight ${i} is ${weights[i]}; it cannot be rounded`, {
+      entry: name,
+    });
   }
-  for (const value of graph.outputs.values()) {
-    if (value.op === 'weight') other.add(value.attrs.name as string);
-  }
-  return new Set([...found].filter((name) => !other.has(name)));
+  return extreme;
 }
 
-const isLinear = ({ op, inputs, attrs }: Value, operand: number): boolean =>
-  op === 'matmul' &&
-  operand === 1 &&
-  inputs[1].shape.length === 2 &&
-  attrs.transposeB === true &&
-  attrs.transposeA === false;
+/** The largest float32: what is no number is not below it either. */
+const MOST = 3.4028234663852886e38;
+
+/** Two levels a byte, the first in the lower half. */
+export function packed(levels: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(levels.length / 2);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = levels[2 * i] | (levels[2 * i + 1] << 4);
+  return bytes;
+}

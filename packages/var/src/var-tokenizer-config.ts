@@ -127,9 +127,9 @@ export function officialVarWeights(weights: Weights): Weights {
 function renamed(weights: Weights, rename: (name: string) => string): Weights {
   return new Map(
     [...weights].map(([old, weight]) => {
-      const { dtype, shape, location } = weight;
+      const { dtype, shape, location, rounded } = weight;
       const name = rename(old);
-      return [name, { name, dtype, shape, location, read: () => weight.read() }];
+      return [name, { name, dtype, shape, location, rounded, read: () => weight.read() }];
     }),
   );
 }

@@ -18,7 +18,15 @@ export const convertCommand: Command = {
       help: 'bundle (default), or released: the files as the official programs of the family read them',
     },
     out: { type: 'string', value: 'DIR', help: 'folder to make' },
-    dtype: { type: 'string', value: 'D', help: 'storage of the weights: fp32 (default) or fp16' },
+    dtype: {
+      type: 'string',
+      value: 'D',
+      help: 'storage: fp32 (default), fp16, or the matrices of the AR model in 8 or 4 bits: q8, q4',
+    },
+    calibrate: {
+      type: 'boolean',
+      help: 'with q8 or q4: draw pictures first, and round by what goes into the matrices',
+    },
     name: { type: 'string', value: 'TEXT', help: 'name on the model card' },
     license: { type: 'string', value: 'TEXT', help: 'licence of the weights (SPDX)' },
     description: { type: 'string', value: 'TEXT', help: 'one line on the model card' },
@@ -31,6 +39,7 @@ export const convertCommand: Command = {
   examples: [
     'convert --tokenizer official/tokenizer --ar official/ar --license MIT --out fashion',
     'convert --tokenizer vq_ds16_c2i.pt --ar c2i_L_384.pt --license MIT --out llamagen-l',
+    'convert --model llamagen-l --dtype q4 --calibrate --out llamagen-l-q4',
     'convert --model llamagen-l --layout released --out files/',
   ],
   async run(invocation) {
@@ -42,7 +51,7 @@ export const convertCommand: Command = {
       return writeReleased(invocation, values, out);
     }
     const settings = await modelSettings(values);
-    const dtype = values.choice('dtype', ['fp32', 'fp16']);
+    const dtype = values.choice('dtype', ['fp32', 'fp16', 'q8', 'q4']);
     let begun = false;
     let done = 0;
     try {
@@ -58,7 +67,8 @@ export const convertCommand: Command = {
         subject: values.text('subject'),
         cfg: values.number('cfg'),
         overwrite: values.flag('overwrite'),
-        dtype: dtype === 'fp16' ? 'f16' : 'f32',
+        dtype: dtype && storage[dtype],
+        calibrate: values.flag('calibrate'),
         ...{ settings, hub: hubOptions(values), signal },
         onProgress(state) {
           if (!begun) progress.start(state.total, 'bytes');
@@ -78,9 +88,12 @@ export const convertCommand: Command = {
   },
 };
 
+const storage = { fp32: 'f32', fp16: 'f16', q8: 'q8', q4: 'q4' } as const;
+
 /** Of a card, which released files have not, and of a bundle's storage. */
 const bundleOnly = [
-  ...['dtype', 'name', 'license', 'description', 'attribution', 'class-names', 'subject', 'cfg', 'overwrite'],
+  ...['dtype', 'calibrate', 'name', 'license', 'description', 'attribution', 'class-names'],
+  ...['subject', 'cfg', 'overwrite'],
 ];
 
 async function writeReleased(invocation: Invocation, values: Values, out: string): Promise<Report> {

@@ -15,7 +15,7 @@ import { type Command, deviceOptions, UsageError } from './command';
 import { type DrawnPictures, drawPictures, type PictureJob } from './draw-pictures';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { checkGuidance, guidanceName, guidanceOf, guidanceOptions } from './guidance-options';
-import { BATCH, chunks, familyOptions, withModel } from './model-options';
+import { BATCH, chunks, dtypeOptions, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { drawElsewhere } from './queue/generate-task';
 import { modelHints, modelIdentity } from './queue/model-identity';
@@ -73,11 +73,7 @@ export const generateCommand: Command = {
     },
     'save-tokens': { type: 'string', value: 'FILE', help: 'also write the tokens, int32 [B, n] (.npy)' },
     out: { type: 'string', value: 'OUT', help: 'a .png file, or a folder' },
-    dtype: {
-      type: 'string',
-      value: 'D',
-      help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
-    },
+    ...dtypeOptions,
     ...deviceOptions,
     ...workOptions,
   },

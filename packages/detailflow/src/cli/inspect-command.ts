@@ -142,6 +142,6 @@ function summary(part: ModelHalf) {
     config: part.config,
     weights: weights.length,
     parameters: weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
-    dtypes: [...new Set(weights.map(({ dtype }) => dtype))],
+    dtypes: [...new Set(weights.map(({ dtype, rounded }) => (rounded ? `q${rounded.bits}` : dtype)))],
   };
 }

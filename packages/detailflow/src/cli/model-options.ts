@@ -4,7 +4,7 @@ import type { OpenHubOptions } from '@detailflow/hub/node';
 import type { ModelSource } from '../folder-source';
 import { Model } from '../load';
 import { modelFolder } from '../model-package';
-import { openFamilyModel } from '../open-family';
+import { openForDType, requireDType } from '../open-for-dtype';
 import { type Invocation, type Options, UsageError } from './command';
 import { modelSettings, settingsOptions } from './model-settings';
 import { Values } from './values';
@@ -31,6 +31,19 @@ export const modelOptions: Options = {
   partial: {
     type: 'boolean',
     help: 'from the hub only the tensors in use, by ranges: nothing kept, no hash checked',
+  },
+};
+
+/** For commands that draw. */
+export const dtypeOptions: Options = {
+  dtype: {
+    type: 'string',
+    value: 'D',
+    help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
+  },
+  cache: {
+    type: 'boolean',
+    help: 'keep the copy that --dtype q8 or q4 rounds: DETAILFLOW_CACHE, or ~/.cache/detailflow',
   },
 };
 
@@ -92,9 +105,13 @@ export async function withModel<T>(
   const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
   const settings = await modelSettings(values);
-  const opened = await openFamilyModel(source, { settings, signal, hub: hubOptions(values) });
+  const cache = values.flag('cache');
+  if (cache && dtype !== 'q8' && dtype !== 'q4')
+    throw new UsageError('--cache keeps a rounded copy: give --dtype q8 or q4 with it');
+  const opened = await openForDType(source, { dtype, cache, settings, signal, hub: hubOptions(values) });
   let model: Model | undefined;
   try {
+    requireDType(opened, dtype);
     return await work(opened, async () => {
       signal.throwIfAborted();
       model = new Model(opened, await createNodeBackend({ device, threads }), { ownsBackend: true, dtype });

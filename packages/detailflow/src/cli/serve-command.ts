@@ -3,7 +3,7 @@ import { DetailFlowError } from '@detailflow/core';
 import { readFileCapped } from '@detailflow/data/node';
 import type { LogEntry } from '@detailflow/serve';
 import { type Command, deviceOptions, UsageError } from './command';
-import { familyOptions, showNotice, withModel } from './model-options';
+import { dtypeOptions, familyOptions, showNotice, withModel } from './model-options';
 import { Values } from './values';
 
 const LARGEST_KEY_FILE = 2 ** 20;
@@ -49,11 +49,7 @@ export const serveCommand: Command = {
       help: 'seconds to finish what was taken on after Ctrl-C or SIGTERM (default 60)',
     },
     quiet: { type: 'boolean', help: 'print no log (default: a line of JSON for each request)' },
-    dtype: {
-      type: 'string',
-      value: 'D',
-      help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
-    },
+    ...dtypeOptions,
     ...deviceOptions,
   },
   examples: [
