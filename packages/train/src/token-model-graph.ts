@@ -10,7 +10,6 @@ import {
   checkOptions,
   type Graph,
   type GraphBuilder,
-  gradients,
   logSoftmax,
   mul,
   neg,
@@ -21,6 +20,7 @@ import {
   trace,
   type Value,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { accumulateGradients, Buffer, type BufferKind, sharedParameters } from './optimiser';
 
 /** What the graph of an AR model's step is made of. */
