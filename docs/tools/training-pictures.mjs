@@ -1,52 +1,47 @@
-// Trains the small model of docs/tools/training.yaml and makes the pictures of docs/guide/train.md from what its run wrote on the way:
-//   npm run docs:training [-- RUN]     RUN: folder of the run (default runs/guide); one that is there goes on, or is only shown
-import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+// Begins the training of docs/tools/training.yaml, and makes the picture of docs/guide/train.md from what it writes on the way:
+//   npm run docs:training [-- RUN]     RUN: folder of the run (default runs/guide); one that has come so far is only shown
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 
 const docs = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const root = path.dirname(docs);
 const [run = path.join(root, 'runs', 'guide')] = process.argv.slice(2);
-const train = [
-  path.join(root, 'packages', 'detailflow', 'dist', 'cli.js'),
-  ...[
-    'train',
-    'all',
-    '--config',
-    path.join(docs, 'tools', 'training.yaml'),
-    '--data',
-    'shapes:4000',
-    '--out',
-    run,
-  ],
-  ...(existsSync(path.join(run, 'config.json')) ? ['--resume'] : []),
-];
-const { status } = spawnSync(process.execPath, train, { stdio: 'inherit' });
-if (status !== 0) process.exit(status ?? 1);
+/** Steps that are shown; the run ends at the last of them, as by Ctrl-C. */
+const STEPS = [100, 200, 400];
+/** Pictures of a sheet that are shown. */
+const ROWS = 5;
+const pictureOf = (step) =>
+  path.join(run, 'tokenizer', 'pictures', `step-${String(step).padStart(9, '0')}.png`);
 
+if (!STEPS.every((step) => existsSync(pictureOf(step)))) await train();
 await restored(path.join(docs, 'images', 'training-tokenizer.png'));
-await samples(path.join(docs, 'images', 'training-samples.png'));
 
-/** The first steps, each twice as far as the one before, and their pictures. */
-function onTheWay(stage) {
-  const folder = path.join(run, stage, 'pictures');
-  const steps = readdirSync(folder)
-    .map((name) => Number(/^step-(\d+)\.png$/.exec(name)?.[1]))
-    .filter((step) => step > 0)
-    .sort((a, b) => a - b);
-  const shown = steps.filter((step) => Number.isInteger(Math.log2(step / steps[0])));
-  return shown.map((step) => ({
-    step,
-    file: path.join(folder, `step-${String(step).padStart(9, '0')}.png`),
-  }));
+async function train() {
+  const child = spawn(
+    process.execPath,
+    [
+      path.join(root, 'packages', 'detailflow', 'dist', 'cli.js'),
+      ...['train', 'tokenizer', '--config', path.join(docs, 'tools', 'training.yaml')],
+      ...['--data', 'shapes:4000', '--out', run],
+      ...(existsSync(path.join(run, 'config.json')) ? ['--resume'] : []),
+    ],
+    { stdio: 'inherit' },
+  );
+  const ended = once(child, 'exit');
+  while (child.exitCode === null && !existsSync(pictureOf(STEPS.at(-1))))
+    await Promise.race([delay(500), ended]);
+  child.kill('SIGINT');
+  await ended;
 }
 
 /** Columns: the originals, then what is restored from all tokens after ever more steps. */
 async function restored(to) {
-  const stages = onTheWay('tokenizer');
-  const { width, height } = await sharp(stages[0].file).metadata();
+  const { width } = await sharp(pictureOf(STEPS[0])).metadata();
   const log = readFileSync(path.join(run, 'tokenizer', 'log.jsonl'), 'utf8')
     .trim()
     .split('\n')
@@ -57,26 +52,18 @@ async function restored(to) {
   const cell = (width - gap) / (counts + 1);
   const column = (file, i) =>
     sharp(file)
-      .extract({ left: Math.round(i * cell), top: 0, width: Math.round(cell), height: height - gap })
+      .extract({
+        left: Math.round(i * cell),
+        top: 0,
+        width: Math.round(cell),
+        height: Math.round(gap + ROWS * cell),
+      })
       .toBuffer();
-  const parts = [await column(stages[0].file, 0)];
-  for (const { step, file } of stages) {
-    parts.push(await column(file, counts));
+  const parts = [await column(pictureOf(STEPS[0]), 0)];
+  for (const step of STEPS) {
+    parts.push(await column(pictureOf(step), counts));
     const { psnr } = log.find((line) => line.step === step - 1);
     console.log(`tokenizer, ${step} steps: ${Object.values(psnr).at(-1).toFixed(1)} dB`);
-  }
-  await inOneRow(parts, to);
-}
-
-/** Sheets of samples, a row for each class, after ever more steps. */
-async function samples(to) {
-  const stages = onTheWay('ar');
-  const parts = [];
-  for (const { step, file } of stages) {
-    const { width, height } = await sharp(file).metadata();
-    const narrow = { left: 0, top: 0, width: Math.round(width / 2), height };
-    parts.push(await sharp(file).extract(narrow).resize({ height: 480, kernel: 'nearest' }).toBuffer());
-    console.log(`AR model, ${step} steps`);
   }
   await inOneRow(parts, to);
 }
