@@ -17,7 +17,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/blocks': 17_200,
   '@detailflow/checkpoint': 36_800,
   '@detailflow/core': 37_500,
-  '@detailflow/data': 40_300,
+  '@detailflow/data': 42_200,
   '@detailflow/eval': 28_300,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
@@ -29,9 +29,9 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 53_200,
+  '@detailflow/train': 54_000,
   '@detailflow/var': 18_000,
-  detailflow: 58_700,
+  detailflow: 59_000,
 };
 
 interface Manifest {

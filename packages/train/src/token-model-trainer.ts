@@ -21,7 +21,7 @@ import {
   tokenModelLossGraph,
   tokenModelStepGraph,
 } from './token-model-graph';
-import { frozenBy } from './tokenizer-recipe';
+import { dividedByFrozen, frozenBy } from './tokenizer-recipe';
 
 /** How an AR model is trained. Source: docs/method.md section 5. */
 export interface TokenModelRecipe {
@@ -114,11 +114,7 @@ export class TokenModelTrainer {
       );
     }
     const all = tokenModelParameters(config);
-    const isFrozen = frozenBy(recipe);
-    const specs = all.filter(({ name }) => !isFrozen(name));
-    const frozen = all.filter(({ name }) => isFrozen(name));
-    if (specs.length === 0)
-      throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn');
+    const { specs, frozen } = dividedByFrozen(all, recipe, 'tokenModel');
     const parameters = new Map([...initialTokenModel({ specs: all, seed }), ...(options.parameters ?? [])]);
     const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
     const learner = await Learner.create({ backends, specs, frozen, optimiser, parameters });

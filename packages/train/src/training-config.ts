@@ -130,6 +130,16 @@ function parse(value: unknown, file?: string): TrainingConfig {
   validation.only('every', 'images', 'patience', 'generate');
   const upTo = (name: string, most: number) =>
     whole(validation.number(name, { least: 0, most, fallback: 0 }), `validation.${name}`, file);
+  const generate = upTo('generate', 1e6);
+  if (generate === 1) {
+    throw new DetailFlowError(
+      'config',
+      'is 1: one picture has no distance; must be 0, or from 2 to 1000000',
+      {
+        ...{ file, entry: 'validation.generate' },
+      },
+    );
+  }
   return {
     name: text(fields, 'name', file) ?? 'model',
     seed: whole(fields.number('seed', { least: 0, most: LARGEST_SEED, fallback: 0 }), 'seed', file),
@@ -143,7 +153,7 @@ function parse(value: unknown, file?: string): TrainingConfig {
       every: validation.count('every', 500),
       images: validation.count('images', 128),
       patience: upTo('patience', 1e6),
-      generate: upTo('generate', 1e6),
+      generate,
     },
   };
 }

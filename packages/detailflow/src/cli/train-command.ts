@@ -20,6 +20,7 @@ import { openInitial } from './open-initial';
 import { codesElsewhere } from './queue/codes-task';
 import { sharedPlace, stampOf } from './queue/model-identity';
 import { openQueue, workOptions } from './queue/queue-options';
+import { tokenizerSource } from './tokenizer-source';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { trainingSettings } from './training-settings';
@@ -56,13 +57,13 @@ export const trainCommand: Command = {
       type: 'string',
       source: 'model',
       value: 'DIR',
-      help: 'model whose tokenizer to use, instead of training one',
+      help: 'model whose tokenizer to use, instead of training one, or the folder of an official tokenizer',
     },
     init: {
       type: 'string',
       value: 'LIST',
       repeatable: true,
-      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half',
+      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half; also hf: and https:',
     },
     'init-key': {
       type: 'string',
@@ -177,7 +178,10 @@ export const trainCommand: Command = {
       return classifierReport(found);
     }
     const source = values.text('tokenizer');
-    const tokenizer = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
+    const tokenizer =
+      source === undefined
+        ? undefined
+        : await openModel(await tokenizerSource(source, { signal }), { signal });
     if (values.text('queue') !== undefined && part !== 'codes') {
       throw new UsageError(`--queue is for train codes, not for train ${part}`);
     }
@@ -260,7 +264,8 @@ export const trainCommand: Command = {
 async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
   const [run, out] = [values.required('run'), values.required('out')];
   const source = values.text('tokenizer');
-  const given = source === undefined ? undefined : await openModel(namedFolder(source), { signal });
+  const given =
+    source === undefined ? undefined : await openModel(await tokenizerSource(source, { signal }), { signal });
   try {
     const made = await bundleRun({
       ...{ run, out, tokenizer: given?.tokenizer, overwrite: values.flag('overwrite') },
