@@ -8,7 +8,10 @@ const at = testFolder();
 /** `DETAILFLOW_SHARDS=200` for a first look: the whole takes an hour or more on two cores. */
 const SHARDS = Number(process.env.DETAILFLOW_SHARDS ?? 2000);
 
-test.runIf(hasRedis)(`${SHARDS} shards while workers, the server and the command itself are killed`, async () => {
-  expect.hasAssertions();
-  await drawWhileKilling(at('kills'), { shards: SHARDS, kills: SHARDS / 50 });
-});
+test.runIf(hasRedis)(
+  `${SHARDS} shards while workers, the server and the command itself are killed`,
+  async () => {
+    expect.hasAssertions();
+    await drawWhileKilling(at('kills'), { shards: SHARDS, kills: SHARDS / 50 });
+  },
+);
