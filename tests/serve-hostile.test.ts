@@ -1,7 +1,7 @@
-import { connect, type Socket } from 'node:net';
 import type { Model } from 'detailflow';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connection, connections } from './connections';
 import { loadServed, type Served, startServed, until } from './served';
 
 const KEYS = ['first-key-of-two', 'second-key-of-two'];
@@ -232,31 +232,10 @@ describe('forms', () => {
   });
 });
 
-/** A connection that says what it is told, and how it ended. */
-async function connection(
-  said: string,
-): Promise<{ socket: Socket; closed: () => boolean; heard: () => string }> {
-  const socket = connect(served.server.port, '127.0.0.1');
-  let [isClosed, heard] = [false, ''];
-  socket.on('close', () => {
-    isClosed = true;
-  });
-  socket.on('error', () => {});
-  socket.on('data', (bytes) => {
-    heard += bytes.toString('latin1');
-  });
-  await new Promise<void>((resolve) => {
-    socket.on('connect', resolve);
-    socket.on('close', resolve);
-  });
-  if (said !== '') socket.write(said);
-  return { socket, closed: () => isClosed, heard: () => heard };
-}
-
 describe('connections', () => {
   test('that say nothing, or one byte after the other, are closed', async () => {
-    const silent = await connection('');
-    const slow = await connection('GET /v1/models HTTP/1.1\r\nhost: x\r\n');
+    const silent = await connection(served.server.port, '');
+    const slow = await connection(served.server.port, 'GET /v1/models HTTP/1.1\r\nhost: x\r\n');
     const drip = setInterval(() => slow.socket.write('a'), 100);
     await until(() => silent.closed() && slow.closed());
     clearInterval(drip);
@@ -273,7 +252,7 @@ describe('connections', () => {
     ],
     ['a large header', `GET / HTTP/1.1\r\nhost: x\r\na: ${'b'.repeat(20_000)}\r\n\r\n`],
   ])('that send %s are refused', async (_name, said) => {
-    const one = await connection(said);
+    const one = await connection(served.server.port, said);
     await until(() => one.closed());
     expect(one.heard()).toMatch(/^HTTP\/1\.1 4\d\d /);
     await expectAlive();
@@ -281,11 +260,7 @@ describe('connections', () => {
 
   test('in great number are closed, and those at work are served', async () => {
     const stream = await served.client.images.generate({ prompt: '1', stream: true, partial_images: 3 });
-    const idle: Awaited<ReturnType<typeof connection>>[] = [];
-    // In parts, since the kernel loses some of more at once than it keeps for a server to take.
-    while (idle.length < 1500) {
-      idle.push(...(await Promise.all(Array.from({ length: 250 }, () => connection('')))));
-    }
+    const idle = await connections(served.server.port, 1500);
     const types: string[] = [];
     for await (const { type } of stream) types.push(type);
     expect(types.at(-1)).toBe('image_generation.completed');

@@ -6,5 +6,10 @@ export interface Export {
   readonly file: string;
 }
 
-export function exportedNames(): Export[];
-export function apiReports(): Map<string, string>;
+/** The built declarations of all packages. */
+export type Surface = { readonly program: unknown };
+export function readSurface(): Surface;
+export function exportedNames(surface?: Surface): Export[];
+/** Parameters and links that descriptions name and that are not there, one line a fault. */
+export function wrongDescriptions(surface?: Surface): string[];
+export function apiReports(surface?: Surface): Map<string, string>;

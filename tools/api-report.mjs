@@ -56,6 +56,66 @@ export function exportedNames(surface = readSurface()) {
   );
 }
 
+/**
+ * What descriptions say of things that are not there: parameters of other names, links to what is not exported.
+ * @returns {string[]} one line a fault
+ */
+export function wrongDescriptions(surface = readSurface()) {
+  const { all, checker } = surface;
+  const known = new Set();
+  const declared = new Map();
+  for (const { name, entries } of all) {
+    for (const { name: exported, declarations } of entries.flatMap((entry) => exportsOf(surface, entry))) {
+      known.add(exported);
+      for (const one of declarations) declared.set(one, `${name}: ${exported}`);
+    }
+  }
+  return [...declared].flatMap(([declaration, where]) => {
+    const faults = [];
+    const members = new Set((declaration.members ?? []).map(({ name }) => name?.getText()));
+    const visit = (node) => {
+      if (isPrivate(node)) return;
+      if (ts.isFunctionLike(node)) faults.push(...wrongParameters(checker, node));
+      for (const comment of node.jsDoc ?? []) faults.push(...deadDocLinks(comment, [known, members]));
+      ts.forEachChild(node, visit);
+    };
+    visit(ts.isVariableDeclaration(declaration) ? declaration.parent.parent : declaration);
+    return faults.map((fault) => `${where}: ${fault}`);
+  });
+}
+
+/** `@param` tags of a function that describe no parameter, or no property of one. */
+function wrongParameters(checker, node) {
+  const tags = ts.getJSDocTags(node).filter(ts.isJSDocParameterTag);
+  const parameters = node.parameters;
+  const plain = tags.filter(({ name }) => ts.isIdentifier(name)).map(({ name }) => name.text);
+  // A parameter that is taken apart has no name of its own: tags name it by their order, so there must be one for each.
+  const isOrdered = plain.length === parameters.length;
+  const named = (name) =>
+    parameters.find((one) => ts.isIdentifier(one.name) && one.name.text === name) ??
+    (isOrdered
+      ? parameters.filter((_, i) => plain[i] === name).find((one) => !ts.isIdentifier(one.name))
+      : undefined);
+  return tags.flatMap(({ name: path }) => {
+    const [name, ...rest] = path.getText().split('.');
+    let parameter = named(name);
+    // Where nothing else is described, the last one that is taken apart is meant.
+    if (!parameter && plain.length === 0 && parameters.length === 1) parameter = parameters[0];
+    if (!parameter) return [`@param ${path.getText()} is none of its parameters`];
+    const type = checker.getNonNullableType(checker.getTypeAtLocation(parameter));
+    const types = type.isUnion() ? type.types : [type];
+    const isThere = rest.length === 0 || types.some((one) => checker.getPropertyOfType(one, rest[0]));
+    return isThere ? [] : [`@param ${path.getText()} is no property of ${name}`];
+  });
+}
+
+/** `{@link NAME}` of a comment that lead to nothing that is exported, nor to what stands beside it. */
+function deadDocLinks(comment, known) {
+  return [...comment.getText().matchAll(/\{@link (?!https?:)([\w$]+)[^}]*\}/g)]
+    .filter(([, name]) => !known.some((names) => names.has(name)))
+    .map(([link]) => `${link} leads nowhere`);
+}
+
 /** Package -> its report. */
 export function apiReports(surface = readSurface()) {
   return new Map(surface.all.map((one) => [one.folder, report(surface, one)]));

@@ -42,10 +42,11 @@ export function writePages() {
   for (const { source, address } of all) place(address, edited(source) + rewritten(source));
   place('index', rewritten('docs/index.md'));
   place('house/changelog', changelog());
-  // Drawn by a component, so that no link of a page leads there.
+  // Shown by components, so that no link of a page leads there.
   const pictures = path.join(build, 'public', 'pictures');
   mkdirSync(pictures, { recursive: true });
-  cpSync(path.join(root, 'docs', 'images', 'strip.png'), path.join(pictures, 'strip.png'));
+  for (const name of ['strip.png', 'hero.png'])
+    cpSync(path.join(root, 'docs', 'images', name), path.join(pictures, name));
   if (existsSync(path.join(root, 'docs', 'public'))) {
     cpSync(path.join(root, 'docs', 'public'), path.join(build, 'public'), { recursive: true });
   }

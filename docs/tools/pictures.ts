@@ -23,6 +23,7 @@ const tokenizer = model.detailflow?.tokenizer as Tokenizer;
 const { groupSize, causalTokens, imageSize, tokens } = tokenizer.config;
 
 await growth();
+await hero();
 await selfCorrection();
 await write('attention-mask.svg', maskDrawing(attentionMask(maskOptions())));
 await write('resolution.svg', curveDrawing());
@@ -50,6 +51,27 @@ async function growth(): Promise<void> {
   await writeFile(
     path.join(out, 'growing.png'),
     await stripPicture([...row.slice(0, -1), large], { gap: 4 }).toPng(),
+  );
+}
+
+/** Four pictures from few tokens to all, one below the other: what the first page shows. */
+async function hero(): Promise<void> {
+  const labels = [9, 8, 3, 2];
+  const shown = new Map<number, Picture[]>();
+  for await (const step of model.generate({ labels, seed: 7 })) {
+    const pixels = await step.pixels();
+    const side = pixels.dims[2];
+    // The last of each size that can be enlarged by whole pixels to that of all tokens.
+    if (imageSize % side !== 0) continue;
+    shown.set(
+      side,
+      labels.map((_, i) => upscaleNearest(pictureFromPixels(pixels, i), (4 * imageSize) / side)),
+    );
+  }
+  const rows = labels.flatMap((_, i) => [...shown.values()].map((column) => column[i]));
+  await writeFile(
+    path.join(out, 'hero.png'),
+    await gridPicture(rows, { columns: shown.size, gap: 8 }).toPng(),
   );
 }
 

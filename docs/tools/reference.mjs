@@ -44,7 +44,8 @@ export async function reference(options) {
     readme: 'none',
     gitRevision: 'main',
     disableGit: true,
-    sourceLinkTemplate: `${repository()}/blob/main/{path}#L{line}`,
+    // Without git, paths begin at the folder that all sources have in common.
+    sourceLinkTemplate: `${repository()}/blob/main/packages/{path}#L{line}`,
     validation: { notExported: false, invalidLink: true, notDocumented: true },
     requiredToBeDocumented: ['Enum', 'Variable', 'Function', 'Class', 'Interface', 'TypeAlias'],
     packagesRequiringDocumentation: packages().map(({ name }) => name),

@@ -1,6 +1,8 @@
 // The reference as pages of the site: node docs/tools/write-reference.mjs
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { packages } from '../../tools/packages.mjs';
 import { build, reference } from './reference.mjs';
 
 const plugin = (name) => fileURLToPath(import.meta.resolve(name));
@@ -24,6 +26,35 @@ const { app, project } = await reference({
   treatWarningsAsErrors: true,
 });
 await app.generateOutputs(project);
+writeFirstPage(path.join(pages, 'reference', 'index.md'));
 const { warningCount, errorCount } = app.logger;
 console.log(`reference: ${project.children.length} modules, ${warningCount} warnings`);
 if (warningCount + errorCount > 0) process.exit(1);
+
+/** TypeDoc lists modules by name alone: what each is for stands in its package.json. */
+function writeFirstPage(file) {
+  const listed = new Map(
+    [...readFileSync(file, 'utf8').matchAll(/^- \[(.+?)\]\((.+?)\)$/gm)].map(([, name, link]) => [
+      name,
+      link,
+    ]),
+  );
+  const rows = packages().flatMap(({ manifest, entries }) =>
+    entries.map(({ specifier }) => {
+      const link = listed.get(specifier);
+      if (!link) throw new Error(`TypeDoc has no page of ${specifier}`);
+      const part = specifier.slice(manifest.name.length + 1);
+      const what =
+        part === '' ? manifest.description : `of it: ${part === 'node' ? 'files, for Node' : part}`;
+      return `| [${specifier}](${link}) | ${what} |`;
+    }),
+  );
+  if (rows.length !== listed.size) throw new Error(`${rows.length} modules of ${listed.size} are known`);
+  const text = [
+    '# Reference\n',
+    'Every exported name, from the sources. Programs in Node begin with [detailflow](detailflow.md); pages are composed of the packages.\n',
+    '| module | what |\n|---|---|',
+    ...rows,
+  ];
+  writeFileSync(file, `${text.join('\n')}\n`);
+}

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -71,6 +72,9 @@ describe.skipIf(!browserPath)('the site', () => {
     ['guide/tokens.html', 'tokens'],
     ['guide/playground.html', 'playground'],
     ['reference/index.html', 'reference'],
+    ['reference/@detailflow/sampler.html', 'reference-sampler'],
+    ['guide/train.html', 'train'],
+    ['guide/browser.html', 'browser'],
   ] as const;
   const kinds = {
     desktop: {},
@@ -201,6 +205,38 @@ for await (const step of draw({ model, tokenizer, labels: [9], seed: 7, cfg: 2, 
       .toMatch(/^Done in |\d+ of 64 tokens/);
     await shot(page, 'draw');
     await close();
+  });
+
+  test('links to the repository lead to files that are there, and those of the site to its pages and headings', async () => {
+    const site = inRepository('docs/build/site/');
+    const pages = (await readdir(site, { recursive: true })).filter(
+      (file) => file.endsWith('.html') && !file.startsWith('draw/') && file !== '404.html',
+    );
+    const texts = new Map<string, string>();
+    for (const page of pages) texts.set(page, await readFile(path.join(site, page), 'utf8'));
+    const { repository } = JSON.parse(await readFile(inRepository('package.json'), 'utf8'));
+    const sources = `${repository.url.replace(/^git\+|\.git$/g, '')}/`;
+    const dead = new Set<string>();
+    let [inside, outside] = [0, 0];
+    for (const [page, text] of texts) {
+      for (const [, link] of text.matchAll(/<a [^>]*?href="([^"]+)"/g)) {
+        if (link.startsWith(sources)) {
+          outside++;
+          const file = /^(?:blob|tree)\/main\/([^#]+)/.exec(link.slice(sources.length))?.[1];
+          if (file && !existsSync(inRepository(file))) dead.add(`${page}: ${link}`);
+        } else if (!/^[a-z]+:/.test(link)) {
+          inside++;
+          const { pathname, hash } = new URL(link, `http://x/${page}`);
+          const target = pathname === '/' ? 'index.html' : decodeURIComponent(pathname.slice(1));
+          const there = texts.get(target.endsWith('/') ? `${target}index.html` : target);
+          const id = decodeURIComponent(hash.slice(1));
+          if (there === undefined || !(id === '' || there.includes(`id="${id}"`)))
+            dead.add(`${page}: ${link}`);
+        }
+      }
+    }
+    expect([...dead]).toEqual([]);
+    expect(Math.min(inside, outside)).toBeGreaterThan(1000);
   });
 
   test('there is a page for every guide, package and module, and a text for language models', async () => {

@@ -48,6 +48,7 @@ export interface DetailFlowProvider extends ProviderV3 {
 /**
  * Makes a provider: of a model in this process, or of those of a server.
  * @throws InvalidArgumentError for settings that are neither, or both; DetailFlowError `invalid-argument` for unknown ones
+ * @see https://detailflow.github.io/detailflow-ts/guide/ai-sdk.html
  */
 export function createDetailFlow(settings: LocalSettings | RemoteSettings): DetailFlowProvider {
   const [hasModel, hasAddress] = ['model', 'baseURL'].map((name) => name in (settings ?? {}));

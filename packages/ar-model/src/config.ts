@@ -40,6 +40,7 @@ export function presetConfig(
 /**
  * A configuration from plain data, such as a bundle's card, checked and bounded.
  * @throws DetailFlowError `config` naming the field that no model can be built from
+ * @see https://detailflow.github.io/detailflow-ts/packages/ar-model.html
  */
 export const parseTokenModelConfig = (value: unknown, file?: string): TokenModelConfig =>
   parseGroupConfig(value, { file });

@@ -53,6 +53,7 @@ export interface NodeBackendOptions {
  * off (`ORT_DISABLE_TELEMETRY=1`), unless the environment already says something else.
  * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it;
  *   `unsupported` inside a bundle
+ * @see https://detailflow.github.io/detailflow-ts/guide/dtype-and-device.html
  */
 export async function createNodeBackend(options: NodeBackendOptions = {}): Promise<Backend> {
   requireOwnFiles();

@@ -36,6 +36,7 @@ export interface WebGPUBackend extends Backend {
 /**
  * Opens a WebGPU device, in a page, a worker, or in Node with the package `webgpu`.
  * @throws DetailFlowError `device-unavailable` where there is none, saying what to do
+ * @see https://detailflow.github.io/detailflow-ts/guide/browser.html
  */
 export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
   checkOptions('createWebGPUBackend', options, { device: true, adapter: true, powerPreference: true });

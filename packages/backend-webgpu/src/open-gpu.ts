@@ -46,7 +46,7 @@ async function provideGpu(): Promise<void> {
   }
   let webgpu: { create(flags: string[]): GPU; globals: object };
   try {
-    webgpu = await import(/* @vite-ignore */ 'webgpu');
+    webgpu = await import(/* @vite-ignore */ /* webpackIgnore: true */ 'webgpu');
   } catch (cause) {
     throw new DetailFlowError('device-unavailable', 'WebGPU in Node needs a package: npm install webgpu', {
       cause,

@@ -2,7 +2,10 @@ import { DetailFlowError } from '@detailflow/core';
 
 /**
  * Checks the tokens that were chosen for a prediction.
+ * @param chosen token ids, row by row; undefined where none were chosen
+ * @param options the prediction
  * @param options.expected how many were predicted, over all rows; 0 before the first prediction
+ * @param options.vocabularySize tokens must be below it
  * @throws DetailFlowError `invalid-argument` for another number of them, or one outside the vocabulary
  */
 export function checkChosenTokens(

@@ -45,7 +45,10 @@ export interface GroupTokenModelOptions {
   readonly sampling?: Partial<SamplingDefaults>;
 }
 
-/** Loads an AR model. It is compiled when the first sequence begins. */
+/**
+ * Loads an AR model. It is compiled when the first sequence begins.
+ * @see https://detailflow.github.io/detailflow-ts/house/add-a-family.html
+ */
 export function createGroupTokenModel(options: GroupTokenModelOptions): GroupTokenModel {
   checkOptions('createTokenModel', options, {
     ...{ config: true, weights: true, backend: true, dtype: true, file: true, sampling: true },

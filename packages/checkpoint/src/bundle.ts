@@ -19,6 +19,7 @@ export interface Bundle {
  * Opens a bundle: a folder with config.json, tokenizer.safetensors and, where it generates, ar.safetensors; either may lie
  * in several files with an index (`ar.safetensors.index.json`).
  * @throws DetailFlowError `format`, `unsupported` (later version), `dtype`, `limit`, `io`; each names file and reason
+ * @see https://detailflow.github.io/detailflow-ts/packages/checkpoint.html
  */
 export async function readBundle(tree: FileTree): Promise<Bundle> {
   if (!(await tree.exists(bundleFiles.card))) {

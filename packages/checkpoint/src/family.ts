@@ -134,7 +134,10 @@ export interface FamilyModel {
   close(): Promise<void>;
 }
 
-/** A kind of models that can be opened. Its package exports it as a value; whoever loads models takes a list of them. */
+/**
+ * A kind of models that can be opened. Its package exports it as a value; whoever loads models takes a list of them.
+ * @see https://detailflow.github.io/detailflow-ts/house/add-a-family.html
+ */
 export interface Family {
   readonly name: string;
   /** Whether the files look like this family's. Reads names and headers, never weights. */

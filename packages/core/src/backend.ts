@@ -66,7 +66,10 @@ export interface CompileOptions {
   readonly dtype?: WeightDType;
 }
 
-/** A device that runs graphs. Chosen by value: `backend: await createNodeBackend()`. */
+/**
+ * A device that runs graphs. Chosen by value: `backend: await createNodeBackend()`.
+ * @see https://detailflow.github.io/detailflow-ts/house/add-a-backend.html
+ */
 export interface Backend {
   /** For messages: 'reference', 'cpu', 'cuda', 'webgpu'. */
   readonly name: string;

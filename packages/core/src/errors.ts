@@ -68,6 +68,7 @@ const helpPage = 'https://github.com/detailflow/detailflow-ts/blob/main/docs/gui
  * The one error class of all packages. `code` tells programs what happened; the message says what was wrong,
  * where, which limit applies and what to do. Recognise it with {@link DetailFlowError.isInstance}, which also
  * holds across several installed copies of this package.
+ * @see https://detailflow.github.io/detailflow-ts/guide/troubleshooting.html
  */
 export class DetailFlowError extends Error {
   override readonly name = 'DetailFlowError';

@@ -206,6 +206,7 @@ export class GraphBuilder {
 /**
  * Runs a model function and records what it computes.
  * @returns the graph of `outputs`; what no output or state update needs is left out
+ * @see https://detailflow.github.io/detailflow-ts/house/add-an-operation.html
  */
 export function trace(build: (graph: GraphBuilder) => Readonly<Record<string, Value>>): Graph {
   const builder = new GraphBuilder();

@@ -50,6 +50,7 @@ const MOST_WRAPPERS = 3;
  * parts), a .npz file, a .zip or .tar file of images, a folder of .tar files (WebDataset) or of Parquet files as on the Hub, ImageNet as
  * Kaggle packs it, or `shapes:N` or `shapes:NxS` for N generated shapes of S pixels. What is not used is counted.
  * @throws DetailFlowError naming the file and what is wrong with it
+ * @see https://detailflow.github.io/detailflow-ts/definitions/reading-images.html
  */
 export async function openDataset(source: string, options: OpenDatasetOptions): Promise<OpenedDataset> {
   checkOptions('openDataset', options, {

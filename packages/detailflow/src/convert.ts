@@ -44,6 +44,7 @@ export interface ConvertOptions extends Omit<WriteBundleOptions, 'dtype'>, OpenF
  * weights says lies in the bundle; weights that only training uses are left out. Folders on the way to `out` are made.
  * @throws DetailFlowError as {@link load} and `writeBundle`; `invalid-argument` for a wrong number of class names;
  *   the signal's reason when aborted
+ * @see https://detailflow.github.io/detailflow-ts/guide/migration.html
  */
 export async function convert(
   source: ModelSource,

@@ -57,6 +57,7 @@ export interface ExportedModel {
  *
  * A step has a KV cache: each state X is the input `state.X` and, after the step, the output `next.X`.
  * @throws DetailFlowError; nothing is left behind on failure
+ * @see https://detailflow.github.io/detailflow-ts/guide/onnx-python.html
  */
 export async function exportOnnx(
   source: ModelSource,

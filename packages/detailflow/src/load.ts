@@ -62,6 +62,7 @@ export interface Reconstruction {
 /**
  * Loads a model of any family: from a bundle, from the folders of a training, or from released files.
  * @throws DetailFlowError naming the file and what is wrong with it
+ * @see https://detailflow.github.io/detailflow-ts/guide/choose-a-model.html
  */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   checkOptions('load', options, {

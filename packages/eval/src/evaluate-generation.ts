@@ -101,6 +101,7 @@ export interface GenerationRow extends Comparison {
 /**
  * Draws pictures at every guidance scale with every seed, and compares them with real images.
  * @throws DetailFlowError as {@link firstPictureSeeds}, sampler, networks and {@link compareFeatures}
+ * @see https://detailflow.github.io/detailflow-ts/guide/evaluate.html
  */
 export async function evaluateGeneration(options: GenerationOptions): Promise<GenerationRow[]> {
   checkOptions('evaluateGeneration', options, {

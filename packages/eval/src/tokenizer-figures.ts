@@ -103,6 +103,7 @@ export interface TokenizerFigureOptions {
 /**
  * Restores images of a data set in some ways. Source of the figures: docs/method.md section 6.
  * @throws DetailFlowError `invalid-argument` without images, and as tokenizer and networks throw
+ * @see https://detailflow.github.io/detailflow-ts/definitions/metrics.html
  */
 export async function tokenizerFigures(options: TokenizerFigureOptions): Promise<TokenizerFigures> {
   checkOptions('tokenizerFigures', options, {

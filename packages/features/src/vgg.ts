@@ -111,6 +111,7 @@ const scale = [0.458, 0.448, 0.45];
  * @param dropout of the heads; none if omitted
  * @returns [B, 1, 1, 1]
  * Source: docs/method.md section 5.
+ * @see https://detailflow.github.io/detailflow-ts/definitions/metrics.html
  */
 export function lpips(
   p: Parameters,

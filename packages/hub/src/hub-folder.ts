@@ -35,6 +35,7 @@ const ETAG = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
  * @param address `hf:org/name[@revision][/path]`; the path is a folder, or one file
  * @throws DetailFlowError `invalid-argument`, `not-found`, `gated`, `unauthorised`, `offline`, `network`,
  * `rate-limited`; `format` for a listing that leads out of its folder
+ * @see https://detailflow.github.io/detailflow-ts/guide/hub.html
  */
 export async function openHub(
   address: string | HubAddress,

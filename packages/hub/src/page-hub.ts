@@ -24,6 +24,7 @@ export interface PageHubOptions extends Partial<Omit<HubSettings, 'redirect'>> {
  * that the hub lists, and kept in the browser's cache under that hash.
  * @param address `hf:org/name[@revision][/folder]`
  * @throws DetailFlowError as `openHub` of `@detailflow/hub/node`; `io` when the browser has no room
+ * @see https://detailflow.github.io/detailflow-ts/guide/hub.html
  */
 export async function openHubInPage(
   address: string | HubAddress,

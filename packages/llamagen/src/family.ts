@@ -8,7 +8,10 @@ import type { VqConfig } from './vq-config';
 import { orderOf, vqConfigIn, vqGraphs, vqHalf } from './vq-half';
 import { createVqTokenizer } from './vq-tokenizer';
 
-/** LlamaGen: GPTs for classes and for texts, of 256, 384 and 512 pixels, and their VQ tokenizers, or such a tokenizer alone. */
+/**
+ * LlamaGen: GPTs for classes and for texts, of 256, 384 and 512 pixels, and their VQ tokenizers, or such a tokenizer alone.
+ * @see https://detailflow.github.io/detailflow-ts/definitions/llamagen.html
+ */
 export const llamagenFamily: Family = familyOfHalves({
   name: 'LlamaGen',
   rules: { tokenizer: vqRule, ar: gptRule('llamagen') },

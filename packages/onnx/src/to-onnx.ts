@@ -52,6 +52,7 @@ export interface OnnxModel {
  * Writes a graph as an ONNX model (opset 21). Inputs and outputs keep their names; states become the inputs and
  * outputs that {@link OnnxModel.states} lists.
  * @throws DetailFlowError `unsupported` for an operation without a rule, `shape` for an extent no input tells
+ * @see https://detailflow.github.io/detailflow-ts/packages/onnx.html
  */
 export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   checkOptions('toOnnx', options, { dialect: true, rowUpdates: true, placeWeight: true, quantised: true });

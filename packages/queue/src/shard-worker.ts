@@ -53,6 +53,7 @@ const [SIGN, SOON, REFUSED, FAREWELL] = [1000, 100, 2000, 10_000];
  * event loop free, as `@detailflow/backend-node` does, or others take over what this worker is still at.
  * @throws DetailFlowError `network`, `unauthorised`, `invalid-argument` when there is no connection at the beginning; a lost one is
  *   tried again for ever
+ * @see https://detailflow.github.io/detailflow-ts/guide/many-machines.html
  */
 export async function runWorker(address: QueueAddress, options: RunWorkerOptions): Promise<WorkerSummary> {
   checkOptions('runWorker', options, {

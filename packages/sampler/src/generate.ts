@@ -70,6 +70,7 @@ export interface GenerationStep extends SampleStep {
  * Draws pictures: full ones, or smaller ones where the model has fewer tokens than the tokenizer. Yields after every step of
  * the model; leave the loop or abort `signal` to stop. The same seed gives the same picture whatever batch it is part of.
  * @throws DetailFlowError `invalid-argument`; the signal's reason when aborted
+ * @see https://detailflow.github.io/detailflow-ts/guide/previews.html
  */
 export async function* generate(options: GenerateOptions): AsyncGenerator<GenerationStep, void, void> {
   checkOptions('generate', options, { ...sampleOptionNames, tokenizer: true });

@@ -23,6 +23,7 @@ export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' |
  * j of picture i is image i * count + j; it uses seed + i * count + j.
  * @param images float32 [B, 3, S, S] in [-1, 1], as large as the pictures that the model draws
  * @throws DetailFlowError `invalid-argument`; what `generate` throws
+ * @see https://detailflow.github.io/detailflow-ts/guide/vary.html
  */
 export async function* vary(
   images: Tensor<'float32'>,

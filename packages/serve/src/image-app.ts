@@ -49,6 +49,7 @@ export interface ImageApp {
 /**
  * Answers requests for pictures with a model.
  * @throws DetailFlowError `invalid-argument`, `unsupported` for a model that no request could draw with
+ * @see https://detailflow.github.io/detailflow-ts/guide/serve.html
  */
 export function createImageApp(options: ImageAppOptions): ImageApp {
   checkOptions('createImageApp', options, imageAppOptionNames);

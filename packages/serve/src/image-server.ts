@@ -37,6 +37,7 @@ export interface ImageServer {
 /**
  * Serves a model over HTTP. Resolves when it listens; the model loads meanwhile, see {@link ImageServer.ready}.
  * @throws DetailFlowError `invalid-argument`, `unsupported`; `io` when it cannot listen there
+ * @see https://detailflow.github.io/detailflow-ts/guide/serve.html
  */
 export async function startImageServer(options: ImageServerOptions): Promise<ImageServer> {
   checkOptions('startImageServer', options, {

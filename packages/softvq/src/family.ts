@@ -23,6 +23,7 @@ const NAME = 'SoftVQ';
 /**
  * SoftVQ, VQ, KL and AE tokenizers from their released files (config.json, model.safetensors), from a training run (config.yaml,
  * checkpoints/NNNNNNN.pt) or from a bundle. There is no AR half: latents are continuous.
+ * @see https://detailflow.github.io/detailflow-ts/definitions/softvq.html
  */
 export const softvqFamily: Family = {
   name: NAME,

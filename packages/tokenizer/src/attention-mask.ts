@@ -15,6 +15,7 @@ export interface MaskOptions {
  * Visibility [L, L] with L = patches + tokens: 1 where the row may attend to the column. Patches always see
  * patches. Latent i < causalTokens sees latents up to itself; later ones see all groups up to their own.
  * Source: docs/method.md section 3.
+ * @see https://detailflow.github.io/detailflow-ts/guide/how-it-works.html
  */
 export function attentionMask(options: MaskOptions): Uint8Array {
   checkOptions('attentionMask', options, {

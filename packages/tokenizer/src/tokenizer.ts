@@ -57,7 +57,10 @@ export interface SizedTokenizer extends ImageTokenizer {
   encodeCorrected(images: Tensor<'float32'>, options: CorrectionOptions): Promise<CorrectedCodes>;
 }
 
-/** Loads a tokenizer. Encoder and decoder are compiled when they are first used. */
+/**
+ * Loads a tokenizer. Encoder and decoder are compiled when they are first used.
+ * @see https://detailflow.github.io/detailflow-ts/packages/tokenizer.html
+ */
 export function createTokenizer(options: TokenizerOptions): Tokenizer {
   return new Tokenizer(options);
 }

@@ -87,6 +87,7 @@ const LARGEST_SEED = 2 ** 48;
 /**
  * Reads settings as they stand in a file: those of a preset, and others over them.
  * @throws DetailFlowError `config` naming the setting
+ * @see https://detailflow.github.io/detailflow-ts/guide/train.html
  */
 export function parseTrainingConfig(value: unknown, file?: string): TrainingConfig {
   const given = new ConfigFields(value, { file });

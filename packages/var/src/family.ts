@@ -38,7 +38,10 @@ import {
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
 
-/** VAR: next-scale transformers d16 to d36 and their residual tokenizer, or the tokenizer alone. */
+/**
+ * VAR: next-scale transformers d16 to d36 and their residual tokenizer, or the tokenizer alone.
+ * @see https://detailflow.github.io/detailflow-ts/definitions/var.html
+ */
 export const varFamily: Family = familyOfHalves({
   name: 'VAR',
   rules: varRules,

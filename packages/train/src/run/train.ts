@@ -22,6 +22,7 @@ import type { TrainedTokenizer } from './trained-tokenizer';
  * `bundle/` with the model, and `official/` with the same in the layout of the official training scripts.
  * @throws DetailFlowError as {@link RunFolder.open}, {@link runStage} and `openDataset`; the reason of the signal, after
  *   saving a checkpoint
+ * @see https://detailflow.github.io/detailflow-ts/guide/train.html
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
   checkOptions('train', options, {
