@@ -3,8 +3,9 @@ import path from 'node:path';
 import { newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
-import type { InitialParameters, InitialPart } from '@detailflow/train/node';
+import type { InitialParameters, InitialPart, TrainedTokenizer } from '@detailflow/train/node';
 import { openModel } from '../model-source';
+import { openFamilyModel } from '../open-family';
 import { UsageError } from './command';
 import { namedFolder } from './model-options';
 
@@ -19,19 +20,21 @@ type Half = 'tokenizer' | 'ar';
 /**
  * Opens what `--init` names: models (a bundle, a folder of official models, a package), or files of weights of one half each,
  * .pt, .pth or .safetensors, in the official names, with or without the prefixes of DDP and torch.compile.
- * @param key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
+ * @param options.isOfFamily models may be of any family; otherwise of DetailFlow alone
+ * @param options.key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
  * @throws UsageError when two of them hold the same half; DetailFlowError as the files are
  */
 export async function openInitial(
   sources: readonly string[],
-  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+  options: { readonly key?: Key; readonly signal?: AbortSignal; readonly isOfFamily?: boolean },
 ): Promise<OpenedInitial> {
-  const found: { tokenizer?: unknown; ar?: unknown } = {};
+  const { key, signal } = options;
+  const found: { tokenizer?: InitialPart; ar?: InitialPart } = {};
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const one of open) await one();
   };
-  const take = (half: Half, part: InitialPart<object>, source: string) => {
+  const take = (half: Half, part: InitialPart, source: string) => {
     if (found[half])
       throw new UsageError(
         `--init ${source}: there is an ${half === 'ar' ? 'AR model' : 'other tokenizer'} already`,
@@ -47,17 +50,24 @@ export async function openInitial(
         take(half, part, source);
         continue;
       }
-      const model = await openModel(namedFolder(source), { signal });
+      const model = await openTrained(source, options);
       open.push(() => model.close());
       take('tokenizer', model.tokenizer, source);
       if (model.ar) take('ar', model.ar, source);
     }
-    return { ...(found as Pick<InitialParameters, Half>), close };
+    return { ...found, close };
   } catch (error) {
     await close();
     throw error;
   }
 }
+
+/** A model to begin with, or whose tokenizer is taken. */
+export const openTrained = (
+  source: string,
+  { isOfFamily, signal }: { readonly isOfFamily?: boolean; readonly signal?: AbortSignal },
+): Promise<Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }> =>
+  (isOfFamily ? openFamilyModel : openModel)(namedFolder(source), { signal });
 
 /** The file of weights that a source is; with a key, the newest checkpoint of an official folder. */
 async function weightsFile(source: string, key?: Key): Promise<string | undefined> {

@@ -6,6 +6,7 @@ import { ConfigFields, checkOptions, DetailFlowError } from '@detailflow/core';
 import { type NpyArray, readNpy, writeNpy } from '@detailflow/data';
 import { readFileCapped } from '@detailflow/data/node';
 import { type TokenizerConfig, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
+import type { RunConfig } from '../family-config';
 import type { CodeRows, CodeStore } from './code-store';
 
 const ROWS = 3;
@@ -249,4 +250,12 @@ export async function writeOfficialCodes(
   await writeFileAtomically(path.join(folder, `${name}.json`), (write) =>
     write(new TextEncoder().encode(text)),
   );
+}
+
+/** DetailFlow's tokenizer: only its codes have an official form here. @throws DetailFlowError `unsupported` */
+export function detailflowTokenizer(config: RunConfig, entry: 'codes' | 'saveCodes'): TokenizerConfig {
+  if (!('family' in config)) return config.tokenizer.model;
+  throw new DetailFlowError('unsupported', `only codes of DetailFlow are read and written so, not of ${config.family}`, {
+    entry,
+  });
 }

@@ -7,13 +7,15 @@ import { writeDataUse } from './data-use';
 import { openingOf } from './data-views';
 import { listHeldOut } from './held-out-list';
 import { writeReport } from './report';
+import { modelsOf } from './models-of';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
 import { StageContext } from './stage-context';
 import { requireConfig } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';
 import { trainTokenizer } from './tokenizer-stage';
-import type { TrainingStage, TrainOptions, TrainResult } from './train-options';
+import type { RunModels } from './run-models';
+import type { TrainingPart, TrainingStage, TrainOptions, TrainResult } from './train-options';
 import type { TrainedTokenizer } from './trained-tokenizer';
 
 /**
@@ -26,6 +28,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   checkOptions('train', options, {
     part: true,
     config: true,
+    family: true,
     data: true,
     out: true,
     tokenizer: true,
@@ -42,10 +45,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     ...{ onData: true, onSaved: true, onCompared: true, onNotice: true },
   });
   const { config, part } = options;
+  const models = modelsOf(config, options.family);
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
-  if (options.tokenizer) checkTokenizer(options.tokenizer, options);
-  if (config.tokenizer.model.mixture && part !== 'tokenizer') {
+  if (options.tokenizer) checkTokenizer(options.tokenizer, models, part);
+  if ('mixture' in config.tokenizer.model && config.tokenizer.model.mixture && part !== 'tokenizer') {
     throw new DetailFlowError(
       'config',
       'its tokens are mixtures of codes, which have no numbers, so there are no codes and no AR model: train the tokenizer alone',
@@ -90,7 +94,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       train: await skipUnreadable(opened.train, onSkip),
       heldOut: await skipUnreadable(opened.heldOut, onSkip),
       ...{ images, record },
-    });
+    }, models);
     const stages = {
       ...(trainsTokenizer && { tokenizer: () => trainTokenizer(run) }),
       ...((part === 'codes' || (part === 'all' && !options.codes)) && { codes: () => makeCodes(run) }),
@@ -116,9 +120,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
 }
 
 /** @throws DetailFlowError `config` when a tokenizer that is given is not the one of the settings */
-function checkTokenizer(given: TrainedTokenizer, { part, config }: TrainOptions): void {
+function checkTokenizer(given: TrainedTokenizer, { tokenizer }: RunModels, part: TrainingPart): void {
   if (part === 'tokenizer') {
     throw new DetailFlowError('config', 'a tokenizer was given, so there is none to train');
   }
-  requireConfig(given.config, config.tokenizer.model, 'tokenizer');
+  requireConfig(given.config, tokenizer.config, 'tokenizer');
 }
