@@ -11,9 +11,16 @@ import {
   type TrainableTokenizer,
 } from '@detailflow/blocks';
 import { ConfigFields, mul } from '@detailflow/core';
-import { llamagenPreset, parPreset } from './training-presets';
 import { vqLosses } from './training';
-import { gridOf, ignoredVqWeights, parseVqConfig, type VqConfig, vqConfigOf, vqParameters } from './vq-config';
+import { llamagenPreset, parPreset } from './training-presets';
+import {
+  gridOf,
+  ignoredVqWeights,
+  parseVqConfig,
+  type VqConfig,
+  vqConfigOf,
+  vqParameters,
+} from './vq-config';
 import { orderOf } from './vq-half';
 import { createVqTokenizer } from './vq-tokenizer';
 

@@ -17,7 +17,15 @@ const preset = (name: string, model: Settings): Settings => ({
   },
   tokenModel: {
     model: { dim: 192, layers: 4, heads: 6, hiddenDim: 512, ...model },
-    ...{ steps: 10000, batch: 64, microBatch: 16, learningRate: 1e-3, warmup: 200, finalFactor: 0.02, ...adam },
+    ...{
+      steps: 10000,
+      batch: 64,
+      microBatch: 16,
+      learningRate: 1e-3,
+      warmup: 200,
+      finalFactor: 0.02,
+      ...adam,
+    },
     ...{ weightDecay: 0.05, averageDecay: 0.999, dropout: 0, labelDropout: 0.1 },
   },
   checkpoints: { every: 500, keep: 3 },

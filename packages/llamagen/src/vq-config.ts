@@ -3,15 +3,10 @@ import {
   convTowerConfig,
   convTowerParameters,
   parseConvTower,
-  type WeightShapes,
   strideOf,
+  type WeightShapes,
 } from '@detailflow/blocks';
-import {
-  ConfigFields,
-  checkOptions,
-  DetailFlowError,
-  type ParameterSpec,
-} from '@detailflow/core';
+import { ConfigFields, checkOptions, DetailFlowError, type ParameterSpec } from '@detailflow/core';
 
 /** Everything that determines the graphs of a VQ tokenizer. Source: docs/family/llamagen.md section 1. */
 export interface VqConfig {

@@ -1,5 +1,5 @@
 import type { TrainableFamily } from '@detailflow/blocks';
-import { checkOptions, ConfigFields, DetailFlowError } from '@detailflow/core';
+import { ConfigFields, checkOptions, DetailFlowError } from '@detailflow/core';
 import type { PatchDiscriminatorConfig } from '@detailflow/features';
 import type { PlainTokenizerRecipe } from './plain-tokenizer-recipe';
 import { trainingPresets } from './presets';

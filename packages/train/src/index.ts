@@ -1,4 +1,12 @@
 export {
+  placeKinds,
+  sequenceIds,
+  type TrainableDrawingModel,
+  type TrainableFamily,
+  type TrainableTokenizer,
+  type TrainableTokenModel,
+} from '@detailflow/blocks';
+export {
   type ClassifierRecipe,
   ClassifierTrainer,
   type ClassifierTrainerOptions,
@@ -77,14 +85,6 @@ export { Purpose } from './purpose';
 export { CodeRevival, type RevivalOptions } from './revival';
 export { type ScheduleOptions, tokenizerSchedule, tokenModelSchedule } from './schedule';
 export { drawStepImages, keptImages, nearestSize, type SizeRecipe, type StepImages } from './step-size';
-export {
-  placeKinds,
-  sequenceIds,
-  type TrainableDrawingModel,
-  type TrainableFamily,
-  type TrainableTokenizer,
-  type TrainableTokenModel,
-} from '@detailflow/blocks';
 export {
   dropoutMasks,
   dropPathMasks,

@@ -76,11 +76,7 @@ export function initialClassifier({ specs, seed }: InitialiseOptions): Arrays {
 type Sampler = () => number;
 
 /** Values of all parameters, each from a stream of its own. */
-export function initialise(
-  specs: readonly ParameterSpec[],
-  seed: number,
-  samplerOf: InitialValues,
-): Arrays {
+export function initialise(specs: readonly ParameterSpec[], seed: number, samplerOf: InitialValues): Arrays {
   const arrays: Arrays = new Map();
   for (const [position, { name, shape }] of specs.entries()) {
     const random = new RandomStream({ seed, purpose: Purpose.initialise, position });

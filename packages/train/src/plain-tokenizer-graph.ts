@@ -1,8 +1,7 @@
 import type { TrainableTokenizer } from '@detailflow/blocks';
-import { add, checkOptions, type Graph, gradients, mul, type Value } from '@detailflow/core';
-import { trace } from '@detailflow/core';
-import type { PlainTokenizerRecipe } from './plain-tokenizer-recipe';
+import { add, checkOptions, type Graph, gradients, mul, trace, type Value } from '@detailflow/core';
 import { accumulateGradients, sharedParameters } from './optimiser';
+import type { PlainTokenizerRecipe } from './plain-tokenizer-recipe';
 import { type ImageLossContext, pixelDistance } from './tokenizer-graph';
 
 /** What the graph of a step of a tokenizer of whole images is made of. */

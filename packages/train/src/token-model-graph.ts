@@ -1,6 +1,15 @@
-import { type Dropout, type TokenModelConfig } from '@detailflow/ar-model';
+import type { Dropout, TokenModelConfig } from '@detailflow/ar-model';
 import { groupTraining, type TrainableTokenModel } from '@detailflow/blocks';
-import { checkOptions, type Graph, type GraphBuilder, gradients, mul, select, trace, type Value } from '@detailflow/core';
+import {
+  checkOptions,
+  type Graph,
+  type GraphBuilder,
+  gradients,
+  mul,
+  select,
+  trace,
+  type Value,
+} from '@detailflow/core';
 import { drawnTokenModel } from './initialise';
 import { accumulateGradients, Buffer, type BufferKind, sharedParameters } from './optimiser';
 

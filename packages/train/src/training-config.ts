@@ -127,7 +127,10 @@ function parse(value: unknown, file?: string): TrainingConfig {
 export const commonSections = ['name', 'seed', 'replicas', 'data', 'classifier', 'checkpoints', 'validation'];
 
 /** As config.json of a run has them. */
-export function orderedConfig<Models extends object>(common: CommonConfig, models: Models): CommonConfig & Models {
+export function orderedConfig<Models extends object>(
+  common: CommonConfig,
+  models: Models,
+): CommonConfig & Models {
   const { name, seed, replicas, data, ...rest } = common;
   return { name, seed, replicas, data, ...models, ...rest };
 }

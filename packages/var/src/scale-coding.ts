@@ -57,7 +57,11 @@ export function scaleChoices(
     }
     return { codes, vectors };
   });
-  const all = (name: 'codes' | 'vectors') => concat(rows.map((row) => row[name]), 1);
+  const all = (name: 'codes' | 'vectors') =>
+    concat(
+      rows.map((row) => row[name]),
+      1,
+    );
   return { codes: all('codes'), vectors: all('vectors') };
 }
 

@@ -18,7 +18,15 @@ export const varPreset: Readonly<Record<string, unknown>> = {
   },
   tokenModel: {
     model: { depth: 4, dim: 192, heads: 6, isShared: true },
-    ...{ steps: 10000, batch: 64, microBatch: 16, learningRate: 1e-3, warmup: 200, finalFactor: 0.02, ...adam },
+    ...{
+      steps: 10000,
+      batch: 64,
+      microBatch: 16,
+      learningRate: 1e-3,
+      warmup: 200,
+      finalFactor: 0.02,
+      ...adam,
+    },
     ...{ weightDecay: 0.05, averageDecay: 0.999, labelDropout: 0.1 },
   },
   checkpoints: { every: 500, keep: 3 },

@@ -1,4 +1,10 @@
-import { type ConvTowerConfig, convTowerConfig, convTowerParameters, strideOf, type WeightShapes } from '@detailflow/blocks';
+import {
+  type ConvTowerConfig,
+  convTowerConfig,
+  convTowerParameters,
+  strideOf,
+  type WeightShapes,
+} from '@detailflow/blocks';
 import { DetailFlowError, type ParameterSpec, type Weights } from '@detailflow/core';
 import type { Scale } from './scales';
 

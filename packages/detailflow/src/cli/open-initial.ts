@@ -66,8 +66,9 @@ export async function openInitial(
 export const openTrained = (
   source: string,
   { isOfFamily, signal }: { readonly isOfFamily?: boolean; readonly signal?: AbortSignal },
-): Promise<Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }> =>
-  (isOfFamily ? openFamilyModel : openModel)(namedFolder(source), { signal });
+): Promise<
+  Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }
+> => (isOfFamily ? openFamilyModel : openModel)(namedFolder(source), { signal });
 
 /** The file of weights that a source is; with a key, the newest checkpoint of an official folder. */
 async function weightsFile(source: string, key?: Key): Promise<string | undefined> {

@@ -2,11 +2,11 @@ import path from 'node:path';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { readConfig } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
-import { mergeSettings, parseRunSettings, type RunSettings } from '@detailflow/train';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
+import { mergeSettings, parseRunSettings, type RunSettings } from '@detailflow/train';
 import type { InitialParameters } from '@detailflow/train/node';
 import { UsageError } from './command';
-import { presetNames, trainingFamilies as families } from './training-families';
+import { trainingFamilies as families, presetNames } from './training-families';
 import type { Values } from './values';
 
 type Settings = Record<string, unknown>;

@@ -1,7 +1,7 @@
 import { type ParameterSpec, Tensor } from '@detailflow/core';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
-import { type AlignmentRecipe, type AlignmentTarget, alignmentLoss, alignmentSpecs } from './alignment';
 import type { ImageLossContext } from '../tokenizer-graph';
+import { type AlignmentRecipe, type AlignmentTarget, alignmentLoss, alignmentSpecs } from './alignment';
 import type { LossTerm } from './loss-term';
 import {
   type PerceptualNetwork,

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Arrays } from '../initialise';
 import type { RunConfig } from '../family-config';
+import type { Arrays } from '../initialise';
 import type { TrainingConfig } from '../training-config';
 
 /**

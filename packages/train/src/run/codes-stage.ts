@@ -1,5 +1,5 @@
-import { codeViewCount } from '@detailflow/data';
 import { DetailFlowError } from '@detailflow/core';
+import { codeViewCount } from '@detailflow/data';
 import { CodeStore } from './code-store';
 import { codesShard, codesView } from './codes-work';
 import { type CodesElsewhere, extractCodes } from './extract-codes';

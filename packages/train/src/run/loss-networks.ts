@@ -37,7 +37,11 @@ const entries: Partial<Record<keyof LossNetworkFiles, string>> = {
  * @throws DetailFlowError `config` when a file is missing; `io`, `format` and `weights` as the files are
  */
 export async function openLossNetworks(
-  { tokenizer }: { readonly tokenizer: Pick<TrainingConfig['tokenizer'], 'discriminator'> & { readonly recipe: LossRecipe } },
+  {
+    tokenizer,
+  }: {
+    readonly tokenizer: Pick<TrainingConfig['tokenizer'], 'discriminator'> & { readonly recipe: LossRecipe };
+  },
   files: LossNetworkFiles,
   backend: Backend,
 ): Promise<{

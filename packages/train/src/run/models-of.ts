@@ -1,5 +1,5 @@
-import type { TrainableFamily } from '@detailflow/blocks';
 import { parseTokenModelConfig } from '@detailflow/ar-model';
+import type { TrainableFamily } from '@detailflow/blocks';
 import { type ConfigObject, configObject } from '@detailflow/checkpoint';
 import { DetailFlowError } from '@detailflow/core';
 import { parseTokenizerConfig } from '@detailflow/tokenizer';
@@ -17,9 +17,13 @@ export function modelsOf(config: RunConfig, family: TrainableFamily | undefined,
   const named = 'family' in config ? config.family : undefined;
   if (named !== family?.name) {
     const [has, should] = [family?.name, named].map((name) => name ?? 'DetailFlow');
-    throw new DetailFlowError('config', `the settings are of ${should}, the family that was given is ${has}`, {
-      ...{ file, entry: 'family' },
-    });
+    throw new DetailFlowError(
+      'config',
+      `the settings are of ${should}, the family that was given is ${has}`,
+      {
+        ...{ file, entry: 'family' },
+      },
+    );
   }
   return 'family' in config && family
     ? familyModels(config, family, file)

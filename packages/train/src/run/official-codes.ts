@@ -255,7 +255,11 @@ export async function writeOfficialCodes(
 /** DetailFlow's tokenizer: only its codes have an official form here. @throws DetailFlowError `unsupported` */
 export function detailflowTokenizer(config: RunConfig, entry: 'codes' | 'saveCodes'): TokenizerConfig {
   if (!('family' in config)) return config.tokenizer.model;
-  throw new DetailFlowError('unsupported', `only codes of DetailFlow are read and written so, not of ${config.family}`, {
-    entry,
-  });
+  throw new DetailFlowError(
+    'unsupported',
+    `only codes of DetailFlow are read and written so, not of ${config.family}`,
+    {
+      entry,
+    },
+  );
 }

@@ -6,15 +6,15 @@ import { makeCodes } from './codes-stage';
 import { writeDataUse } from './data-use';
 import { openingOf } from './data-views';
 import { listHeldOut } from './held-out-list';
-import { writeReport } from './report';
 import { modelsOf } from './models-of';
+import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
+import type { RunModels } from './run-models';
 import { StageContext } from './stage-context';
 import { requireConfig } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';
 import { trainTokenizer } from './tokenizer-stage';
-import type { RunModels } from './run-models';
 import type { TrainingPart, TrainingStage, TrainOptions, TrainResult } from './train-options';
 import type { TrainedTokenizer } from './trained-tokenizer';
 
@@ -90,11 +90,17 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     }
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new StageContext({ ...options, signal, isTimeUp, onSkip }, folder, backends, {
-      train: await skipUnreadable(opened.train, onSkip),
-      heldOut: await skipUnreadable(opened.heldOut, onSkip),
-      ...{ images, record },
-    }, models);
+    const run = new StageContext(
+      { ...options, signal, isTimeUp, onSkip },
+      folder,
+      backends,
+      {
+        train: await skipUnreadable(opened.train, onSkip),
+        heldOut: await skipUnreadable(opened.heldOut, onSkip),
+        ...{ images, record },
+      },
+      models,
+    );
     const stages = {
       ...(trainsTokenizer && { tokenizer: () => trainTokenizer(run) }),
       ...((part === 'codes' || (part === 'all' && !options.codes)) && { codes: () => makeCodes(run) }),

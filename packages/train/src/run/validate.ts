@@ -10,7 +10,12 @@ import {
   upscaleNearest,
   wholeEnlarged,
 } from '@detailflow/data';
-import { datasetSource, type RestoringTokenizer, reconstructionSource, tokenizerFigures } from '@detailflow/eval';
+import {
+  datasetSource,
+  type RestoringTokenizer,
+  reconstructionSource,
+  tokenizerFigures,
+} from '@detailflow/eval';
 import { generate } from '@detailflow/sampler';
 import type { RunTokenizer } from './run-models';
 
