@@ -229,6 +229,7 @@ describe('settings', () => {
     ['llamagen', 'tokenizer', { correction: 0.3 }, 'tokenizer.correction', /no setting here/],
     ['var', 'tokenizer', { alignment: { weight: 1 } }, 'tokenizer.alignment', /no setting here/],
     ['par', 'tokenModel', { correction: 0.3 }, 'tokenModel.correction', /no setting here/],
+    ['var', 'tokenizer', { entropyRatio: 0.1 }, 'tokenizer.entropyRatio', /no setting here/],
     ['var', 'tokenModel', { dropout: 0.1 }, 'tokenModel.dropout', /no setting here/],
     ['llamagen', 'tokenModel', { dropout: 0.1 }, 'tokenModel.dropPath', /takes the place of dropout/],
     ['llamagen', 'tokenizer', { batch: 5 }, 'tokenizer.batch', /multiple of microBatch/],

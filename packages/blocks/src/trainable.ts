@@ -117,8 +117,8 @@ export interface TrainableFamily {
   readonly family: string;
   /** Settings of whole runs by name. */
   readonly presets: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-  /** Whether training drops whole branches alone, and no single values. */
-  readonly dropsBranchesOnly?: boolean;
+  /** Settings of recipes that the family does not have, such as `entropyRatio` or `dropout`. */
+  readonly without?: readonly string[];
   /** The tokenizer that settings (`tokenizer.model`) say. @throws DetailFlowError `config` naming the setting */
   tokenizer(settings: unknown, file?: string): TrainableTokenizer;
   /**

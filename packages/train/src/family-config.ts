@@ -104,9 +104,9 @@ function parseFamily(value: unknown, family: TrainableFamily, file?: string): Fa
   fields.only('family', ...commonSections, 'tokenizer', 'tokenModel');
   const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const [tokenizer, tokenModel] = [section('tokenizer'), section('tokenModel')];
-  tokenizer.only(...recipeFields, ...imageLossFields);
-  const dropping = family.dropsBranchesOnly ? ['dropPath'] : ['dropout', 'tokenDropout', 'dropPath'];
-  tokenModel.only(...recipeFields, 'labelDropout', ...dropping);
+  const having = (...names: string[]) => names.filter((name) => !family.without?.includes(name));
+  tokenizer.only(...recipeFields, ...having(...imageLossFields));
+  tokenModel.only(...recipeFields, 'labelDropout', 'dropPath', ...having('dropout', 'tokenDropout'));
   const vq = inSection('tokenizer.model', file, () => family.tokenizer(tokenizer.raw('model'), file));
   const gpt = inSection('tokenModel.model', file, () =>
     family.tokenModel(tokenModel.raw('model'), { tokenizer: vq, classes: 1, file }),
@@ -141,11 +141,11 @@ function parseFamily(value: unknown, family: TrainableFamily, file?: string): Fa
   };
 }
 
-function droppingOf(fields: ConfigFields, { dropsBranchesOnly }: TrainableFamily, file?: string) {
+function droppingOf(fields: ConfigFields, { without = [] }: TrainableFamily, file?: string) {
   const probability = (name: string, fallback: number) =>
     fields.number(name, { least: 0, most: 0.9, fallback });
   const dropPath = probability('dropPath', 0);
-  const dropout = dropsBranchesOnly ? 0 : probability('dropout', dropPath > 0 ? 0 : 0.1);
+  const dropout = without.includes('dropout') ? 0 : probability('dropout', dropPath > 0 ? 0 : 0.1);
   if (dropPath > 0 && dropout > 0) {
     throw new DetailFlowError(
       'config',

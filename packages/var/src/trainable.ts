@@ -30,7 +30,8 @@ import {
 
 /** Trains VAR: its residual tokenizer, and a transformer that draws scale after scale. */
 export const varTraining: TrainableFamily = {
-  ...{ name: 'var', family: 'VAR', presets: { 'var-32': varPreset }, dropsBranchesOnly: true },
+  ...{ name: 'var', family: 'VAR', presets: { 'var-32': varPreset } },
+  without: ['entropyRatio', 'dropout', 'tokenDropout'],
   tokenizer: trainableScales,
   tokenModel: trainableTransformer,
 };
@@ -48,12 +49,7 @@ function trainableScales(settings: unknown, file?: string): TrainableTokenizer {
     previewCounts: scales.map((scale, k) => starts[k] + places(scale)),
     ...{ codebook: CODEBOOK, lastLayer: 'decoder.conv_out.weight', ignored: ignoredScaleTokenizerWeights },
     initial: convInitialValues(specs, { codebook: CODEBOOK, isNormalised: false }),
-    losses(p, images, { vqRatio, commitBeta, entropyRatio }) {
-      if (entropyRatio !== 0) {
-        throw new DetailFlowError('config', `is ${entropyRatio}; the tokenizer of VAR has no such loss`, {
-          entry: 'tokenizer.entropyRatio',
-        });
-      }
+    losses(p, images, { vqRatio, commitBeta }) {
       const found = scaleTokenizerLosses(p, config, images, { commitBeta });
       const { pixels, codes, vectors, codebook, commit } = found;
       const entropy = images.graph.constant(new Float32Array(1), [1]);
