@@ -3,15 +3,8 @@ import { createTokenModel } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readBundle } from '@detailflow/checkpoint';
 import { openFolder, writeBundle } from '@detailflow/checkpoint/node';
-import {
-  createReferenceBackend,
-  DetailFlowError,
-  exponentialNoise,
-  reshape,
-  Tensor,
-  trace,
-  weightFromArray,
-} from '@detailflow/core';
+import { DetailFlowError, exponentialNoise, reshape, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { gridPicture, shapesDataset, trainingView } from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
 import { ssim } from '@detailflow/eval';

@@ -1,6 +1,7 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import { createWebGPUBackend } from '@detailflow/backend-webgpu';
-import { type Backend, createReferenceBackend } from '@detailflow/core';
+import type { Backend } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { provideDriver } from '../tools/webgpu/driver.mjs';
 
 export type DeviceName = 'reference' | 'cpu' | 'webgpu';

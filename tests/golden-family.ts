@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { readTorchCheckpoint, stateDict } from '@detailflow/checkpoint';
-import { bytesSource, gradients, Tensor, type Value, type Weights } from '@detailflow/core';
+import { bytesSource, Tensor, type Value, type Weights } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import {
   parseScales,
   renamedVarWeights,

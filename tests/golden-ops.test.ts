@@ -1,5 +1,6 @@
 import { placeMask, presetConfig, ropeTables } from '@detailflow/ar-model';
-import { createReferenceBackend, gelu, Tensor, trace, type Value } from '@detailflow/core';
+import { gelu, Tensor, trace, type Value } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { filterLogits } from '@detailflow/sampler';
 import { attentionMask, patchify, unpatchify } from '@detailflow/tokenizer';
 import { describe, expect, test } from 'vitest';

@@ -6,7 +6,6 @@ import {
   add,
   type Backend,
   type Graph,
-  gradients,
   meanSquaredError,
   pixelToByte,
   reshape,
@@ -17,6 +16,7 @@ import {
   type Weights,
   weightFromArray,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import {
   type Alignment,
   alignmentConfigOf,

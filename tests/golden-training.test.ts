@@ -5,12 +5,12 @@ import {
   concat,
   crossEntropy,
   type Graph,
-  gradients,
   resizeMatrix,
   Tensor,
   trace,
   type Value,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import {
   attentionMask,
   CodebookUsage,

@@ -1,6 +1,7 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import { parseGroupConfig } from '@detailflow/blocks';
-import { type Backend, createReferenceBackend, type PoolMember, type TokenPool } from '@detailflow/core';
+import type { Backend, PoolMember, TokenPool } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { randomGroupModel } from './random-group-model';
 

@@ -4,7 +4,6 @@ import { tokenModelParameters } from '@detailflow/ar-model';
 import { fileTree } from '@detailflow/checkpoint';
 import {
   bytesSource,
-  createReferenceBackend,
   DetailFlowError,
   type ErrorCode,
   type ParameterSpec,
@@ -13,6 +12,7 @@ import {
   Tensor,
   type TokenModel,
 } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { sampleTokens } from '@detailflow/sampler';
 import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
 import { openModel } from 'detailflow';

@@ -2,8 +2,6 @@ import { parameterAccess } from '@detailflow/blocks';
 import {
   add,
   type Backend,
-  createReferenceBackend,
-  gradients,
   meanSquaredError,
   Tensor,
   trace,
@@ -11,6 +9,8 @@ import {
   type Weights,
   weightFromArray,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { imageValues, shapesDataset } from '@detailflow/data';
 import { keptImages } from '@detailflow/eval';
 import {

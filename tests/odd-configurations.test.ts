@@ -11,14 +11,8 @@ import {
 import { createNodeBackend } from '@detailflow/backend-node';
 import { type OfficialCheckpoint, readOfficialFolder } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import {
-  type Backend,
-  createReferenceBackend,
-  resizeMatrix,
-  stepAt,
-  Tensor,
-  type TensorType,
-} from '@detailflow/core';
+import { type Backend, resizeMatrix, stepAt, Tensor, type TensorType } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { guide, sampleTokens } from '@detailflow/sampler';
 import {
   attentionMask,

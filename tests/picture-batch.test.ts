@@ -1,19 +1,9 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import { parseGroupConfig } from '@detailflow/blocks';
-import {
-  type Backend,
-  createReferenceBackend,
-  DetailFlowError,
-  exponentialNoise,
-  Tensor,
-  type TokenModel,
-} from '@detailflow/core';
-import {
-  type BatchPictureOptions,
-  createPictureBatch,
-  type PictureBatch,
-  sampleTokens,
-} from '@detailflow/sampler';
+import { type Backend, DetailFlowError, exponentialNoise, Tensor, type TokenModel } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
+import { sampleTokens } from '@detailflow/sampler';
+import { type BatchPictureOptions, createPictureBatch, type PictureBatch } from '@detailflow/sampler/batch';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { randomGroupModel } from './random-group-model';
 

@@ -3,6 +3,8 @@ import { library } from '../../tsup.base';
 export default library({
   entry: {
     index: 'src/index.ts',
+    gradients: 'src/gradients/index.ts',
+    reference: 'src/reference.ts',
     conformance: 'src/conformance/index.ts',
     'safetensors-writer': 'src/safetensors-writer.ts',
   },

@@ -4,7 +4,8 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { crossEntropy, gradients, mul, RandomStream, select, Tensor, trace } from '@detailflow/core';
+import { crossEntropy, mul, RandomStream, select, Tensor, trace } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { black, cutImage, EpochOrder, flipImage, imageValues, padImage } from '@detailflow/data';
 import { openIdx } from '@detailflow/data/node';

@@ -1,5 +1,6 @@
 import { createWebGPUBackend } from '@detailflow/backend-webgpu';
-import { type Backend, createReferenceBackend, DetailFlowError } from '@detailflow/core';
+import { type Backend, DetailFlowError } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 
 export interface OpenedBackend {
   readonly backend: Backend;

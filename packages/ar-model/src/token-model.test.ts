@@ -2,13 +2,8 @@ import {
   createGroupTokenModel as createTokenModel,
   groupParameters as tokenModelParameters,
 } from '@detailflow/blocks';
-import {
-  type Backend,
-  createReferenceBackend,
-  exponentialNoise,
-  type Tensor,
-  weightFromArray,
-} from '@detailflow/core';
+import { type Backend, exponentialNoise, type Tensor, weightFromArray } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { describe, expect, test } from 'vitest';
 import { parseTokenModelConfig } from './config';
 

@@ -1,11 +1,5 @@
-import {
-  createReferenceBackend,
-  Tensor,
-  type TypedData,
-  trace,
-  type Value,
-  weightFromArray,
-} from '@detailflow/core';
+import { Tensor, type TypedData, trace, type Value, weightFromArray } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { describe, expect, test } from 'vitest';
 import { convDecoder, convEncoder, convTowerConfig, convTowerParameters, strideOf } from './conv-autoencoder';
 import { gridRotation } from './grid-rotation';

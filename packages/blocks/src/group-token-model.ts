@@ -28,7 +28,6 @@ import { DeviceDrawingSession } from './drawing-session';
 import type { GroupTransformerConfig } from './group-config';
 import { pooledStepGraph, stepGraph } from './group-graphs';
 import { groupParameters, ignoredGroupWeights } from './group-parameters';
-import { openGroupPool } from './group-pool';
 import { gradualGuidance, groupSchedule } from './group-schedule';
 import { PlaceKind } from './places';
 import { type StepPlaces, stepPlaces } from './step-places';
@@ -84,7 +83,10 @@ export class GroupTokenModel implements TokenModel {
     this.#executable = new LazyExecutable(() => backend.compile(stepGraph(config), weights, { dtype }));
     this.#pooled = new LazyExecutable(() => backend.compile(pooledStepGraph(config), weights, { dtype }));
     if (backend.stateWindows) {
-      this.openPool = (options) => openGroupPool(config, () => this.#pooled.get(), options);
+      this.openPool = async (options) => {
+        const { openGroupPool } = await import('./group-pool'); // what only servers need is loaded by them
+        return openGroupPool(config, () => this.#pooled.get(), options);
+      };
     }
   }
 

@@ -33,8 +33,6 @@ export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireBuffer, requireEntries, requireLike, requireWeights, tensorTypes } from './feeds';
 export { fileLimits } from './file-limits';
-export { gradientRules, gradients } from './gradients/gradients';
-export type { GradientRule, Usage } from './gradients/rule';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
 export { LazyExecutable } from './lazy-executable';
 export type {
@@ -118,7 +116,6 @@ export {
 } from './philox';
 export { Picture, pictureFromPixels, pixelToByte } from './picture';
 export { RandomStream, type StreamOptions } from './random-stream';
-export { createReferenceBackend } from './reference-backend';
 export { degradationResize, type ResizeKind, resizeImages, resizeMatrix } from './resize';
 export {
   openSafetensors,

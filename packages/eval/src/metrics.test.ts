@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { type Backend, createReferenceBackend, type Executable, Tensor } from '@detailflow/core';
+import { type Backend, type Executable, Tensor } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { describe, expect, test } from 'vitest';
 import { exactNumbers as numbers } from '../../../tests/numbers-by-formula';
 import { nearestNeighbours } from './comparison';

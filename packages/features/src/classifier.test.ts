@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { createReferenceBackend, Tensor, trace } from '@detailflow/core';
+import { Tensor, trace } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { expect, test } from 'vitest';
 import { numbers, weightsByFormula } from '../../../tests/numbers-by-formula';
 import { type ClassifierConfig, classifier, classifierParameters } from './classifier';

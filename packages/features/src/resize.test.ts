@@ -1,4 +1,5 @@
-import { createReferenceBackend, Tensor, trace } from '@detailflow/core';
+import { Tensor, trace } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import ort from 'onnxruntime-node';
 import protobuf from 'protobufjs';
 import { expect, test } from 'vitest';

@@ -11,7 +11,8 @@ import {
   stateDict,
 } from '@detailflow/checkpoint';
 import { openFolder, writeTorchCheckpoint } from '@detailflow/checkpoint/node';
-import { bytesSource, createReferenceBackend, type Weights } from '@detailflow/core';
+import { bytesSource, type Weights } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { llamagenFamily, parFamily } from './family';
 

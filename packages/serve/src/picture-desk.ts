@@ -1,5 +1,6 @@
 import { Tensor } from '@detailflow/core';
-import { createPictureBatch, type PictureBatch, type SampleStep } from '@detailflow/sampler';
+import type { SampleStep } from '@detailflow/sampler';
+import { createPictureBatch, type PictureBatch } from '@detailflow/sampler/batch';
 import { ApiError } from './api-error';
 import { encodePicture } from './encode-picture';
 import { linkSignals } from './linked-signal';

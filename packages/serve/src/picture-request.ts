@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { type ImageTokenizer, stepAt, type Tensor, type TokenModel } from '@detailflow/core';
-import type { BatchPictureOptions } from '@detailflow/sampler';
+import type { BatchPictureOptions } from '@detailflow/sampler/batch';
 import { ApiError, badField } from './api-error';
 import { classOf } from './class-of';
 import type { OutputFormat } from './encode-picture';

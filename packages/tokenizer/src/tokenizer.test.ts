@@ -1,4 +1,5 @@
-import { type Backend, createReferenceBackend, Tensor, weightFromArray } from '@detailflow/core';
+import { type Backend, Tensor, weightFromArray } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { describe, expect, test } from 'vitest';
 import { parseTokenizerConfig } from './config';
 import { tokenizerParameters } from './parameters';

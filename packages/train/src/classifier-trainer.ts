@@ -3,13 +3,13 @@ import {
   checkOptions,
   crossEntropy,
   DetailFlowError,
-  gradients,
   mul,
   RandomStream,
   select,
   Tensor,
   trace,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { type ClassifierConfig, classifier, classifierParameters } from '@detailflow/features';
 import { type Arrays, initialClassifier } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';

@@ -1,4 +1,5 @@
-import { createReferenceBackend, Tensor } from '@detailflow/core';
+import { Tensor } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { expect, test } from 'vitest';
 import { Buffer, optimiserFeeds, optimiserGraph } from './optimiser';
 

@@ -4,12 +4,12 @@ import {
   checkOptions,
   type Graph,
   type GraphBuilder,
-  gradients,
   mul,
   select,
   trace,
   type Value,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { drawnTokenModel } from './initialise';
 import { accumulateGradients, Buffer, type BufferKind, sharedParameters } from './optimiser';
 

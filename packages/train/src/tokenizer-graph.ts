@@ -4,7 +4,6 @@ import {
   concat,
   type Graph,
   type GraphBuilder,
-  gradients,
   maximum,
   mul,
   neg,
@@ -16,6 +15,7 @@ import {
   trace,
   type Value,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { attentionMask, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import {
   type QuantiserLossOptions,

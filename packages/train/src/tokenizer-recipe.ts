@@ -43,13 +43,16 @@ export interface TokenizerRecipe {
   readonly repa?: RepaRecipe;
 }
 
+/** Whether a parameter is of the decoder's side: codes do not depend on it (official `finetune_decoder`). */
+export const isOfDecoder = (name: string): boolean => /decoder\.|post_quant_conv/.test(name);
+
 /** Which parameters a recipe leaves as they are. */
 export function frozenBy({
   finetuneDecoder = false,
   frozen = [],
 }: Pick<TokenizerRecipe, 'finetuneDecoder' | 'frozen'>): (name: string) => boolean {
   return (name) =>
-    (finetuneDecoder && !/decoder\.|post_quant_conv/.test(name)) ||
+    (finetuneDecoder && !isOfDecoder(name)) ||
     frozen.some((start) => name === start || name.startsWith(start.endsWith('.') ? start : `${start}.`));
 }
 

@@ -1,4 +1,4 @@
-import { createReferenceBackend } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { imageValues, shapesDataset } from '@detailflow/data';
 import { expect, test } from 'vitest';
 import type { TokenizerStepReport } from './tokenizer-recipe';

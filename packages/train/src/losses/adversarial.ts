@@ -6,7 +6,6 @@ import {
   exp,
   type Graph,
   type GraphBuilder,
-  gradients,
   less,
   log,
   maximum,
@@ -22,6 +21,7 @@ import {
   trace,
   type Value,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { accumulateGradients } from '../optimiser';
 import { augment, augmentationInputs } from './augmentation';
 import { type Discriminator, discriminatorSpecs, discriminatorWeights } from './discriminator';

@@ -3,8 +3,6 @@ import { createNodeBackend } from '@detailflow/backend-node';
 import {
   type Backend,
   conv2d,
-  createReferenceBackend,
-  gradients,
   maximum,
   mean,
   mul,
@@ -17,6 +15,8 @@ import {
   type Weight,
   weightFromArray,
 } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
+import { createReferenceBackend } from '@detailflow/core/reference';
 import { imageValues, shapesDataset } from '@detailflow/data';
 import {
   classifierParameters,

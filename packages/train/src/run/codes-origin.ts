@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
+import { isOfDecoder } from '../tokenizer-recipe';
 import type { TrainingConfig } from '../training-config';
 
 /**
- * Says what codes are of and made by: a digest of the tokenizer's parameters, of the images, and of whatever else they
- * depend on.
+ * Says what codes are of and made by: a digest of the tokenizer's parameters without the decoder's, which codes do not
+ * depend on and which may be trained further, of the images, and of whatever else they depend on.
  * @param options.images digest of the images
  * @param options.settings anything that JSON can say
  */
@@ -16,6 +17,7 @@ export function codesOrigin(options: {
 }): string {
   const hash = createHash('sha256');
   for (const [name, { buffer, byteOffset, byteLength }] of options.parameters) {
+    if (isOfDecoder(name)) continue;
     hash.update(`${name} ${byteLength}\n`).update(new Uint8Array(buffer, byteOffset, byteLength));
   }
   hash.update(JSON.stringify([options.images, options.settings]));

@@ -8,6 +8,7 @@ import { writeNpz } from '@detailflow/data';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseTrainingConfig } from '../training-config';
+import { bundleRun } from './bundle-run';
 import { train } from './train';
 import type { TrainingPart, TrainOptions } from './train-options';
 
@@ -189,18 +190,36 @@ test('a run that does not say which images it had is not guessed at', async () =
   await expect(train(options('mute', 'ar'))).rejects.toThrow(/images\.json: is missing/);
 });
 
-test('codes and AR checkpoints of another tokenizer are found by its weights, all of them', async () => {
+test('codes and AR checkpoints of another tokenizer are found by its weights; another decoder is none', async () => {
   const bundle = await readBundle(await openFolder(path.join(home, 'made', 'bundle')));
   try {
     const weights = new Map(bundle.tokenizer);
     const tokenizer = { config: config.tokenizer.model, weights };
     await train(options('given', 'all', { tokenizer }));
-    // The least change of a single number.
-    const [name] = [...weights.keys()].filter((one) => /weight$/.test(one)).slice(-1);
-    const weight = weights.get(name)!;
-    const bytes = (await weight.read()).slice();
-    bytes[0] ^= 1;
-    weights.set(name, { ...weight, location: undefined, read: async () => bytes });
+    /** The least change of a single number. */
+    const change = async (name: string) => {
+      const weight = weights.get(name)!;
+      const bytes = (await weight.read()).slice();
+      bytes[0] ^= 1;
+      weights.set(name, { ...weight, location: undefined, read: async () => bytes });
+    };
+    await change('decoder.mask_token');
+    await change('post_quant_conv.bias');
+    const run = path.join(home, 'given');
+    await train(options('given', 'ar', { tokenizer }));
+    const out = path.join(home, 'sharpened');
+    await bundleRun({ run, out, tokenizer });
+    const sharpened = await readBundle(await openFolder(out));
+    expect(await sharpened.tokenizer.get('decoder.mask_token')?.read()).toEqual(
+      await weights.get('decoder.mask_token')?.read(),
+    );
+    await sharpened.close();
+    await change(
+      [...weights.keys()]
+        .filter((one) => /weight$/.test(one) && !/decoder|post_quant/.test(one))
+        .slice(-1)[0],
+    );
+    await expect(bundleRun({ run, out: `${out}-not`, tokenizer })).rejects.toThrow(/another tokenizer/);
     await expect(train(options('given', 'codes', { tokenizer }))).rejects.toThrow(
       /codes of another tokenizer/,
     );

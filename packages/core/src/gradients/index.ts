@@ -1,0 +1,2 @@
+export { gradientRules, gradients } from './gradients';
+export type { GradientRule, Usage } from './rule';

@@ -1,0 +1,7 @@
+export {
+  type BatchPictureOptions,
+  type BatchRun,
+  createPictureBatch,
+  type PictureBatch,
+  type PictureBatchOptions,
+} from './picture-batch';
