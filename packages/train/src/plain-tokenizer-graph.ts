@@ -1,5 +1,6 @@
 import type { TrainableTokenizer } from '@detailflow/blocks';
-import { add, checkOptions, type Graph, gradients, mul, trace, type Value } from '@detailflow/core';
+import { add, checkOptions, type Graph, mul, trace, type Value } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { accumulateGradients, sharedParameters } from './optimiser';
 import type { PlainTokenizerRecipe } from './plain-tokenizer-recipe';
 import { type ImageLossContext, pixelDistance } from './tokenizer-graph';
