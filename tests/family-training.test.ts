@@ -112,7 +112,7 @@ describe.each(families)('a run of $name', ({ name, family }: TrainableFamily) =>
     const steps = [];
     for await (const step of model.generate({ labels: [0, 7], seed: 3, cfg: 1.5 })) steps.push(step);
     expect((await steps[steps.length - 1].pixels()).dims).toEqual([2, 3, 8, 8]);
-    await model.close();
+    await model.dispose();
   }, 500_000);
 
   test('any checkpoint becomes a bundle, which trains on, and whose tokenizer serves another run', async () => {

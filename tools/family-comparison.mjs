@@ -1,15 +1,17 @@
 // Trains DetailFlow, LlamaGen, PAR and VAR at equal budget on Fashion-MNIST, and measures all by the same code:
-//   npm run compare -- --data DIR [--out runs/comparison] [--systems llamagen,par] [--tokenizer-steps 140] [--ar-steps 80]
-//                      [--pictures 1000] [--images 1000] [--stop-after MINUTES] [--times] [--write docs/family/comparison.md]
+//   npm run compare -- --data DIR [--out runs/comparison] [--systems llamagen,par] [--train-images 6000] [--tokenizer-steps 110]
+//                      [--ar-steps 60] [--pictures 1000] [--images 1000] [--stop-after MINUTES] [--times]
+//                      [--write docs/family/comparison.md]
 // Equal are images seen, batches, optimiser, schedule and number of codes to choose from; parameters within 10 % (presets tiny-32,
 // llamagen-32, par-32, var-32). What is done is kept in --out: the same command goes on where it was stopped, and ends with the
 // table. --times: also seconds a picture, all systems in turn, which say something only on a machine that does nothing else.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { llamagenTraining, parTraining } from '@detailflow/llamagen/training';
 import { mergeSettings, parseRunSettings } from '@detailflow/train';
@@ -32,8 +34,9 @@ const { values } = parseArgs({
     data: { type: 'string' },
     out: { type: 'string', default: path.join(root, 'runs', 'comparison') },
     systems: { type: 'string', default: Object.keys(systems).join() },
-    'tokenizer-steps': { type: 'string', default: '140' },
-    'ar-steps': { type: 'string', default: '80' },
+    'train-images': { type: 'string', default: '6000' },
+    'tokenizer-steps': { type: 'string', default: '110' },
+    'ar-steps': { type: 'string', default: '60' },
     pictures: { type: 'string', default: '1000' },
     images: { type: 'string', default: '1000' },
     'stop-after': { type: 'string' },
@@ -55,7 +58,11 @@ if (values.data === undefined) fail('--data is missing: a folder with the four f
 const names = values.systems.split(',');
 const unknown = names.find((name) => !Object.hasOwn(systems, name));
 if (unknown !== undefined) fail(`--systems ${unknown}: there are ${Object.keys(systems).join(', ')}`);
-const budget = { tokenizerSteps: whole('tokenizer-steps'), arSteps: whole('ar-steps') };
+const budget = {
+  trainImages: whole('train-images'),
+  tokenizerSteps: whole('tokenizer-steps'),
+  arSteps: whole('ar-steps'),
+};
 const measured = { pictures: whole('pictures'), images: whole('images') };
 const deadline = values['stop-after'] === undefined ? undefined : Date.now() + 60_000 * whole('stop-after');
 const place = (...parts) => path.join(values.out, ...parts);
@@ -66,6 +73,7 @@ const SCALES = [1, 1.5];
 const [BATCH, ROUNDS] = [4, 9];
 
 mkdirSync(values.out, { recursive: true });
+const data = fewerImages(budget.trainImages);
 for (const name of names) {
   await trainSystem(name);
   await measureSystem(name);
@@ -84,6 +92,32 @@ function knownOf(name, more) {
   const now = { ...before, ...more };
   writeFileSync(file, `${JSON.stringify(now, null, 2)}\n`);
   return now;
+}
+
+/** The first images of Fashion-MNIST to learn from, so that few of them are encoded; all of those that are held out. */
+function fewerImages(count) {
+  const folder = place('fashion-mnist');
+  mkdirSync(folder, { recursive: true });
+  for (const [name, header, size] of [
+    ['train-images-idx3-ubyte.gz', 16, 28 * 28],
+    ['train-labels-idx1-ubyte.gz', 8, 1],
+    ['t10k-images-idx3-ubyte.gz', 16, 28 * 28],
+    ['t10k-labels-idx1-ubyte.gz', 8, 1],
+  ]) {
+    const source = path.join(values.data, name);
+    if (!existsSync(source)) fail(`${source} is missing: --data takes the four files of Fashion-MNIST`);
+    if (!name.startsWith('train')) {
+      copyFileSync(source, path.join(folder, name));
+      continue;
+    }
+    const all = gunzipSync(readFileSync(source));
+    if (all.readUInt32BE(4) < count)
+      fail(`${source} has ${all.readUInt32BE(4)} images; --train-images ${count}`);
+    const few = Buffer.from(all.subarray(0, header + count * size));
+    few.writeUInt32BE(count, 4);
+    writeFileSync(path.join(folder, name), gzipSync(few));
+  }
+  return folder;
 }
 
 /** Settings of a run: those of its preset but for the budget, and means over as much of a short run as of a long one. */
@@ -119,7 +153,7 @@ async function trainSystem(name) {
   let stopped = true;
   try {
     const result = await train({
-      ...{ part: 'all', ...settingsOf(name), data: values.data, out: place(name), resume: true },
+      ...{ part: 'all', ...settingsOf(name), data, out: place(name), resume: true },
       ...(stopAfter !== undefined && { stopAfter }),
       signal: controller.signal,
       createBackend: ({ threads }) => createNodeBackend({ threads }),
@@ -148,10 +182,10 @@ async function measureSystem(name) {
   const bundle = place(name, 'bundle');
   const model = await load(bundle);
   const { tokens, schedule } = model.tokenModel;
-  await model.close();
+  await model.dispose();
   const inspected = detailflow('inspect', bundle);
   const judged = (what, ...more) =>
-    detailflow('eval', what, '--model', bundle, '--data', values.data, '--features', judge, ...more);
+    detailflow('eval', what, '--model', bundle, '--data', data, '--features', judge, ...more);
   const restored = judged(
     'tokenizer',
     ...['--tokens', `${tokens}`, '--count', `${measured.images}`],
@@ -204,7 +238,7 @@ async function timeSystems() {
   }
   const machine = `${cpus()[0]?.model.trim()}, ${availableParallelism()} threads`;
   for (const [name, model] of models) {
-    await model.close();
+    await model.dispose();
     const sorted = seconds.get(name).sort((a, b) => a - b);
     knownOf(name, { seconds: sorted[Math.floor(sorted.length / 2)], machine });
   }
@@ -232,9 +266,9 @@ function tableOf(rows) {
   const line = (row) => `| ${row.join(' | ')} |`;
   const rule = `|${heads.map(() => '---').join('|')}|`;
   const found = rows.find(({ agreementOfReal }) => agreementOfReal !== undefined);
-  const { tokenizerSteps, arSteps } = budget;
+  const { tokenizerSteps, arSteps, trainImages } = budget;
   const notes = [
-    `Budget of each: ${tokenizerSteps} steps of 32 images (tokenizer), ${arSteps} of 64 (AR model). Measured with ${measured.images} held-out images and ${measured.pictures} drawn ones.`,
+    `Budget of each: ${tokenizerSteps} steps of 32 images (tokenizer), ${arSteps} of 64 (AR model), drawn from ${trainImages}. Measured with ${measured.images} held-out images and ${measured.pictures} drawn ones.`,
     ...(found
       ? [`Of the real held-out images the judge names ${number(100 * found.agreementOfReal, 1)} % rightly.`]
       : []),
