@@ -106,13 +106,15 @@ describe.each(families)('a run of $name', ({ name, family }: TrainableFamily) =>
     }
     expect(await readFile(fileOf('whole', 'report.html'), 'utf8')).toContain('Loss by position');
 
-    const model = await load(fileOf('whole', 'bundle'), { backend: await createNodeBackend({ threads: 1 }) });
+    const backend = await createNodeBackend({ threads: 1 });
+    const model = await load(fileOf('whole', 'bundle'), { backend });
     expect(model.family).toBe(family);
     expect(model.tokenModel?.schedule).toEqual(models[name].schedule);
     const steps = [];
     for await (const step of model.generate({ labels: [0, 7], seed: 3, cfg: 1.5 })) steps.push(step);
     expect((await steps[steps.length - 1].pixels()).dims).toEqual([2, 3, 8, 8]);
     await model.dispose();
+    await backend.close();
   }, 500_000);
 
   test('any checkpoint becomes a bundle, which trains on, and whose tokenizer serves another run', async () => {
