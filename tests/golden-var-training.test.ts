@@ -153,7 +153,7 @@ describe.each(['reference', 'cpu'] as const)('training on the %s backend', (devi
           const p = parameterAccess(g, specs);
           const found = scaleTokenizerLosses(p, config, g.input('images', 'f32', images.dims));
           return withGradients(
-            found,
+            { ...found },
             p,
             specs.map((spec) => spec.name),
           );

@@ -211,7 +211,7 @@ test('a model of another family, by a preset with other sizes', async () => {
   expect(await cliJson(...drawn)).toBeDefined();
 });
 
-test.each([
+test.each<[1 | 2, string[], RegExp]>([
   [1, ['--family', 'maskgit', '--config', 'tiny-32'], /"detailflow".*"maskgit"/],
   [1, ['--family', 'llamagen', '--config', 'var-32'], /"var".*"llamagen"/],
   [1, ['--config', 'par-32', '--set', 'tokenModel.model.groupSize=9'], /tokenModel\.model.*groupSize/],
