@@ -2,10 +2,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { llamagenTraining, parTraining } from '@detailflow/llamagen/training';
+import { llamagenTraining, parTraining } from '@detailflow/llamagen/trainable';
 import { parseRunSettings, type RunSettings, type TrainableFamily } from '@detailflow/train';
 import { bundleRun, readSnapshot, type TrainOptions, train, trainClassifier } from '@detailflow/train/node';
-import { varTraining } from '@detailflow/var/training';
+import { varTraining } from '@detailflow/var/trainable';
 import { load, openFamilyModel } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 

@@ -10,7 +10,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { gptConfigOf, gptSettings, vqConfigOf } from '@detailflow/llamagen';
-import { llamagenTraining, parTraining } from '@detailflow/llamagen/training';
+import { llamagenTraining, parTraining } from '@detailflow/llamagen/trainable';
 import {
   Buffer,
   type BufferKind,
@@ -20,7 +20,7 @@ import {
   TokenModelTrainer,
   type TrainableDrawingModel,
 } from '@detailflow/train';
-import { varTraining } from '@detailflow/var/training';
+import { varTraining } from '@detailflow/var/trainable';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';

@@ -13,10 +13,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { llamagenTraining, parTraining } from '@detailflow/llamagen/training';
+import { llamagenTraining, parTraining } from '@detailflow/llamagen/trainable';
 import { mergeSettings, parseRunSettings } from '@detailflow/train';
 import { train } from '@detailflow/train/node';
-import { varTraining } from '@detailflow/var/training';
+import { varTraining } from '@detailflow/var/trainable';
 import { load } from 'detailflow';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));

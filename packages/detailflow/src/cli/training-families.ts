@@ -1,6 +1,6 @@
-import { llamagenTraining, parTraining } from '@detailflow/llamagen/training';
+import { llamagenTraining, parTraining } from '@detailflow/llamagen/trainable';
 import { type TrainableFamily, trainingPresets } from '@detailflow/train';
-import { varTraining } from '@detailflow/var/training';
+import { varTraining } from '@detailflow/var/trainable';
 
 /** The families beside DetailFlow that `train` knows. */
 export const trainingFamilies: readonly TrainableFamily[] = [llamagenTraining, parTraining, varTraining];
