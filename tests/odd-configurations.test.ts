@@ -36,8 +36,10 @@ const configurations = [
   'uneven-towers',
   'causal-towers',
   'single-group',
+  'plain-codebook',
+  'plain-codebook-of-one',
 ];
-const alsoOnReference = ['single-group', 'all-causal'];
+const alsoOnReference = ['single-group', 'all-causal', 'plain-codebook-of-one'];
 
 describe.each(configurations)('odd configuration %s', (name) => {
   const values = golden(`../odd/${name}/expected.safetensors`);
@@ -84,6 +86,7 @@ describe.each(configurations)('odd configuration %s', (name) => {
         correction: settings.correction,
         resolutionPower: settings.power,
       });
+      expect(config.normalisedCodebook ?? true).toBe(settings.normalised ?? true);
       for (const [i, tower] of [config.encoder, config.decoder].entries()) {
         const [width, heads, layers, mlpWidth] = i === 0 ? settings.enc : settings.dec;
         expect(tower).toMatchObject({ width, heads, layers, mlpWidth, patchSize: settings.patches[i] });

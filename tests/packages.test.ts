@@ -17,7 +17,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/blocks': 18_800,
   '@detailflow/checkpoint': 36_800,
   '@detailflow/core': 37_500,
-  '@detailflow/data': 40_300,
+  '@detailflow/data': 42_200,
   '@detailflow/eval': 28_300,
   '@detailflow/features': 8_000,
   '@detailflow/hub': 18_000,
@@ -29,9 +29,9 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 57_000,
+  '@detailflow/train': 57_800,
   '@detailflow/var': 20_700,
-  detailflow: 59_200,
+  detailflow: 59_600,
 };
 
 interface Manifest {

@@ -117,4 +117,5 @@ def case(side):
     )
 
 
-print(json.dumps(dict(recipe=RECIPE, ema=EMA, cases=[case(32), case(20)]), indent=1))
+if __name__ == "__main__":
+    print(json.dumps(dict(recipe=RECIPE, ema=EMA, cases=[case(32), case(20)]), indent=1))

@@ -66,6 +66,18 @@ CONFIGURATIONS = {
         image=16, patches=(8, 16), tokens=8, group=8, enc=(16, 2, 1, 20), dec=(12, 1, 1, 24), codebook=(33, 4),
         power=0.7, noise=(0, 7), ar=(8, 2, 1, 1), classes=2, larger_decode=32,
     ),
+    # A codebook of vectors of any length, compared as they are; a causal part of two groups; both towers causal.
+    "plain-codebook": dict(
+        image=24, patches=(8, 4), tokens=12, group=3, causal=6, enc=(24, 3, 1, 36), dec=(20, 2, 2, 28), codebook=(45, 6),
+        causal_decoder=True, normalised=False, noise=(2, 9), ar=(24, 2, 1, 2), classes=4, dtype="float16",
+        smaller_image=16,
+    ),
+    # The same without self-correction, groups of one, one patch of the decoder for four of the encoder.
+    "plain-codebook-of-one": dict(
+        image=32, patches=(4, 8), tokens=10, group=1, enc=(18, 2, 2, 30), dec=(24, 3, 1, 40), codebook=(70, 3),
+        causal_encoder=False, normalised=False, correction=False, power=2.0, ar=(16, 4, 2, 1), classes=2,
+        prefix="module.",
+    ),
 }  # fmt: skip
 
 # Resolution maps alone: (tokens, group, causal, largest size, encoder patch, decoder patch, power).

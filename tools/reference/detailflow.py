@@ -166,12 +166,13 @@ def tower_visible(patches, n, group, causal, patches_see_latents, latents_see_pa
 
 
 class Tokenizer:
-    """settings: group, causal, tokens, enc_patch, dec_patch, enc_heads, dec_heads, causal_encoder, causal_decoder."""
+    """settings: group, causal, tokens, enc_patch, dec_patch, enc_heads, dec_heads, causal_encoder, causal_decoder, normalised."""
 
     def __init__(self, weights, settings):
         self.w = weights
         self.s = settings
-        self.codebook = unit(weights["quantize.embedding.weight"])
+        self.as_compared = unit if settings["normalised"] else lambda x: x
+        self.codebook = self.as_compared(weights["quantize.embedding.weight"])
 
     def tower(self, x, name, heads, visible):
         w = self.w
@@ -208,8 +209,8 @@ class Tokenizer:
         return linear(out[:, -n:], self.w, "quant_conv")
 
     def distances(self, h):
-        """Squared distances of the normalised rows to every normalised code."""
-        return ((unit(h)[..., None, :] - self.codebook) ** 2).sum(-1)
+        """Squared distances of the rows to every code, of unit vectors unless the codebook is not normalised."""
+        return ((self.as_compared(h)[..., None, :] - self.codebook) ** 2).sum(-1)
 
     def encode(self, images, n):
         return self.distances(self.encode_continuous(images, n)).argmin(-1)

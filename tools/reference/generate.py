@@ -1,13 +1,14 @@
 """Writes tests/fixtures/odd: checkpoints with random weights in the official on-disk form, and what they compute.
 
 Needs PyTorch only to write the .pt files. Weights are read back from those files before anything is computed.
-Deterministic: seeds are tried in order until every arg-min and arg-max is well apart.
+`generate.py NAME...` writes only these. Deterministic: seeds are tried in order until every arg-min and arg-max is well apart.
 """
 
 import argparse
 import json
 import pathlib
 import shutil
+import sys
 import zlib
 from collections import OrderedDict
 
@@ -191,6 +192,7 @@ def write_tokenizer(folder, name, c, weights):
         "group_size": c["group"],
         "causal_num": c["causal"],
         "correction_training": c["correction"],
+        "codebook_l2_norm": c.get("normalised", True),
         "global_token_loss_weight": 1.0 if c["extras"] else 0.0,
     }
     config.update(shared, enc_patch_size=c["patches"][0], dec_patch_size=c["patches"][1])
@@ -478,8 +480,8 @@ def resolution_json(args, resolution):
 def main():
     root = FIXTURES / "odd"
     root.mkdir(exist_ok=True)
-    for name, changes in CONFIGURATIONS.items():
-        write_configuration(root, name, DEFAULTS | changes)
+    for name in sys.argv[1:] or CONFIGURATIONS:
+        write_configuration(root, name, DEFAULTS | CONFIGURATIONS[name])
     tables = [resolution_json(args, df.resolution_map(*args)) for args in RESOLUTION_SETUPS]
     (root / "resolution.json").write_text(json.dumps(tables) + "\n")
 

@@ -21,6 +21,7 @@ def settings_from_folder(folder):
         "causal_encoder": vq["causal_encoder"],
         "causal_decoder": vq["causal_decoder"],
         "max_size": vq["max_image_size"],
+        "normalised": vq["codebook_l2_norm"],
     }
     ar_settings = {
         "tokens": ar["block_size"],

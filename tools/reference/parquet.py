@@ -35,3 +35,20 @@ for part, count, compression in [("train", 7, "snappy"), ("test", 3, "zstd")]:
     file = out / "shapes" / f"{part}-00000-of-00001.parquet"
     pq.write_table(table, file, row_group_size=3, compression=compression)
 (out / "shapes.json").write_text(json.dumps(expected) + "\n")
+
+# Groups of rows of several pages, written in several ways, with a row that has no image.
+(out / "pages").mkdir(exist_ok=True)
+rows = [(i % 2, None if i == 17 else [6 * i + 7, 250 - 6 * i, 100]) for i in range(40)]
+images = [{"bytes": pixel and png(pixel), "path": f"{i}.png"} for i, (_, pixel) in enumerate(rows)]
+table = pa.table({"image": images, "label": [label for label, _ in rows]}, schema=schema)
+ways = {
+    "snappy": dict(compression="snappy"),
+    "plain": dict(compression="none", use_dictionary=False),
+    "version-2": dict(compression="zstd", data_page_version="2.0", use_dictionary=False),
+    "indexed": dict(compression="snappy", write_page_index=True),
+    "dictionary": dict(compression="gzip", data_page_version="2.0", dictionary_pagesize_limit=600),
+}
+for name, way in ways.items():
+    file = out / "pages" / f"{name}.parquet"
+    pq.write_table(table, file, row_group_size=25, data_page_size=256, write_batch_size=3, **way)
+(out / "pages.json").write_text(json.dumps([{"label": label, "pixel": pixel} for label, pixel in rows]) + "\n")

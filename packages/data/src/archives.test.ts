@@ -187,6 +187,62 @@ describe('what is damaged or means harm is refused or counted', () => {
     });
   });
 
+  test('names in every disguise: those of extended headers, too; what is there twice counts once', async () => {
+    const image = pictures['cat/0.png'];
+    const pax = (...records: [string, string][]) => {
+      const lines = records.map(([key, value]) => {
+        const rest = ` ${key}=${value}\n`;
+        const size = (length: number): number =>
+          `${length}`.length + Buffer.byteLength(rest) === length ? length : size(length + 1);
+        return `${size(1)}${rest}`;
+      });
+      return tarMember('PaxHeader', text(lines.join('')), { type: 'x' });
+    };
+    const long = (name: string) => tarMember('././@LongLink', text(`${name}\0`), { type: 'L' });
+    const plain = tarMember('cat/plain.png', image);
+    const file = await write(
+      'disguises.tar',
+      tar(
+        ...['cat/0.png', './cat/1.png', 'cat//2.png', 'cat/./3.png'].map((name) => tarMember(name, image)),
+        tarMember('cat/0.png', pictures['dog/1.png']), // as tar -r adds a new version
+        ...[pax(['path', '../../up.png']), plain, pax(['path', '/root.png']), plain],
+        ...[long(`${'a/'.repeat(60)}../../../../x.png`), plain, long('cat\\..\\x.png'), plain],
+        ...[pax(['path', 'cat/bell\u0007.png']), plain, pax(['path', 'cat/\u202Egnp.exe']), plain],
+        ...[pax(['path', '.']), plain, tarMember('', image), pax(['path', 'D:x.png']), plain],
+        ...[pax(['GNU.sparse.major', '1'], ['GNU.sparse.name', 'cat/holes.png']), plain],
+        ...[tarMember('dir', new Uint8Array(0), { type: '2' }), tarMember('dir/4.png', image)],
+        ...['1', '2', '4', '6', 'S', 'Z'].map((type) =>
+          tarMember(`cat/${type}`, new Uint8Array(0), { type }),
+        ),
+      ),
+    );
+    const { whole, use } = await openDataset(file, { ...options, heldOut: 0.5 });
+    expect([...(whole?.names ?? [])].sort()).toEqual([
+      ...['cat/0.png', 'cat/1.png', 'cat/2.png', 'cat/3.png', 'dir/4.png'],
+    ]);
+    const newest = await whole?.image(whole.names?.indexOf('cat/0.png') as number);
+    expect(newest?.data[0]).toBe(30);
+    expect(Object.fromEntries(use.unused.map(({ reason, count }) => [reason, count]))).toEqual({
+      'a member that a later one of its name replaces': 1,
+      'a name that leads out of the archive': 5,
+      'a name that is none': 4,
+      'a link to another member': 3,
+      'a device': 1,
+      'a pipe': 1,
+      'a member of a kind that is not read': 3,
+    });
+  });
+
+  test('a tar that is cut off anywhere but between members is refused, and named', async () => {
+    const whole = tar(...Object.entries(pictures).map(([name, data]) => tarMember(name, data)));
+    const sizes = [...Array(16).keys()].map((part) => Math.floor((part * (whole.length - 1024)) / 16));
+    for (const size of [...sizes.map((one) => one + 100), whole.length - 1024 - 1]) {
+      const file = await write(`cut-${size}.tar`, whole.subarray(0, size));
+      const found = openDataset(file, { ...options, heldOut: 0.5 });
+      await expect(found, `${size}`).rejects.toMatchObject({ code: 'format', file });
+    }
+  });
+
   test.each([
     [
       'cut off',

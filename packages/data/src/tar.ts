@@ -25,7 +25,7 @@ const MOST_NAME_BYTES = 1 << 20;
  * @throws DetailFlowError `format` for what is no tar, is compressed or is cut off; `limit`; `io`
  */
 export async function indexTar(source: ByteSource): Promise<TarIndex> {
-  const entries: TarEntry[] = [];
+  const entries = new Map<string, TarEntry>();
   const refused: { path: string; reason: string }[] = [];
   const fail = (reason: string, code: 'format' | 'limit' = 'format') =>
     new DetailFlowError(code, reason, { file: source.name });
@@ -41,12 +41,11 @@ export async function indexTar(source: ByteSource): Promise<TarIndex> {
     const size = own.size ?? all.size ?? numberAt(header, 124, 12);
     const type = String.fromCharCode(header[156]);
     const start = at + BLOCK;
-    if (!Number.isSafeInteger(size) || size < 0 || start + size > source.size) {
-      throw fail(
-        `is cut off: a member at byte ${at} would end after the ${source.size} bytes of the archive`,
-      );
+    const end = start + Math.ceil(size / BLOCK) * BLOCK;
+    if (!Number.isSafeInteger(size) || size < 0 || end > source.size) {
+      throw fail(`is cut off: a member at byte ${at} ends after the ${source.size} bytes of the archive`);
     }
-    at = start + Math.ceil(size / BLOCK) * BLOCK;
+    at = end;
     if (['x', 'g', 'L', 'K'].includes(type)) {
       if (size > MOST_NAME_BYTES)
         throw fail(`has a name of ${size} bytes; at most ${MOST_NAME_BYTES} are read`, 'limit');
@@ -59,16 +58,30 @@ export async function indexTar(source: ByteSource): Promise<TarIndex> {
     const path = own.path ?? all.path ?? nameOf(header);
     next = {};
     if (type === '5') continue;
-    const reason = ['0', '\0', '7'].includes(type)
-      ? unsafeName(path)
-      : (kinds[type] ?? 'a member of a kind that is not read');
-    if (reason === undefined) entries.push({ path: path.replace(/^(?:\.\/)+/, ''), offset: start, size });
-    else refused.push({ path, reason });
-    if (entries.length > MOST_ENTRIES) throw fail(`has more than ${MOST_ENTRIES} files`, 'limit');
+    const isFile = ['0', '\0', '7'].includes(type) && !own.isSparse;
+    const reason = isFile ? unsafeName(path) : (kinds[type] ?? 'a member of a kind that is not read');
+    if (reason !== undefined) {
+      refused.push({ path, reason });
+      continue;
+    }
+    const plain = plainName(path);
+    if (entries.delete(plain))
+      refused.push({ path, reason: 'a member that a later one of its name replaces' });
+    entries.set(plain, { path: plain, offset: start, size });
+    if (entries.size > MOST_ENTRIES) throw fail(`has more than ${MOST_ENTRIES} files`, 'limit');
   }
-  if (entries.length === 0 && refused.length === 0) throw fail('holds no files');
-  return { entries, refused };
+  const rest = source.size - at;
+  if (rest > 0 && rest < BLOCK) throw fail(`is cut off: its last ${rest} bytes are part of a header`);
+  if (entries.size === 0 && refused.length === 0) throw fail('holds no files');
+  return { entries: [...entries.values()], refused };
 }
+
+/** Without the parts that lead nowhere: as unpacking would lay it. */
+const plainName = (path: string): string =>
+  path
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .join('/');
 
 const kinds: Readonly<Record<string, string>> = {
   1: 'a link to another member',
@@ -81,11 +94,13 @@ const kinds: Readonly<Record<string, string>> = {
 interface Extended {
   readonly path?: string;
   readonly size?: number;
+  /** Holes are left out of the bytes. */
+  readonly isSparse?: boolean;
 }
 
 /** Why a name is not used; undefined for a plain one. */
 function unsafeName(path: string): string | undefined {
-  if (path === '' || path.includes('\0') || /\p{Cc}/u.test(path)) return 'a name that is none';
+  if (plainName(path) === '' || /[\p{Cc}\p{Bidi_Control}]/u.test(path)) return 'a name that is none';
   if (path.startsWith('/') || path.includes('\\') || /^[A-Za-z]:/.test(path))
     return 'a name that leads out of the archive';
   return path.split('/').includes('..') ? 'a name that leads out of the archive' : undefined;
@@ -125,7 +140,7 @@ function textOf(bytes: Uint8Array): string {
 
 /** Records "length key=value\n" of a pax header. */
 function paxRecords(bytes: Uint8Array, fail: (reason: string) => DetailFlowError): Extended {
-  const found: { path?: string; size?: number } = {};
+  const found: { path?: string; size?: number; isSparse?: boolean } = {};
   for (let at = 0; at < bytes.length && bytes[at] !== 0; ) {
     const space = bytes.indexOf(32, at);
     const length = space < 0 ? Number.NaN : Number(decoder.decode(bytes.subarray(at, space)));
@@ -137,6 +152,7 @@ function paxRecords(bytes: Uint8Array, fail: (reason: string) => DetailFlowError
     const [key, value] = [record.slice(0, equals), record.slice(equals + 1)];
     if (key === 'path') found.path = value;
     if (key === 'size') found.size = Number(value);
+    if (key.startsWith('GNU.sparse.')) found.isSparse = true;
     at += length;
   }
   return found;

@@ -12,12 +12,21 @@ export function subtree(tree: FileTree, folder: string): FileTree {
   };
 }
 
+const ofWhole = ['tokenizer/config.json', 'tokenizer.safetensors', 'tokenizer.safetensors.index.json'];
+
 /** Whether a folder is laid out as a bundle or as an official model, or as one half of such a model. */
 export async function isDetailFlowModel(tree: FileTree): Promise<boolean> {
-  for (const path of ['tokenizer/config.json', 'tokenizer.safetensors', 'tokenizer.safetensors.index.json']) {
-    if (await tree.exists(path)) return true;
-  }
+  for (const path of ofWhole) if (await tree.exists(path)) return true;
   return isDetailFlowHalf(tree);
+}
+
+/** Which half of an official model a folder is; undefined for a whole model, and for what does not say. */
+export async function officialHalf(tree: FileTree): Promise<'tokenizer' | 'ar' | undefined> {
+  for (const path of ofWhole) if (await tree.exists(path)) return undefined;
+  const keys = await configKeys(tree);
+  if (keys.includes('format')) return undefined;
+  if (keys.includes('num_latent_tokens')) return 'tokenizer';
+  return keys.includes('n_layer') && keys.includes('group_size') ? 'ar' : undefined;
 }
 
 /** Whether a folder is one half of an official model: checkpoints, an EMA by itself, or a configuration that only DetailFlow writes. */

@@ -5,6 +5,7 @@ import type { PlainTokenizerRecipe } from './plain-tokenizer-recipe';
 import { trainingPresets } from './presets';
 import { commonRecipe, given, inSection, recipeFields } from './settings-values';
 import type { TokenModelRecipe } from './token-model-trainer';
+import { dividedByFrozen } from './tokenizer-recipe';
 import { imageLossFields, parseImageLosses } from './tokenizer-settings';
 import {
   type CommonConfig,
@@ -112,6 +113,10 @@ function parseFamily(value: unknown, family: TrainableFamily, file?: string): Fa
     family.tokenModel(tokenModel.raw('model'), { tokenizer: vq, classes: 1, file }),
   );
   const { recipe, weight, discriminator } = parseImageLosses(tokenizer, file);
+  const vqRecipe = commonRecipe(tokenizer, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 });
+  const gptRecipe = commonRecipe(tokenModel, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 });
+  dividedByFrozen(vq.specs, vqRecipe, 'tokenizer', file);
+  dividedByFrozen(gpt.specs, gptRecipe, 'tokenModel', file);
   const { name, seed, ...common } = parseCommon(fields, file);
   return {
     family: family.name,
@@ -122,7 +127,7 @@ function parseFamily(value: unknown, family: TrainableFamily, file?: string): Fa
           model: vq.config,
           batch: tokenizer.count('batch', 256),
           recipe: {
-            ...commonRecipe(tokenizer, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 }),
+            ...vqRecipe,
             ...recipe,
             ...weight,
           },
@@ -132,7 +137,7 @@ function parseFamily(value: unknown, family: TrainableFamily, file?: string): Fa
           model: gpt.settings,
           batch: tokenModel.count('batch', 256),
           recipe: {
-            ...commonRecipe(tokenModel, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 }),
+            ...gptRecipe,
             ...droppingOf(tokenModel, family, file),
           },
         },

@@ -23,7 +23,7 @@ import type { PlainTokenizerRecipe, PlainTokenizerStepReport } from './plain-tok
 import { tokenizerSchedule } from './schedule';
 import { joined } from './tensor-parts';
 import type { ImageLossContext } from './tokenizer-graph';
-import { frozenBy } from './tokenizer-recipe';
+import { dividedByFrozen, frozenBy } from './tokenizer-recipe';
 
 /** What a trainer of a tokenizer of whole images is made of. */
 export interface PlainTokenizerTrainerOptions {
@@ -78,11 +78,7 @@ export class PlainTokenizerTrainer {
     });
     const { model, recipe, seed, backends, networks = {} } = options;
     const terms = imageLossTerms(recipe, networks);
-    const isFrozen = frozenBy(recipe);
-    const specs = model.specs.filter(({ name }) => !isFrozen(name));
-    const frozen = model.specs.filter(({ name }) => isFrozen(name));
-    if (specs.length === 0)
-      throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn');
+    const { specs, frozen } = dividedByFrozen(model.specs, recipe, 'tokenizer');
     const average = recipe.averageDecay !== undefined;
     const optimiser = { ...recipe.optimiser, average, ...(model.decays && { decays: model.decays }) };
     const adversary =

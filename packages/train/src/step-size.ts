@@ -90,18 +90,31 @@ export function dividingBatch(batch: number, most: number): number {
  */
 export function checkSizes(map: ResolutionMap, recipe: SizeRecipe, batch: number): void {
   const { imageSize, minSize, maxSize, probability, maxProbability } = recipe;
-  const fail = (message: string) => new DetailFlowError('config', message);
+  const fail = (message: string, entry?: keyof SizeRecipe) =>
+    new DetailFlowError('config', message, { entry });
+  const requireOnList = (entry: 'imageSize' | 'maxSize') => {
+    try {
+      tokensOfSize(map, recipe[entry]);
+    } catch (cause) {
+      if (!DetailFlowError.isInstance(cause)) throw cause;
+      throw new DetailFlowError(cause.code, cause.message, { entry, cause });
+    }
+  };
   if (probability + maxProbability > 1) {
-    throw fail(`the probabilities ${probability} and ${maxProbability} are more than 1 together`);
+    throw fail(
+      `the probabilities ${probability} and ${maxProbability} are more than 1 together`,
+      'maxProbability',
+    );
   }
   if (minSize > maxSize || imageSize > maxSize || maxSize > map.maxImageSize) {
     throw fail(
       `sizes must be minSize (${minSize}) <= maxSize (${maxSize}) <= the tokenizer's ${map.maxImageSize}, and imageSize (${imageSize}) at most maxSize`,
+      'maxSize',
     );
   }
-  if (probability + maxProbability < 1) tokensOfSize(map, imageSize);
+  if (probability + maxProbability < 1) requireOnList('imageSize');
   const draws = probability > 0 && minSize < maxSize;
-  if (maxProbability > 0 || (probability > 0 && !draws)) tokensOfSize(map, maxSize);
+  if (maxProbability > 0 || (probability > 0 && !draws)) requireOnList('maxSize');
   const drawn = map.bestResolutions.filter((size) => size >= minSize && size <= maxSize);
   if (draws && drawn.length === 0)
     throw fail(`no size of the list lies between ${minSize} and ${maxSize} pixels`);

@@ -1,4 +1,4 @@
-import { feedForwardWidth, parseTokenModelConfig } from '@detailflow/ar-model';
+import { feedForwardWidth, parseTokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { ConfigFields, DetailFlowError } from '@detailflow/core';
 import {
   createResolutionMap,
@@ -8,6 +8,7 @@ import {
 } from '@detailflow/tokenizer';
 import { commonRecipe, given, inSection, recipeFields } from './settings-values';
 import type { TokenModelRecipe } from './token-model-trainer';
+import { dividedByFrozen } from './tokenizer-recipe';
 import type { TrainingConfig } from './training-config';
 
 /** The section `tokenModel`. */
@@ -62,12 +63,14 @@ export function parseTokenModel(
       },
     );
   }
+  const common = commonRecipe(fields, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 });
+  dividedByFrozen(tokenModelParameters({ ...model, classes: 1 }), common, 'tokenModel', file);
   return {
     model,
     ...(imageSize !== tokenizer.imageSize && { imageSize }),
     batch: fields.count('batch', 256),
     recipe: {
-      ...commonRecipe(fields, 'tokenModel', file, { initialFactor: 0.005, finalFactor: 0.01 }),
+      ...common,
       labelDropout: probability('labelDropout', 0.1),
       correction: fields.number('correction', { least: 0, most: 1, fallback: 0.3 }),
       dropout,

@@ -23,7 +23,7 @@ import {
   sequenceStepGraph,
   trainableTokenModel,
 } from './token-model-graph';
-import { frozenBy } from './tokenizer-recipe';
+import { dividedByFrozen, frozenBy } from './tokenizer-recipe';
 
 /** How an AR model is trained. Source: docs/method.md section 5. */
 export interface TokenModelRecipe {
@@ -127,11 +127,7 @@ export class TokenModelTrainer {
       );
     }
     const all = model.specs;
-    const isFrozen = frozenBy(recipe);
-    const specs = all.filter(({ name }) => !isFrozen(name));
-    const frozen = all.filter(({ name }) => isFrozen(name));
-    if (specs.length === 0)
-      throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn');
+    const { specs, frozen } = dividedByFrozen(all, recipe, 'tokenModel');
     const parameters = new Map([...initialise(all, seed, model.initial), ...(options.parameters ?? [])]);
     const average = recipe.averageDecay !== undefined;
     const optimiser = { ...recipe.optimiser, average, ...(model.decays && { decays: model.decays }) };

@@ -1,3 +1,4 @@
+import { DetailFlowError, type ParameterSpec } from '@detailflow/core';
 import type { QuantiserLossOptions } from '@detailflow/tokenizer/training';
 import type { AdversarialRecipe } from './losses/adversarial';
 import type { AdversaryReport } from './losses/adversary';
@@ -54,6 +55,37 @@ export function frozenBy({
   return (name) =>
     (finetuneDecoder && !isOfDecoder(name)) ||
     frozen.some((start) => name === start || name.startsWith(start.endsWith('.') ? start : `${start}.`));
+}
+
+/**
+ * What a recipe learns, and what it leaves as it is.
+ * @throws DetailFlowError `config` when a name of `frozen` is nobody's, or nothing is left to learn
+ */
+export function dividedByFrozen(
+  all: readonly ParameterSpec[],
+  recipe: Pick<TokenizerRecipe, 'finetuneDecoder' | 'frozen'>,
+  section: 'tokenizer' | 'tokenModel',
+  file?: string,
+): { readonly specs: readonly ParameterSpec[]; readonly frozen: readonly ParameterSpec[] } {
+  const unknown = recipe.frozen?.find((start) => {
+    const isOf = frozenBy({ frozen: [start] });
+    return !all.some(({ name }) => isOf(name));
+  });
+  if (unknown !== undefined) {
+    const first = all.slice(0, 5).map(({ name }) => name);
+    throw new DetailFlowError(
+      'config',
+      `${JSON.stringify(unknown)} is no parameter and no part of the model; there are ${first.join(', ')}, ...`,
+      { file, entry: `${section}.frozen` },
+    );
+  }
+  const isFrozen = frozenBy(recipe);
+  const specs = all.filter(({ name }) => !isFrozen(name));
+  if (specs.length === 0)
+    throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn', {
+      ...{ file, entry: `${section}.frozen` },
+    });
+  return { specs, frozen: all.filter(({ name }) => isFrozen(name)) };
 }
 
 /** What a step did. */

@@ -29,7 +29,12 @@ import { tokenizerSchedule } from './schedule';
 import { checkSizes, cropSize, dividingBatch, keptImages, type StepImages } from './step-size';
 import { joined, repeated } from './tensor-parts';
 import { type LossContext, tokenizerStepGraph } from './tokenizer-graph';
-import { frozenBy, type TokenizerRecipe, type TokenizerStepReport } from './tokenizer-recipe';
+import {
+  dividedByFrozen,
+  frozenBy,
+  type TokenizerRecipe,
+  type TokenizerStepReport,
+} from './tokenizer-recipe';
 import {
   drawRanks,
   drawVariant,
@@ -107,11 +112,7 @@ export class TokenizerTrainer {
     if (recipe.sizes) checkSizes(map, recipe.sizes, recipe.microBatch);
     const terms = lossTerms(config, recipe, networks);
     const all = [...tokenizerParameters(config), ...terms.flatMap((term) => term.specs)];
-    const isFrozen = frozenBy(recipe);
-    const specs = all.filter(({ name }) => !isFrozen(name));
-    const frozen = all.filter(({ name }) => isFrozen(name));
-    if (specs.length === 0)
-      throw new DetailFlowError('config', 'everything is frozen: there is nothing to learn');
+    const { specs, frozen } = dividedByFrozen(all, recipe, 'tokenizer');
     const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
     const adversary =
       recipe.adversarial &&

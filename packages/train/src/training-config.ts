@@ -144,6 +144,16 @@ export function parseCommon(fields: ConfigFields, file?: string): CommonConfig {
   validation.only('every', 'images', 'patience', 'generate');
   const upTo = (name: string, most: number) =>
     whole(validation.number(name, { least: 0, most, fallback: 0 }), `validation.${name}`, file);
+  const generate = upTo('generate', 1e6);
+  if (generate === 1) {
+    throw new DetailFlowError(
+      'config',
+      'is 1: one picture has no distance; must be 0, or from 2 to 1000000',
+      {
+        ...{ file, entry: 'validation.generate' },
+      },
+    );
+  }
   return {
     name: text(fields, 'name', file) ?? 'model',
     seed: whole(fields.number('seed', { least: 0, most: LARGEST_SEED, fallback: 0 }), 'seed', file),
@@ -155,7 +165,7 @@ export function parseCommon(fields: ConfigFields, file?: string): CommonConfig {
       every: validation.count('every', 500),
       images: validation.count('images', 128),
       patience: upTo('patience', 1e6),
-      generate: upTo('generate', 1e6),
+      generate,
     },
   };
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -11,6 +11,7 @@ import {
   inRepository,
   testFolder,
 } from '../../../../tests/cli';
+import { siglipFolder } from '../../../../tests/siglip-folder';
 import { StandInHub } from '../../../../tests/stand-in-hub';
 import { load } from '../load';
 import { releasedModels } from '../released-models';
@@ -181,6 +182,83 @@ test('data and networks are fetched as well', async () => {
   );
   expect(said).toContain('config.json');
   expect(hub.transfers('bad.npz')).toBe(1);
+});
+
+describe('training', () => {
+  const tower = { width: 8, heads: 2, layers: 1, mlpWidth: 12, patchSize: 8, positionGrid: 2 };
+  const settings = {
+    ...{ preset: 'tiny-32', replicas: 1, seed: 7, name: 'far' },
+    data: { views: 'center' },
+    tokenizer: {
+      model: {
+        ...{ imageSize: 16, tokens: 8, groupSize: 2, causalTokens: 2, codebookSize: 32 },
+        ...{ encoder: tower, decoder: tower },
+      },
+      ...{ steps: 2, batch: 2, microBatch: 2, warmup: 0 },
+      ...{ pretrained: { encoder: true }, alignment: { weight: 0.5 }, repa: { layer: 0, width: 8 } },
+    },
+    tokenModel: { model: { dim: 8, layers: 1, heads: 2 }, steps: 2, batch: 2, microBatch: 2, warmup: 0 },
+    validation: { every: 2, images: 2, generate: 2 },
+  };
+  const log = (out: string, stage: string) => readFileSync(at(`${out}/${stage}/log.jsonl`), 'utf8');
+  const run = (part: string, out: string, ...more: string[]) => [
+    ...['train', part, '--config', at('far.json'), '--out', at(out), ...more],
+  ];
+  const networks = (folder: string) =>
+    ['siglip', 'alignment', 'features'].flatMap((name) => [`--${name}`, folder]);
+  const parquet = inRepository('tests/fixtures/parquet/shapes');
+
+  beforeAll(async () => {
+    writeFileSync(at('far.json'), JSON.stringify(settings));
+    const siglip = await siglipFolder(at('siglip'), { sizes: { patchSize: 8 } });
+    for (const [folder, name] of [
+      [siglip, 'siglip'],
+      [parquet, 'shapes'],
+    ])
+      for (const file of readdirSync(folder))
+        hub.add(`${name}/${file}`, readFileSync(path.join(folder, file)), { large: !file.endsWith('.json') });
+  });
+
+  test('takes images and networks from there, and makes of them what it makes of those here', async () => {
+    await cliJson(...run('all', 'here', '--data', parquet, ...networks(at('siglip'))));
+    const far = await cli([
+      ...run('all', 'far', '--data', 'hf:acme/tiny/shapes', ...networks('hf:acme/tiny/siglip')),
+      '--json',
+    ]);
+    expect({ ...far, stdout: '' }).toEqual({ code: 0, stdout: '', stderr: expect.any(String) });
+    for (const stage of ['tokenizer', 'ar']) expect(log('far', stage)).toBe(log('here', stage));
+    expect(hub.transfers('siglip/model.safetensors')).toBe(1);
+    expect(log('far', 'ar')).toContain('frechet');
+  });
+
+  test('begins with a model, a file or a state dict from there', async () => {
+    const official = at('here/official/tokenizer');
+    const [file] = readdirSync(path.join(official, 'checkpoints'));
+    for (const name of readdirSync(official, { recursive: true, encoding: 'utf8' })) {
+      if (!statSync(path.join(official, name)).isFile()) continue;
+      const bytes = readFileSync(path.join(official, name));
+      hub.add(`start/${name.split(path.sep).join('/')}`, bytes, { large: name.endsWith('.pt') });
+    }
+    const data = ['--data', parquet, ...networks(at('siglip'))];
+    const here = await cli(run('tokenizer', 'start-here', ...data, '--init', official));
+    expect(here).toMatchObject({ code: 0, stderr: expect.stringContaining('pretrained changes nothing') });
+    for (const [i, start] of [
+      ['hf:acme/tiny/start'],
+      [`hf:acme/tiny/start/checkpoints/${file}`],
+      ['hf:acme/tiny/start', '--init-key', 'model'],
+      [`${hub.endpoint}/acme/tiny/resolve/main/start/checkpoints/${file}`],
+    ].entries()) {
+      const { code, stderr } = await cli(run('tokenizer', `start-${i}`, ...data, '--init', ...start));
+      expect({ code, stderr }).toMatchObject({ code: 0 });
+      expect(log(`start-${i}`, 'tokenizer'), start.join(' ')).toBe(log('start-here', 'tokenizer'));
+    }
+    expect(log('start-here', 'tokenizer')).not.toBe(log('here', 'tokenizer'));
+    const wrong = (code: 1 | 2, ...start: string[]) =>
+      cliFailure(code, ...run('tokenizer', 'wrong', ...data, '--init', ...start));
+    expect(await wrong(2, 'hf:acme/tiny/bundle', '--init-key', 'model')).toContain('has no checkpoints/*.pt');
+    expect(await wrong(1, 'hf:acme/tiny/start/checkpoints/none.pt')).toContain('none.pt');
+    expect(await wrong(1, 'hf:acme/none')).toContain('there is no such repository');
+  });
 });
 
 describe('what goes wrong', () => {

@@ -11,6 +11,7 @@ import {
   nodeHubSettings,
   type OpenHubOptions,
 } from '@detailflow/hub/node';
+import { officialHalf } from '../detailflow-folder';
 import { toTree } from '../folder-source';
 import { openFamilyModel } from '../open-family';
 import { releasedModel } from '../released-models';
@@ -101,7 +102,8 @@ async function localModel(
   const trees = two ? { tokenizer: one.tree, ar: two.tree } : { tokenizer: one.tree };
   // A model whose tokenizer is to be used may be a whole one, such as a bundle.
   const isModel = model === undefined && !names.includes('ar');
-  await (await openFamilyModel(isModel ? one.tree : trees, { settings, signal })).close();
+  const isWhole = isModel && (await officialHalf(one.tree)) === undefined;
+  await (await openFamilyModel(isWhole ? one.tree : trees, { settings, signal })).close();
   const own = model === undefined ? {} : { model: undefined };
   return { ...own, tokenizer: await one.folder(), ar: await two?.folder() };
 }

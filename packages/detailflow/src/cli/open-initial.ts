@@ -1,13 +1,17 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
+import { type FileTree, newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
+import { fetchRemote, isRemote } from '@detailflow/hub/node';
 import type { InitialParameters, InitialPart, TrainedTokenizer } from '@detailflow/train/node';
+import { officialHalf } from '../detailflow-folder';
+import { toTree } from '../folder-source';
 import { openModel } from '../model-source';
 import { openFamilyModel } from '../open-family';
 import { UsageError } from './command';
-import { namedFolder } from './model-options';
+import { namedFolder, showNotice } from './model-options';
+import { tokenizerSource } from './tokenizer-source';
 
 /** Weights that training begins with. Call `close` when done. */
 export interface OpenedInitial extends Pick<InitialParameters, 'tokenizer' | 'ar'> {
@@ -18,8 +22,9 @@ type Key = 'model' | 'ema';
 type Half = 'tokenizer' | 'ar';
 
 /**
- * Opens what `--init` names: models (a bundle, a folder of official models, a package), or files of weights of one half each,
- * .pt, .pth or .safetensors, in the official names, with or without the prefixes of DDP and torch.compile.
+ * Opens what `--init` names: models (a bundle, a folder of an official model or of a half of it, a package), or files of weights of one half each,
+ * .pt, .pth, .bin or .safetensors, in the official names, with or without the prefixes of DDP and torch.compile; here, or on the hub or a
+ * web server.
  * @param options.isOfFamily models may be of any family; otherwise of DetailFlow alone
  * @param options.key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
  * @throws UsageError when two of them hold the same half; DetailFlowError as the files are
@@ -43,9 +48,9 @@ export async function openInitial(
   };
   try {
     for (const source of sources) {
-      const file = await weightsFile(source, key);
+      const file = await weightsFile(source, { key, signal });
       if (file !== undefined) {
-        const { half, part, close: closeFile } = await openHalf(file, key, signal);
+        const { half, part, close: closeFile } = await openHalf(file, { key, signal });
         open.push(closeFile);
         take(half, part, source);
         continue;
@@ -62,29 +67,55 @@ export async function openInitial(
   }
 }
 
-/** A model to begin with, or whose tokenizer is taken. */
-export const openTrained = (
+/** A model to begin with, or whose tokenizer is taken, here or on the hub. */
+export async function openTrained(
   source: string,
   { isOfFamily, signal }: { readonly isOfFamily?: boolean; readonly signal?: AbortSignal },
-): Promise<
-  Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }
-> => (isOfFamily ? openFamilyModel : openModel)(namedFolder(source), { signal });
+): Promise<Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }> {
+  const hub = { signal, onNotice: showNotice };
+  if (isOfFamily) return openFamilyModel(namedFolder(source), { signal, hub });
+  return openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
+}
 
-/** The file of weights that a source is; with a key, the newest checkpoint of an official folder. */
-async function weightsFile(source: string, key?: Key): Promise<string | undefined> {
-  const found = await stat(source).catch(() => undefined);
-  if (found?.isFile()) return source;
-  if (!found?.isDirectory() || key === undefined) return undefined;
-  const newest = await newestCheckpoint(await openFolder(source));
-  if (newest !== undefined) return path.join(source, newest);
+/** A file of weights in its folder. */
+interface PlacedFile {
+  readonly tree: FileTree;
+  readonly name: string;
+  /** For messages. */
+  readonly file: string;
+}
+
+const WEIGHTS = /\.(pt|pth|bin|safetensors)$/;
+
+/** The file of weights that a source is, here or on the hub; with a key, and of an AR model, the newest checkpoint of an official folder. */
+async function weightsFile(
+  source: string,
+  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+): Promise<PlacedFile | undefined> {
+  const hub = { signal, onNotice: showNotice };
+  const isFile = isRemote(source)
+    ? WEIGHTS.test(source)
+    : (await stat(source).catch(() => undefined))?.isFile() === true;
+  if (isFile) {
+    const file = isRemote(source) ? await fetchRemote(source, hub) : source;
+    return { tree: await openFolder(path.dirname(file)), name: path.basename(file), file: source };
+  }
+  const tree = await toTree(namedFolder(source), { signal, hub });
+  if (key === undefined && (await officialHalf(tree)) !== 'ar') return undefined;
+  const newest = await newestCheckpoint(tree);
+  if (newest !== undefined) return { tree, name: newest, file: `${source}/${newest}` };
+  if (key === undefined) return undefined;
   throw new UsageError(`--init-key: ${source} has no checkpoints/*.pt, which could hold several state dicts`);
 }
 
-async function openHalf(file: string, key: Key | undefined, signal?: AbortSignal) {
-  const dicts = await openStateDicts(await openFolder(path.dirname(file)), path.basename(file), { signal });
+async function openHalf(
+  { tree, name, file }: PlacedFile,
+  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+) {
+  const dicts = await openStateDicts(tree, name, { signal });
   try {
     const whole = dicts.at([]);
-    const named = (name: string) => dicts.at([name]);
+    const named = (at: string) => dicts.at([at]);
     const bare = named('module') ?? named('state_dict') ?? whole;
     const first = named('model') ?? named('ema') ?? bare;
     const half: Half | undefined = first && halfOf(first);

@@ -60,13 +60,13 @@ export const trainCommand: Command = {
       type: 'string',
       source: 'model',
       value: 'DIR',
-      help: 'model whose tokenizer to use, instead of training one',
+      help: 'model whose tokenizer to use, instead of training one, or the folder of an official tokenizer',
     },
     init: {
       type: 'string',
       value: 'LIST',
       repeatable: true,
-      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half',
+      help: 'what training begins with: a model (both halves), or files of weights (.pt, .safetensors), one a half; also hf: and https:',
     },
     'init-key': {
       type: 'string',

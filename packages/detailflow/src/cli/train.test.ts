@@ -1,8 +1,10 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFloat32 } from '@detailflow/core';
 import { readNpy } from '@detailflow/data';
 import { beforeAll, expect, test } from 'vitest';
-import { cli, cliFailure, cliJson, testFolder } from '../../../../tests/cli';
+import { cli, cliFailure, cliJson, inRepository, testFolder } from '../../../../tests/cli';
+import { siglipFolder } from '../../../../tests/siglip-folder';
+import { tensorBoardEvents } from '../../../../tests/tensorboard-events';
 import { openModel } from '../model-source';
 
 const at = testFolder();
@@ -162,6 +164,93 @@ test('only the decoder learns, or what is not frozen', async () => {
     const isSame = values.every((x, i) => x === after.get(name)?.[i]);
     expect(isSame, name).toBe(!/decoder\.|post_quant_conv/.test(name));
   }
+  // A name that is nobody's would freeze nothing.
+  for (const section of ['tokenizer', 'tokenModel'])
+    expect(await failure(...run('all', section, '--set', `${section}.frozen=["encodr"]`))).toMatch(
+      `${section}.frozen: "encodr" is no parameter and no part of the model`,
+    );
+});
+
+test('pictures that are drawn while a model learns are judged as eval judges them', async () => {
+  const network = await siglipFolder(at('network'), { sizes: { patchSize: 8 } });
+  const learned = [
+    ...['--set', 'tokenModel.steps=4', '--set', 'tokenModel.batch=4', '--set', 'tokenModel.microBatch=4'],
+    ...['--set', 'tokenModel.warmup=0', '--set', 'tokenModel.averageDecay=0.5', '--set', 'data.views=center'],
+    ...['--set', 'tokenModel.learningRate=0.02', '--set', 'data.heldOut=0.2'],
+  ];
+  const drawn = ['--set', 'validation={"every":2,"images":4,"generate":6}', '--features', network];
+  const ar = (out: string, ...more: string[]) =>
+    run('all', out, '--tokenizer', at('model'), ...learned, ...more);
+  await cliJson(...ar('judged', ...drawn));
+  const lines: Record<string, unknown>[] = readFileSync(at('judged/ar/log.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(lines.map((line) => [line.step, line.drawn])).toEqual([
+    [0, undefined],
+    [1, 6],
+    [2, undefined],
+    [3, 6],
+  ]);
+  const found = lines.flatMap(({ frechet }) => (frechet as number) ?? []);
+  expect(found[0]).not.toBe(found[1]);
+
+  // TensorBoard is told the same.
+  const events = await tensorBoardEvents(at('judged/ar/events.out.tfevents.0.detailflow'));
+  const told = events.flatMap(({ step, summary }) =>
+    (summary?.value ?? [])
+      .filter(({ tag }: { tag: string }) => tag === 'frechet' || tag === 'drawn')
+      .map(({ tag, simple_value: value }: { tag: string; simple_value: number }) => [step, tag, value]),
+  );
+  expect(told).toEqual([
+    [1, 'frechet', Math.fround(found[0])],
+    [1, 'drawn', 6],
+    [3, 'frechet', Math.fround(found[1])],
+    [3, 'drawn', 6],
+  ]);
+  expect(readdirSync(at('judged/ar/pictures')).filter((name) => name.endsWith('.png'))).toHaveLength(2);
+
+  await cliJson(
+    'train',
+    'bundle',
+    '--run',
+    at('judged'),
+    '--out',
+    at('judged-last'),
+    '--step',
+    '4',
+    '--tokenizer',
+    at('model'),
+  );
+  const { rows, real } = await cliJson(
+    ...['eval', 'generation', '--model', at('judged-last'), '--data', 'shapes:60x16', '--features', network],
+    ...['--count', '6', '--cfg', '1.5', '--out', at('judged-eval')],
+  );
+  const { data } = JSON.parse(readFileSync(at('judged-last/config.json'), 'utf8'));
+  expect(real).toBe(data.heldOut.heldOut);
+  expect(rows[0].frechet / found[1]).toBeCloseTo(1, 5);
+
+  // A judge that is missing is missed before hours of training, and one picture is none.
+  expect(await cliFailure(1, ...ar('unjudged', ...drawn.slice(0, 2)))).toMatch(
+    /validation\.generate.*needs a network that judges pictures/,
+  );
+  expect(existsSync(at('unjudged'))).toBe(false);
+  expect(await cliFailure(1, ...ar('one', '--set', 'validation.generate=1'))).toMatch(/one picture/);
+});
+
+test('images that are cut off stop a run before it begins; whole ones then have its folder', async () => {
+  const whole = readFileSync(inRepository('tests/fixtures/parquet/pages/snappy.parquet'));
+  writeFileSync(at('set.parquet'), whole.subarray(0, Math.floor(whole.length / 2)));
+  const training = ['train', 'tokenizer', '--config', at('settings.json'), '--data', at('set.parquet')];
+  const cut = await cli([...training, '--out', at('cut-off')]);
+  expect(cut).toMatchObject({ code: 1, stdout: '' });
+  expect(cut.stderr).toMatch(/set\.parquet: is no sound Parquet file/);
+  expect(readdirSync(at('cut-off'), { recursive: true, encoding: 'utf8' }).join()).not.toMatch(
+    /checkpoints|bundle|log\.jsonl|codes/,
+  );
+  writeFileSync(at('set.parquet'), whole);
+  const made = await cliJson(...training, '--out', at('cut-off'));
+  expect(made.data.images).toBe(40);
 });
 
 test.each([
@@ -169,6 +258,9 @@ test.each([
   [['--set', 'tokenizer.stepps=3'], 1, /tokenizer\.stepps: is no setting here/],
   [['--set', 'tokenizer.steps=3', '--set', 'tokenizer.steps=4'], 2, /given twice/],
   [['--set', 'tokenizer.sizes={"imageSize":13}'], 1, /images of 13 pixels; the nearest sizes are 8 and 16/],
+  [['--set', 'tokenizer.frozen=7', '--set', 'tokenizer.frozen.x=1'], 2, /"frozen" is given as a value/],
+  [['--set', 'tokenizer.frozen=["x"]', '--set', 'tokenizer.frozen.y=1'], 2, /"frozen" is given as a value/],
+  [['--init', '@detailflow/model-fashion-32', '--init-key', 'ema'], 2, /has no checkpoints\/\*\.pt/],
   [['--set', 'tokenizer.frozen=7'], 1, /tokenizer\.frozen: must be a list of texts/],
   [['--set', 'tokenModel.imageSize=15'], 1, /tokenModel\.imageSize.*15 pixels/],
 ])('%j is refused', async (more, code, message) => {

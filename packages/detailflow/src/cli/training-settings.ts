@@ -91,8 +91,11 @@ function parseSet(text: string | undefined): Settings {
     const keys = name.split('.');
     let at = settings;
     for (const key of keys.slice(0, -1)) {
-      const below = Object.hasOwn(at, key) ? at[key] : undefined;
-      const next: Settings = typeof below === 'object' && below !== null ? (below as Settings) : {};
+      const below = Object.hasOwn(at, key) ? at[key] : {};
+      if (typeof below !== 'object' || below === null || Array.isArray(below)) {
+        throw new UsageError(`--set ${name}: "${key}" is given as a value, too`);
+      }
+      const next = below as Settings;
       Object.defineProperty(at, key, { value: next, enumerable: true, configurable: true, writable: true });
       at = next;
     }

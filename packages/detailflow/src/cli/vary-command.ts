@@ -68,7 +68,7 @@ export const varyCommand: Command = {
       const keepTokens = values.whole('keep', { most: tokens }) as number;
       const [label, ...others] = text && ar ? classLabels(text, ar.classes, card?.classNames) : [];
       if (others.length > 0) throw new UsageError(`--class "${text}": give one class`);
-      requireSheetFits(count + 1, side, scale);
+      requireSheetFits(count + 1, Math.max(side, opened.pictureSize), scale);
       const model = await start();
       const cfg = given ?? model.cfg;
       const lines: string[] = [];

@@ -26,6 +26,7 @@ import {
   vggParameters,
 } from '@detailflow/features';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { changesByFormula, pixelWeightsOf } from '../../../../tests/formula-changes';
 import { numbers } from '../../../../tests/numbers-by-formula';
 import { Learner } from '../learner';
 import { Buffer } from '../optimiser';
@@ -70,37 +71,8 @@ beforeAll(async () => {
 afterAll(() => backend.close());
 
 /** The changes of the reference script, as they are fed. */
-function changes(name: string, images: number, side: number, first = 0): Tensors {
-  const drawn = (kind: string) => numbers(`${name}.${kind}`, first + images).slice(first);
-  const whole = (kind: string, low: number, high: number) =>
-    [...drawn(kind)].map((value) => Math.trunc(low + ((value + 1) / 2) * (high - low)));
-  const [down, across] = [whole('down', -3, 4), whole('across', -3, 4)];
-  const [top, left] = [whole('top', -2, 14), whole('left', -2, 14)];
-  const matrix = (value: (image: number, row: number, column: number) => boolean) => {
-    const data = Float32Array.from({ length: images * CANVAS ** 2 }, (_, i) => {
-      const [row, column] = [Math.floor(i / CANVAS) % CANVAS, i % CANVAS];
-      return Number(value(Math.floor(i / CANVAS ** 2), row, column));
-    });
-    return new Tensor('float32', data, [images, 1, CANVAS, CANVAS]);
-  };
-  const isIn = (at: number, from: number) => at >= Math.max(0, from) && at < Math.max(0, from + 5);
-  const vector = (data: Float32Array) => new Tensor('float32', data, [images, 1, 1, 1]);
-  return {
-    [`${name}.brightness`]: vector(drawn('brightness').map((x) => 0.5 * x)),
-    [`${name}.saturation`]: vector(drawn('saturation').map((x) => 1 + x)),
-    [`${name}.contrast`]: vector(drawn('contrast').map((x) => 1 + 0.5 * x)),
-    [`${name}.rows`]: matrix((i, to, from) => to < side && from < side && to === from + down[i]),
-    [`${name}.columns`]: matrix((i, from, to) => to < side && from < side && to === from + across[i]),
-    [`${name}.kept`]: matrix((i, row, column) => !(isIn(row, top[i]) && isIn(column, left[i]))),
-  };
-}
-
-function pixelWeights(side: number): Tensor {
-  const data = Float32Array.from({ length: CANVAS ** 2 }, (_, i) =>
-    i % CANVAS < side && i < side * CANVAS ? 1 / side ** 2 : 0,
-  );
-  return new Tensor('float32', data, [1, 1, CANVAS, CANVAS]);
-}
+const changes = (name: string, images: number, side: number, first = 0): Tensors =>
+  changesByFormula(name, { images, side, first, canvas: CANVAS });
 
 const scalar = (value: number) => new Tensor('float32', Float32Array.of(value), [1]);
 const norm = (values: Float32Array) => Math.sqrt(values.reduce((total, x) => total + x * x, 0));
@@ -136,7 +108,7 @@ test.each(reference.cases)(
       height,
       width,
     ]);
-    const shared = { judged, pixelWeights: pixelWeights(side) };
+    const shared = { judged, pixelWeights: pixelWeightsOf(side, CANVAS) };
     const [{ loss, judgedReal, judgedFake }] = await learner.accumulate(graph, [
       {
         ...{ ...shared, real: images('real'), fake: images('fake') },
@@ -464,7 +436,7 @@ test('the perceptual loss is the mean LPIPS of the images alone, times a weight 
   expect((await one.train(values)).extra?.perceptual).toBe(0);
   expect((await one.train(values)).extra?.perceptual).toBeGreaterThan(0);
   await one.dispose();
-}, 60_000);
+});
 
 test('the perceptual loss by a classifier: zero for equal images, those of the corner alone, and it teaches', async () => {
   const config = { imageSize: CANVAS, classes: 3, widths: [4, 6, 8], features: 5 } as const;
@@ -523,7 +495,7 @@ test('the perceptual loss by a classifier: zero for equal images, those of the c
   for (let step = 0; step < 12; step++) seen.push((await one.train(shown)).extra?.perceptual as number);
   expect(seen[11]).toBeLessThan(0.96 * seen[0]);
   await one.dispose();
-}, 180_000);
+});
 
 test('a loss without its network is refused', async () => {
   for (const [recipe, message] of [

@@ -18,6 +18,14 @@ export interface PictureJudge {
   dispose(): Promise<void>;
 }
 
+/** @throws DetailFlowError `config` without a network */
+export function requireJudge(file: string | undefined): string {
+  if (file !== undefined) return file;
+  throw new DetailFlowError('config', 'needs a network that judges pictures: give its file as "features"', {
+    entry: 'validation.generate',
+  });
+}
+
 /**
  * Opens the network that judges drawn pictures, and takes the features of the held-out images in.
  * @throws DetailFlowError `config` without a network; as `openExtractor`
@@ -27,12 +35,7 @@ export async function pictureJudge(
   { size, count, classes }: { readonly size: number; readonly count: number; readonly classes: number },
 ): Promise<PictureJudge> {
   const [backend] = run.backends;
-  const file = run.options.features;
-  if (file === undefined) {
-    throw new DetailFlowError('config', 'needs a network that judges pictures: give its file as "features"', {
-      entry: 'validation.generate',
-    });
-  }
+  const file = requireJudge(run.options.features);
   const extractor = await openExtractor(file, backend);
   try {
     const view = { ...centerOf(run.config.data), size };

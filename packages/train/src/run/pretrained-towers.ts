@@ -1,5 +1,5 @@
 import { siglipTowerParameters, siglipVisionParameters } from '@detailflow/blocks';
-import { DetailFlowError, readFloat32 } from '@detailflow/core';
+import { DetailFlowError, readFloat32, type Weight } from '@detailflow/core';
 import { readSiglip } from '@detailflow/eval/node';
 import { SIGLIP } from '@detailflow/features';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
@@ -39,9 +39,8 @@ export async function pretrainedTowers(
     const hasPatches = name === 'encoder' && found.patchSize === tower.patchSize;
     const specs = hasPatches ? siglipVisionParameters(SIGLIP, found) : siglipTowerParameters(SIGLIP, found);
     for (const spec of specs) {
-      const weight = weights.get(spec.name);
-      if (weight)
-        arrays.set(`${name}.visual_model${spec.name.slice(SIGLIP.length)}`, await readFloat32(weight));
+      const weight = weights.get(spec.name) as Weight; // readSiglip has looked
+      arrays.set(`${name}.visual_model${spec.name.slice(SIGLIP.length)}`, await readFloat32(weight));
     }
   }
   return arrays;

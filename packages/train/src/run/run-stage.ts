@@ -110,11 +110,21 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
   const log = await folder.log(stage, trainer.step - (pending ? 1 : 0));
   const pace = new Pace(options.batchSize);
   const scores = (await folder.readLog(stage)).flatMap((line) => options.score?.(line) ?? []);
-  let ended = await folder.endedEarly(stage, trainer.step);
+  /** Takes a validation in. @returns whether it ends the stage */
+  const isEnough = (line: LogLine): boolean => {
+    const score = options.score?.(line);
+    if (score !== undefined) scores.push(score);
+    return trainer.step < steps && isStale(scores, options.patience ?? 0);
+  };
+  const append = (line: LogLine) => log.append(ended ? { ...line, [ENDED]: true } : line);
+  // With more patience than it ended by, a stage goes on.
+  let ended = (await folder.endedEarly(stage, trainer.step)) && isStale(scores, options.patience ?? 0);
   try {
     if (pending) {
-      const { [PENDING]: _, ...line } = pending;
-      await log.append({ ...line, ...(await validate()) });
+      const { [PENDING]: _, ...before } = pending;
+      const line = { ...before, ...(await validate()) };
+      ended = !line[PENDING] && isEnough(line);
+      await append(line);
     }
     let next: Promise<Batch> | undefined;
     while (trainer.step < steps && !ended && !signal?.aborted && !isTimeUp()) {
@@ -128,10 +138,9 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
       pace.end(trainer.graphs);
       const isLast = trainer.step === steps;
       const isDue = isLast || trainer.step % validation.every === 0;
-      const line = { ...report, ...(isDue ? await validate() : {}) };
-      scores.push(...(options.score?.(line) === undefined ? [] : [options.score(line) as number]));
-      ended = !isLast && isDue && isStale(scores, options.patience ?? 0);
-      await log.append(ended ? { ...line, [ENDED]: true } : line);
+      const line: LogLine = { ...report, ...(isDue ? await validate() : {}) };
+      ended = isDue && !line[PENDING] && isEnough(line);
+      await append(line);
       if (ended || isLast || trainer.step % checkpoints.every === 0) await save();
       options.onStep?.({
         stage,

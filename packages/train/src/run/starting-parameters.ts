@@ -20,7 +20,13 @@ export async function startingTokenizer(
     ...{ config, specs: tokenizerParameters(config), optional, ignored: ignoredTokenizerWeights },
   });
   const { pretrained } = recipe;
-  if (!pretrained || found) return found;
+  if (!pretrained) return found;
+  if (found) {
+    options.onNotice?.(
+      `${options.initial?.tokenizer?.file}: training begins with this tokenizer, so tokenizer.pretrained changes nothing`,
+    );
+    return found;
+  }
   const source = options.lossNetworks?.siglip;
   if (source !== undefined) return pretrainedTowers(source, config, pretrained);
   throw new DetailFlowError('config', 'needs the vision tower of SigLIP2: give its folder as "siglip"', {

@@ -7,6 +7,7 @@ import { writeDataUse } from './data-use';
 import { openingOf } from './data-views';
 import { listHeldOut } from './held-out-list';
 import { modelsOf } from './models-of';
+import { requireJudge } from './picture-judge';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
@@ -56,6 +57,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       { entry: 'tokenizer.model.mixture' },
     );
   }
+  if (config.validation.generate > 0 && (part === 'ar' || part === 'all')) requireJudge(options.features);
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
     resume: options.resume === true || isLater,

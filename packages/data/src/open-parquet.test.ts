@@ -1,0 +1,120 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parquetMetadataAsync } from 'hyparquet';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { ImageDataset } from './dataset';
+import { openDataset } from './open-dataset';
+import { openParquet } from './open-parquet';
+import { dataPages } from './parquet-pages';
+
+/** Written by pyarrow: tools/reference/parquet.py. */
+const fixture = (name: string) =>
+  new URL(`../../../tests/fixtures/parquet/${name}`, import.meta.url).pathname;
+const ways = ['snappy', 'plain', 'version-2', 'indexed', 'dictionary'];
+
+let home: string;
+let expected: { label: number; pixel: number[] | null }[];
+beforeAll(async () => {
+  home = await mkdtemp(path.join(tmpdir(), 'parquet-'));
+  expected = JSON.parse(await readFile(fixture('pages.json'), 'utf8'));
+});
+afterAll(() => rm(home, { recursive: true }));
+
+describe.each(ways)('groups of several pages: %s', (way) => {
+  const file = fixture(`pages/${way}.parquet`);
+
+  test.each([1, 200, 2 ** 20])('rows in any order, at once, %i bytes being kept', async (mostHeld) => {
+    const opened = await openParquet(file, { mostHeld });
+    const images = opened?.train as ImageDataset;
+    expect([...images.labels]).toEqual(expected.map(({ label }) => label));
+    const order = Array.from({ length: 120 }, (_, i) => (i * 37) % 40);
+    await Promise.all(
+      order.map(async (index) => {
+        const { pixel } = expected[index];
+        if (pixel) {
+          expect([...(await images.image(index)).data.subarray(0, 3)], `${index}`).toEqual(pixel);
+          return;
+        }
+        await expect(images.image(index)).rejects.toMatchObject({
+          message: expect.stringMatching(/image 17.*has no bytes of an image/),
+        });
+      }),
+    );
+    for (const index of order.slice(0, 40).filter((one) => expected[one].pixel))
+      expect([...(await images.image(index)).data.subarray(0, 3)]).toEqual(expected[index].pixel);
+    await images.close?.();
+  });
+
+  test('a page is found by headers, without what lies in it', async () => {
+    const bytes = await readFile(file);
+    const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+    const metadata = await parquetMetadataAsync({
+      byteLength: bytes.length,
+      slice: (start: number, end?: number) => buffer.slice(start, end),
+    });
+    for (const { columns, num_rows: rows } of metadata.row_groups) {
+      const column = columns.find(({ meta_data: meta }) => meta?.path_in_schema.join('.') === 'image.bytes');
+      const meta = column?.meta_data as NonNullable<typeof column>['meta_data'] & object;
+      const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
+      const pages = (await dataPages(read, meta, Number(rows))) ?? [];
+      expect(pages.length).toBeGreaterThan(1);
+      expect(pages[0]).toMatchObject({ offset: Number(meta.data_page_offset), firstRow: 0 });
+      const end =
+        Number(meta.dictionary_page_offset || meta.data_page_offset) + Number(meta.total_compressed_size);
+      const last = pages[pages.length - 1];
+      expect(last.offset + last.size).toBe(end);
+      for (const [i, page] of pages.slice(1).entries()) {
+        expect(page.offset).toBe(pages[i].offset + pages[i].size);
+        expect(page.firstRow).toBeGreaterThan(pages[i].firstRow);
+      }
+      // What does not add up is left to a reader of the whole column.
+      expect(await dataPages(read, meta, Number(rows) + 1)).toBeUndefined();
+      const torn = async (offset: number, length: number) =>
+        (await read(offset, length)).map((byte) => byte ^ 0x5a);
+      expect(await dataPages(torn, meta, Number(rows))).toBeUndefined();
+    }
+  });
+
+  test('cut off at every sixteenth of its bytes: refused, and the file is named', async () => {
+    const whole = await readFile(file);
+    for (let part = 0; part < 16; part++) {
+      const cut = path.join(home, `${way}-${part}.parquet`);
+      await writeFile(cut, whole.subarray(0, Math.floor((part * whole.length) / 16)));
+      await expect(openDataset(cut, { heldOut: 0.25, seed: 0 }), `${part}/16`).rejects.toMatchObject({
+        ...{ code: 'format', file: cut },
+      });
+    }
+  });
+
+  test('damaged anywhere: every image is the right one or is refused', async () => {
+    const whole = await readFile(file);
+    for (let part = 0; part < 16; part++) {
+      const bytes = Buffer.from(whole);
+      const start = Math.floor(((part + 0.3) * whole.length) / 16);
+      bytes.fill(0xff, start, start + 24);
+      const damaged = path.join(home, `${way}-damaged-${part}.parquet`);
+      await writeFile(damaged, bytes);
+      let images: ImageDataset;
+      try {
+        images = (await openParquet(damaged, {}))?.train as ImageDataset;
+      } catch (error) {
+        expect(error).toMatchObject({ code: expect.stringMatching(/format|limit/), file: damaged });
+        continue;
+      }
+      let right = 0;
+      for (const [i, { pixel }] of expected.entries()) {
+        try {
+          const { data } = await images.image(i);
+          if (pixel && [...data.subarray(0, 3)].join() === pixel.join()) right++;
+        } catch (error) {
+          expect(error, `${part} ${i}`).toMatchObject({
+            code: expect.stringMatching(/format|unsupported|limit|io/),
+          });
+        }
+      }
+      expect(right, `${part}/16`).toBeGreaterThan(10);
+      await images.close?.();
+    }
+  });
+});

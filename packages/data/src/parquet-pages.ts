@@ -1,0 +1,162 @@
+import type { FileMetaData } from 'hyparquet';
+
+type RowGroup = FileMetaData['row_groups'][number];
+type ColumnMetaData = NonNullable<RowGroup['columns'][number]['meta_data']>;
+
+/** A page of values of a column: where it lies in the file, with its header, and the first of its rows in the group. */
+export interface DataPage {
+  readonly offset: number;
+  readonly size: number;
+  readonly firstRow: number;
+}
+
+/** Bytes of a header that are read at first, and at most. */
+const [HEADER, MOST_HEADER] = [256, 1 << 16];
+const MOST_PAGES = 1_000_000;
+/** Types of pages. */
+const [DATA, DATA_V2] = [0, 3];
+
+/**
+ * Finds the pages of a column without repetition by their headers alone.
+ * @returns undefined where they cannot be followed: the column is then to be read as a whole
+ */
+export async function dataPages(
+  read: (offset: number, length: number) => Promise<Uint8Array>,
+  column: ColumnMetaData,
+  rows: number,
+): Promise<readonly DataPage[] | undefined> {
+  const first = Number(column.dictionary_page_offset || column.data_page_offset);
+  const end = first + Number(column.total_compressed_size);
+  const pages: DataPage[] = [];
+  let row = 0;
+  for (let at = first; at < end && row < rows; ) {
+    const header = await headerAt(read, at, end);
+    if (!header || pages.length > MOST_PAGES) return undefined;
+    const size = header.length + header.size;
+    if (header.size < 0 || at + size > end) return undefined;
+    if (header.type === DATA || header.type === DATA_V2) {
+      if (header.values < 1) return undefined;
+      pages.push({ offset: at, size, firstRow: row });
+      row += header.values;
+    }
+    at += size;
+  }
+  return row === rows ? pages : undefined;
+}
+
+interface PageHeader {
+  readonly type: number;
+  /** Bytes of the header, and of the page behind it. */
+  readonly length: number;
+  readonly size: number;
+  /** Values, which are rows where nothing repeats. */
+  readonly values: number;
+}
+
+async function headerAt(
+  read: (offset: number, length: number) => Promise<Uint8Array>,
+  at: number,
+  end: number,
+): Promise<PageHeader | undefined> {
+  for (let length = HEADER; ; length *= 8) {
+    const bytes = await read(at, Math.min(length, end - at));
+    try {
+      return parseHeader(new CompactReader(bytes));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      if (length >= MOST_HEADER || at + length >= end) return undefined;
+    }
+  }
+}
+
+/** PageHeader: 1 type, 3 compressed size, 5 { 1 values } of a data page, 8 { 1 values } of one of version 2. */
+function parseHeader(reader: CompactReader): PageHeader {
+  let [type, size, values] = [-1, -1, -1];
+  reader.struct((field, kind) => {
+    if (field === 1) type = reader.integer();
+    else if (field === 3) size = reader.integer();
+    else if (field === 5 || field === 8) {
+      reader.struct((inner, innerKind) => {
+        if (inner === 1) values = reader.integer();
+        else reader.skip(innerKind);
+      });
+    } else reader.skip(kind);
+  });
+  return { type, size, values, length: reader.at };
+}
+
+/** Thrift's compact protocol, as far as headers of pages need it. @throws RangeError at the end of the bytes */
+class CompactReader {
+  at = 0;
+
+  constructor(private readonly bytes: Uint8Array) {}
+
+  /** Calls `field` with number and kind of every field, whose value it reads. */
+  struct(field: (id: number, kind: number) => void): void {
+    let id = 0;
+    for (;;) {
+      const head = this.#byte();
+      const kind = head & 15;
+      if (kind === 0) return;
+      id = head >> 4 === 0 ? this.integer() : id + (head >> 4);
+      field(id, kind);
+    }
+  }
+
+  /** A zigzag number. */
+  integer(): number {
+    const value = this.#varint();
+    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
+  }
+
+  skip(kind: number): void {
+    if (kind === 1 || kind === 2) return; // true and false are their kind
+    if (kind === 3) this.at += 1;
+    else if (kind >= 4 && kind <= 6) this.#varint();
+    else if (kind === 7) this.at += 8;
+    else if (kind === 8) this.at += this.#varint();
+    else if (kind === 9 || kind === 10) this.#skipList();
+    else if (kind === 12) this.struct((_, inner) => this.skip(inner));
+    else throw new RangeError(`no value is of kind ${kind}`);
+    if (this.at > this.bytes.length) throw new RangeError('the bytes end');
+  }
+
+  #skipList(): void {
+    const head = this.#byte();
+    const count = head >> 4 === 15 ? this.#varint() : head >> 4;
+    const kind = head & 15;
+    for (let i = 0; i < count; i++) this.skip(kind === 1 || kind === 2 ? 3 : kind);
+  }
+
+  #varint(): number {
+    let [value, factor] = [0, 1];
+    for (let i = 0; i < 10; i++) {
+      const byte = this.#byte();
+      value += (byte & 127) * factor;
+      if (byte < 128) return value;
+      factor *= 128;
+    }
+    throw new RangeError('a number is too long');
+  }
+
+  #byte(): number {
+    if (this.at >= this.bytes.length) throw new RangeError('the bytes end');
+    return this.bytes[this.at++];
+  }
+}
+
+/** Pages as an offset index has them: { 1: list of { 1 offset, 2 size, 3 first row } }. */
+export function offsetIndex(pages: readonly DataPage[]): Uint8Array {
+  const bytes: number[] = [0x19, 0xfc, ...varint(pages.length)];
+  for (const { offset, size, firstRow } of pages) {
+    bytes.push(0x16, ...varint(2 * offset), 0x15, ...varint(2 * size), 0x16, ...varint(2 * firstRow), 0);
+  }
+  return Uint8Array.from([...bytes, 0]);
+}
+
+function varint(value: number): number[] {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) + 128);
+  return [...bytes, rest];
+}
