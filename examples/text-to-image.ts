@@ -1,6 +1,7 @@
 // LlamaGen's text-conditional models draw for features of flan-t5-xl. Here they come from transformers.js, which is no
 // dependency of any package: npm install @huggingface/transformers
 // Run from the repository root, with the released files: npx tsx examples/text-to-image.ts vq_ds16_t2i.pt t2i_XL_stage1_256.pt "a red fox"
+// Its types are checked; it was never run: it takes gigabytes of weights, and another export of the encoder may have another name.
 // The caption is taken as it is; the official programs first clean it (lower case, no links, no odd punctuation).
 import { writeFile } from 'node:fs/promises';
 import { Tensor, type TextCondition } from '@detailflow/core';

@@ -125,3 +125,13 @@ export function expectGradients(
     }
   }
 }
+
+/** Parameters of VAR's tokenizer have LlamaGen's names here; two levels. */
+export const renamedVae = (name: string) =>
+  name
+    .replace(/^encoder\.down\.(\d+)\.block\./, 'encoder.conv_blocks.$1.res.')
+    .replace(/^encoder\.down\.(\d+)\./, 'encoder.conv_blocks.$1.')
+    .replace(/^decoder\.up\.(\d+)\.block\./, (_, i) => `decoder.conv_blocks.${1 - Number(i)}.res.`)
+    .replace(/^decoder\.up\.(\d+)\./, (_, i) => `decoder.conv_blocks.${1 - Number(i)}.`)
+    .replace(/^(encoder|decoder)\.mid\.block_(\d)\./, (_, h, i) => `${h}.mid.${2 * (Number(i) - 1)}.`)
+    .replace(/^(encoder|decoder)\.mid\.attn_1\./, '$1.mid.1.');

@@ -1,3 +1,3 @@
 import { library } from '../../tsup.base';
 
-export default library();
+export default library({ entry: { index: 'src/index.ts', trainable: 'src/trainable.ts' } });

@@ -1,6 +1,7 @@
 import {
   add,
   attention,
+  ConfigFields,
   DetailFlowError,
   type ParameterSpec,
   reshape,
@@ -28,6 +29,36 @@ export interface ConvTowerConfig {
 
 /** Every group norm of the family. */
 const NORM = { groups: 32, epsilon: 1e-6 } as const;
+
+const MOST_LEVELS = 16;
+const MOST_CHANNELS = 1 << 14;
+
+/**
+ * The sizes of one half from plain data, checked and bounded.
+ * @throws DetailFlowError `config` naming the field
+ */
+export function parseConvTower(
+  value: unknown,
+  options: { readonly file?: string; readonly prefix: string },
+): ConvTowerConfig {
+  const fields = new ConfigFields(value, options);
+  const channels = fields.raw('channels');
+  const isCount = (n: unknown) => Number.isInteger(n) && (n as number) > 0 && (n as number) <= MOST_CHANNELS;
+  const isList = Array.isArray(channels) && channels.length > 0 && channels.length <= MOST_LEVELS;
+  if (!isList || !channels.every(isCount)) {
+    throw new DetailFlowError(
+      'config',
+      `must be a list of up to ${MOST_LEVELS} numbers of channels, each up to ${MOST_CHANNELS}`,
+      { file: options.file, entry: `${options.prefix}.channels` },
+    );
+  }
+  return {
+    ...{ channels: channels as number[], blocks: fields.count('blocks') },
+    latentChannels: fields.count('latentChannels'),
+    ...(fields.raw('stem') !== undefined && { stem: fields.count('stem') }),
+    ...(fields.raw('jointAttention') === true && { jointAttention: true }),
+  };
+}
 
 /** How many pixels a latent place covers in each direction. */
 export const strideOf = ({ channels }: ConvTowerConfig): number => 2 ** (channels.length - 1);
@@ -140,8 +171,8 @@ export function convTowerParameters(
   ];
 }
 
-/** What {@link convTowerConfig} looks at. */
-type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
+/** What sizes are read off: names and shapes of weights. */
+export type WeightShapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
 
 /**
  * The sizes of an encoder or decoder, read off the names and shapes of its weights. What does not fit shows when the
@@ -150,7 +181,7 @@ type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
  */
 export function convTowerConfig(
   kind: 'encoder' | 'decoder',
-  weights: Shapes,
+  weights: WeightShapes,
   { name = kind, file }: { readonly name?: string; readonly file?: string } = {},
 ): ConvTowerConfig {
   const extentOf = (weight: string, axis: number): number => {

@@ -7,8 +7,11 @@ export {
   convEncoder,
   convTowerConfig,
   convTowerParameters,
+  parseConvTower,
   strideOf,
+  type WeightShapes,
 } from './conv-autoencoder';
+export { convInitialValues, uniform, unitRows } from './conv-initial';
 export { type DrawGraphOptions, drawGraph } from './draw-graph';
 export { feedForwardWidth, gptSizes } from './gpt-sizes';
 export { type Cell, gridRotation } from './grid-rotation';
@@ -18,6 +21,7 @@ export { forwardGraph, stepGraph } from './group-graphs';
 export { groupParameters, ignoredGroupWeights } from './group-parameters';
 export { gradualGuidance, groupSchedule } from './group-schedule';
 export { createGroupTokenModel, GroupTokenModel, type GroupTokenModelOptions } from './group-token-model';
+export { groupTraining, placeKinds, sequenceIds } from './group-training';
 export { forward, groupWeights, type PlaceInputs, type StepOptions, step } from './group-transformer';
 export { convolution, groupNorm, nearestTwice } from './image-layers';
 export { type Parameters, parameterAccess } from './parameters';
@@ -52,6 +56,17 @@ export {
   siglipVisionParameters,
 } from './siglip-tower';
 export { type CodeMixture, mixtureEntropy, mixtureOfCodes, shareEntropy } from './soft-quantiser';
+export type {
+  CodeRowsFed,
+  InitialValues,
+  TrainableDrawingModel,
+  TrainableFamily,
+  TrainableNetwork,
+  TrainableQuantiser,
+  TrainableTokenizer,
+  TrainableTokenModel,
+  TrainableWeights,
+} from './trainable';
 export { type CodebookOptions, codeVectors, nearestCodes } from './vector-quantiser';
 export {
   type LayerRotation,

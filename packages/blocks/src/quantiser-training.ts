@@ -32,6 +32,8 @@ export interface QuantisedForTraining {
   readonly codes: Value;
   /** The vectors of the codes [B, n, d], with the gradient straight through to the latents. */
   readonly quantised: Value;
+  /** What codes were chosen for, [B, n, d]: unit vectors where they are compared as such. */
+  readonly vectors: Value;
   /** Losses, each [1]. */
   readonly vq: Value;
   readonly commit: Value;
@@ -52,6 +54,7 @@ export function quantise(
   return {
     codes,
     quantised: straightThrough(entries, unit),
+    vectors: unit,
     vq: meanSquaredError(stopGradient(unit), entries),
     commit: mul(commitBeta, meanSquaredError(unit, stopGradient(entries))),
     entropy:

@@ -1,11 +1,12 @@
-import { type ConvTowerConfig, convTowerConfig, convTowerParameters, strideOf } from '@detailflow/blocks';
 import {
-  ConfigFields,
-  checkOptions,
-  DetailFlowError,
-  type ParameterSpec,
-  type Weights,
-} from '@detailflow/core';
+  type ConvTowerConfig,
+  convTowerConfig,
+  convTowerParameters,
+  parseConvTower,
+  strideOf,
+  type WeightShapes,
+} from '@detailflow/blocks';
+import { ConfigFields, checkOptions, DetailFlowError, type ParameterSpec } from '@detailflow/core';
 
 /** Everything that determines the graphs of a VQ tokenizer. Source: docs/family/llamagen.md section 1. */
 export interface VqConfig {
@@ -47,7 +48,7 @@ export const ignoredVqWeights: readonly string[] = ['quantize.codebook_used'];
  * @throws DetailFlowError `weights` or `config`
  */
 export function vqConfigOf(
-  weights: Weights,
+  weights: WeightShapes,
   options: { readonly imageSize?: number; readonly isNormalised?: boolean; readonly file?: string } = {},
 ): VqConfig {
   checkOptions('vqConfigOf', options, { imageSize: true, isNormalised: true, file: true });
@@ -71,27 +72,7 @@ export function vqConfigOf(
  */
 export function parseVqConfig(value: unknown, file?: string): VqConfig {
   const fields = new ConfigFields(value, { file });
-  const tower = (name: 'encoder' | 'decoder'): ConvTowerConfig => {
-    const inner = new ConfigFields(fields.raw(name), { file, prefix: name });
-    const channels = inner.raw('channels');
-    const isList = Array.isArray(channels) && channels.length > 0 && channels.length <= 16;
-    if (!isList || !channels.every((n) => Number.isInteger(n) && n > 0 && n <= MOST_CHANNELS)) {
-      throw new DetailFlowError(
-        'config',
-        `must be a list of up to 16 numbers of channels, each up to ${MOST_CHANNELS}`,
-        {
-          file,
-          entry: `${name}.channels`,
-        },
-      );
-    }
-    return {
-      ...{ channels: channels as number[], blocks: inner.count('blocks') },
-      latentChannels: inner.count('latentChannels'),
-      ...(inner.raw('stem') !== undefined && { stem: inner.count('stem') }),
-      ...(inner.raw('jointAttention') === true && { jointAttention: true }),
-    };
-  };
+  const tower = (prefix: 'encoder' | 'decoder') => parseConvTower(fields.raw(prefix), { file, prefix });
   return checked(
     {
       imageSize: fields.count('imageSize'),
@@ -105,7 +86,6 @@ export function parseVqConfig(value: unknown, file?: string): VqConfig {
   );
 }
 
-const MOST_CHANNELS = 1 << 14;
 /** Beyond any picture of such models; bounds what a broken file can ask for. */
 const LARGEST_IMAGE = 4096;
 

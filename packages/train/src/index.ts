@@ -1,8 +1,23 @@
 export {
+  placeKinds,
+  sequenceIds,
+  type TrainableDrawingModel,
+  type TrainableFamily,
+  type TrainableTokenizer,
+  type TrainableTokenModel,
+} from '@detailflow/blocks';
+export {
   type ClassifierRecipe,
   ClassifierTrainer,
   type ClassifierTrainerOptions,
 } from './classifier-trainer';
+export {
+  type FamilyTrainingConfig,
+  parseRunSettings,
+  type RunConfig,
+  type RunSettings,
+  type RunSettingsOptions,
+} from './family-config';
 export { type Arrays, initialClassifier, initialTokenizer, initialTokenModel } from './initialise';
 export { Learner, type LearnerOptions, type ParameterGroup, type ReplicatedExecutable } from './learner';
 export {
@@ -62,6 +77,9 @@ export {
   optimiserGraph,
   sharedParameters,
 } from './optimiser';
+export { type PlainTokenizerGraphOptions, plainTokenizerStepGraph } from './plain-tokenizer-graph';
+export type { PlainTokenizerRecipe, PlainTokenizerStepReport } from './plain-tokenizer-recipe';
+export { PlainTokenizerTrainer, type PlainTokenizerTrainerOptions } from './plain-tokenizer-trainer';
 export { trainingPresets } from './presets';
 export { Purpose } from './purpose';
 export { CodeRevival, type RevivalOptions } from './revival';
@@ -71,8 +89,8 @@ export {
   dropoutMasks,
   dropPathMasks,
   dropPathRate,
-  placeKinds,
-  sequenceIds,
+  sequenceStepGraph,
+  type TokenModelDropping,
   type TokenModelGraphOptions,
   tokenModelLossGraph,
   tokenModelStepGraph,
@@ -85,6 +103,7 @@ export {
   type TokenModelTrainerOptions,
 } from './token-model-trainer';
 export {
+  type ImageLossContext,
   type LossContext,
   type PixelLoss,
   pixelDistance,
@@ -103,6 +122,7 @@ export {
   variantTarget,
 } from './tokenizer-variant';
 export {
+  type CommonConfig,
   type DataConfig,
   mergeSettings,
   parseTrainingConfig,

@@ -1,5 +1,5 @@
-import type { ParameterSpec } from '@detailflow/core';
-import { RandomStream } from '@detailflow/core';
+import { type InitialValues, uniform, unitRows } from '@detailflow/blocks';
+import { type ParameterSpec, RandomStream } from '@detailflow/core';
 import { Purpose } from './purpose';
 
 /** Initial values of named parameters. */
@@ -45,14 +45,16 @@ export function initialTokenizer({
  * Initial weights of an AR model: Linear and Embedding N(0, .02), special embeddings N(0, 1), `output` zero, norms 1.
  * Source: docs/method.md section 5.
  */
-export function initialTokenModel({ specs, seed }: InitialiseOptions): Arrays {
-  return initialise(specs, seed, (name, shape, random) => {
-    if (name === 'output.weight') return () => 0;
-    if (shape.length === 1) return () => 1;
-    if (name.startsWith('spe_tok_embeddings')) return () => random.normal();
-    return () => DEVIATION * random.normal();
-  });
-}
+export const initialTokenModel = ({ specs, seed }: InitialiseOptions): Arrays =>
+  initialise(specs, seed, drawnTokenModel);
+
+/** How {@link initialTokenModel} draws. */
+export const drawnTokenModel: InitialValues = (name, shape, random) => {
+  if (name === 'output.weight') return () => 0;
+  if (shape.length === 1) return () => 1;
+  if (name.startsWith('spe_tok_embeddings')) return () => random.normal();
+  return () => DEVIATION * random.normal();
+};
 
 /** Initial weights of a discriminator: N(0, .02), those of norms N(1, .02), biases 0. */
 export function initialDiscriminator({ specs, seed }: InitialiseOptions): Arrays {
@@ -73,11 +75,8 @@ export function initialClassifier({ specs, seed }: InitialiseOptions): Arrays {
 
 type Sampler = () => number;
 
-function initialise(
-  specs: readonly ParameterSpec[],
-  seed: number,
-  samplerOf: (name: string, shape: readonly number[], random: RandomStream) => Sampler,
-): Arrays {
+/** Values of all parameters, each from a stream of its own. */
+export function initialise(specs: readonly ParameterSpec[], seed: number, samplerOf: InitialValues): Arrays {
   const arrays: Arrays = new Map();
   for (const [position, { name, shape }] of specs.entries()) {
     const random = new RandomStream({ seed, purpose: Purpose.initialise, position });
@@ -85,24 +84,6 @@ function initialise(
     arrays.set(name, Float32Array.from({ length: size }, samplerOf(name, shape, random)));
   }
   return arrays;
-}
-
-const uniform =
-  (limit: number, random: RandomStream): Sampler =>
-  () =>
-    limit * (2 * random.uniform() - 1);
-
-/** Rows of unit length, uniform in a cube before. */
-function unitRows(width: number, random: RandomStream): Sampler {
-  let row: number[] = [];
-  return () => {
-    if (row.length === 0) {
-      const drawn = Array.from({ length: width }, uniform(1, random));
-      const length = Math.hypot(...drawn);
-      row = drawn.map((x) => x / length);
-    }
-    return row.pop() as number;
-  };
 }
 
 /** What is left of the spread of N(0, 1) when it is cut at two deviations. */

@@ -39,8 +39,10 @@ export interface OptimiserOptions {
   readonly epsilon: number;
   /** Largest norm of all gradients together; larger ones are scaled down to it. */
   readonly clip?: number;
-  /** Decoupled weight decay (AdamW), on parameters of two and more axes. */
+  /** Decoupled weight decay (AdamW), on parameters of two and more axes unless {@link decays} says otherwise. */
   readonly weightDecay?: number;
+  /** Which parameters decay. */
+  readonly decays?: (name: string, shape: readonly number[]) => boolean;
   /** Keep a running mean of the parameters. */
   readonly average?: boolean;
 }
@@ -94,9 +96,11 @@ export function optimiserGraph(specs: readonly ParameterSpec[], options: Optimis
     epsilon: true,
     clip: true,
     weightDecay: true,
+    decays: true,
     average: true,
   });
   const { betas, epsilon, clip, weightDecay = 0, average = false } = options;
+  const { decays: isDecaying = (_name, { length }) => length >= 2 } = options;
   return trace((g) => {
     const scalar = (name: string) => g.input(name, 'f32', [1]);
     const learningRate = scalar('learningRate');
@@ -124,7 +128,7 @@ export function optimiserGraph(specs: readonly ParameterSpec[], options: Optimis
       );
       const direction = div(mul(moment1, correction1), add(sqrt(mul(moment2, correction2)), epsilon));
       const before = g.state(buffer(Buffer.parameter), shape);
-      const decays = weightDecay > 0 && shape.length >= 2;
+      const decays = weightDecay > 0 && isDecaying(name, shape);
       const kept = decays ? mul(before, sub(1, mul(rate, weightDecay))) : before;
       const after = sub(kept, mul(direction, rate));
       g.update(buffer(Buffer.moment1), moment1);

@@ -1,4 +1,5 @@
-import { type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
+import type { TokenModelConfig } from '@detailflow/ar-model';
+import type { CodeRowsFed, TrainableTokenModel } from '@detailflow/blocks';
 import {
   type Backend,
   checkOptions,
@@ -7,8 +8,9 @@ import {
   RandomStream,
   Tensor,
   type Tensors,
+  type Weights,
 } from '@detailflow/core';
-import { type Arrays, initialTokenModel } from './initialise';
+import { type Arrays, initialise } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';
 import { Buffer, type OptimiserOptions } from './optimiser';
 import { Purpose } from './purpose';
@@ -17,9 +19,9 @@ import {
   dropoutMasks,
   dropPathMasks,
   dropPathRate,
-  sequenceIds,
-  tokenModelLossGraph,
-  tokenModelStepGraph,
+  sequenceLossGraph,
+  sequenceStepGraph,
+  trainableTokenModel,
 } from './token-model-graph';
 import { dividedByFrozen, frozenBy } from './tokenizer-recipe';
 
@@ -51,7 +53,10 @@ export interface TokenModelRecipe {
 
 /** What a trainer of an AR model is made of. */
 export interface TokenModelTrainerOptions {
-  readonly config: TokenModelConfig;
+  /** DetailFlow's AR model, or what learns as a value. */
+  readonly config: TokenModelConfig | TrainableTokenModel;
+  /** Weights of the tokenizer, where the loss reads some. */
+  readonly tokenizer?: Weights;
   readonly recipe: TokenModelRecipe;
   /** Each computes a micro-batch at the same time as the others. */
   readonly backends: readonly Backend[];
@@ -82,16 +87,22 @@ export interface TokenModelStepReport {
 
 /** Trains an AR model, batch by batch. Everything a step changes is in its {@link snapshot}. */
 export class TokenModelTrainer {
-  readonly config: TokenModelConfig;
+  readonly model: TrainableTokenModel;
   readonly recipe: TokenModelRecipe;
   readonly #seed: number;
   readonly #learner: Learner;
+  readonly #tokenizer: Weights | undefined;
   #gradients: Promise<ReplicatedExecutable> | undefined;
   #losses: Promise<ReplicatedExecutable> | undefined;
   #step = 0;
 
-  private constructor({ config, recipe, seed }: TokenModelTrainerOptions, learner: Learner) {
-    this.config = config;
+  private constructor(
+    { recipe, seed, tokenizer }: TokenModelTrainerOptions,
+    model: TrainableTokenModel,
+    learner: Learner,
+  ) {
+    this.model = model;
+    this.#tokenizer = tokenizer;
     this.recipe = recipe;
     this.#seed = seed;
     this.#learner = learner;
@@ -101,24 +112,27 @@ export class TokenModelTrainer {
   static async create(options: TokenModelTrainerOptions): Promise<TokenModelTrainer> {
     checkOptions('TokenModelTrainer.create', options, {
       config: true,
+      tokenizer: true,
       recipe: true,
       backends: true,
       seed: true,
       parameters: true,
     });
     const { config, recipe, seed, backends } = options;
+    const model = 'specs' in config ? config : trainableTokenModel(config);
     if ((recipe.dropPath ?? 0) > 0 && recipe.dropout > 0) {
       throw new DetailFlowError(
         'config',
         `dropPath takes the place of dropout: set dropout (${recipe.dropout}) to 0`,
       );
     }
-    const all = tokenModelParameters(config);
+    const all = model.specs;
     const { specs, frozen } = dividedByFrozen(all, recipe, 'tokenModel');
-    const parameters = new Map([...initialTokenModel({ specs: all, seed }), ...(options.parameters ?? [])]);
-    const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
+    const parameters = new Map([...initialise(all, seed, model.initial), ...(options.parameters ?? [])]);
+    const average = recipe.averageDecay !== undefined;
+    const optimiser = { ...recipe.optimiser, average, ...(model.decays && { decays: model.decays }) };
     const learner = await Learner.create({ backends, specs, frozen, optimiser, parameters });
-    return new TokenModelTrainer(options, learner);
+    return new TokenModelTrainer(options, model, learner);
   }
 
   /** Steps made. */
@@ -132,14 +146,13 @@ export class TokenModelTrainer {
    *   `shape` or `invalid-argument` for other codes
    */
   async train(batch: CodeBatch): Promise<TokenModelStepReport> {
-    const { recipe, config } = this;
+    const { recipe, model } = this;
     const { microBatch, dropout, tokenDropout, dropPath } = recipe;
     const step = this.#step;
     const parts = this.#split(this.#drawRows(batch), (part) => this.#dropoutFeeds(part));
     this.#gradients ??= this.#learner.compile(
-      tokenModelStepGraph({
-        ...{ config, microBatch, dropout, tokenDropout, dropPath, isFrozen: frozenBy(recipe) },
-      }),
+      sequenceStepGraph(model, { microBatch, dropout, tokenDropout, dropPath, isFrozen: frozenBy(recipe) }),
+      { weights: this.#tokenizer },
     );
     const { loss, positionLoss } = meanLoss(await this.#learner.accumulate(await this.#gradients, parts));
     if (!Number.isFinite(loss)) throw new DetailFlowError('diverged', `step ${step}: the loss is ${loss}`);
@@ -154,12 +167,11 @@ export class TokenModelTrainer {
     batch: Pick<CodeBatch, 'labels' | 'clean'>,
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<{ loss: number; positionLoss: Float32Array }> {
-    const { config, recipe } = this;
+    const { model, recipe } = this;
     const kind = recipe.averageDecay === undefined ? Buffer.parameter : Buffer.average;
-    this.#losses ??= this.#learner.compile(
-      tokenModelLossGraph({ config, microBatch: recipe.microBatch }, kind),
-      { firstOnly: true },
-    );
+    this.#losses ??= this.#learner.compile(sequenceLossGraph(model, recipe.microBatch, kind), {
+      ...{ firstOnly: true, weights: this.#tokenizer },
+    });
     const graph = await this.#losses;
     const results = [];
     for (const feeds of this.#split({ labels: batch.labels, rows: batch.clean, targets: batch.clean })) {
@@ -191,8 +203,8 @@ export class TokenModelTrainer {
   }
 
   /** Draws which rows lose their class, and which are learned from their self-correction codes. */
-  #drawRows({ labels, clean, input, target }: CodeBatch): Rows {
-    const { tokens, classes } = this.config;
+  #drawRows({ labels, clean, input, target }: CodeBatch): CodeRowsFed {
+    const { tokens, classes } = this.model;
     const at = { seed: this.#seed, position: this.#step };
     const forLabels = new RandomStream({ ...at, purpose: Purpose.labelDropout });
     const forRows = new RandomStream({ ...at, purpose: Purpose.correction });
@@ -208,8 +220,8 @@ export class TokenModelTrainer {
     return { labels: kept, rows, targets };
   }
 
-  #split({ labels, rows, targets }: Rows, more: (part: number) => Tensors = () => ({})): Tensors[] {
-    const { tokens } = this.config;
+  #split({ labels, rows, targets }: CodeRowsFed, more: (part: number) => Tensors = () => ({})): Tensors[] {
+    const { tokens } = this.model;
     const { microBatch } = this.recipe;
     const count = labels.length / microBatch;
     if (
@@ -223,21 +235,16 @@ export class TokenModelTrainer {
       );
     }
     this.#check(labels, rows, targets);
-    const dims = [microBatch, tokens];
     return Array.from({ length: count }, (_, i) => {
-      const part = <T extends Int32Array>(x: T, width: number) =>
+      const part = (x: Int32Array, width: number) =>
         x.slice(i * microBatch * width, (i + 1) * microBatch * width);
-      const ids = sequenceIds(this.config, { labels: part(labels, 1), rows: part(rows, tokens) });
-      return {
-        ids: new Tensor('int32', ids, dims),
-        targets: new Tensor('int32', part(targets, tokens), dims),
-        ...more(i),
-      };
+      const known = { labels: part(labels, 1), rows: part(rows, tokens), targets: part(targets, tokens) };
+      return { ...this.model.feeds(known), ...more(i) };
     });
   }
 
   #check(labels: Int32Array, ...codes: Int32Array[]): void {
-    const { vocabularySize, classes } = this.config;
+    const { vocabularySize, classes } = this.model;
     for (const [what, values, limit] of [
       ['class', labels, classes + 1],
       ...codes.map((x) => ['code', x, vocabularySize] as const),
@@ -251,17 +258,17 @@ export class TokenModelTrainer {
 
   /** What is kept, by counters of step and micro-batch: two draws from a word. */
   #dropoutFeeds(part: number): Tensors {
-    const { config, recipe } = this;
+    const { model, recipe } = this;
     const { dropout, tokenDropout = dropout } = recipe;
-    const dims = [recipe.microBatch, config.tokens, config.dim];
+    const dims = [recipe.microBatch, model.tokens, model.dim];
     const count = dims.reduce((a, b) => a * b, 1);
     const feeds: Record<string, Tensor> = this.#dropPathFeeds(part);
-    for (const [i, name] of dropoutMasks(config).entries()) {
+    for (const [i, name] of dropoutMasks(model).entries()) {
       const probability = i === 0 ? tokenDropout : dropout;
       if (probability === 0) continue;
       const threshold = Math.round(probability * 65536);
       const words = philoxWords({
-        seed: this.#seed + part * (1 + 2 * config.layers) + i,
+        seed: this.#seed + part * (1 + 2 * model.layers) + i,
         position: this.#step,
         stream: Purpose.dropout,
         count: Math.ceil(count / 2),
@@ -275,31 +282,24 @@ export class TokenModelTrainer {
 
   /** For which rows branches are kept, by counters of step and row. */
   #dropPathFeeds(part: number): Record<string, Tensor> {
-    const { config, recipe } = this;
+    const { model, recipe } = this;
     const { microBatch, dropPath = 0 } = recipe;
     const feeds: Record<string, Tensor> = {};
     if (dropPath === 0) return feeds;
-    for (const [i, name] of dropPathMasks(config).entries()) {
+    for (const [i, name] of dropPathMasks(model).entries()) {
       const random = new RandomStream({
         ...{
-          seed: this.#seed + part * 2 * config.layers + i,
+          seed: this.#seed + part * 2 * model.layers + i,
           purpose: Purpose.dropPath,
           position: this.#step,
         },
       });
-      const rate = dropPathRate(config, 1 + Math.floor(i / 2), dropPath);
+      const rate = dropPathRate(model, 1 + Math.floor(i / 2), dropPath);
       const keep = Uint8Array.from({ length: microBatch }, () => Number(random.uniform() >= rate));
       feeds[name] = new Tensor('bool', keep, [microBatch, 1, 1]);
     }
     return feeds;
   }
-}
-
-/** What is fed and learned, i32 [B], [B, N] and [B, N]. */
-interface Rows {
-  readonly labels: Int32Array;
-  readonly rows: Int32Array;
-  readonly targets: Int32Array;
 }
 
 function meanLoss(results: readonly Record<string, Tensor>[]): { loss: number; positionLoss: Float32Array } {

@@ -53,8 +53,8 @@ export interface TokenizerGraphOptions {
   readonly outputPixels?: boolean;
 }
 
-/** What further losses can be made of. */
-export interface LossContext {
+/** What losses of restored images can be made of. */
+export interface ImageLossContext {
   readonly graph: GraphBuilder;
   /** A parameter by name. */
   readonly parameter: (name: string) => Value;
@@ -64,6 +64,10 @@ export interface LossContext {
   readonly pixelWeights: Value;
   /** Their distance, [1], times its factor. */
   readonly reconstruction: Value;
+}
+
+/** What further losses of DetailFlow's tokenizer can be made of. */
+export interface LossContext extends ImageLossContext {
   readonly outputs: TrainingOutputs;
 }
 

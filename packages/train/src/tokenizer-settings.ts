@@ -14,29 +14,14 @@ import type { TrainingConfig } from './training-config';
 export function parseTokenizer(fields: ConfigFields, file?: string): TrainingConfig['tokenizer'] {
   fields.only(
     ...recipeFields,
-    ...['degradation', 'correction', 'pixelLoss', 'vqRatio', 'commitBeta', 'entropyRatio', 'revival'],
-    ...[
-      'perceptual',
-      'adversarial',
-      'alignment',
-      'repa',
-      'sizes',
-      'pixelWeight',
-      'finetuneDecoder',
-      'pretrained',
-    ],
+    ...imageLossFields,
+    ...['degradation', 'correction', 'alignment', 'repa', 'sizes', 'finetuneDecoder', 'pretrained'],
   );
-  const section = (name: string) =>
-    fields.raw(name) === undefined
-      ? undefined
-      : new ConfigFields(fields.raw(name), { file, prefix: `tokenizer.${name}` });
-  const [perceptual, adversarial, alignment, repa, sizes] = [
-    ...['perceptual', 'adversarial', 'alignment', 'repa', 'sizes'],
-  ].map(section);
+  const section = (name: string) => optionalSection(fields, name, file);
+  const [alignment, repa, sizes] = ['alignment', 'repa', 'sizes'].map(section);
   const probability = (name: string, fallback: number) =>
     fields.number(name, { least: 0, most: 1, fallback });
-  const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
-  const revival = fields.raw('revival');
+  const losses = parseImageLosses(fields, file);
   refuseUnknown(fields.raw('model') ?? {}, file);
   const model = inSection('tokenizer.model', file, () => parseTokenizerConfig(fields.raw('model'), file));
   const batch = fields.count('batch', 256);
@@ -47,7 +32,36 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
       ...commonRecipe(fields, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 }),
       degradation: probability('degradation', 0.2),
       correction: probability('correction', 1),
-      pixelLoss: fields.choice('pixelLoss', ['l2', 'l1'], 'l2'),
+      ...losses.recipe,
+      ...(alignment && { alignment: parseAlignment(alignment) }),
+      ...(repa && { repa: parseRepa(repa, file) }),
+      ...(sizes && { sizes: parseSizes(sizes, { model, batch, file }) }),
+      ...losses.weight,
+      ...given<TokenizerRecipe>(fields, {
+        finetuneDecoder: () => fields.flag('finetuneDecoder'),
+        pretrained: () => parsePretrained(fields.raw('pretrained'), file),
+      }),
+    },
+    discriminator: losses.discriminator,
+  };
+}
+
+/** Settings of losses that any tokenizer can have. */
+export const imageLossFields = [
+  ...['pixelLoss', 'pixelWeight', 'vqRatio', 'commitBeta', 'entropyRatio', 'revival'],
+  ...['perceptual', 'adversarial'],
+];
+
+/** The settings of {@link imageLossFields}; the weight of pixels stands apart, as it comes last. */
+export function parseImageLosses(fields: ConfigFields, file?: string) {
+  const [perceptual, adversarial] = ['perceptual', 'adversarial'].map((name) =>
+    optionalSection(fields, name, file),
+  );
+  const weight = (name: string, fallback: number) => fields.number(name, { least: 0, most: 1000, fallback });
+  const revival = fields.raw('revival');
+  return {
+    recipe: {
+      pixelLoss: fields.choice('pixelLoss', ['l2', 'l1'] as const, 'l2'),
       quantiser: {
         vqRatio: weight('vqRatio', 1),
         commitBeta: weight('commitBeta', 0.25),
@@ -56,15 +70,10 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
       ...(revival !== undefined && { revival: parseRevival(revival, file) }),
       ...(perceptual && { perceptual: parsePerceptual(perceptual, file) }),
       ...(adversarial && { adversarial: parseAdversarial(adversarial, file) }),
-      ...(alignment && { alignment: parseAlignment(alignment) }),
-      ...(repa && { repa: parseRepa(repa, file) }),
-      ...(sizes && { sizes: parseSizes(sizes, { model, batch, file }) }),
-      ...given<TokenizerRecipe>(fields, {
-        pixelWeight: () => weight('pixelWeight', 1),
-        finetuneDecoder: () => fields.flag('finetuneDecoder'),
-        pretrained: () => parsePretrained(fields.raw('pretrained'), file),
-      }),
     },
+    weight: given<Pick<TokenizerRecipe, 'pixelWeight'>>(fields, {
+      pixelWeight: () => weight('pixelWeight', 1),
+    }),
     discriminator: {
       width: adversarial?.count('width', 64) ?? 64,
       layers: adversarial?.count('layers', 3) ?? 3,
@@ -75,6 +84,11 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
     },
   };
 }
+
+const optionalSection = (fields: ConfigFields, name: string, file?: string): ConfigFields | undefined =>
+  fields.raw(name) === undefined
+    ? undefined
+    : new ConfigFields(fields.raw(name), { file, prefix: `tokenizer.${name}` });
 
 function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe {
   fields.only('network', 'weight', 'warmup', 'dropout');

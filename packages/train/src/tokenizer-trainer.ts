@@ -10,13 +10,13 @@ import {
   type Value,
 } from '@detailflow/core';
 import {
-  CodebookUsage,
   createResolutionMap,
   type ResolutionMap,
   resolutionSettings,
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
+import { CodebookLife } from './codebook-life';
 import { type Arrays, initialDiscriminator, initialTokenizer } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';
 import { adaptiveWeight, generatorLoss } from './losses/adversarial';
@@ -25,7 +25,6 @@ import type { Discriminator } from './losses/discriminator';
 import { type LossNetworks, lossTerms } from './losses/loss-networks';
 import type { LossTerm } from './losses/loss-term';
 import { Buffer } from './optimiser';
-import { CodeRevival } from './revival';
 import { tokenizerSchedule } from './schedule';
 import { checkSizes, cropSize, dividingBatch, keptImages, type StepImages } from './step-size';
 import { joined, repeated } from './tensor-parts';
@@ -61,8 +60,6 @@ export interface TokenizerTrainerOptions {
 const CODEBOOK = 'quantize.embedding.weight';
 const LAST_LAYER = 'decoder.to_pixel.model.weight';
 const extraNames = ['perceptual', 'adversarial', 'alignment', 'repa'];
-const RING = 'codebook.ring';
-const LAST_USE = 'codebook.lastUse';
 
 /** Trains a tokenizer, batch by batch. Everything a step changes is in its {@link snapshot}. */
 export class TokenizerTrainer {
@@ -74,8 +71,7 @@ export class TokenizerTrainer {
   readonly #adversary: Adversary | undefined;
   readonly #map: ResolutionMap;
   readonly #graphs = new Map<string, Promise<ReplicatedExecutable>>();
-  #usage: CodebookUsage;
-  #revival: CodeRevival | undefined;
+  readonly #codes: CodebookLife;
   #step = 0;
 
   private constructor(
@@ -91,8 +87,7 @@ export class TokenizerTrainer {
     this.#seed = seed;
     this.#learner = learner;
     this.#map = createResolutionMap(resolutionSettings(config));
-    this.#usage = new CodebookUsage(config.codebookSize);
-    this.#revival = recipe.revival && new CodeRevival(config.codebookSize, recipe.revival);
+    this.#codes = new CodebookLife(config.codebookSize, recipe.revival);
   }
 
   /** Begins with drawn parameters, or with those given. */
@@ -208,32 +203,20 @@ export class TokenizerTrainer {
 
   /** Everything that a step changes. */
   async snapshot(): Promise<{ readonly step: number; readonly tensors: Tensors }> {
-    const ring = this.#usage.ring();
     const tensors = {
       ...(await this.#learner.snapshot()),
       ...this.#adversary?.snapshot(),
-      [RING]: new Tensor('int32', ring, [ring.length]),
+      ...this.#codes.snapshot(),
     };
-    const lastUse = this.#revival?.lastUse();
-    if (lastUse) Object.assign(tensors, { [LAST_USE]: new Tensor('int32', lastUse, [lastUse.length]) });
     return { step: this.#step, tensors };
   }
 
   /** Goes on from a snapshot. @throws DetailFlowError `weights` when it is of another configuration */
   async restore({ step, tensors }: { readonly step: number; readonly tensors: Tensors }): Promise<void> {
-    const { codebookSize } = this.config;
-    const integers = (name: string) => {
-      const found = tensors[name];
-      if (found?.type === 'int32') return found.data as Int32Array;
-      throw new DetailFlowError('weights', 'the checkpoint does not have this tensor', { entry: name });
-    };
-    const usage = new CodebookUsage(codebookSize, integers(RING));
-    const revival =
-      this.recipe.revival && new CodeRevival(codebookSize, this.recipe.revival, integers(LAST_USE));
+    const takeCodes = this.#codes.restoring(tensors);
     await this.#learner.restore(tensors);
     this.#adversary?.restore(tensors);
-    this.#usage = usage;
-    this.#revival = revival;
+    takeCodes();
     this.#step = step;
   }
 
@@ -358,34 +341,24 @@ export class TokenizerTrainer {
     const { noiseIndex } = variant;
     const { tokens } = imagesOf(this.config, variant);
     const clean = joined(results.map(({ codes }) => codes.data as Int32Array));
-    this.#revival?.see(clean, this.#step);
-    const usage = this.#usage.add(clean);
+    const usage = this.#codes.see(clean, this.#step);
     if (noiseIndex === null) return usage;
     const end = noiseEnd(this.config, noiseIndex);
     const fresh = joined(results.map((result) => result.fresh.data as Int32Array)).filter(
       (_, i) => i % tokens >= end,
     );
-    this.#revival?.see(fresh, this.#step);
-    return (usage * tokens + this.#usage.add(fresh) * (tokens - end)) / (2 * tokens - end);
+    const freshUsage = this.#codes.see(fresh, this.#step);
+    return (usage * tokens + freshUsage * (tokens - end)) / (2 * tokens - end);
   }
 
-  /** Dead codes become latents of this batch, and their moments zeros. */
+  /** Dead codes become latents of this batch. */
   async #revive(results: readonly Record<string, Tensor>[]): Promise<number> {
-    const step = this.#step;
-    const isFixed = frozenBy(this.recipe)(CODEBOOK);
-    const dead = isFixed ? [] : (this.#revival?.dead(step, this.recipe.schedule.steps) ?? []);
-    if (dead.length === 0) return 0;
-    const name = CODEBOOK;
-    const { codebookDim: width } = this.config;
-    const codebook = await this.#learner.readOne(Buffer.parameter, name);
+    if (frozenBy(this.recipe)(CODEBOOK)) return 0;
+    const { steps } = this.recipe.schedule;
+    const codebook = { name: CODEBOOK, width: this.config.codebookDim };
     const latents = results.map(({ unit }) => unit);
-    this.#revival?.revive(dead, codebook, latents, { seed: this.#seed, step });
-    await this.#learner.writeOne(Buffer.parameter, name, codebook);
-    for (const kind of [Buffer.moment1, Buffer.moment2]) {
-      const moments = await this.#learner.readOne(kind, name);
-      for (const code of dead) moments.fill(0, code * width, (code + 1) * width);
-      await this.#learner.writeOne(kind, name, moments);
-    }
-    return dead.length;
+    return this.#codes.revive(this.#learner, codebook, latents, {
+      ...{ seed: this.#seed, step: this.#step, steps },
+    });
   }
 }

@@ -18,28 +18,13 @@ import type { TokenModelRecipe } from './token-model-trainer';
 import type { TokenizerRecipe } from './tokenizer-recipe';
 import { parseTokenizer } from './tokenizer-settings';
 
-/** Everything that determines a training run, but the images. */
-export interface TrainingConfig {
+/** What determines a training run of any kind of models, but the images. */
+export interface CommonConfig {
   readonly name: string;
   readonly seed: number;
   /** How many micro-batches are computed at once, each by a backend of its own. */
   readonly replicas: number;
   readonly data: DataConfig;
-  readonly tokenizer: {
-    readonly model: TokenizerConfig;
-    readonly batch: number;
-    readonly recipe: TokenizerRecipe;
-    /** The PatchGAN that an adversarial loss plays against. */
-    readonly discriminator: PatchDiscriminatorConfig;
-  };
-  readonly tokenModel: {
-    /** The classes are those of the data. */
-    readonly model: Omit<TokenModelConfig, 'classes'>;
-    /** Side of the images whose codes it learns, which have fewer tokens; full ones if omitted. */
-    readonly imageSize?: number;
-    readonly batch: number;
-    readonly recipe: TokenModelRecipe;
-  };
   /** The judge of the pictures, and the network of a perceptual loss. */
   readonly classifier: {
     /** Channels of its stages. */
@@ -62,6 +47,25 @@ export interface TrainingConfig {
     readonly patience: number;
     /** Pictures that are drawn at each validation of the AR model, for the Frechet distance of their features; 0 for none. */
     readonly generate: number;
+  };
+}
+
+/** Everything that determines a training run of DetailFlow, but the images. */
+export interface TrainingConfig extends CommonConfig {
+  readonly tokenizer: {
+    readonly model: TokenizerConfig;
+    readonly batch: number;
+    readonly recipe: TokenizerRecipe;
+    /** The PatchGAN that an adversarial loss plays against. */
+    readonly discriminator: PatchDiscriminatorConfig;
+  };
+  readonly tokenModel: {
+    /** The classes are those of the data. */
+    readonly model: Omit<TokenModelConfig, 'classes'>;
+    /** Side of the images whose codes it learns, which have fewer tokens; full ones if omitted. */
+    readonly imageSize?: number;
+    readonly batch: number;
+    readonly recipe: TokenModelRecipe;
   };
 }
 
@@ -111,19 +115,30 @@ export function parseTrainingConfig(value: unknown, file?: string): TrainingConf
 
 function parse(value: unknown, file?: string): TrainingConfig {
   const fields = new ConfigFields(value, { file });
-  fields.only(
-    'name',
-    'seed',
-    'replicas',
-    'data',
-    'tokenizer',
-    'tokenModel',
-    'classifier',
-    'checkpoints',
-    'validation',
-  );
+  fields.only(...commonSections, 'tokenizer', 'tokenModel');
   const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const tokenizer = parseTokenizer(section('tokenizer'), file);
+  return orderedConfig(parseCommon(fields, file), {
+    tokenizer,
+    tokenModel: parseTokenModel(section('tokenModel'), tokenizer.model, file),
+  });
+}
+
+/** Settings of every run: all sections but the two of models. */
+export const commonSections = ['name', 'seed', 'replicas', 'data', 'classifier', 'checkpoints', 'validation'];
+
+/** As config.json of a run has them. */
+export function orderedConfig<Models extends object>(
+  common: CommonConfig,
+  models: Models,
+): CommonConfig & Models {
+  const { name, seed, replicas, data, ...rest } = common;
+  return { name, seed, replicas, data, ...models, ...rest };
+}
+
+/** The settings of {@link commonSections}. @throws DetailFlowError `config` naming the setting */
+export function parseCommon(fields: ConfigFields, file?: string): CommonConfig {
+  const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const checkpoints = section('checkpoints');
   checkpoints.only('every', 'keep');
   const validation = section('validation');
@@ -145,8 +160,6 @@ function parse(value: unknown, file?: string): TrainingConfig {
     seed: whole(fields.number('seed', { least: 0, most: LARGEST_SEED, fallback: 0 }), 'seed', file),
     replicas: fields.count('replicas', 1),
     data: parseData(section('data'), file),
-    tokenizer,
-    tokenModel: parseTokenModel(section('tokenModel'), tokenizer.model, file),
     classifier: parseClassifier(section('classifier'), file),
     checkpoints: { every: checkpoints.count('every', 500), keep: checkpoints.count('keep', 3) },
     validation: {
@@ -230,7 +243,7 @@ function parseSeparator(value: unknown, file?: string): string {
   });
 }
 
-function parseClassifier(fields: ConfigFields, file?: string): TrainingConfig['classifier'] {
+function parseClassifier(fields: ConfigFields, file?: string): CommonConfig['classifier'] {
   fields.only(
     ...[
       'widths',

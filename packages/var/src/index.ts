@@ -18,6 +18,7 @@ export {
   type ScaleForwardInputs,
   type ScaleForwardOptions,
   type ScaleLossOptions,
+  type ScaleTokenizerLosses,
   scaleForward,
   scaleLoss,
   scaleTokenizerLosses,

@@ -33,7 +33,15 @@ export const mapPixels = (p: Parameters, config: ScaleTokenizerConfig, map: Valu
   );
 
 /** The codes of all scales of a map [B, z, H, W]: i32 [B, L]. */
-export function scaleCodes(p: Parameters, config: ScaleTokenizerConfig, map: Value): Value {
+export const scaleCodes = (p: Parameters, config: ScaleTokenizerConfig, map: Value): Value =>
+  scaleChoices(p, config, map).codes;
+
+/** The codes of all scales of a map [B, z, H, W], i32 [B, L], and the vectors [B, L, z] that they were chosen for. */
+export function scaleChoices(
+  p: Parameters,
+  config: ScaleTokenizerConfig,
+  map: Value,
+): { readonly codes: Value; readonly vectors: Value } {
   const codebook = p('quantize.embedding.weight');
   const { scales } = config;
   let rest = map;
@@ -47,9 +55,14 @@ export function scaleCodes(p: Parameters, config: ScaleTokenizerConfig, map: Val
     if (config.coding === 'residual' && k < scales.length - 1) {
       rest = sub(rest, refined(p, config, codeMap(p, config, codes, scale), k));
     }
-    return codes;
+    return { codes, vectors };
   });
-  return concat(rows, 1);
+  const all = (name: 'codes' | 'vectors') =>
+    concat(
+      rows.map((row) => row[name]),
+      1,
+    );
+  return { codes: all('codes'), vectors: all('vectors') };
 }
 
 /** The codes i32 [B, p] of a scale as a map of their vectors [B, z, rows, columns]. */

@@ -17,7 +17,7 @@ import {
   takeAlong,
   type Value,
 } from '@detailflow/core';
-import { codeMap, codesOfScale, latentMap, mapPixels, refined, scaleCodes } from './scale-coding';
+import { codeMap, codesOfScale, latentMap, mapPixels, refined, scaleChoices } from './scale-coding';
 import { allPlaces, positionAverages } from './scale-stepper';
 import {
   maskedScales,
@@ -39,6 +39,8 @@ export interface ScaleForwardInputs {
   readonly maps: Value;
   /** bool [B] for each block after the first and each of its two branches, in this order: rows that are kept. */
   readonly keep?: readonly Value[];
+  /** What is dropped of branches, in place of `keep` and its rate. */
+  readonly dropPath?: ScaleDropPath;
 }
 
 /** Dropped paths, and how many scales are trained. */
@@ -61,7 +63,7 @@ export interface ScaleLossOptions extends ScaleForwardOptions {
 export function scaleForward(
   p: Parameters,
   config: ScaleTransformerConfig,
-  { labels, maps, keep }: ScaleForwardInputs,
+  { labels, maps, keep, dropPath: given }: ScaleForwardInputs,
   { dropPathRate = 0, trainedScales = config.scales.length }: ScaleForwardOptions = {},
 ): Value {
   const { graph } = labels;
@@ -93,13 +95,13 @@ export function scaleForward(
     maps: length > first ? concat([blank, slice(maps, 1, 0, length - first)], 1) : blank,
     isFirst: graph.constant(at.isFirst, [length], 'bool'),
   };
-  const dropPath = keep && droppedRows(config, keep, dropPathRate);
+  const dropPath = given ?? (keep && droppedRows(config, keep, dropPathRate));
   return scaleTransformer(p, config, inputs, maskedScales(levels), dropPath);
 }
 
 /**
  * The loss of a training step, [1]: over every row the sum of the places' cross-entropy, each weighing 1 / L of all scales,
- * and the mean over the rows. Source: docs/family/var.md section 4.
+ * and the mean over the rows; positionLoss [l] is the mean of every place. Source: docs/family/var.md section 4.
  * @param inputs.codes i32 [B, L]
  */
 export function scaleLoss(
@@ -107,7 +109,7 @@ export function scaleLoss(
   config: ScaleTransformerConfig,
   inputs: ScaleForwardInputs & { readonly codes: Value },
   options: ScaleLossOptions = {},
-): { readonly loss: Value; readonly logits: Value } {
+): { readonly loss: Value; readonly positionLoss: Value; readonly logits: Value } {
   const { labelSmoothing = 0, newestWeight = 1, trainedScales = config.scales.length } = options;
   const scales = config.scales.slice(0, trainedScales);
   const logits = scaleForward(p, config, inputs, options);
@@ -121,7 +123,8 @@ export function scaleLoss(
   const each = 1 / (batch * placesOf(config.scales));
   const weights = Float32Array.from({ length }, (_, i) => each * (i < older ? 1 : newestWeight));
   const weighted = mul(likelihood, logits.graph.constant(weights, [length]));
-  return { loss: neg(sum(reshape(weighted, [batch * length]), [0])), logits };
+  const positionLoss = mul(reshape(sum(likelihood, [0]), [length]), -1 / batch);
+  return { loss: neg(sum(reshape(weighted, [batch * length]), [0])), positionLoss, logits };
 }
 
 /** Keeps whole rows of what a branch adds, divided by the rate at which they are kept. The first block drops nothing. */
@@ -141,8 +144,24 @@ function droppedRows(config: ScaleTransformerConfig, keep: readonly Value[], rat
   };
 }
 
+/** The losses of {@link scaleTokenizerLosses}. */
+export interface ScaleTokenizerLosses {
+  /** Each [1]: the mean squared error of the pixels; what pulls codes and phi to the map, and the map to its codes. */
+  readonly reconstruction: Value;
+  readonly codebook: Value;
+  readonly commit: Value;
+  /** The last two together, and all three. */
+  readonly vq: Value;
+  readonly loss: Value;
+  /** i32 [B, L], and the vectors [B, L, z] that they were chosen for. */
+  readonly codes: Value;
+  readonly vectors: Value;
+  /** f32 [B, 3, h, w], not clamped. */
+  readonly pixels: Value;
+}
+
 /**
- * A training step of VAR's tokenizer up to its losses, each [1]. The published code has no such script: this is its model's
+ * A training step of VAR's tokenizer up to its losses. The published code has no such script: this is its model's
  * training forward. Source: docs/family/var.md section 1.
  * `options.commitBeta`: weight of what pulls the encoder to the codes; default 0.25.
  * @param images f32 [B, 3, h, w] of the full size
@@ -152,24 +171,30 @@ export function scaleTokenizerLosses(
   config: ScaleTokenizerConfig,
   images: Value,
   { commitBeta = 0.25 }: { readonly commitBeta?: number } = {},
-): { readonly reconstruction: Value; readonly vq: Value; readonly loss: Value; readonly codes: Value } {
+): ScaleTokenizerLosses {
   if (config.coding !== 'residual') {
     throw new DetailFlowError('invalid-argument', 'these are the losses of residual coding (VAR)');
   }
   const { scales } = config;
   const map = latentMap(p, config, images);
-  const codes = scaleCodes(p, config, stopGradient(map));
+  const { codes, vectors } = scaleChoices(p, config, stopGradient(map));
   let total: Value | undefined;
-  const losses = scales.map((scale, k) => {
+  const parts = scales.map((scale, k) => {
     const part = refined(p, config, codeMap(p, config, codesOfScale(config, codes, k), scale), k);
     total = total ? add(total, part) : part;
-    const commit = mul(meanSquaredError(stopGradient(total), map), commitBeta);
-    return add(commit, meanSquaredError(total, stopGradient(map)));
+    return {
+      commit: meanSquaredError(stopGradient(total), map),
+      codebook: meanSquaredError(total, stopGradient(map)),
+    };
   });
-  const vq = mul(losses.reduce(add), 1 / scales.length);
+  const mean = (name: 'commit' | 'codebook', factor: number) =>
+    mul(parts.map((part) => part[name]).reduce(add), factor / scales.length);
+  const [codebook, commit] = [mean('codebook', 1), mean('commit', commitBeta)];
+  const vq = add(codebook, commit);
   const pixels = mapPixels(p, config, straightThrough(total as Value, map));
   const reconstruction = meanSquaredError(pixels, images);
-  return { reconstruction, vq, loss: add(reconstruction, vq), codes };
+  const loss = add(reconstruction, vq);
+  return { reconstruction, codebook, commit, vq, loss, codes, vectors, pixels };
 }
 
 /** Labels of a training step: one becomes "no class" where its draw from [0, 1) is below the rate, 0.1 officially. */

@@ -1,4 +1,5 @@
-import { DetailFlowError, type Weights } from '@detailflow/core';
+import type { WeightShapes } from '@detailflow/blocks';
+import { DetailFlowError } from '@detailflow/core';
 import { POSITION_SIDE, type ScaleTransformerConfig } from './scale-transformer';
 import { placesOf, type Scale } from './scales';
 
@@ -17,7 +18,7 @@ const MOST_LAYERS = 1024;
  * @throws DetailFlowError `weights` or `config`
  */
 export function scaleTransformerConfigOf(
-  weights: Weights,
+  weights: WeightShapes,
   scales: readonly Scale[],
   { heads, normEpsilon = 1e-6 }: ScaleTransformerSettings = {},
   { file }: { readonly file?: string } = {},

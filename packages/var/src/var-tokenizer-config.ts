@@ -1,4 +1,10 @@
-import { type ConvTowerConfig, convTowerConfig, convTowerParameters, strideOf } from '@detailflow/blocks';
+import {
+  type ConvTowerConfig,
+  convTowerConfig,
+  convTowerParameters,
+  strideOf,
+  type WeightShapes,
+} from '@detailflow/blocks';
 import { DetailFlowError, type ParameterSpec, type Weights } from '@detailflow/core';
 import type { Scale } from './scales';
 
@@ -157,7 +163,7 @@ export const FLEXVAR_SCALES: readonly Scale[] = officialScales([1, 2, 3, 4, 5, 7
  * @throws DetailFlowError `weights`
  */
 export function scaleTokenizerConfigOf(
-  weights: Weights,
+  weights: WeightShapes,
   coding: 'residual' | 'plain',
   { scales, refinementRatio = 0.5, isCosine }: ScaleTokenizerSettings = {},
   { file }: { readonly file?: string } = {},

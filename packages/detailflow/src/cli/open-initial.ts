@@ -5,10 +5,11 @@ import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
-import type { InitialParameters, InitialPart } from '@detailflow/train/node';
+import type { InitialParameters, InitialPart, TrainedTokenizer } from '@detailflow/train/node';
 import { officialHalf } from '../detailflow-folder';
 import { toTree } from '../folder-source';
 import { openModel } from '../model-source';
+import { openFamilyModel } from '../open-family';
 import { UsageError } from './command';
 import { namedFolder, showNotice } from './model-options';
 import { tokenizerSource } from './tokenizer-source';
@@ -25,19 +26,21 @@ type Half = 'tokenizer' | 'ar';
  * Opens what `--init` names: models (a bundle, a folder of an official model or of a half of it, a package), or files of weights of one half each,
  * .pt, .pth, .bin or .safetensors, in the official names, with or without the prefixes of DDP and torch.compile; here, or on the hub or a
  * web server.
- * @param key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
+ * @param options.isOfFamily models may be of any family; otherwise of DetailFlow alone
+ * @param options.key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
  * @throws UsageError when two of them hold the same half; DetailFlowError as the files are
  */
 export async function openInitial(
   sources: readonly string[],
-  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+  options: { readonly key?: Key; readonly signal?: AbortSignal; readonly isOfFamily?: boolean },
 ): Promise<OpenedInitial> {
-  const found: { tokenizer?: unknown; ar?: unknown } = {};
+  const { key, signal } = options;
+  const found: { tokenizer?: InitialPart; ar?: InitialPart } = {};
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const one of open) await one();
   };
-  const take = (half: Half, part: InitialPart<object>, source: string) => {
+  const take = (half: Half, part: InitialPart, source: string) => {
     if (found[half])
       throw new UsageError(
         `--init ${source}: there is an ${half === 'ar' ? 'AR model' : 'other tokenizer'} already`,
@@ -53,8 +56,7 @@ export async function openInitial(
         take(half, part, source);
         continue;
       }
-      const hub = { signal, onNotice: showNotice };
-      const model = await openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
+      const model = await openTrained(source, options);
       open.push(() => model.close());
       take('tokenizer', model.tokenizer, source);
       if (model.ar) {
@@ -62,11 +64,21 @@ export async function openInitial(
         take('ar', model.ar, source);
       }
     }
-    return { ...(found as Pick<InitialParameters, Half>), close };
+    return { ...found, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** A model to begin with, or whose tokenizer is taken, here or on the hub. */
+export async function openTrained(
+  source: string,
+  { isOfFamily, signal }: { readonly isOfFamily?: boolean; readonly signal?: AbortSignal },
+): Promise<Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }> {
+  const hub = { signal, onNotice: showNotice };
+  if (isOfFamily) return openFamilyModel(namedFolder(source), { signal, hub });
+  return openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
 }
 
 /** A file of weights in its folder. */

@@ -2,7 +2,6 @@ import path from 'node:path';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { useLines } from '@detailflow/data';
 import type { ShardClient } from '@detailflow/queue';
-import { trainingPresets } from '@detailflow/train';
 import {
   bundleRun,
   type CodesElsewhere,
@@ -12,15 +11,14 @@ import {
   train,
   trainClassifier,
 } from '@detailflow/train/node';
-import { openModel } from '../model-source';
 import { type Command, InterruptedError, type Report, UsageError } from './command';
 import { wasInterrupted } from './interruption';
 import { namedFolder } from './model-options';
-import { openInitial } from './open-initial';
+import { openInitial, openTrained } from './open-initial';
 import { codesElsewhere } from './queue/codes-task';
 import { sharedPlace, stampOf } from './queue/model-identity';
 import { openQueue, workOptions } from './queue/queue-options';
-import { tokenizerSource } from './tokenizer-source';
+import { presetNames, trainingFamilies } from './training-families';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
 import { trainingSettings } from './training-settings';
@@ -38,7 +36,12 @@ export const trainCommand: Command = {
     config: {
       type: 'string',
       value: 'C',
-      help: `a .json or .yaml file, or a preset: ${Object.keys(trainingPresets).join(', ')}`,
+      help: `a .json or .yaml file, or a preset: ${presetNames.join(', ')}`,
+    },
+    family: {
+      type: 'string',
+      value: 'F',
+      help: `what is trained: detailflow (default), ${trainingFamilies.map(({ name }) => name).join(', ')}; a preset says it itself`,
     },
     set: {
       type: 'string',
@@ -141,6 +144,7 @@ export const trainCommand: Command = {
     'train codes --config mine.yaml --data /mnt/shared/pictures --out /mnt/shared/run --queue redis://10.0.0.1',
     'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
+    'train all --family llamagen --config llamagen-32 --data fashion-mnist/ --out runs/llamagen',
   ],
   async run(invocation) {
     const { positionals, signal } = invocation;
@@ -162,15 +166,19 @@ export const trainCommand: Command = {
         `--${key === undefined ? 'lenient' : 'init-key'} says how --init is read: give that, too`,
       );
     }
-    const initial = sources && (await openInitial(sources, { key, signal }));
-    const config = await trainingSettings(values, initial).catch(async (error) => {
-      await initial?.close();
-      throw error;
-    });
+    const known = values.text('config') === undefined ? undefined : await trainingSettings(values);
+    const isOfFamily = known?.family !== undefined;
+    const initial = sources && (await openInitial(sources, { key, signal, isOfFamily }));
+    const settings =
+      known ??
+      (await trainingSettings(values, initial).catch(async (error) => {
+        await initial?.close();
+        throw error;
+      }));
     const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
     if (isClassifier) {
       const found = await trainClassifier({
-        ...{ config, data, out: classifier, createBackend, signal },
+        ...{ ...settings, data, out: classifier, createBackend, signal },
         onProgress: progress.show,
       });
       progress.end();
@@ -178,10 +186,7 @@ export const trainCommand: Command = {
       return classifierReport(found);
     }
     const source = values.text('tokenizer');
-    const tokenizer =
-      source === undefined
-        ? undefined
-        : await openModel(await tokenizerSource(source, { signal }), { signal });
+    const tokenizer = source === undefined ? undefined : await openTrained(source, { isOfFamily, signal });
     if (values.text('queue') !== undefined && part !== 'codes') {
       throw new UsageError(`--queue is for train codes, not for train ${part}`);
     }
@@ -208,7 +213,7 @@ export const trainCommand: Command = {
     try {
       const result = await train({
         part: part as TrainingPart,
-        config,
+        ...settings,
         ...{ data, out, createBackend },
         tokenizer: tokenizer?.tokenizer,
         ...(initial && {
@@ -264,11 +269,11 @@ export const trainCommand: Command = {
 async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
   const [run, out] = [values.required('run'), values.required('out')];
   const source = values.text('tokenizer');
-  const given =
-    source === undefined ? undefined : await openModel(await tokenizerSource(source, { signal }), { signal });
+  const given = source === undefined ? undefined : await openTrained(source, { isOfFamily: true, signal });
   try {
     const made = await bundleRun({
       ...{ run, out, tokenizer: given?.tokenizer, overwrite: values.flag('overwrite') },
+      families: trainingFamilies,
       stage: values.choice('stage', ['tokenizer', 'ar'] as const),
       step: values.whole('step'),
     });

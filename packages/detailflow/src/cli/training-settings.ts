@@ -2,9 +2,11 @@ import path from 'node:path';
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import { readConfig } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
-import { mergeSettings, parseTrainingConfig, type TrainingConfig, trainingPresets } from '@detailflow/train';
+import type { TokenizerConfig } from '@detailflow/tokenizer';
+import { mergeSettings, parseRunSettings, type RunSettings } from '@detailflow/train';
 import type { InitialParameters } from '@detailflow/train/node';
 import { UsageError } from './command';
+import { trainingFamilies as families, presetNames } from './training-families';
 import type { Values } from './values';
 
 type Settings = Record<string, unknown>;
@@ -33,29 +35,32 @@ const finetuning: Settings = {
 /**
  * The settings of `--config`, with those of `--set` over them. Without `--config` they are those of a model that training begins
  * with: its sizes, and a recipe of small steps.
+ * `--family` says which models they must be of, where they don't say it themselves.
  * @throws UsageError, DetailFlowError `config`
  */
-export async function trainingSettings(values: Values, initial?: InitialParameters): Promise<TrainingConfig> {
+export async function trainingSettings(values: Values, initial?: InitialParameters): Promise<RunSettings> {
   const source = values.text('config');
   const over = parseSet(values.text('set'));
+  const family = values.text('family');
   if (source !== undefined) {
-    return parseTrainingConfig(
-      mergeSettings(await settingsOf(source), over),
-      Object.hasOwn(trainingPresets, source) ? undefined : source,
-    );
+    return parseRunSettings(mergeSettings(await settingsOf(source), over), {
+      ...{ families, family },
+      file: presetNames.includes(source) ? undefined : source,
+    });
   }
+  if (family !== undefined) throw new UsageError(`--family ${family} needs --config`);
   const model = initial?.tokenizer?.config;
   if (!model)
     throw new UsageError(
       '--config is missing (it can be left out with --init of a model that says its sizes)',
     );
-  const ar = initial?.ar?.config;
+  const ar = initial?.ar?.config as TokenModelConfig | undefined;
   const sizes: Settings = {
     tokenizer: { model: { ...model } },
     tokenModel: { model: ar ? sizesOf(ar) : { dim: 192, layers: 4, heads: 6 } },
   };
-  if (!model.correction) Object.assign(sizes.tokenizer as Settings, { correction: 0 });
-  return parseTrainingConfig(mergeSettings(mergeSettings(finetuning, sizes), over));
+  if (!(model as TokenizerConfig).correction) Object.assign(sizes.tokenizer as Settings, { correction: 0 });
+  return parseRunSettings(mergeSettings(mergeSettings(finetuning, sizes), over), { families });
 }
 
 const sizesOf = ({ dim, layers, heads, kvHeads, hiddenDim, ropeBase, normEpsilon }: TokenModelConfig) => ({
@@ -63,10 +68,10 @@ const sizesOf = ({ dim, layers, heads, kvHeads, hiddenDim, ropeBase, normEpsilon
 });
 
 async function settingsOf(source: string): Promise<Settings> {
-  if (Object.hasOwn(trainingPresets, source)) return { preset: source };
+  if (presetNames.includes(source)) return { preset: source };
   if (!/\.(json|ya?ml)$/.test(source)) {
     throw new UsageError(
-      `--config "${source}": give a .json or .yaml file, or one of ${Object.keys(trainingPresets).join(', ')}`,
+      `--config "${source}": give a .json or .yaml file, or one of ${presetNames.join(', ')}`,
     );
   }
   const value = await readConfig(path.resolve(source));

@@ -1,5 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
+import type { ImageLossContext } from '../tokenizer-graph';
 import type { TokenizerRecipe } from '../tokenizer-recipe';
 import type { AlignmentTarget } from './alignment';
 import type { Discriminator } from './discriminator';
@@ -27,18 +28,8 @@ export function lossTerms(
   recipe: TokenizerRecipe,
   networks: LossNetworks,
 ): readonly LossTerm[] {
-  const { perceptual, alignment, repa } = recipe;
-  const terms: LossTerm[] = [];
-  if (perceptual) {
-    const what = 'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier';
-    const network = needed(networks.perceptual, what);
-    if (perceptual.dropout && !network.widths) {
-      throw new DetailFlowError('config', 'only the heads of LPIPS have dropout: leave it out, or take vgg', {
-        entry: 'tokenizer.perceptual.dropout',
-      });
-    }
-    terms.push(perceptualTerm(perceptual, network));
-  }
+  const { alignment, repa } = recipe;
+  const terms: LossTerm[] = [...imageLossTerms(recipe, networks)];
   if (alignment) {
     const network = needed(networks.alignment, 'alignment needs a network whose features are to be told');
     // Where only the decoder learns, the first token does not.
@@ -50,8 +41,27 @@ export function lossTerms(
     checkRepa(repa.layer, network, config);
     terms.push(repaTerm(repa, network, config));
   }
-  if (recipe.adversarial) needed(networks.discriminator, 'the adversarial loss needs a discriminator');
   return terms;
+}
+
+/**
+ * The terms that any tokenizer can have.
+ * @throws DetailFlowError `config` when a loss of the recipe has no network
+ */
+export function imageLossTerms(
+  { perceptual, adversarial }: Pick<TokenizerRecipe, 'perceptual' | 'adversarial'>,
+  networks: Pick<LossNetworks, 'perceptual' | 'discriminator'>,
+): readonly LossTerm<ImageLossContext>[] {
+  if (adversarial) needed(networks.discriminator, 'the adversarial loss needs a discriminator');
+  if (!perceptual) return [];
+  const what = 'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier';
+  const network = needed(networks.perceptual, what);
+  if (perceptual.dropout && !network.widths) {
+    throw new DetailFlowError('config', 'only the heads of LPIPS have dropout: leave it out, or take vgg', {
+      entry: 'tokenizer.perceptual.dropout',
+    });
+  }
+  return [perceptualTerm(perceptual, network)];
 }
 
 function needed<T>(network: T | undefined, message: string): T {

@@ -2,7 +2,7 @@ import type { ParameterSpec, Tensor, Tensors, Value, Weights } from '@detailflow
 import type { LossContext } from '../tokenizer-graph';
 
 /** A term of the tokenizer's loss beyond pixels, quantiser and the game against a discriminator. */
-export interface LossTerm {
+export interface LossTerm<Context = LossContext> {
   /** Of the output of the graph, and in the log. */
   readonly name: 'perceptual' | 'alignment' | 'repa';
   /** What is learned beside the tokenizer. */
@@ -12,7 +12,7 @@ export interface LossTerm {
   /** Layer of the decoder whose patches it needs. */
   readonly hiddenLayer?: number;
   /** [1], times its weight. */
-  loss(context: LossContext): Value;
+  loss(context: Context): Value;
   /** What the term is fed with at a step. */
   feeds(moment: StepMoment, part: StepPart): Promise<Tensors>;
 }

@@ -1,5 +1,6 @@
 import { type ParameterSpec, Tensor } from '@detailflow/core';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
+import type { ImageLossContext } from '../tokenizer-graph';
 import { type AlignmentRecipe, type AlignmentTarget, alignmentLoss, alignmentSpecs } from './alignment';
 import type { LossTerm } from './loss-term';
 import {
@@ -12,7 +13,10 @@ import {
 import { type PatchFeatures, type RepaRecipe, repaFeeds, repaLoss, repaSpecs } from './repa';
 
 /** Restored images must look like their targets to a network. */
-export function perceptualTerm(recipe: PerceptualRecipe, network: PerceptualNetwork): LossTerm {
+export function perceptualTerm(
+  recipe: PerceptualRecipe,
+  network: PerceptualNetwork,
+): LossTerm<ImageLossContext> {
   const { levels } = network;
   return {
     ...{ name: 'perceptual', specs: [], weights: network.weights },

@@ -1,20 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { parseTokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
+import type { TrainableFamily } from '@detailflow/blocks';
 import { type ConfigObject, configObject } from '@detailflow/checkpoint';
 import { ioError, writeBundle } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
-import { parseTokenizerConfig, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
+import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
-import type { TrainingConfig } from '../training-config';
 import type { Snapshot } from './checkpoint-file';
 import { codesOrigin, codesSettings } from './codes-origin';
 import { readHeldOut } from './held-out-list';
+import { modelsInFile } from './models-of';
 import { readCheckpoint, type Stage } from './run-folder';
 import { notedImages } from './run-images';
+import type { RunModels } from './run-models';
 import type { TrainedTokenizer } from './trained-tokenizer';
-import { parametersOf, readArrays, weightsOf } from './weights';
-import { dataOf } from './write-model';
+import { parametersOf, readArrays } from './weights';
+import { dataOf, halfOf } from './write-model';
 
 /** Which checkpoint of a run becomes a bundle, and where. */
 export interface BundleRunOptions {
@@ -28,6 +29,8 @@ export interface BundleRunOptions {
   readonly step?: number;
   /** The tokenizer that the AR model was trained with, where it was not trained in this run. */
   readonly tokenizer?: TrainedTokenizer;
+  /** Families other than DetailFlow that runs may be of. */
+  readonly families?: readonly TrainableFamily[];
   readonly overwrite?: boolean;
 }
 
@@ -46,8 +49,9 @@ export interface BundledRun {
 export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> {
   checkOptions('bundleRun', options, {
     ...{ run: true, out: true, stage: true, step: true, tokenizer: true, overwrite: true },
+    ...{ families: true },
   });
-  const { run, out, step, overwrite } = options;
+  const { run, out, step, overwrite, families = [] } = options;
   const file = path.join(run, 'config.json');
   const settings = await readSettings(file);
   const { record, classNames } = await readHeldOut(run);
@@ -55,10 +59,10 @@ export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> 
   const stage = options.stage ?? (lastAr ? 'ar' : 'tokenizer');
   const ar = stage === 'ar' ? await requireCheckpoint(run, 'ar', step) : undefined;
   const tokenizerSettings = settings.section('tokenizer');
-  const config = parseTokenizerConfig(tokenizerSettings.model, file);
+  const models = modelsInFile(settings.value, families, file);
   const tokenizer = await tokenizerOf(
     options,
-    config,
+    models,
     tokenizerSettings,
     stage === 'tokenizer' ? step : undefined,
   );
@@ -71,14 +75,12 @@ export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> 
   await writeBundle(
     out,
     {
+      ...(models.family !== undefined && { family: models.family }),
       ...{ name: typeof name === 'string' ? name : 'model', license: 'unknown', classNames },
       description: `Trained on ${settings.value.trainedOn ?? 'images'}, ${stepsText(steps)}`,
       data: dataOf(settings.section('data'), record),
-      tokenizer: {
-        config: config as unknown as ConfigObject,
-        weights: weightsOf(tokenizerParameters(config), tokenizer.parameters),
-      },
-      ...(ar && { ar: arPart(ar, settings.section('tokenModel'), classNames.length, file) }),
+      tokenizer: halfOf(models.tokenizer, tokenizer.parameters),
+      ...(ar && { ar: arPart(ar, settings.section('tokenModel'), models, classNames.length) }),
     },
     { overwrite },
   );
@@ -122,7 +124,7 @@ async function requireItsTokenizer(run: string, parameters: Arrays, settings: Co
   const { origin } = (await readSettings(file)).value;
   const images = await notedImages(run);
   // config.json is the configuration as it was parsed
-  const wanted = codesSettings(settings as unknown as TrainingConfig);
+  const wanted = codesSettings(settings as unknown as RunConfig);
   if (origin === codesOrigin({ parameters, images, settings: wanted })) return;
   throw new DetailFlowError(
     'config',
@@ -133,25 +135,19 @@ async function requireItsTokenizer(run: string, parameters: Arrays, settings: Co
 
 async function tokenizerOf(
   options: BundleRunOptions,
-  config: TokenizerConfig,
+  { tokenizer: { specs } }: RunModels,
   settings: ConfigObject,
   step?: number,
 ): Promise<{ parameters: Arrays; step?: number }> {
-  const specs = tokenizerParameters(config);
   const { tokenizer: given, run } = options;
   if (given) return { parameters: await readArrays(specs, given.weights) };
   const found = await requireCheckpoint(run, 'tokenizer', step);
   return { parameters: parametersOf(found, specs, hasMeansBy(settings)), step: found.step };
 }
 
-function arPart(snapshot: Snapshot, settings: ConfigObject, classes: number, file: string) {
-  const model = configObject(settings.model, file, 'tokenModel.model');
-  const config = parseTokenModelConfig({ ...model, classes }, file);
-  const specs = tokenModelParameters(config);
-  return {
-    config: config as unknown as ConfigObject,
-    weights: weightsOf(specs, parametersOf(snapshot, specs, hasMeansBy(settings))),
-  };
+function arPart(snapshot: Snapshot, settings: ConfigObject, models: RunModels, classes: number) {
+  const model = models.tokenModel(classes);
+  return halfOf(model, parametersOf(snapshot, model.specs, hasMeansBy(settings)));
 }
 
 /** Whether a recipe keeps running means. */

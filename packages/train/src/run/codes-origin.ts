@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
 import { isOfDecoder } from '../tokenizer-recipe';
 import type { TrainingConfig } from '../training-config';
@@ -29,11 +30,12 @@ export function codesSettings({
   data,
   tokenizer,
   tokenModel,
-}: Pick<TrainingConfig, 'seed' | 'data' | 'tokenizer'> & {
-  readonly tokenModel: Pick<TrainingConfig['tokenModel'], 'imageSize'>;
+}: Pick<RunConfig, 'seed' | 'data'> & {
+  readonly tokenizer: { readonly model: object };
+  readonly tokenModel: Pick<TrainingConfig['tokenModel'], 'imageSize'> | object;
 }) {
   const { fit, background, views, zoom, flip, augment, cropRanges } = data;
-  const { imageSize } = tokenModel;
+  const imageSize = 'imageSize' in tokenModel ? tokenModel.imageSize : undefined;
   const varied = views === 'varied' && { zoom, flip, augment };
   return {
     ...{ seed, fit, background, views, varied, model: tokenizer.model },

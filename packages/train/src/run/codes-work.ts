@@ -2,7 +2,7 @@ import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
 import { codeViewCount, type SkippedImage, skipUnreadable } from '@detailflow/data';
 import { openDataset } from '@detailflow/data/node';
 import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
-import type { TrainingConfig } from '../training-config';
+import type { DataConfig, TrainingConfig } from '../training-config';
 import { codesOrigin, codesSettings } from './codes-origin';
 import { openingOf, viewOf } from './data-views';
 import { type CodesPart, encodeShard } from './extract-codes';
@@ -50,11 +50,11 @@ export function codesShard(images = 4096): number {
   throw new DetailFlowError('invalid-argument', `${images} images of a file of codes; give 1 to 1000000`);
 }
 
-/** How images are seen when they are encoded, and how many go through the tokenizer at once. */
-export const codesView = ({ data, tokenizer, tokenModel }: Omit<CodesConfig, 'seed'>) => {
-  const { imageSize: size = tokenizer.model.imageSize } = tokenModel;
-  return { view: { ...viewOf(data), views: data.views, cropRanges: data.cropRanges, size }, batch: 32 };
-};
+/** How images of a size are seen when they are encoded, and how many go through the tokenizer at once. */
+export const codesView = (data: DataConfig, size: number) => ({
+  view: { ...viewOf(data), views: data.views, cropRanges: data.cropRanges, size },
+  batch: 32,
+});
 
 /**
  * Opens data set and tokenizer to make codes for a run that is somewhere else, and checks that they are those of the run; images
@@ -111,7 +111,7 @@ export async function openCodesWork(options: OpenCodesWorkOptions): Promise<Open
           isCompared = !isWhole;
         }
         const how = {
-          ...codesView(config),
+          ...codesView(config.data, config.tokenModel.imageSize ?? model.imageSize),
           tokenizers: [tokenizer],
           dataset,
           header,

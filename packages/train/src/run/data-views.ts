@@ -1,8 +1,8 @@
 import type { OpenDatasetOptions } from '@detailflow/data/node';
-import type { DataConfig, TrainingConfig } from '../training-config';
+import type { CommonConfig, DataConfig } from '../training-config';
 
 /** What opens and divides the data set of a run. */
-export const openingOf = ({ data, seed }: Pick<TrainingConfig, 'data' | 'seed'>): OpenDatasetOptions => {
+export const openingOf = ({ data, seed }: Pick<CommonConfig, 'data' | 'seed'>): OpenDatasetOptions => {
   const { heldOut, groupBy, background, classNames } = data;
   return { heldOut, groupBy, background, classNames, seed };
 };

@@ -1,4 +1,11 @@
-import { checkOptions, DetailFlowError, RandomStream, randomRanks, Tensor } from '@detailflow/core';
+import {
+  checkOptions,
+  DetailFlowError,
+  type ImageTokenizer,
+  RandomStream,
+  randomRanks,
+  Tensor,
+} from '@detailflow/core';
 import {
   type CodeViews,
   codeViews,
@@ -11,10 +18,16 @@ import { NEAREST_CODES, type Tokenizer } from '@detailflow/tokenizer';
 import { Purpose } from '../purpose';
 import type { CodeStore, CodeStoreHeader } from './code-store';
 
+/** A tokenizer of any family; DetailFlow's also make the codes of self-correction. */
+export type EncodingTokenizer = ImageTokenizer | Tokenizer;
+
+const isCorrecting = (tokenizer: EncodingTokenizer): tokenizer is Tokenizer =>
+  'encodeCorrected' in tokenizer && tokenizer.config.correction;
+
 /** How the codes of images are made. */
 export interface EncodeOptions {
   /** Each encodes a part of a shard at the same time as the others. */
-  readonly tokenizers: readonly Tokenizer[];
+  readonly tokenizers: readonly EncodingTokenizer[];
   readonly dataset: ImageDataset;
   /** Of their size; an image has as many tokens as a row of the store. */
   readonly view: ViewOptions & { readonly views: CodeViews; readonly cropRanges?: readonly number[] };
@@ -147,24 +160,26 @@ export async function encodeShard(
 }
 
 function drawNoiseIndex(
-  { resolutions, config }: Tokenizer,
+  tokenizer: EncodingTokenizer,
   tokens: number,
   seed: number,
   image: number,
 ): number | null {
-  const choices = config.correction ? resolutions.noiseTokenLimit(tokens) : null;
+  if (!isCorrecting(tokenizer)) return null;
+  const { resolutions } = tokenizer;
+  const choices = resolutions.noiseTokenLimit(tokens);
   if (choices === null) return null;
   const random = new RandomStream({ seed, purpose: Purpose.noiseIndex, position: image });
   return resolutions.noiseTokenIndex(random.integer(choices), tokens);
 }
 
 async function encodeJobs(
-  tokenizer: Tokenizer,
+  tokenizer: EncodingTokenizer,
   { noiseIndex, jobs }: { readonly noiseIndex: number | null; readonly jobs: readonly Job[] },
   { size, tokens }: { readonly size: number; readonly tokens: number },
   codes: Uint16Array,
 ): Promise<void> {
-  const { codebookSize } = tokenizer.config;
+  const { codebookSize } = tokenizer;
   const pixels = new Float32Array(jobs.length * 3 * size * size);
   const ranks = new Int32Array(jobs.length * tokens);
   for (const [i, { values, seed }] of jobs.entries()) {
@@ -173,7 +188,7 @@ async function encodeJobs(
   }
   const images = new Tensor('float32', pixels, [jobs.length, 3, size, size]);
   const rows =
-    noiseIndex === null
+    noiseIndex === null || !isCorrecting(tokenizer)
       ? await tokenizer.encode(images, { tokens }).then((clean) => [clean, clean, clean])
       : await tokenizer
           .encodeCorrected(images, {

@@ -1,6 +1,6 @@
+import type { ImageTokenizer } from '@detailflow/core';
 import { acrossClasses, type CenterViewOptions, type ImageDataset, subset } from '@detailflow/data';
 import { imageTensor } from '@detailflow/eval';
-import type { Tokenizer } from '@detailflow/tokenizer';
 
 /** Codes of held-out images, for the loss of the AR model. */
 export interface HeldOutCodes {
@@ -14,7 +14,7 @@ const BATCH = 64;
 
 /** Encodes images of as many classes as can be: a whole number of micro-batches, repeated where there are fewer images than one holds. */
 export async function heldOutCodes(
-  tokenizer: Tokenizer,
+  tokenizer: ImageTokenizer,
   options: {
     readonly dataset: ImageDataset;
     readonly view: Omit<CenterViewOptions, 'size'>;

@@ -6,6 +6,7 @@ import type { AlignmentTarget } from '../losses/alignment';
 import { patchGan } from '../losses/discriminator';
 import type { LossNetworks } from '../losses/loss-networks';
 import { classifierNetwork, lpipsNetwork, type PerceptualNetwork } from '../losses/perceptual';
+import type { TokenizerRecipe } from '../tokenizer-recipe';
 import type { TrainingConfig } from '../training-config';
 
 /** Files of networks that losses need. */
@@ -22,6 +23,9 @@ export interface LossNetworkFiles {
   readonly siglip?: string;
 }
 
+/** The losses of a recipe that need networks. */
+type LossRecipe = Pick<TokenizerRecipe, 'perceptual' | 'adversarial' | 'alignment' | 'repa'>;
+
 const entries: Partial<Record<keyof LossNetworkFiles, string>> = {
   alignment: 'tokenizer.alignment',
   siglip: 'tokenizer.repa',
@@ -33,7 +37,11 @@ const entries: Partial<Record<keyof LossNetworkFiles, string>> = {
  * @throws DetailFlowError `config` when a file is missing; `io`, `format` and `weights` as the files are
  */
 export async function openLossNetworks(
-  { tokenizer }: TrainingConfig,
+  {
+    tokenizer,
+  }: {
+    readonly tokenizer: Pick<TrainingConfig['tokenizer'], 'discriminator'> & { readonly recipe: LossRecipe };
+  },
   files: LossNetworkFiles,
   backend: Backend,
 ): Promise<{

@@ -6,6 +6,7 @@ import { ConfigFields, checkOptions, DetailFlowError } from '@detailflow/core';
 import { type NpyArray, readNpy, writeNpy } from '@detailflow/data';
 import { readFileCapped } from '@detailflow/data/node';
 import { type TokenizerConfig, toOfficialTokenizerConfig } from '@detailflow/tokenizer';
+import type { RunConfig } from '../family-config';
 import type { CodeRows, CodeStore } from './code-store';
 
 const ROWS = 3;
@@ -248,5 +249,17 @@ export async function writeOfficialCodes(
   const text = JSON.stringify({ ...config, ar_image_size: of.size, ar_token_num: of.tokens }, undefined, 4);
   await writeFileAtomically(path.join(folder, `${name}.json`), (write) =>
     write(new TextEncoder().encode(text)),
+  );
+}
+
+/** DetailFlow's tokenizer: only its codes have an official form here. @throws DetailFlowError `unsupported` */
+export function detailflowTokenizer(config: RunConfig, entry: 'codes' | 'saveCodes'): TokenizerConfig {
+  if (!('family' in config)) return config.tokenizer.model;
+  throw new DetailFlowError(
+    'unsupported',
+    `only codes of DetailFlow are read and written so, not of ${config.family}`,
+    {
+      entry,
+    },
   );
 }

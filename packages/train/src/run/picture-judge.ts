@@ -1,12 +1,8 @@
-import { createTokenModel, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, type ImageTokenizer, type TokenModel } from '@detailflow/core';
 import { collectFeatures, datasetSource, frechetDistance, generatedSource } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
-import type { Tokenizer } from '@detailflow/tokenizer';
-import type { Arrays } from '../initialise';
 import { centerOf } from './data-views';
 import type { StageContext } from './stage-context';
-import { weightsOf } from './weights';
 
 /** Guidance of the pictures. */
 const CFG = 1.5;
@@ -15,9 +11,8 @@ const CFG = 1.5;
 export interface PictureJudge {
   /** Frechet distance of drawn pictures from the held-out images, and how many were compared. */
   frechet(options: {
-    readonly config: TokenModelConfig;
-    readonly parameters: Arrays;
-    readonly tokenizer: Tokenizer;
+    readonly model: TokenModel;
+    readonly tokenizer: ImageTokenizer;
     readonly signal?: AbortSignal;
   }): Promise<{ readonly frechet: number; readonly drawn: number }>;
   dispose(): Promise<void>;
@@ -47,16 +42,10 @@ export async function pictureJudge(
     const { signal } = run.options;
     const real = await collectFeatures(datasetSource(run.data.heldOut, view), { extractor, signal });
     return {
-      async frechet({ config, parameters, tokenizer, signal }) {
-        const weights = weightsOf(tokenModelParameters(config), parameters);
-        const model = createTokenModel({ config, weights, backend });
-        try {
-          const source = generatedSource({ model, tokenizer, count, classes, seed: 0, cfg: CFG });
-          const drawn = await collectFeatures(source, { extractor, signal });
-          return { frechet: frechetDistance(drawn.statistics.pool, real.statistics.pool), drawn: count };
-        } finally {
-          await model.dispose();
-        }
+      async frechet({ model, tokenizer, signal }) {
+        const source = generatedSource({ model, tokenizer, count, classes, seed: 0, cfg: CFG });
+        const drawn = await collectFeatures(source, { extractor, signal });
+        return { frechet: frechetDistance(drawn.statistics.pool, real.statistics.pool), drawn: count };
       },
       dispose: () => extractor.dispose(),
     };

@@ -2,16 +2,16 @@ import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Backend, Picture } from '@detailflow/core';
 import { DetailFlowError } from '@detailflow/core';
 import type { HoldOutRecord, ImageDataset } from '@detailflow/data';
-import { createTokenizer, type Tokenizer, tokenizerParameters } from '@detailflow/tokenizer';
+import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
-import type { TrainingConfig } from '../training-config';
 import { codesOrigin, codesSettings } from './codes-origin';
 import type { ImagesIdentity } from './images-identity';
 import { writeReport } from './report';
 import type { RunFolder } from './run-folder';
+import type { RunModels } from './run-models';
 import type { SavedCheckpoint, StageProgress } from './run-stage';
 import type { CodesProgress, TrainOptions } from './train-options';
-import { parametersOf, readArrays, weightsOf } from './weights';
+import { parametersOf, readArrays } from './weights';
 import { type TrainedModel, writeModel } from './write-model';
 
 /** The images of a run. */
@@ -31,9 +31,10 @@ export class StageContext {
     readonly folder: RunFolder,
     readonly backends: readonly Backend[],
     readonly data: RunData,
+    readonly models: RunModels,
   ) {}
 
-  get config(): TrainingConfig {
+  get config(): RunConfig {
     return this.options.config;
   }
 
@@ -60,16 +61,12 @@ export class StageContext {
     return codesOrigin({ parameters, images: this.data.images.digest, settings });
   }
 
-  createTokenizer(backend: Backend, parameters: Arrays): Tokenizer {
-    const { model: config } = this.config.tokenizer;
-    return createTokenizer({ config, weights: weightsOf(tokenizerParameters(config), parameters), backend });
-  }
-
   /** The parameters of the tokenizer that was given, or was trained here. @throws DetailFlowError `io` when it is not trained to the end */
   async tokenizer(): Promise<Arrays> {
-    const { model, recipe } = this.config.tokenizer;
+    const { recipe } = this.config.tokenizer;
+    const { specs } = this.models.tokenizer;
     const given = this.options.tokenizer;
-    if (given) return readArrays(tokenizerParameters(model), given.weights);
+    if (given) return readArrays(specs, given.weights);
     const { steps } = recipe.schedule;
     const last = await this.folder.last('tokenizer');
     if (!last || (last.step < steps && !(await this.folder.endedEarly('tokenizer', last.step)))) {
@@ -80,14 +77,15 @@ export class StageContext {
         { file: this.folder.path },
       );
     }
-    return parametersOf(last, tokenizerParameters(model), { hasMeans: recipe.averageDecay !== undefined });
+    return parametersOf(last, specs, { hasMeans: recipe.averageDecay !== undefined });
   }
 
   write(parts: Pick<TrainedModel, 'tokenizer' | 'ar'>): Promise<void> {
     const { classNames } = this.data.train;
     const { record: heldOut } = this.data;
     const { data: trainedOn } = this.options;
-    return writeModel(this.folder, this.config, { ...parts, classNames, trainedOn, heldOut });
+    const model = { ...parts, classNames, trainedOn, heldOut };
+    return writeModel(this.folder, this.config, this.models, model);
   }
 
   async savePicture(stage: 'tokenizer' | 'ar', step: number, picture: Picture): Promise<void> {

@@ -1,4 +1,3 @@
-import { ignoredTokenModelWeights, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { DetailFlowError, type ParameterSpec, readFloat32 } from '@detailflow/core';
 import { ignoredTokenizerWeights, tokenizerParameters } from '@detailflow/tokenizer';
 import type { Arrays } from '../initialise';
@@ -35,20 +34,11 @@ export async function startingTokenizer(
   });
 }
 
-/** Parameters that an AR model begins with; undefined where all are drawn. */
-export function startingTokenModel(
-  config: TokenModelConfig,
-  options: Pick<TrainOptions, 'initial' | 'onNotice'>,
-): Promise<Arrays | undefined> {
-  return startingParameters('ar', options, {
-    ...{ config, specs: tokenModelParameters(config), optional: [], ignored: ignoredTokenModelWeights },
-  });
-}
-
 const called = { tokenizer: 'tokenizer', ar: 'AR model' } as const;
 
-async function startingParameters<Part extends 'tokenizer' | 'ar'>(
-  half: Part,
+/** Parameters that one half begins with; undefined where all are drawn. @throws DetailFlowError `weights`, `config` where they do not fit */
+export async function startingParameters(
+  half: 'tokenizer' | 'ar',
   { initial, onNotice }: Pick<TrainOptions, 'initial' | 'onNotice'>,
   model: {
     readonly config: object;
@@ -58,7 +48,7 @@ async function startingParameters<Part extends 'tokenizer' | 'ar'>(
     readonly ignored: readonly string[];
   },
 ): Promise<Arrays | undefined> {
-  const part = initial?.[half] as InitialPart<object> | undefined;
+  const part = initial?.[half];
   if (!part) return undefined;
   const { isLenient = false } = initial as InitialParameters;
   const different = differences(part, model);
@@ -83,7 +73,7 @@ async function startingParameters<Part extends 'tokenizer' | 'ar'>(
 
 /** Weights that are missing, have another shape, or are nobody's. */
 function differences(
-  { weights }: InitialPart<object>,
+  { weights }: InitialPart,
   {
     specs,
     optional,
@@ -113,7 +103,7 @@ function differences(
 const listed = (names: readonly string[]): string =>
   names.slice(0, SHOWN).join('; ') + (names.length > SHOWN ? `; and ${names.length - SHOWN} more` : '');
 
-const misfit = (half: 'tokenizer' | 'ar', { file }: InitialPart<object>, different: readonly string[]) =>
+const misfit = (half: 'tokenizer' | 'ar', { file }: InitialPart, different: readonly string[]) =>
   new DetailFlowError(
     'weights',
     `the ${called[half]} to begin with does not fit the settings: ${listed(different)}. Change the settings, or take what fits (--lenient)`,

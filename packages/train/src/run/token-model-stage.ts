@@ -1,37 +1,41 @@
-import type { TokenModelConfig } from '@detailflow/ar-model';
 import { DetailFlowError } from '@detailflow/core';
 import type { Arrays } from '../initialise';
-import { type CodeBatch, TokenModelTrainer } from '../token-model-trainer';
+import type { CodeBatch } from '../token-model-trainer';
 import { type CodeSource, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { centerOf } from './data-views';
 import { heldOutCodes } from './held-out-codes';
-import { OfficialCodes } from './official-codes';
+import { detailflowTokenizer, OfficialCodes } from './official-codes';
 import { type PictureJudge, pictureJudge } from './picture-judge';
+import type { RunTokenModel } from './run-models';
 import { runStage } from './run-stage';
 import { kept, type StageContext } from './stage-context';
-import { startingTokenModel } from './starting-parameters';
+import { startingParameters } from './starting-parameters';
 import { sampleGrid } from './validate';
 import { visitOrder } from './visit-order';
+
+/** Guidance of the pictures that are looked at. */
+const CFG = 1.5;
 
 /** Trains the AR model of a run. @returns whether it is trained to the end */
 export async function trainTokenModel(run: StageContext): Promise<boolean> {
   const { seed, checkpoints, validation, tokenModel, data } = run.config;
   const { recipe, batch } = tokenModel;
   const { labels: classLabels, classNames } = run.data.train;
-  const config: TokenModelConfig = { ...tokenModel.model, classes: classNames.length };
-  const { imageSize: size = run.config.tokenizer.model.imageSize } = tokenModel;
+  const model = run.models.tokenModel(classNames.length);
+  const { imageSize: size, tokens, config, specs, ignored } = model;
   const parameters = await run.tokenizer();
-  const { source: store, origin, labels = classLabels } = await codesOf(run, { size, config, parameters });
+  const { source: store, origin, labels = classLabels } = await codesOf(run, model, parameters);
   await run.folder.bind('ar', origin);
   const order = visitOrder(labels, { balance: data.balance, seed: seed + 1 });
   const isFresh = (await run.folder.last('ar')) === undefined;
-  const start = isFresh && (await startingTokenModel(config, run.options));
-  const trainer = await TokenModelTrainer.create({
-    ...{ config, recipe, backends: run.backends, seed },
-    ...(start && { parameters: start }),
-  });
-  const tokenizer = run.createTokenizer(run.backends[0], parameters);
+  const start = isFresh
+    ? await startingParameters('ar', run.options, { config, specs, ignored, optional: [] })
+    : undefined;
+  const trainer = await model.createTrainer({ run, tokenizer: parameters, parameters: start });
+  const [backend] = run.backends;
+  const tokenizer = run.models.tokenizer.create(backend, parameters);
+  const drawing = model.createTokenizer(backend, parameters);
   let judge: PictureJudge | undefined;
   try {
     if (validation.generate > 0) {
@@ -40,7 +44,7 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
     const heldOut = await heldOutCodes(tokenizer, {
       ...{ dataset: run.data.heldOut, view: centerOf(data), images: validation.images },
       ...{ microBatch: recipe.microBatch, signal: run.options.signal },
-      seen: { size, tokens: config.tokens },
+      seen: { size, tokens },
     });
     const isDone = await runStage<CodeBatch>({
       ...run.common(),
@@ -70,26 +74,29 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
         run: async (step, signal) => {
           const { loss, positionLoss } = await trainer.evaluate(heldOut, { signal });
           const found = await trainer.parameters(kept(recipe));
-          const cfg = 1.5;
-          const options = { tokenizer, config, parameters: found, cfg, signal };
-          await run.savePicture('ar', step, await sampleGrid(run.backends[0], options));
+          const drawn = model.create(backend, found, parameters);
+          const pictures = { model: drawn, tokenizer: drawing, signal };
+          const judged = await (async () => {
+            await run.savePicture('ar', step, await sampleGrid({ ...pictures, cfg: CFG }));
+            return judge?.frechet(pictures);
+          })().finally(() => drawn.dispose());
           return {
             heldOutLoss: loss,
             heldOutPerplexity: Math.exp(loss),
             heldOutPositionLoss: [...positionLoss].map(round),
-            ...(await judge?.frechet({ config, parameters: found, tokenizer, signal })),
+            ...judged,
           };
         },
       },
     });
     if (isDone) {
-      const ar = { config, parameters: await trainer.parameters(kept(recipe)) };
-      await run.write({ tokenizer: parameters, ar });
+      await run.write({ tokenizer: parameters, ar: await trainer.parameters(kept(recipe)) });
     }
     return isDone;
   } finally {
     await judge?.dispose();
     await tokenizer.dispose();
+    await drawing.dispose();
     await trainer.dispose();
     await store.close();
   }
@@ -98,12 +105,13 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
 /** The codes that an AR model learns: those that were given, or those of the run. */
 async function codesOf(
   run: StageContext,
-  { size, config, parameters }: { size: number; config: TokenModelConfig; parameters: Arrays },
+  { imageSize: size, tokens }: RunTokenModel,
+  parameters: Arrays,
 ): Promise<{ source: CodeSource; origin: string; labels?: Int32Array }> {
   const { codes } = run.options;
   if (codes) {
-    const { model: tokenizer } = run.config.tokenizer;
-    const { tokens, classes } = config;
+    const classes = run.data.train.classNames.length;
+    const tokenizer = detailflowTokenizer(run.config, 'codes');
     const source = await OfficialCodes.open(codes, { tokenizer, size, tokens, classes });
     return { source, origin: source.origin, labels: source.labels };
   }

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import type { TrainableFamily } from '@detailflow/blocks';
 import { ioError, writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Backend } from '@detailflow/core';
 import { checkOptions } from '@detailflow/core';
@@ -17,14 +18,17 @@ import { openDataset } from '@detailflow/data/node';
 import { readableImages } from '@detailflow/eval';
 import { type ClassifierConfig, classifierParameters } from '@detailflow/features';
 import { ClassifierTrainer } from '../classifier-trainer';
+import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
-import type { TrainingConfig } from '../training-config';
 import { centerOf, openingOf, viewOf } from './data-views';
+import { modelsOf } from './models-of';
 import { visitOrder } from './visit-order';
 
 /** Options of `trainClassifier`. */
 export interface TrainClassifierOptions {
-  readonly config: TrainingConfig;
+  readonly config: RunConfig;
+  /** The family that the settings are of, where that is not DetailFlow. */
+  readonly family?: TrainableFamily;
   /** The data set: see `openDataset`. */
   readonly data: string;
   /** The .safetensors file. */
@@ -66,12 +70,13 @@ const BATCH = 64;
  */
 export async function trainClassifier(options: TrainClassifierOptions): Promise<TrainedClassifier> {
   checkOptions('trainClassifier', options, {
-    ...{ config: true, data: true, out: true, createBackend: true, signal: true, onProgress: true },
+    ...{ config: true, family: true, data: true, out: true, createBackend: true, signal: true },
+    onProgress: true,
   });
   const { config, signal, onProgress } = options;
-  const { data, seed, classifier, tokenizer, replicas } = config;
+  const { data, seed, classifier, replicas } = config;
   const { widths, features, recipe } = classifier;
-  const size = tokenizer.model.imageSize;
+  const size = modelsOf(config, options.family).tokenizer.imageSize;
   await mkdir(path.dirname(options.out), { recursive: true }).catch((cause) => {
     throw ioError('the folder cannot be made', options.out, cause);
   });

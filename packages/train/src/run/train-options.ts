@@ -1,8 +1,7 @@
-import type { TokenModelConfig } from '@detailflow/ar-model';
+import type { TrainableFamily } from '@detailflow/blocks';
 import type { Backend, Weights } from '@detailflow/core';
 import type { SkippedImage, SourceUse } from '@detailflow/data';
-import type { TokenizerConfig } from '@detailflow/tokenizer';
-import type { TrainingConfig } from '../training-config';
+import type { RunConfig } from '../family-config';
 import type { CodesWork } from './codes-work';
 import type { CodesElsewhere } from './extract-codes';
 import type { LossNetworkFiles } from './loss-networks';
@@ -15,7 +14,9 @@ export type TrainingPart = 'tokenizer' | 'codes' | 'ar' | 'all';
 /** Options of {@link train}. */
 export interface TrainOptions {
   readonly part: TrainingPart;
-  readonly config: TrainingConfig;
+  readonly config: RunConfig;
+  /** The family that the settings are of, where that is not DetailFlow. */
+  readonly family?: TrainableFamily;
   /** The data set: see `openDataset`. */
   readonly data: string;
   /** The folder of the run. */
@@ -60,17 +61,17 @@ export interface TrainOptions {
 
 /** Where the training of each half begins. */
 export interface InitialParameters {
-  readonly tokenizer?: InitialPart<TokenizerConfig>;
-  readonly ar?: InitialPart<TokenModelConfig>;
+  readonly tokenizer?: InitialPart;
+  readonly ar?: InitialPart;
   /** Take what has the same name and shape and draw the rest; otherwise everything must fit. */
   readonly isLenient?: boolean;
 }
 
 /** Weights to begin with. */
-export interface InitialPart<Config> {
+export interface InitialPart {
   readonly weights: Weights;
   /** Where it is known: settings that weights do not show must agree, too. */
-  readonly config?: Config;
+  readonly config?: object;
   /** For messages. */
   readonly file?: string;
 }

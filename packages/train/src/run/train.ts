@@ -6,15 +6,17 @@ import { makeCodes } from './codes-stage';
 import { writeDataUse } from './data-use';
 import { openingOf } from './data-views';
 import { listHeldOut } from './held-out-list';
+import { modelsOf } from './models-of';
 import { requireJudge } from './picture-judge';
 import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
+import type { RunModels } from './run-models';
 import { StageContext } from './stage-context';
 import { requireConfig } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';
 import { trainTokenizer } from './tokenizer-stage';
-import type { TrainingStage, TrainOptions, TrainResult } from './train-options';
+import type { TrainingPart, TrainingStage, TrainOptions, TrainResult } from './train-options';
 import type { TrainedTokenizer } from './trained-tokenizer';
 
 /**
@@ -28,6 +30,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   checkOptions('train', options, {
     part: true,
     config: true,
+    family: true,
     data: true,
     out: true,
     tokenizer: true,
@@ -44,10 +47,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     ...{ onData: true, onSaved: true, onCompared: true, onNotice: true },
   });
   const { config, part } = options;
+  const models = modelsOf(config, options.family);
   const isLater = part === 'codes' || part === 'ar';
   const trainsTokenizer = part === 'tokenizer' || (part === 'all' && options.tokenizer === undefined);
-  if (options.tokenizer) checkTokenizer(options.tokenizer, options);
-  if (config.tokenizer.model.mixture && part !== 'tokenizer') {
+  if (options.tokenizer) checkTokenizer(options.tokenizer, models, part);
+  if ('mixture' in config.tokenizer.model && config.tokenizer.model.mixture && part !== 'tokenizer') {
     throw new DetailFlowError(
       'config',
       'its tokens are mixtures of codes, which have no numbers, so there are no codes and no AR model: train the tokenizer alone',
@@ -89,11 +93,17 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     }
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
-    const run = new StageContext({ ...options, signal, isTimeUp, onSkip }, folder, backends, {
-      train: await skipUnreadable(opened.train, onSkip),
-      heldOut: await skipUnreadable(opened.heldOut, onSkip),
-      ...{ images, record },
-    });
+    const run = new StageContext(
+      { ...options, signal, isTimeUp, onSkip },
+      folder,
+      backends,
+      {
+        train: await skipUnreadable(opened.train, onSkip),
+        heldOut: await skipUnreadable(opened.heldOut, onSkip),
+        ...{ images, record },
+      },
+      models,
+    );
     const stages = {
       ...(trainsTokenizer && { tokenizer: () => trainTokenizer(run) }),
       ...((part === 'codes' || (part === 'all' && !options.codes)) && { codes: () => makeCodes(run) }),
@@ -119,9 +129,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
 }
 
 /** @throws DetailFlowError `config` when a tokenizer that is given is not the one of the settings */
-function checkTokenizer(given: TrainedTokenizer, { part, config }: TrainOptions): void {
+function checkTokenizer(given: TrainedTokenizer, { tokenizer }: RunModels, part: TrainingPart): void {
   if (part === 'tokenizer') {
     throw new DetailFlowError('config', 'a tokenizer was given, so there is none to train');
   }
-  requireConfig(given.config, config.tokenizer.model, 'tokenizer');
+  requireConfig(given.config, tokenizer.config, 'tokenizer');
 }

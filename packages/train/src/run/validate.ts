@@ -1,5 +1,4 @@
-import { createTokenModel, type TokenModelConfig, tokenModelParameters } from '@detailflow/ar-model';
-import { type Backend, type Picture, pictureFromPixels } from '@detailflow/core';
+import { type ImageTokenizer, type Picture, pictureFromPixels, type TokenModel } from '@detailflow/core';
 import {
   acrossClasses,
   type CenterViewOptions,
@@ -11,17 +10,14 @@ import {
   upscaleNearest,
   wholeEnlarged,
 } from '@detailflow/data';
-import { datasetSource, previewCounts, reconstructionSource, tokenizerFigures } from '@detailflow/eval';
-import { generate } from '@detailflow/sampler';
 import {
-  createMixtureTokenizer,
-  createTokenizer,
-  type Tokenizer,
-  type TokenizerConfig,
-  tokenizerParameters,
-} from '@detailflow/tokenizer';
-import type { Arrays } from '../initialise';
-import { weightsOf } from './weights';
+  datasetSource,
+  type RestoringTokenizer,
+  reconstructionSource,
+  tokenizerFigures,
+} from '@detailflow/eval';
+import { generate } from '@detailflow/sampler';
+import type { RunTokenizer } from './run-models';
 
 /** How well images are restored, and how that looks. */
 export interface TokenizerValidation {
@@ -33,24 +29,21 @@ export interface TokenizerValidation {
 
 const SHOWN = 8;
 
-/** Restores images of a data set, of as many classes as can be, from 1, 2, 4, ... and all tokens. */
+/** Restores images of a data set, of as many classes as can be, from 1, 2, 4, ... and all tokens; the tokenizer is let go of. */
 export async function validateTokenizer(
-  backend: Backend,
+  tokenizer: RestoringTokenizer,
   options: {
-    readonly config: TokenizerConfig;
-    readonly parameters: Arrays;
+    readonly model: Pick<RunTokenizer, 'imageSize' | 'previewCounts'>;
     readonly dataset: ImageDataset;
     readonly data: Omit<CenterViewOptions, 'size'>;
     readonly images: number;
     readonly signal?: AbortSignal;
   },
 ): Promise<TokenizerValidation> {
-  const { config, parameters, data, images, signal } = options;
+  const { model, data, images, signal } = options;
+  const { imageSize: size, previewCounts: counts } = model;
   const dataset = subset(options.dataset, acrossClasses(options.dataset.labels, images));
-  const weights = weightsOf(tokenizerParameters(config), parameters);
-  const tokenizer = (config.mixture ? createMixtureTokenizer : createTokenizer)({ config, weights, backend });
-  const view = { size: config.imageSize, fit: data.fit, background: data.background };
-  const counts = previewCounts(config);
+  const view = { size, fit: data.fit, background: data.background };
   try {
     const restorations = counts.map((tokens) => ({ tokens, noiseIndex: null }));
     const figures = await tokenizerFigures({ tokenizer, dataset, view, restorations, signal });
@@ -62,7 +55,7 @@ export async function validateTokenizer(
       );
     }
     const rows = Array.from({ length: shown }, (_, i) =>
-      columns.map((column) => wholeEnlarged(pictureFromBytes(column, i), config.imageSize)),
+      columns.map((column) => wholeEnlarged(pictureFromBytes(column, i), size)),
     );
     return {
       psnr: Object.fromEntries(figures.restorations.map(({ tokens, psnr }) => [`${tokens}`, round(psnr)])),
@@ -84,31 +77,21 @@ function enlarged(picture: Picture): Picture {
 const [SAMPLES, MOST_CLASSES, MOST_PICTURES] = [8, 20, 80];
 
 /** A grid of samples: one row a class, of classes evenly spaced among all. */
-export async function sampleGrid(
-  backend: Backend,
-  options: {
-    readonly tokenizer: Tokenizer;
-    readonly config: TokenModelConfig;
-    readonly parameters: Arrays;
-    readonly cfg: number;
-    readonly signal?: AbortSignal;
-  },
-): Promise<Picture> {
-  const { tokenizer, config, parameters, cfg, signal } = options;
-  const weights = weightsOf(tokenModelParameters(config), parameters);
-  const model = createTokenModel({ config, weights, backend });
-  try {
-    const classes = Math.min(MOST_CLASSES, config.classes);
-    const columns = Math.min(SAMPLES, Math.floor(MOST_PICTURES / classes));
-    const labels = evenlySpaced(config.classes, classes).flatMap((label) => Array(columns).fill(label));
-    for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0, signal })) {
-      if (step.count < step.total) continue;
-      const pixels = await step.pixels();
-      const pictures = labels.map((_, i) => pictureFromPixels(pixels, i));
-      return enlarged(gridPicture(pictures, { columns }));
-    }
-    throw new Error('no step was made');
-  } finally {
-    await model.dispose();
+export async function sampleGrid(options: {
+  readonly model: TokenModel;
+  readonly tokenizer: ImageTokenizer;
+  readonly cfg: number;
+  readonly signal?: AbortSignal;
+}): Promise<Picture> {
+  const { tokenizer, model, cfg, signal } = options;
+  const classes = Math.min(MOST_CLASSES, model.classes);
+  const columns = Math.min(SAMPLES, Math.floor(MOST_PICTURES / classes));
+  const labels = evenlySpaced(model.classes, classes).flatMap((label) => Array(columns).fill(label));
+  for await (const step of generate({ tokenizer, model, labels, cfg, seed: 0, signal })) {
+    if (step.count < step.total) continue;
+    const pixels = await step.pixels();
+    const pictures = labels.map((_, i) => pictureFromPixels(pixels, i));
+    return enlarged(gridPicture(pictures, { columns }));
   }
+  throw new Error('no step was made');
 }
