@@ -24,7 +24,7 @@ export interface CachedCopyOptions extends OpenFamilyOptions {
 }
 
 /** `DETAILFLOW_CACHE`, else the folder `detailflow` where this system keeps caches of a user. */
-export function cacheFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
+function cacheFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
   if (env.DETAILFLOW_CACHE) return path.resolve(env.DETAILFLOW_CACHE);
   const ofUser = process.platform === 'win32' ? env.LOCALAPPDATA : env.XDG_CACHE_HOME;
   return path.join(ofUser || path.join(homedir(), '.cache'), 'detailflow');
