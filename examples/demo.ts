@@ -22,7 +22,7 @@ const pictures: Picture[] = [];
 for await (const step of model.generate({ labels, seed: 1, cfg })) {
   if (step.count < step.total) continue;
   const pixels = await step.pixels();
-  for (const i of labels.keys()) pictures.push(upscaleNearest(pictureFromPixels(pixels, i), scale));
+  for (const i of labels.keys()) pictures.push(pictureFromPixels(pixels, i));
 }
 const seconds = (performance.now() - started) / 1000;
 await save('classes.png', gridPicture(pictures, { columns: classNames.length, gap: 4 }));

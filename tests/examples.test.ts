@@ -91,10 +91,10 @@ test('cancel: stops at once, keeps the model usable, gives the memory back', asy
 test('demo: every class, and how some of them grow', async () => {
   const { out, stdout, files } = await example('demo');
   expect(files).toEqual(['classes.png', 'coarse-to-fine.png']);
-  expect(await look(`${out}/classes.png`)).toMatchObject({ width: 4 + 20 * 132, height: 4 + 8 * 132 });
+  expect(await look(`${out}/classes.png`)).toMatchObject({ width: 4 + 20 * 68, height: 4 + 8 * 68 });
   for (let row = 0; row < 8; row++) {
     for (let column = 0; column < 20; column++) {
-      const cell = { left: 4 + column * 132, top: 4 + row * 132, width: 128, height: 128 };
+      const cell = { left: 4 + column * 68, top: 4 + row * 68, width: 64, height: 64 };
       const { deviation } = await look(`${out}/classes.png`, cell);
       expect(deviation, `row ${row}, column ${column} shows something`).toBeGreaterThan(8);
     }

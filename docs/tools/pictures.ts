@@ -56,16 +56,16 @@ async function growth(): Promise<void> {
 
 /** Four pictures from few tokens to all, one below the other: what the first page shows. */
 async function hero(): Promise<void> {
-  const labels = [9, 8, 3, 2];
+  const labels = ['happy-face', 'heart', 'clock', 'cat-face'];
   const shown = new Map<number, Picture[]>();
-  for await (const step of model.generate({ labels, seed: 7 })) {
+  for await (const step of model.generate({ labels, seed: 40, cfg: model.card?.recipe?.cfg })) {
     const pixels = await step.pixels();
     const side = pixels.dims[2];
     // The last of each size that can be enlarged by whole pixels to that of all tokens.
     if (imageSize % side !== 0) continue;
     shown.set(
       side,
-      labels.map((_, i) => upscaleNearest(pictureFromPixels(pixels, i), (4 * imageSize) / side)),
+      labels.map((_, i) => upscaleNearest(pictureFromPixels(pixels, i), (2 * imageSize) / side)),
     );
   }
   const rows = labels.flatMap((_, i) => [...shown.values()].map((column) => column[i]));

@@ -46,7 +46,7 @@ train('tokenizer', decoder, ...start, set(sharpening), '--resume');
 const codes = ['--tokenizer', path.join(decoder, 'bundle'), '--classifier', classifier];
 train('all', ar, ...codes, set({ 'tokenModel.steps': values.ar }), '--resume');
 console.log(`the model: ${path.join(ar, 'bundle')}`);
-console.log(`its card:  node tools/model-card/emoji-model.mjs ${runs} ${data}`);
+console.log(`its card:  node tools/model-card/emoji-model.mjs ${ar} ${data} --tokenizer ${decoder}/bundle`);
 
 function train(stage, out, ...options) {
   const args = ['train', stage, '--config', 'emoji-64', '--data', data, '--out', out, ...options.flat()];

@@ -124,7 +124,7 @@ const emoji64: Settings = {
     revival: { every: 10, until: 0.6, patience: 40 },
   },
   tokenModel: {
-    model: { dim: 256, layers: 6, heads: 8 },
+    model: { dim: 192, layers: 6, heads: 6 },
     ...{
       steps: 6000,
       batch: 64,
