@@ -60,7 +60,7 @@ test.each(familyModels)('%s in 8 and 4 bits', async (_, source, condition) => {
   const exact = await logits(source, condition, { device: backend, dtype: 'fp32' });
   expect(exact.length).toBeGreaterThan(1000);
   for (const dtype of ['q8', 'q4'] as const) {
-    const rounded = await logits(source, condition, { device: roundingBackend(dtype) });
+    const rounded = await logits(source, condition, { device: roundingBackend(dtype), dtype });
     const found = await logits(source, condition, { device: backend, dtype });
     // What the few bits cost in exact arithmetic; the runtime rounds what goes into the products, too, to 8 bits.
     const cost = error(exact, rounded);

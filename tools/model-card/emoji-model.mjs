@@ -58,10 +58,7 @@ const generation = detailflow(
   ...['eval', 'generation', ...measured, '--count', count, '--cfg', cfg, '--seed', seed, '--train'],
 );
 const scales = cfg.split(',');
-for (const scale of scales) {
-  const name = `samples-cfg${scale}.png`;
-  copyFileSync(path.join(kept, name), path.join(out, 'images', name));
-}
+copyFileSync(path.join(kept, `samples-cfg${values.recommend}.png`), path.join(out, 'images', 'samples.png'));
 await classPictures();
 const images = imagesSeen();
 const figures = { steps: made.steps, images, tokenizer, generation: { ...generation, rows: undefined } };

@@ -18,6 +18,7 @@ export function convInitialValues(
   };
 }
 
+/** Draws numbers evenly from [-limit, limit). */
 export const uniform = (limit: number, random: RandomStream) => () => limit * (2 * random.uniform() - 1);
 
 /** Rows of unit length, uniform in a cube before. */
