@@ -62,7 +62,9 @@ copyFileSync(path.join(kept, `samples-cfg${values.recommend}.png`), path.join(ou
 await classPictures();
 const images = imagesSeen();
 const figures = { steps: made.steps, images, tokenizer, generation: { ...generation, rows: undefined } };
-writeFileSync(path.join(out, 'figures.json'), `${JSON.stringify(figures, undefined, 1)}\n`);
+// Where the images lay on this machine is nobody's business.
+const withoutPaths = (_, value) => (value === data ? path.basename(data) : value);
+writeFileSync(path.join(out, 'figures.json'), `${JSON.stringify(figures, withoutPaths, 1)}\n`);
 writeFileSync(path.join(out, 'FIGURES.md'), tables());
 console.log(readFileSync(path.join(out, 'FIGURES.md'), 'utf8'));
 
