@@ -1,6 +1,5 @@
 import type { TrainableQuantiser } from '@detailflow/blocks';
-import type { AdversaryReport } from './losses/adversary';
-import type { TokenizerRecipe } from './tokenizer-recipe';
+import type { TokenizerRecipe, TokenizerStepReport } from './tokenizer-recipe';
 
 /** How a tokenizer that restores whole images is trained. */
 export interface PlainTokenizerRecipe
@@ -21,23 +20,5 @@ export interface PlainTokenizerRecipe
   readonly quantiser: TrainableQuantiser;
 }
 
-/** What a step did. */
-export interface PlainTokenizerStepReport {
-  readonly step: number;
-  readonly loss: number;
-  readonly reconstruction: number;
-  readonly vq: number;
-  readonly commit: number;
-  readonly entropy: number;
-  /** The perceptual and the adversarial term, as they were added, where the recipe has them. */
-  readonly extra?: Readonly<Record<string, number>>;
-  /** The discriminator, once it plays. */
-  readonly adversary?: AdversaryReport;
-  /** Norm of the gradients before clipping. */
-  readonly norm: number;
-  readonly learningRate: number;
-  /** Share of the codebook among the latest 65536 codes. */
-  readonly usage: number;
-  /** Codes that were dead and got a new life. */
-  readonly revived: number;
-}
+/** What a step did: that of DetailFlow's tokenizer, without draws of tokens and sizes. */
+export type PlainTokenizerStepReport = Omit<TokenizerStepReport, 'variant' | 'images'>;

@@ -24,6 +24,7 @@ import type { TrainingConfig } from '../training-config';
 import { openLossNetworks } from './loss-networks';
 import type { RunFolder } from './run-folder';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
+import { runTokenizerTrainer } from './run-tokenizer-trainer';
 import { startingTokenizer } from './starting-parameters';
 import { weightsOf } from './weights';
 import type { TrainedModel } from './write-model';
@@ -60,23 +61,7 @@ function runTokenizer({ tokenizer }: Pick<Models, 'tokenizer'>): RunTokenizer {
         ...{ config, recipe, networks, backends: run.backends, seed: run.config.seed },
         ...(parameters && { parameters }),
       });
-      return {
-        get step() {
-          return trainer.step;
-        },
-        get graphs() {
-          return trainer.graphs;
-        },
-        imageSize: trainer.imageSize,
-        train: async (batch) => ({ ...(await trainer.train(batch)) }),
-        snapshot: () => trainer.snapshot(),
-        restore: (snapshot) => trainer.restore(snapshot),
-        parameters: (kind) => trainer.parameters(kind),
-        async close() {
-          await close();
-          await trainer.dispose();
-        },
-      };
+      return runTokenizerTrainer(trainer, { imageSize: trainer.imageSize, close });
     },
     create,
     createRestoring: (backend, parameters) =>

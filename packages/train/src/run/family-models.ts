@@ -4,6 +4,7 @@ import { PlainTokenizerTrainer } from '../plain-tokenizer-trainer';
 import { TokenModelTrainer } from '../token-model-trainer';
 import { openLossNetworks } from './loss-networks';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
+import { runTokenizerTrainer } from './run-tokenizer-trainer';
 import { startingParameters } from './starting-parameters';
 import { weightsOf } from './weights';
 
@@ -35,23 +36,7 @@ function runTokenizer({ tokenizer }: Models, family: TrainableFamily, file?: str
         ...{ model, recipe, networks, backends: run.backends, seed: run.config.seed },
         ...(parameters && { parameters }),
       });
-      return {
-        get step() {
-          return trainer.step;
-        },
-        get graphs() {
-          return trainer.graphs;
-        },
-        imageSize,
-        train: async (batch) => ({ ...(await trainer.train(batch)) }),
-        snapshot: () => trainer.snapshot(),
-        restore: (snapshot) => trainer.restore(snapshot),
-        parameters: (kind) => trainer.parameters(kind),
-        async close() {
-          await close();
-          await trainer.dispose();
-        },
-      };
+      return runTokenizerTrainer(trainer, { imageSize, close });
     },
     create,
     createRestoring: create,
