@@ -144,7 +144,7 @@ function tables() {
     row(['SSIM', ...restorations.map(({ ssim }) => ssim?.toFixed(3) ?? '–')]),
     row(['Fréchet distance', ...restorations.map(({ frechet }) => frechet.toFixed(1))]),
     '',
-    `Codes in use: ${(100 * tokenizer.usage).toFixed(0)} %, perplexity ${tokenizer.perplexity.toFixed(0)}.`,
+    `Codes in use: ${(100 * tokenizer.usage).toFixed(1)} %, perplexity ${tokenizer.perplexity.toFixed(0)}.`,
     '',
     `${count} generated pictures for each of the seeds ${seed}; against ${real} held-out pictures:`,
     '',
