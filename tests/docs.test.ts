@@ -170,3 +170,10 @@ test('pictures of the guides are there, and the slider has one for each of its p
     expect(existsSync(path.join(inRepository('docs/images'), name)), name).toBe(true);
   }
 });
+
+test('the playground names the classes of the model that it runs', () => {
+  const { classNames } = JSON.parse(text('packages/model-emoji-64/model/config.json'));
+  const line = classNames.map((name: string, i: number) => `${i} ${name}`).join(', ');
+  expect(text('docs/guide/playground.md')).toContain(`Classes: ${line}.`);
+  expect(text('examples/browser/vite.config.ts')).toContain('@detailflow/model-emoji-64');
+});

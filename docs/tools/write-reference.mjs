@@ -16,6 +16,7 @@ const { app, project } = await reference({
   hidePageHeader: true,
   hideBreadcrumbs: true,
   useCodeBlocks: true,
+  useHTMLAnchors: true,
   expandObjects: true,
   parametersFormat: 'table',
   interfacePropertiesFormat: 'table',

@@ -5,7 +5,7 @@ export const examples: readonly { readonly title: string; readonly code: string 
     code: `import { generate } from '@detailflow/sampler';
 import { model, tokenizer, show } from 'playground';
 
-for await (const step of generate({ model, tokenizer, labels: [9], seed: 7, cfg: 2 })) {
+for await (const step of generate({ model, tokenizer, labels: [11], seed: 7, cfg: 2.5 })) {
   console.log(step.count, 'of', step.total, 'tokens:', step.resolution, 'pixels');
   if (Number.isInteger(Math.log2(step.count))) show(await step.pixels());
 }
@@ -16,12 +16,12 @@ for await (const step of generate({ model, tokenizer, labels: [9], seed: 7, cfg:
     code: `import { generate, vary } from '@detailflow/sampler';
 import { model, tokenizer, show } from 'playground';
 
-let boot;
-for await (const step of generate({ model, tokenizer, labels: [9], seed: 7, cfg: 2 })) {
-  if (step.count === step.total) boot = await step.pixels();
+let face;
+for await (const step of generate({ model, tokenizer, labels: [11], seed: 7, cfg: 2.5 })) {
+  if (step.count === step.total) face = await step.pixels();
 }
-show(boot);
-for await (const step of vary(boot, { model, tokenizer, keepTokens: 8, count: 3, seed: 1, cfg: 1 })) {
+show(face);
+for await (const step of vary(face, { model, tokenizer, keepTokens: 8, count: 3, seed: 1, labels: [11], cfg: 2.5 })) {
   if (step.count === step.total) show(await step.pixels());
 }
 `,
@@ -31,7 +31,7 @@ for await (const step of vary(boot, { model, tokenizer, keepTokens: 8, count: 3,
     code: `import { generate } from '@detailflow/sampler';
 import { model, tokenizer, show } from 'playground';
 
-for await (const step of generate({ model, tokenizer, labels: [1, 8], seed: 3, cfg: 2, tokens: 8 })) {
+for await (const step of generate({ model, tokenizer, labels: [7, 12], seed: 3, cfg: 2.5, tokens: 8 })) {
   if (step.count < step.total) continue;
   const tokens = await step.tokens();
   console.log(tokens.dims, [...tokens.data]);

@@ -93,6 +93,7 @@ export interface TrainableTokenModel extends TrainableNetwork {
     p: Parameters,
     options: { readonly batch: number; readonly dropout?: Dropout },
   ): { readonly loss: Value; readonly positionLoss: Value };
+  /** What goes into the graph of {@link loss} for rows of codes. */
   feeds(rows: CodeRowsFed): Tensors;
 }
 
