@@ -1,7 +1,7 @@
-// Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights) on the CPU.
-//   node tools/bench.mjs [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N] [--json FILE]
+// Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights), on the CPU or a GPU.
+//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N] [--json FILE]
 // --stored loads q8 and q4 from bundles that are converted once (runs/), instead of rounding while loading.
-// Prints medians: seconds per image, milliseconds per step by step size, the decoder, load time, memory, and the
+// On webgpu it is @detailflow/backend-webgpu that computes, fp32 alone. Prints medians: seconds per image, milliseconds per step by step size, the decoder, load time, memory, and the
 // share of the matrix product's peak, which is measured in the same run.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,8 @@ import { parseArgs } from 'node:util';
 const { values } = parseArgs({
   options: {
     tokens: { type: 'string', default: '128' },
-    dtype: { type: 'string', default: 'fp32,q8,q4' },
+    device: { type: 'string', default: 'cpu' },
+    dtype: { type: 'string' },
     batch: { type: 'string', default: '1,4' },
     rounds: { type: 'string', default: '3' },
     threads: { type: 'string', default: String(availableParallelism()) },
@@ -25,6 +26,7 @@ const { values } = parseArgs({
 });
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`);
+const dtypes = (values.dtype ?? (values.device === 'cpu' ? 'fp32,q8,q4' : 'fp32')).split(',');
 const numbers = (text) => text.split(',').map(Number);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
@@ -36,13 +38,13 @@ if (values.child) {
     const script = path.join(root, 'tools', 'make-checkpoint.mjs');
     execFileSync(process.execPath, [script, folder, '--tokens', values.tokens, '--decoder', values.decoder]);
   }
-  for (const dtype of values.stored ? values.dtype.split(',') : []) {
+  for (const dtype of values.stored ? dtypes : []) {
     if (dtype === 'fp32' || existsSync(`${folder}-${dtype}`)) continue;
     const script = path.join(root, 'packages', 'detailflow', 'dist', 'cli.js');
     const args = ['convert', '--model', folder, '--dtype', dtype, '--out', `${folder}-${dtype}`];
     execFileSync(process.execPath, [script, ...args], { stdio: ['ignore', 2, 2] });
   }
-  const results = values.dtype.split(',').map((dtype) => {
+  const results = dtypes.map((dtype) => {
     // Each dtype in a process of its own, so that its memory is its own.
     const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--child', dtype];
     const child = spawnSync(process.execPath, args, {
@@ -58,11 +60,10 @@ if (values.child) {
 }
 
 async function measure(dtype) {
-  const { createNodeBackend } = await import('@detailflow/backend-node');
   const { load } = await import('detailflow');
   const { matmulPeak } = await import('./matmul-peak.mjs');
   const threads = Number(values.threads);
-  const backend = await createNodeBackend({ device: 'cpu', threads });
+  const { backend, processor } = await openBackend(values.device, threads);
   const peak = await matmulPeak(backend);
   const loading = performance.now();
   const model = await load(values.stored && dtype !== 'fp32' ? `${folder}-${dtype}` : folder, {
@@ -116,12 +117,11 @@ async function measure(dtype) {
   const weights = (await weightBytes(model, dtype)) / 2 ** 20;
   await model.dispose();
   await backend.close();
-  const cpu = cpus()[0].model;
   return {
     dtype,
     tokens,
     threads,
-    cpu,
+    processor,
     peakGflops: peak,
     arLoadMs: arLoad,
     firstImageMs: firstImage,
@@ -129,6 +129,21 @@ async function measure(dtype) {
     memory,
     batches,
   };
+}
+
+/** @returns the backend, and what it computes on */
+async function openBackend(device, threads) {
+  if (device !== 'webgpu') {
+    const { createNodeBackend } = await import('@detailflow/backend-node');
+    return { backend: await createNodeBackend({ device, threads }), processor: cpus()[0].model };
+  }
+  const { provideDriver } = await import('./webgpu/driver.mjs');
+  const missing = provideDriver();
+  if (missing) throw new Error(missing);
+  const { createWebGPUBackend } = await import('@detailflow/backend-webgpu');
+  const backend = await createWebGPUBackend();
+  const { vendor, architecture, description } = backend.device.adapterInfo ?? {};
+  return { backend, processor: [vendor, architecture, description].filter(Boolean).join(' ') || 'unknown' };
 }
 
 async function drain(steps, visit) {
@@ -173,9 +188,9 @@ function memoryMiB() {
 }
 
 function print(result) {
-  const { dtype, tokens, threads, cpu, peakGflops, memory, weightsMiB } = result;
+  const { dtype, tokens, threads, processor, peakGflops, memory, weightsMiB } = result;
   console.log(
-    `\n${dtype}: ${tokens} tokens, ${threads} threads, ${cpu}; matrix product peak ${peakGflops.toFixed(0)} GFLOP/s`,
+    `\n${dtype}: ${tokens} tokens, ${threads} threads, ${processor}; matrix product peak ${peakGflops.toFixed(0)} GFLOP/s`,
   );
   console.log(
     `  load and first token ${(result.arLoadMs / 1000).toFixed(1)} s, first image ${(result.firstImageMs / 1000).toFixed(1)} s`,

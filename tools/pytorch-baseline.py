@@ -1,9 +1,9 @@
-"""Times the shapes of DetailFlow-16 + GPT-L in plain PyTorch on the CPU, for comparison with `npm run bench`.
+"""Times the shapes of DetailFlow-16 + GPT-L in plain PyTorch, for comparison with `npm run bench`.
 
 The official sampler recomputes the whole prefix at every step, with the conditional and unconditional rows in one
 batch; so does this. Random weights, float32. Debian: python3-torch and libopenblas0-openmp.
 
-    python3 tools/pytorch-baseline.py [--batch 1 4] [--rounds 3] [--threads 2]
+    python3 tools/pytorch-baseline.py [--batch 1 4] [--rounds 3] [--threads 2] [--device cpu|cuda]
 """
 
 import argparse
@@ -78,8 +78,11 @@ def main():
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.device != "cpu":
+        torch.set_default_device(options.device)
     torch.set_grad_enabled(False)
 
     layers = nn.ModuleList(ArBlock() for _ in range(LAYERS))
@@ -117,17 +120,20 @@ def main():
     def timed(work, batch):
         started = time.perf_counter()
         work(batch)
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         return time.perf_counter() - started
 
     a = torch.randn(1024, 1024)
     peak = 2 * 1024**3 / min(timed(lambda _: a @ a, 0) for _ in range(12)) / 1e9
-    print(f"torch {torch.__version__}, {options.threads} threads; matrix product peak {peak:.0f} GFLOP/s")
+    print(f"torch {torch.__version__}, {options.device}, {options.threads} threads; matrix product peak {peak:.0f} GFLOP/s")
     for batch in options.batch:
         decode(batch)
+        generate(batch)
         ar = [timed(generate, batch) for _ in range(options.rounds)]
         decoder = [timed(decode, batch) for _ in range(options.rounds)]
         total = (statistics.median(ar) + statistics.median(decoder)) / batch
-        print(f"  batch {batch}: {total:.2f} s/image; decoder {1000 * statistics.median(decoder):.0f} ms")
+        print(f"  batch {batch}: {total:.3f} s/image; decoder {1000 * statistics.median(decoder):.0f} ms")
 
 
 main()
