@@ -12,7 +12,6 @@ import { openGpu } from './open-gpu';
 import { fusedOperations } from './operations';
 import { sizeOf } from './size';
 import { type StateBuffer, WebGPUState } from './state';
-import { createTfjsBackend, type TfjsBackend } from './tfjs';
 
 /** Options of {@link createWebGPUBackend}: a device of your own, or how to choose one. */
 export interface WebGPUBackendOptions {
@@ -41,20 +40,19 @@ export interface WebGPUBackend extends Backend {
 export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
   checkOptions('createWebGPUBackend', options, { device: true, adapter: true, powerPreference: true });
   const { device, info, isOwn } = await openGpu(options);
-  let tfjs: TfjsBackend;
+  let gpu: Gpu;
   try {
-    tfjs = createTfjsBackend(device, info);
+    gpu = new Gpu(device, info);
   } catch (cause) {
     if (isOwn) device.destroy();
     throw new DetailFlowError('device-unavailable', 'the WebGPU device could not be set up', { cause });
   }
-  return new DeviceBackend(device, tfjs, isOwn);
+  return new DeviceBackend(device, gpu, isOwn);
 }
 
 class DeviceBackend implements WebGPUBackend {
   readonly name = 'webgpu';
   readonly device: GPUDevice;
-  readonly #tfjs: TfjsBackend;
   readonly #gpu: Gpu;
   readonly #isOwn: boolean;
   #last: Promise<unknown> = Promise.resolve();
@@ -66,14 +64,13 @@ class DeviceBackend implements WebGPUBackend {
   /** Settles when the device is lost. */
   readonly #losing: Promise<never>;
 
-  constructor(device: GPUDevice, tfjs: TfjsBackend, isOwn: boolean) {
+  constructor(device: GPUDevice, gpu: Gpu, isOwn: boolean) {
     this.device = device;
-    this.#tfjs = tfjs;
-    this.#gpu = new Gpu(tfjs, device.limits);
+    this.#gpu = gpu;
     this.#isOwn = isOwn;
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
-      this.#fault ??= new DetailFlowError('runtime', `WebGPU: ${event.error.message}`);
+      this.#report(new DetailFlowError('runtime', `WebGPU: ${event.error.message}`));
     });
     this.#losing = device.lost.then(({ message }) => {
       this.#lost = new DetailFlowError(
@@ -101,7 +98,7 @@ class DeviceBackend implements WebGPUBackend {
     }
     this.#requireOpen();
     requireWeights(graph, weights);
-    const host = { gpu: this.#gpu, queue: this.#queue, owner: this };
+    const host = { gpu: this.#gpu, queue: this.#queue, owner: this, report: this.#report };
     return compileGraph(expandComposites(graph, fusedOperations), weights, host);
   }
 
@@ -112,7 +109,7 @@ class DeviceBackend implements WebGPUBackend {
         for (const [name, { type, dims, data }] of Object.entries(tensors)) {
           const dtype = type === 'float32' ? 'f32' : type === 'int32' ? 'i32' : 'bool';
           this.#gpu.requireRoom(sizeOf(dims), `the state "${name}"`);
-          const array = this.#gpu.upload((data as Float32Array).slice());
+          const array = this.#gpu.upload(data as Float32Array);
           buffers.set(name, { shape: [...dims], dtype, array });
         }
       } catch (error) {
@@ -128,7 +125,7 @@ class DeviceBackend implements WebGPUBackend {
     if (this.#closed) return;
     this.#closed = true;
     await this.#last.catch(() => {});
-    if (!this.#lost) this.#tfjs.dispose();
+    if (!this.#lost) this.#gpu.dispose();
     if (this.#isOwn) this.device.destroy();
   }
 
@@ -151,6 +148,11 @@ class DeviceBackend implements WebGPUBackend {
       });
     this.#last = next;
     return next;
+  };
+
+  /** The first fault is told by the next job that ends. */
+  readonly #report = (fault: DetailFlowError): void => {
+    this.#fault ??= fault;
   };
 
   #requireOpen(): void {

@@ -4,14 +4,12 @@ import {
   checkOptions,
   DetailFlowError,
   type Executable,
-  evaluateDim,
   evaluateShape,
   type Graph,
   type RunOptions,
   readFloat32,
   requireBuffer,
   type State,
-  stridesOf,
   type Tensor,
   type Tensors,
   type TypedData,
@@ -19,11 +17,10 @@ import {
   type Weights,
 } from '@detailflow/core';
 import type { Gpu, GpuArray } from './gpu';
-import type { Kernel } from './kernel';
-import { broadcastView, type View, wholeView } from './kernels/coordinates';
-import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
-import { runOperation, shapeIn } from './operations';
-import { type Leaf, type Plan, planGraph, type Step, sourcesOf } from './plan';
+import { type Lowered, lowerPlan } from './lower';
+import { shapeIn } from './operations';
+import { type Plan, planGraph } from './plan';
+import type { RunArrays } from './program';
 import { sizeOf } from './size';
 import { type StateBuffer, toTensor, WebGPUState } from './state';
 
@@ -33,25 +30,37 @@ export interface Host {
   /** Jobs run one after the other; a failed one does not stop the next. @throws DetailFlowError when the device is gone */
   readonly queue: <T>(job: () => Promise<T>) => Promise<T>;
   readonly owner: object;
+  /** Takes a fault of the device that nobody waits for: the next job tells it. */
+  readonly report: (fault: DetailFlowError) => void;
 }
+
+/** Programs that an executable keeps, one for each set of extents; the one not used for longest goes first. */
+const MOST_PROGRAMS = 64;
 
 /** Uploads the weights and constants of a graph, and makes it ready to run. */
 export async function compileGraph(graph: Graph, weights: Weights, host: Host): Promise<Executable> {
+  const { gpu } = host;
   const fixed = new Map<Value, GpuArray>();
   const release = () => {
-    for (const array of fixed.values()) host.gpu.release(array);
+    for (const array of fixed.values()) gpu.release(array);
     fixed.clear();
   };
+  const place = (value: Value, values: Float32Array | Int32Array) =>
+    host.queue(async () => {
+      const { result, fault } = gpu.watch(() => gpu.upload(values));
+      fixed.set(value, result);
+      const found = await fault;
+      if (found) throw found;
+    });
   try {
     for (const [name, value] of graph.weights) {
-      host.gpu.requireRoom(sizeOf(value.shape as number[]), `the weight "${name}"`);
+      gpu.requireRoom(sizeOf(value.shape as number[]), `the weight "${name}"`);
       const data = await readFloat32(weights.get(name) as NonNullable<ReturnType<Weights['get']>>);
-      fixed.set(value, await host.queue(async () => host.gpu.upload(data)));
+      await place(value, data);
     }
     for (const value of graph.nodes.filter(({ op }) => op === 'constant')) {
       const data = value.attrs.data as TypedData;
-      const values = data instanceof Float64Array ? Float32Array.from(data) : data.slice();
-      fixed.set(value, await host.queue(async () => host.gpu.upload(values as Float32Array)));
+      await place(value, data instanceof Float64Array ? Float32Array.from(data) : (data as Float32Array));
     }
   } catch (error) {
     release();
@@ -64,7 +73,7 @@ class WebGPUExecutable implements Executable {
   readonly #graph: Graph;
   readonly #plan: Plan;
   readonly #fixed: ReadonlyMap<Value, GpuArray>;
-  readonly #kernels = new Map<string, Kernel>();
+  readonly #programs = new Map<string, Lowered>();
   readonly #host: Host;
   readonly #release: () => void;
   #disposed = false;
@@ -85,19 +94,20 @@ class WebGPUExecutable implements Executable {
       this.#requireOpen();
       const buffers = this.#buffers(state);
       const bindings = bindFeeds(this.#graph, feeds);
-      const run = new Run(this.#host.gpu, this.#graph, bindings, buffers);
-      try {
-        run.place(this.#fixed, feeds);
-        for (const [i, step] of this.#plan.steps.entries()) {
-          run.take(step, this.#kernels);
-          run.drop(this.#plan, i);
-        }
-        const outputs = await run.read();
-        run.commit();
-        return outputs;
-      } finally {
-        run.releaseAll();
+      this.#requireStates(buffers, bindings);
+      const lowered = this.#lowered(bindings);
+      const { gpu } = this.#host;
+      const { result: values, fault } = gpu.watch(() => this.#record(lowered, feeds, buffers));
+      if (!values) {
+        // Nobody waits for the device, so what it objects to is told later.
+        fault.then((found) => found && this.#host.report(found));
+        return {};
       }
+      const [read, found] = await Promise.all([values, fault]);
+      if (found) throw found;
+      return Object.fromEntries(
+        lowered.outputs.map(({ name, value, shape }, i) => [name, toTensor(value.dtype, shape, read[i])]),
+      );
     });
   }
 
@@ -143,165 +153,68 @@ class WebGPUExecutable implements Executable {
     if (state.disposed) throw new DetailFlowError('closed', 'the state is disposed');
     return state.buffers;
   }
-}
 
-/** One run: the arrays of all values that are still needed. */
-class Run {
-  readonly #gpu: Gpu;
-  readonly #graph: Graph;
-  readonly #bindings: Bindings;
-  readonly #buffers: ReadonlyMap<string, StateBuffer>;
-  readonly #arrays = new Map<Value, GpuArray>();
-  /** States whose arrays were written over in place. */
-  readonly #kept: ReadonlySet<Value>;
-
-  constructor(gpu: Gpu, graph: Graph, bindings: Bindings, buffers: ReadonlyMap<string, StateBuffer>) {
-    this.#gpu = gpu;
-    this.#graph = graph;
-    this.#bindings = bindings;
-    this.#buffers = buffers;
-    this.#kept = new Set([
-      ...graph.outputs.values(),
-      ...[...graph.states.values()].map(({ after }) => after),
-    ]);
-  }
-
-  /** Takes weights and constants, uploads the feeds, and finds the states. */
-  place(fixed: ReadonlyMap<Value, GpuArray>, feeds: Tensors): void {
-    for (const [value, array] of fixed) this.#arrays.set(value, this.#gpu.hold(array));
+  #requireStates(buffers: ReadonlyMap<string, StateBuffer>, bindings: Bindings): void {
     for (const [name, { before }] of this.#graph.states) {
-      const shape = shapeIn(before, this.#bindings);
-      const buffer = requireBuffer(name, this.#buffers.get(name), before.dtype, shape);
-      this.#arrays.set(before, this.#gpu.hold(buffer.array));
-    }
-    for (const [name, value] of this.#graph.inputs) {
-      this.#arrays.set(value, this.#gpu.upload((feeds[name].data as Float32Array).slice()));
+      requireBuffer(name, buffers.get(name), before.dtype, shapeIn(before, bindings));
     }
   }
 
-  take(step: Step, kernels: Map<string, Kernel>): void {
-    const { value } = step;
-    if (step.kind === 'alias') {
-      this.#arrays.set(value, this.#gpu.hold(this.#array(step.source)));
-      return;
+  /** The program for these extents. */
+  #lowered(bindings: Bindings): Lowered {
+    const key = JSON.stringify(bindings);
+    const lowered =
+      this.#programs.get(key) ?? lowerPlan(this.#graph, this.#plan, bindings, this.#host.gpu);
+    this.#programs.delete(key);
+    this.#programs.set(key, lowered);
+    if (this.#programs.size > MOST_PROGRAMS) {
+      const [oldest] = this.#programs.keys();
+      this.#programs.delete(oldest);
     }
-    const shape = shapeIn(value, this.#bindings);
-    if (step.kind === 'pointwise') {
-      this.#arrays.set(value, this.#pointwise(step, shape, kernels));
-      return;
-    }
-    const inputs = value.inputs.map((input) => ({
-      array: this.#array(input),
-      shape: shapeIn(input, this.#bindings),
-    }));
-    this.#arrays.set(
-      value,
-      runOperation({
-        ...{ gpu: this.#gpu, value, inputs, shape, bindings: this.#bindings },
-        mayOverwrite: this.#mayOverwrite(value),
-      }),
-    );
+    return lowered;
   }
 
-  /** Lets go of what no later step and no output needs. */
-  drop({ lastUses, steps }: Plan, at: number): void {
-    const sources = sourcesOf(steps[at]);
-    for (const source of new Set(sources)) {
-      const array = this.#arrays.get(source);
-      if (!array || lastUses.get(source) !== at || this.#kept.has(source)) continue;
-      this.#arrays.delete(source);
-      this.#gpu.release(array);
-    }
-  }
-
-  async read(): Promise<Record<string, Tensor>> {
-    const read = async ([name, value]: [string, Value]) => {
-      const values = await this.#gpu.read(this.#array(value));
-      return [name, toTensor(value.dtype, shapeIn(value, this.#bindings), values)] as const;
+  /** Brings the feeds, records and submits all kernels, without waiting. @returns the outputs to come, if there are any */
+  #record(
+    { program, brought, outputs, replaced, overwritten }: Lowered,
+    feeds: Tensors,
+    buffers: ReadonlyMap<string, StateBuffer>,
+  ): ReturnType<Gpu['read']> | undefined {
+    const { gpu } = this.#host;
+    const started = performance.now();
+    const arrays: RunArrays = new Array(program.places);
+    const place = (value: Value, array: GpuArray) => {
+      arrays[brought.get(value) as number] = array;
     };
-    return Object.fromEntries(await Promise.all([...this.#graph.outputs].map(read)));
-  }
-
-  /** States get their new arrays. */
-  commit(): void {
-    for (const [name, { before, after }] of this.#graph.states) {
-      const buffer = this.#buffers.get(name) as StateBuffer;
-      if (after === before) continue;
-      const array = this.#gpu.hold(this.#array(after));
-      this.#gpu.release(buffer.array);
-      buffer.array = array;
-    }
-  }
-
-  releaseAll(): void {
-    for (const array of this.#arrays.values()) this.#gpu.release(array);
-    this.#arrays.clear();
-  }
-
-  #array(value: Value): GpuArray {
-    return this.#arrays.get(value) as GpuArray;
-  }
-
-  /** A state that this value follows, held by nobody but the state and this run, is written over. */
-  #mayOverwrite(value: Value): boolean {
-    const [first] = value.inputs;
-    if (first?.op !== 'state') return false;
-    const pair = this.#graph.states.get(first.attrs.name as string);
-    return pair?.after === value && this.#array(first).holders === 2;
-  }
-
-  #pointwise(
-    { value, leaves, expression }: Extract<Step, { kind: 'pointwise' }>,
-    shape: readonly number[],
-    kernels: Map<string, Kernel>,
-  ): GpuArray {
-    const views = leaves.map((leaf) => broadcastView(this.#view(leaf), shape));
-    const whole = stridesOf(shape).join();
-    const accesses = views.map((view, k): Access => {
-      const { size } = this.#array(leaves[k].source);
-      if (size === 1) return 'single';
-      const isSame = view.offset === 0 && size === sizeOf(shape) && sameStrides(view, shape, whole);
-      return isSame ? 'same' : 'view';
-    });
-    const key = `${value.id} ${accesses.join()}`;
-    const kernel = kernels.get(key) ?? pointwiseKernel(expression, accesses, shape.length);
-    kernels.set(key, kernel);
-    return this.#gpu.dispatch(
-      kernel,
-      leaves.map(({ source }) => this.#array(source)),
-      {
-        size: sizeOf(shape),
-        type: value.dtype === 'f32' ? 'float32' : 'int32',
-        numbers: pointwiseNumbers(
-          shape,
-          views.filter((_, k) => accesses[k] === 'view'),
-        ),
-      },
-    );
-  }
-
-  #view({ source, views }: Leaf): View {
-    let view = wholeView(shapeIn(source, this.#bindings));
-    for (const { op, attrs, shape: dims } of views) {
-      const shape = evaluateShape(dims, this.#bindings);
-      if (op === 'transpose') {
-        const permutation = attrs.permutation as number[];
-        view = { ...view, shape, strides: permutation.map((axis) => view.strides[axis]) };
-      } else if (op === 'broadcastTo') {
-        view = broadcastView(view, shape);
-      } else {
-        const axis = attrs.axis as number;
-        const start = evaluateDim(attrs.start as Parameters<typeof evaluateDim>[0], this.#bindings);
-        view = { shape, strides: view.strides, offset: view.offset + start * view.strides[axis] };
+    try {
+      for (const [name, value] of this.#graph.inputs) place(value, gpu.upload(feeds[name].data as Float32Array));
+      for (const [value, array] of this.#fixed) place(value, gpu.hold(array));
+      for (const name of overwritten) own(gpu, buffers.get(name) as StateBuffer);
+      for (const [name, { before }] of this.#graph.states) {
+        place(before, gpu.hold((buffers.get(name) as StateBuffer).array));
       }
+      program.run(arrays);
+      const read = outputs.map((output) => arrays[output.place] as GpuArray);
+      const values = read.length > 0 ? gpu.read(read) : undefined;
+      gpu.submit();
+      const fresh = replaced.map(({ name, place: at }) => ({ name, array: gpu.hold(arrays[at] as GpuArray) }));
+      for (const { name, array } of fresh) {
+        const buffer = buffers.get(name) as StateBuffer;
+        gpu.release(buffer.array);
+        buffer.array = array;
+      }
+      return values;
+    } finally {
+      for (const array of arrays) if (array) gpu.release(array);
+      gpu.counts.recordingMs += performance.now() - started;
     }
-    return view;
   }
 }
 
-/** Whether a view reads as the array lies; axes of extent 1 do not matter. */
-function sameStrides({ strides }: View, shape: readonly number[], whole: string): boolean {
-  if (strides.join() === whole) return true;
-  const own = stridesOf(shape);
-  return shape.every((extent, axis) => extent === 1 || strides[axis] === own[axis]);
+/** A state that shares its array with another one gets its own, since it is about to be written over. */
+function own(gpu: Gpu, buffer: StateBuffer): void {
+  if (buffer.array.holders === 1) return;
+  const array = gpu.copy(buffer.array);
+  gpu.release(buffer.array);
+  buffer.array = array;
 }

@@ -1,14 +1,11 @@
 import { DetailFlowError } from '@detailflow/core';
-import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
-import type { Kernel } from './kernel';
-import type { TfjsBackend } from './tfjs';
-
-/** What lies in a buffer; bools are integers 0 and 1. */
-export type ElementType = 'float32' | 'int32';
+import { type ElementType, type Kernel, THREADS } from './kernel';
+import { type Matrices, TfjsDevice } from './tfjs';
+import { UniformArena } from './uniform-arena';
 
 /** A flat array on the device. It is never written again once it is made, but by who alone holds it. */
 export interface GpuArray {
-  readonly info: TensorInfo;
+  readonly buffer: GPUBuffer;
   readonly size: number;
   readonly type: ElementType;
   /** How many hold it; the last one to release it frees it. */
@@ -17,35 +14,70 @@ export interface GpuArray {
 
 /** What was asked of a device so far. */
 export interface GpuCounts {
+  /** Kernels run. */
   dispatches: number;
+  /** Arrays copied to the device. */
   uploads: number;
+  /** Arrays copied from it. */
   reads: number;
+  /** Times that recorded commands were sent to it. */
+  submissions: number;
+  /** Milliseconds that this side took to bring feeds, record kernels and submit them, in runs of graphs. */
+  recordingMs: number;
 }
 
-/** The bytes that an array may have on a device. */
-export interface GpuLimits {
-  readonly maxStorageBufferBindingSize: number;
-  readonly maxBufferSize: number;
+/** A kernel with its types, numbers and workgroups: all but its arrays. */
+export interface Launch {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: Layout;
+  /** The numbers as they lie in the uniform buffer. */
+  readonly words: Int32Array;
+  readonly groups: readonly [x: number, y: number];
+}
+
+interface Layout {
+  readonly id: string;
+  readonly bindGroup: GPUBindGroupLayout;
+  readonly pipeline: GPUPipelineLayout;
 }
 
 const BYTES = 4;
+/** Bind groups that are kept; the oldest go first. */
+const MOST_BIND_GROUPS = 8192;
 
-/** Arrays and kernels on a device. Commands are recorded, and submitted now and then; only reading waits for them. */
+/**
+ * Arrays and kernels on a device. Commands are recorded, and submitted when a run is complete; only reading waits for
+ * them. Buffers that a recorded kernel was the last to need serve later kernels at once, since a device runs kernels as
+ * if one after the other.
+ */
 export class Gpu {
-  readonly counts: GpuCounts = { dispatches: 0, uploads: 0, reads: 0 };
-  readonly #backend: TfjsBackend;
-  readonly #limits: GpuLimits;
+  readonly counts: GpuCounts = { dispatches: 0, uploads: 0, reads: 0, submissions: 0, recordingMs: 0 };
+  readonly #device: GPUDevice;
+  readonly #tfjs: TfjsDevice;
+  readonly #arena: UniformArena;
   readonly #kernels = new Map<string, Kernel>();
+  readonly #layouts = new Map<string, Layout>();
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #bindGroups = new Map<string, GPUBindGroup>();
+  readonly #usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 
-  constructor(backend: TfjsBackend, limits: GpuLimits) {
-    this.#backend = backend;
-    this.#limits = limits;
+  /** @throws when tfjs cannot use the device */
+  constructor(device: GPUDevice, info: GPUAdapterInfo | undefined) {
+    this.#device = device;
+    this.#tfjs = new TfjsDevice(device, info, {
+      onSubmit: () => {
+        this.#arena.flush();
+        this.counts.submissions++;
+      },
+      onDispatch: () => this.counts.dispatches++,
+    });
+    this.#arena = new UniformArena(device, this.#tfjs.pool);
   }
 
   /** Bytes in buffers that are in use, and in all that are held for use. */
   memory(): { used: number; allocated: number } {
-    const { numBytesInGPU, numBytesAllocatedInGPU } = this.#backend.memory();
-    return { used: numBytesInGPU, allocated: numBytesAllocatedInGPU };
+    const { numBytesUsed, numBytesAllocated } = this.#tfjs.pool;
+    return { used: numBytesUsed, allocated: numBytesAllocated };
   }
 
   /** The kernel of this name, made when it is first asked for. */
@@ -55,70 +87,139 @@ export class Gpu {
     return known;
   }
 
-  /** Copies values to the device. */
+  /** An array of `size` elements, of which nothing is known. */
+  allocate(size: number, type: ElementType): GpuArray {
+    return { buffer: this.#tfjs.pool.acquireBuffer(bytesOf(size), this.#usage), size, type, holders: 1 };
+  }
+
+  /** Copies values to the device; what was recorded so far is submitted. */
   upload(data: Float32Array | Int32Array | Uint8Array): GpuArray {
-    const type = data instanceof Float32Array ? 'float32' : 'int32';
     this.requireRoom(data.length, 'an array');
-    const values = data instanceof Uint8Array ? Int32Array.from(data) : data;
-    // A kernel cannot be given nothing: an empty array has one element that nobody reads.
-    const held = values.length > 0 ? values : type === 'float32' ? new Float32Array(1) : new Int32Array(1);
-    const info = this.#backend.makeTensorInfo([held.length], type as DataType, held);
-    this.#backend.uploadToGPU(info.dataId);
+    // A buffer that is free may still be read by commands that are recorded only, and this does not wait for them.
+    this.submit();
+    const array = this.allocate(data.length, data instanceof Float32Array ? 'float32' : 'int32');
+    const values = data instanceof Uint8Array ? Int32Array.from(data) : unshared(data);
+    if (values.length > 0) this.#device.queue.writeBuffer(array.buffer, 0, values as Float32Array<ArrayBuffer>);
     this.counts.uploads++;
-    return { info, size: data.length, type, holders: 1 };
+    return array;
   }
 
   /** Zeros. */
   zeros(size: number, type: ElementType): GpuArray {
-    return this.upload(type === 'float32' ? new Float32Array(size) : new Int32Array(size));
+    this.requireRoom(size, 'an array');
+    const array = this.allocate(size, type);
+    this.#tfjs.encoder().clearBuffer(array.buffer);
+    return array;
+  }
+
+  /** Another array of the same values. */
+  copy({ buffer, size, type }: GpuArray): GpuArray {
+    const array = this.allocate(size, type);
+    this.#tfjs.encoder().copyBufferToBuffer(buffer, 0, array.buffer, 0, bytesOf(size));
+    return array;
   }
 
   /**
-   * Runs a kernel that makes an array of `size` elements.
+   * Makes a kernel ready.
+   * @param run.types of the results, then of the inputs
+   * @param run.size elements of the first result
    * @param run.groups workgroups; default: one thread for each element
-   * @param run.into write over this array instead
    */
-  dispatch(
+  prepare(
     kernel: Kernel,
-    inputs: readonly GpuArray[],
-    run: { size: number; type: ElementType; numbers: readonly number[]; groups?: number; into?: GpuArray },
-  ): GpuArray {
-    const { size, type, numbers, groups, into } = run;
-    if (size === 0) return this.zeros(0, type);
-    if (!into) this.requireRoom(size, 'a result');
-    const program = kernel.program({ size, groups });
-    const uniforms = kernel.uniforms.map((uniform, i) => ({
-      type: uniform.endsWith(': f32') ? 'float32' : 'int32',
-      data: [numbers[i]],
-    }));
-    const infos = inputs.map(({ info }) => info);
-    const info = this.#backend.runWebGPUProgram(program, infos, type as DataType, uniforms, into?.info);
-    this.counts.dispatches++;
-    return into ?? { info, size, type, holders: 1 };
+    run: { types: readonly ElementType[]; size: number; numbers: readonly number[]; groups?: number },
+  ): Launch {
+    const { types, size, numbers, groups = Math.ceil(size / THREADS) } = run;
+    const words = kernel.words(size, numbers);
+    const layout = this.#layout(kernel.results, kernel.inputs, this.#arena.bindingSize(words));
+    const most = this.#device.limits.maxComputeWorkgroupsPerDimension;
+    const x = Math.min(groups, most);
+    return {
+      pipeline: this.#pipeline(kernel.wgsl(types), layout),
+      layout,
+      words,
+      groups: [x, Math.ceil(groups / x)],
+    };
   }
 
-  /** Product of batches of matrices by tfjs: a [p, m, k] or transposed, b [q, k, n] or transposed, p = q or one of them 1. */
-  matmul(
-    a: { array: GpuArray; shape: readonly number[] },
-    b: { array: GpuArray; shape: readonly number[] },
+  /** Records a kernel. @param arrays results, then inputs */
+  launch({ pipeline, layout, words, groups: [x, y] }: Launch, arrays: readonly GpuArray[]): void {
+    if (!this.#arena.hasRoom(words)) this.submit();
+    const offset = this.#arena.write(words);
+    const pass = this.#tfjs.pass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, this.#bindGroup(layout, arrays, words), [offset]);
+    pass.dispatchWorkgroups(x, y);
+    this.counts.dispatches++;
+  }
+
+  /** Records a product of batches of matrices by tfjs: a [p, m, k] or transposed, b [q, k, n] or transposed, p = q or one of them 1. */
+  product(
+    a: Matrices,
+    b: Matrices,
     options: { transposeA: boolean; transposeB: boolean; size: number },
   ): GpuArray {
-    this.requireRoom(options.size, 'a product');
-    const matrix = ({ array, shape }: typeof a): TensorInfo => ({ ...array.info, shape: [...shape] });
-    const { transposeA, transposeB } = options;
-    const info = this.#backend.matmul({ a: matrix(a), b: matrix(b) }, { transposeA, transposeB });
-    this.counts.dispatches++;
-    return { info, size: options.size, type: 'float32', holders: 1 };
+    const { size, transposeA, transposeB } = options;
+    return { buffer: this.#tfjs.product(a, b, { transposeA, transposeB }), size, type: 'float32', holders: 1 };
   }
 
-  /** Waits for the device, and copies an array from it. */
-  async read(array: GpuArray): Promise<Float32Array | Int32Array> {
-    this.counts.reads++;
-    if (array.size === 0) return array.type === 'float32' ? new Float32Array(0) : new Int32Array(0);
-    const values = await this.#backend.read(array.info.dataId);
-    // tfjs would give these again, whatever is written in place later.
-    this.#backend.tensorMap.get(array.info.dataId).values = null;
-    return (values as Float32Array | Int32Array).slice();
+  /** Submits what was recorded. */
+  submit(): void {
+    if (this.#tfjs.isRecording) this.#tfjs.submit();
+  }
+
+  /** Submits what was recorded, and copies arrays from the device; the promise waits for it. */
+  read(arrays: readonly GpuArray[]): Promise<(Float32Array | Int32Array)[]> {
+    const total = arrays.reduce((sum, { size }) => sum + BYTES * size, 0);
+    this.counts.reads += arrays.length;
+    if (total === 0) {
+      this.submit();
+      return Promise.resolve(arrays.map(({ type }) => valuesOf(type, new ArrayBuffer(0))));
+    }
+    const { pool } = this.#tfjs;
+    const staging = pool.acquireBuffer(total, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    const encoder = this.#tfjs.encoder();
+    let offset = 0;
+    for (const { buffer, size } of arrays) {
+      if (size > 0) encoder.copyBufferToBuffer(buffer, 0, staging, offset, BYTES * size);
+      offset += BYTES * size;
+    }
+    this.submit();
+    const mapped = staging.mapAsync(GPUMapMode.READ);
+    return mapped.then(() => {
+      const bytes = staging.getMappedRange();
+      let start = 0;
+      const values = arrays.map(({ size, type }) => {
+        const own = bytes.slice(start, start + BYTES * size);
+        start += BYTES * size;
+        return valuesOf(type, own);
+      });
+      staging.unmap();
+      pool.releaseBuffer(staging);
+      return values;
+    });
+  }
+
+  /**
+   * Does something with the device, and finds what it objected to.
+   * @param work calls of the device without waiting
+   */
+  watch<T>(work: () => T): { result: T; fault: Promise<DetailFlowError | undefined> } {
+    const device = this.#device;
+    for (const filter of ['internal', 'out-of-memory', 'validation'] as const) device.pushErrorScope(filter);
+    const pop = () => [device.popErrorScope(), device.popErrorScope(), device.popErrorScope()];
+    let result: T;
+    try {
+      result = work();
+    } catch (error) {
+      for (const popped of pop()) popped.catch(() => {}); // the device is gone, which others tell
+      throw error;
+    }
+    const fault = Promise.all(pop()).then(
+      (errors) => this.#explain(errors.find((error) => error !== null)),
+      () => undefined, // the device is gone, which others tell
+    );
+    return { result, fault };
   }
 
   hold(array: GpuArray): GpuArray {
@@ -128,17 +229,98 @@ export class Gpu {
 
   release(array: GpuArray): void {
     array.holders--;
-    if (array.holders === 0) this.#backend.disposeData(array.info.dataId);
+    if (array.holders === 0) this.#tfjs.pool.releaseBuffer(array.buffer);
   }
 
   /** @throws DetailFlowError `limit` when the device takes no array of so many elements */
   requireRoom(size: number, what: string): void {
     const bytes = BYTES * size;
-    const most = Math.min(this.#limits.maxStorageBufferBindingSize, this.#limits.maxBufferSize);
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.#device.limits;
+    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
     if (bytes <= most) return;
     throw new DetailFlowError(
       'limit',
       `${what} needs ${bytes} bytes, this WebGPU adapter allows ${most}: take a smaller batch, or another adapter`,
     );
   }
+
+  dispose(): void {
+    this.#tfjs.dispose();
+  }
+
+  #explain(error: GPUError | null | undefined): DetailFlowError | undefined {
+    if (!error) return undefined;
+    if (!(error instanceof GPUOutOfMemoryError)) {
+      return new DetailFlowError('runtime', `WebGPU: ${error.message}`);
+    }
+    this.#tfjs.pool.trim();
+    return new DetailFlowError(
+      'limit',
+      `the WebGPU device has no memory left (${error.message}): take a smaller batch, or a smaller model`,
+    );
+  }
+
+  #layout(results: number, inputs: number, bytes: number): Layout {
+    const id = `${results} ${inputs} ${bytes}`;
+    const known = this.#layouts.get(id);
+    if (known) return known;
+    const visibility = GPUShaderStage.COMPUTE;
+    const arrays = Array.from({ length: results + inputs }, (_, binding): GPUBindGroupLayoutEntry => {
+      const type = binding < results ? 'storage' : 'read-only-storage';
+      return { binding, visibility, buffer: { type } };
+    });
+    const numbers = {
+      ...{ binding: arrays.length, visibility },
+      buffer: { type: 'uniform', hasDynamicOffset: true, minBindingSize: bytes } as const,
+    };
+    const bindGroup = this.#device.createBindGroupLayout({ entries: [...arrays, numbers] });
+    const pipeline = this.#device.createPipelineLayout({ bindGroupLayouts: [bindGroup] });
+    const layout = { id, bindGroup, pipeline };
+    this.#layouts.set(id, layout);
+    return layout;
+  }
+
+  #pipeline(code: string, layout: Layout): GPUComputePipeline {
+    const known = this.#pipelines.get(code);
+    if (known) return known;
+    const module = this.#device.createShaderModule({ code });
+    const pipeline = this.#device.createComputePipeline({
+      layout: layout.pipeline,
+      compute: { module, entryPoint: 'start' },
+    });
+    this.#pipelines.set(code, pipeline);
+    return pipeline;
+  }
+
+  #bindGroup(layout: Layout, arrays: readonly GpuArray[], words: Int32Array): GPUBindGroup {
+    let key = layout.id;
+    for (const { buffer } of arrays) key += ` ${this.#tfjs.pool.numberOf(buffer)}`;
+    const known = this.#bindGroups.get(key);
+    if (known) return known;
+    const entries = arrays.map(({ buffer }, binding): GPUBindGroupEntry => ({ binding, resource: { buffer } }));
+    const group = this.#device.createBindGroup({
+      layout: layout.bindGroup,
+      entries: [...entries, { binding: arrays.length, resource: this.#arena.binding(words) }],
+    });
+    this.#bindGroups.set(key, group);
+    if (this.#bindGroups.size > MOST_BIND_GROUPS) {
+      for (const oldest of this.#bindGroups.keys()) {
+        this.#bindGroups.delete(oldest);
+        break;
+      }
+    }
+    return group;
+  }
 }
+
+/** A buffer is never empty: an array of nothing has room that nobody reads. */
+const bytesOf = (size: number) => BYTES * Math.max(1, size);
+
+const valuesOf = (type: ElementType, bytes: ArrayBuffer) =>
+  type === 'float32' ? new Float32Array(bytes) : new Int32Array(bytes);
+
+/** A device takes no memory that several threads share. */
+const unshared = <T extends Float32Array | Int32Array>(data: T): T =>
+  typeof SharedArrayBuffer !== 'undefined' && data.buffer instanceof SharedArrayBuffer
+    ? (data.slice() as T)
+    : data;

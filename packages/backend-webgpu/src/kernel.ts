@@ -1,46 +1,83 @@
-import type { TfjsProgram } from './tfjs';
+import { DetailFlowError } from '@detailflow/core';
+
+/** What lies in a buffer; bools are integers 0 and 1. */
+export type ElementType = 'float32' | 'int32';
 
 /** A compute shader over flat arrays. */
 export interface KernelSource {
   /** Names of the input arrays, in WGSL. */
   readonly inputs: readonly string[];
+  /** Names of the arrays it writes; default one, `result`. */
+  readonly results?: readonly string[];
   /** Numbers that are given at every run: `name : i32` or `name : f32`; read as `uniforms.name`. */
   readonly uniforms: readonly string[];
   /**
    * Functions, workgroup variables and `fn main(index: i32)`, which is called for every thread. It reads the inputs,
-   * `uniforms` and writes `result`.
+   * `uniforms`, which also has the `size` of the result, NAN and INFINITY, and writes the results.
    */
   readonly code: string;
-  /** Threads of a workgroup; default 64. */
-  readonly threads?: number;
 }
 
+/** Threads of a workgroup. */
 export const THREADS = 64;
 
-/** A compute shader in the form that tfjs runs. Pipelines are kept by their code. */
+/** Numbers that every kernel is given. */
+const COMMON = ['NAN : f32', 'INFINITY : f32', 'size : i32'];
+
+/** Arrays that a kernel may bind: what every adapter takes. */
+export const MOST_ARRAYS = 8;
+
+/** A compute shader whose arrays have no types yet. */
 export class Kernel {
+  readonly inputs: number;
+  readonly results: number;
   readonly uniforms: readonly string[];
   readonly #source: KernelSource;
-  readonly #key: string;
 
   constructor(source: KernelSource) {
     this.#source = source;
+    this.inputs = source.inputs.length;
+    this.results = source.results?.length ?? 1;
     this.uniforms = source.uniforms;
-    this.#key = `${source.uniforms.join()}|${source.code}`;
+    if (this.inputs + this.results > MOST_ARRAYS) {
+      throw new DetailFlowError(
+        'unsupported',
+        `a kernel of ${this.inputs + this.results} arrays, of at most ${MOST_ARRAYS}`,
+      );
+    }
   }
 
-  program({ size, groups }: { size: number; groups?: number }): TfjsProgram {
-    const { inputs, uniforms, code, threads = THREADS } = this.#source;
-    return {
-      outputShape: [size],
-      shaderKey: this.#key,
-      dispatchLayout: { x: [0] },
-      dispatch: [groups ?? Math.ceil(size / threads), 1, 1],
-      variableNames: [...inputs],
-      uniforms: uniforms.map((uniform) => `${uniform}, `).join(''),
-      workgroupSize: [threads, 1, 1],
-      size: true,
-      getUserCode: () => code,
-    };
+  /** WGSL for arrays of these types: results first, then inputs; the numbers are the last binding. */
+  wgsl(types: readonly ElementType[]): string {
+    const { inputs, results = ['result'], code } = this.#source;
+    const arrays = [...results, ...inputs].map((name, i) => {
+      const access = i < results.length ? 'read_write' : 'read';
+      const type = types[i] === 'float32' ? 'f32' : 'i32';
+      return `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${type}>;`;
+    });
+    return `struct Uniforms { ${[...COMMON, ...this.uniforms].join(', ')} };
+${arrays.join('\n')}
+@group(0) @binding(${arrays.length}) var<uniform> uniforms: Uniforms;
+${code}
+@compute @workgroup_size(${THREADS}, 1, 1)
+fn start(
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+) {
+  main(i32((group.y * groups.x + group.x) * ${THREADS}u + lane));
+}
+`;
+  }
+
+  /** The numbers of a run as they lie in the uniform buffer. */
+  words(size: number, numbers: readonly number[]): Int32Array {
+    const names = [...COMMON, ...this.uniforms];
+    const words = new Int32Array(names.length);
+    const floats = new Float32Array(words.buffer);
+    for (const [i, number] of [Number.NaN, Number.POSITIVE_INFINITY, size, ...numbers].entries()) {
+      (names[i].endsWith('f32') ? floats : words)[i] = number;
+    }
+    return words;
   }
 }

@@ -1,5 +1,4 @@
 import { type Bindings, DetailFlowError, evaluateShape, stridesOf, type Value } from '@detailflow/core';
-import type { Gpu, GpuArray } from './gpu';
 import type { Kernel } from './kernel';
 import { attentionKernel, cachedAttentionKernel, ropeKernel } from './kernels/attention';
 import { averagePoolKernel, conv2dKernel, maxPoolKernel } from './kernels/convolution';
@@ -15,17 +14,19 @@ import {
 import { pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { planReduction } from './kernels/reduce';
 import { rowKernels, topKKernel } from './kernels/rows';
+import type { Program, Slot } from './program';
 import { sizeOf } from './size';
 
 /** An array and its shape in this run. */
 export interface Shaped {
-  readonly array: GpuArray;
+  readonly array: Slot;
   readonly shape: readonly number[];
 }
 
 /** What an operation is computed from. */
 export interface Invocation {
-  readonly gpu: Gpu;
+  /** Where its kernels are added. */
+  readonly program: Program;
   readonly value: Value;
   readonly inputs: readonly Shaped[];
   /** Shape of the result. */
@@ -47,7 +48,7 @@ export const fusedOperations: ReadonlySet<string> = new Set([
 ]);
 
 /** @throws DetailFlowError `unsupported` for an operation that has no kernel */
-export function runOperation(call: Invocation): GpuArray {
+export function runOperation(call: Invocation): Slot {
   const run = table[call.value.op] ?? (call.value.op in rowKernels ? runRows : undefined);
   if (!run) {
     throw new DetailFlowError('unsupported', `the WebGPU backend has no kernel for "${call.value.op}"`);
@@ -55,61 +56,61 @@ export function runOperation(call: Invocation): GpuArray {
   return run(call);
 }
 
-type Run = (call: Invocation) => GpuArray;
+type Run = (call: Invocation) => Slot;
 
 const typeOf = ({ dtype }: Value) => (dtype === 'f32' ? 'float32' : 'int32');
 const arrays = (inputs: readonly Shaped[]) => inputs.map(({ array }) => array);
 const last = (shape: readonly number[]) => shape[shape.length - 1];
 
-function runRows({ gpu, value, inputs, shape }: Invocation): GpuArray {
+function runRows({ program, value, inputs, shape }: Invocation): Slot {
   const width = last(inputs[0].shape);
   const rows = inputs[0].array.size / Math.max(1, width);
   const { epsilon } = value.attrs;
-  return gpu.dispatch(rowKernels[value.op], arrays(inputs), {
+  return program.dispatch(rowKernels[value.op], arrays(inputs), {
     ...{ size: sizeOf(shape), type: 'float32', groups: rows },
     numbers: [rows, width, ...(epsilon === undefined ? [] : [epsilon as number])],
   });
 }
 
-const topK: Run = ({ gpu, value, inputs, shape }) => {
+const topK: Run = ({ program, value, inputs, shape }) => {
   const width = last(inputs[0].shape);
   const rows = inputs[0].array.size / width;
-  return gpu.dispatch(topKKernel, arrays(inputs), {
+  return program.dispatch(topKKernel, arrays(inputs), {
     ...{ size: sizeOf(shape), type: 'int32', groups: rows },
     numbers: [rows, width, value.attrs.k as number],
   });
 };
 
-const reduction: Run = ({ gpu, value, inputs: [x] }) => {
+const reduction: Run = ({ program, value, inputs: [x] }) => {
   const kind = value.op as 'sum' | 'max';
   const plan = planReduction(kind, x.shape, value.attrs.axes as number[]);
   if (!plan) {
     throw new DetailFlowError('unsupported', `${kind}: too many separate axes of [${x.shape.join(', ')}]`);
   }
   const { kernel, groups, numbers, size } = plan;
-  return gpu.dispatch(kernel, [x.array], { size, type: 'float32', groups, numbers });
+  return program.dispatch(kernel, [x.array], { size, type: 'float32', groups, numbers });
 };
 
 /** An array made whole under a larger shape. */
-function broadcast(gpu: Gpu, { array, shape }: Shaped, target: readonly number[]): GpuArray {
+function broadcast(program: Program, { array, shape }: Shaped, target: readonly number[]): Slot {
   const rank = target.length;
-  const kernel = gpu.kernel(`broadcast ${rank} ${array.type}`, () => pointwiseKernel('v0', ['view'], rank));
+  const kernel = program.kernel(`broadcast ${rank} ${array.type}`, () => pointwiseKernel('v0', ['view'], rank));
   const numbers = pointwiseNumbers(target, [broadcastView(wholeView(shape), target)]);
-  return gpu.dispatch(kernel, [array], { size: sizeOf(target), type: array.type, numbers });
+  return program.dispatch(kernel, [array], { size: sizeOf(target), type: array.type, numbers });
 }
 
-const matmul: Run = ({ gpu, value, inputs: [a, b], shape }) => {
+const matmul: Run = ({ program, value, inputs: [a, b], shape }) => {
   const { transposeA, transposeB } = value.attrs as { transposeA: boolean; transposeB: boolean };
   const size = sizeOf(shape);
   const inner = transposeA ? a.shape[a.shape.length - 2] : last(a.shape);
-  if (size === 0 || inner === 0) return gpu.zeros(size, 'float32');
+  if (size === 0 || inner === 0) return program.zeros(size, 'float32');
   const batch = shape.slice(0, -2);
-  const temporary: GpuArray[] = [];
+  const temporary: Slot[] = [];
   const whole = (x: Shaped): Shaped => {
     const own = x.shape.slice(0, -2);
     if (sizeOf(own) === sizeOf(batch) || sizeOf(own) === 1) return x;
     const target = [...batch, ...x.shape.slice(-2)];
-    const array = broadcast(gpu, x, target);
+    const array = broadcast(program, x, target);
     temporary.push(array);
     return { array, shape: target };
   };
@@ -120,81 +121,81 @@ const matmul: Run = ({ gpu, value, inputs: [a, b], shape }) => {
   // Many matrices by one are one tall matrix by it.
   const isTall = !transposeA && sizeOf(b.shape.slice(0, -2)) === 1;
   const left = isTall ? { array: a.array, shape: [1, a.array.size / inner, inner] } : flat(whole(a));
-  const product = gpu.matmul(left, flat(isTall ? b : whole(b)), { transposeA, transposeB, size });
-  for (const array of temporary) gpu.release(array);
+  const product = program.product(left, flat(isTall ? b : whole(b)), { transposeA, transposeB, size });
+  for (const array of temporary) program.release(array);
   return product;
 };
 
-const attention: Run = ({ gpu, value, inputs, shape }) => {
+const attention: Run = ({ program, value, inputs, shape }) => {
   const [q, k, , bias] = inputs;
   const [batch, heads, rows, width] = q.shape;
   const keys = k.shape[2];
   const strides = bias ? broadcastView(wholeView(bias.shape), [batch, heads, rows, keys]).strides : [];
-  const kernel = gpu.kernel(`attention ${Math.ceil(width / 64)} ${bias !== undefined}`, () =>
+  const kernel = program.kernel(`attention ${Math.ceil(width / 64)} ${bias !== undefined}`, () =>
     attentionKernel(width, bias !== undefined),
   );
   const queries = batch * heads * rows;
-  return gpu.dispatch(kernel, arrays(inputs), {
+  return program.dispatch(kernel, arrays(inputs), {
     ...{ size: sizeOf(shape), type: 'float32', groups: queries },
     numbers: [queries, rows, keys, width, value.attrs.scale as number, ...(bias ? [heads, ...strides] : [])],
   });
 };
 
-const cachedAttention: Run = ({ gpu, value, inputs, shape }) => {
+const cachedAttention: Run = ({ program, value, inputs, shape }) => {
   const [q, k, , pastK, , , freshBias] = inputs;
   const [batch, heads, rows, width] = q.shape;
   const past = pastK.shape[2];
-  const kernel = gpu.kernel(`cachedAttention ${Math.ceil(width / 64)} ${freshBias !== undefined}`, () =>
+  const kernel = program.kernel(`cachedAttention ${Math.ceil(width / 64)} ${freshBias !== undefined}`, () =>
     cachedAttentionKernel(width, freshBias !== undefined),
   );
   const queries = batch * heads * rows;
-  return gpu.dispatch(kernel, arrays(inputs), {
+  return program.dispatch(kernel, arrays(inputs), {
     ...{ size: sizeOf(shape), type: 'float32', groups: queries },
     numbers: [queries, rows, past + k.shape[2], width, value.attrs.scale as number, past],
   });
 };
 
-const rope: Run = ({ gpu, inputs, shape }) => {
+const rope: Run = ({ program, inputs, shape }) => {
   const [, length, heads, width] = shape;
-  return gpu.dispatch(ropeKernel, arrays(inputs), {
+  return program.dispatch(ropeKernel, arrays(inputs), {
     ...{ size: sizeOf(shape), type: 'float32', numbers: [length, heads, width] },
   });
 };
 
-const gather: Run = ({ gpu, value, inputs: [x, rows], shape }) => {
+const gather: Run = ({ program, value, inputs: [x, rows], shape }) => {
   const isFloat = value.dtype === 'f32';
-  const kernel = gpu.kernel(`gather ${isFloat}`, () => gatherKernel(isFloat));
-  return gpu.dispatch(kernel, [x.array, rows.array], {
+  const kernel = program.kernel(`gather ${isFloat}`, () => gatherKernel(isFloat));
+  return program.dispatch(kernel, [x.array, rows.array], {
     ...{ size: sizeOf(shape), type: typeOf(value), numbers: [sizeOf(x.shape.slice(1)), x.shape[0]] },
   });
 };
 
-const scatterRows: Run = ({ gpu, inputs: [places, rows], shape }) =>
-  gpu.dispatch(scatterRowsKernel, [places.array, rows.array], {
+const scatterRows: Run = ({ program, inputs: [places, rows], shape }) =>
+  program.dispatch(scatterRowsKernel, [places.array, rows.array], {
     ...{ size: sizeOf(shape), type: 'float32', numbers: [sizeOf(shape.slice(1)), places.array.size] },
   });
 
-const takeAlong: Run = ({ gpu, value, inputs: [x, columns], shape }) => {
+const takeAlong: Run = ({ program, value, inputs: [x, columns], shape }) => {
   const isFloat = value.dtype === 'f32';
-  const kernel = gpu.kernel(`takeAlong ${isFloat}`, () => takeAlongKernel(isFloat));
-  return gpu.dispatch(kernel, [x.array, columns.array], {
+  const kernel = program.kernel(`takeAlong ${isFloat}`, () => takeAlongKernel(isFloat));
+  return program.dispatch(kernel, [x.array, columns.array], {
     ...{ size: sizeOf(shape), type: typeOf(value), numbers: [last(x.shape), last(shape)] },
   });
 };
 
-const writeRows: Run = ({ gpu, value, inputs: [buffer, rows, first], shape, mayOverwrite }) => {
+const writeRows: Run = ({ program, value, inputs: [buffer, rows, first], shape, mayOverwrite }) => {
   const axis = value.attrs.axis as number;
   const [inner, extent] = [stridesOf(shape)[axis], shape[axis]];
   const count = rows.shape[axis];
   const type = typeOf(value);
   if (mayOverwrite && buffer.array.size > 0) {
-    return gpu.dispatch(writeRowsInPlaceKernel, [rows.array, first.array], {
-      ...{ size: buffer.array.size, type, into: gpu.hold(buffer.array) },
+    return program.dispatch(writeRowsInPlaceKernel, [rows.array, first.array], {
+      ...{ size: buffer.array.size, type, into: program.hold(buffer.array) },
       groups: Math.ceil(rows.array.size / 64),
       numbers: [inner, count, extent, rows.array.size],
     });
   }
-  return gpu.dispatch(writeRowsKernel, [buffer.array, rows.array, first.array], {
+  return program.dispatch(writeRowsKernel, [buffer.array, rows.array, first.array], {
     ...{ size: sizeOf(shape), type, numbers: [inner, count, extent] },
   });
 };
@@ -202,22 +203,22 @@ const writeRows: Run = ({ gpu, value, inputs: [buffer, rows, first], shape, mayO
 /** Arrays that one kernel joins. */
 const MOST_JOINED = 7;
 
-const concat: Run = ({ gpu, value, inputs, shape }) => {
+const concat: Run = ({ program, value, inputs, shape }) => {
   const axis = value.attrs.axis as number;
   const inner = stridesOf(shape)[axis];
   const type = typeOf(value);
-  const join = (parts: readonly Shaped[], size: number, total: number): GpuArray => {
-    const kernel = gpu.kernel(`concat ${parts.length}`, () => concatKernel(parts.length));
+  const join = (parts: readonly Shaped[], size: number, total: number): Slot => {
+    const kernel = program.kernel(`concat ${parts.length}`, () => concatKernel(parts.length));
     let end = 0;
     const ends = parts.map((part) => {
       end += part.shape[axis] * inner;
       return end;
     });
-    return gpu.dispatch(kernel, arrays(parts), { size, type, numbers: [total, ...ends] });
+    return program.dispatch(kernel, arrays(parts), { size, type, numbers: [total, ...ends] });
   };
   let parts = inputs.filter(({ array }) => array.size > 0);
-  if (parts.length === 0) return gpu.zeros(sizeOf(shape), type);
-  const temporary: GpuArray[] = [];
+  if (parts.length === 0) return program.zeros(sizeOf(shape), type);
+  const temporary: Slot[] = [];
   while (parts.length > MOST_JOINED) {
     const some = parts.slice(0, MOST_JOINED);
     const extent = some.reduce((sum, part) => sum + part.shape[axis], 0);
@@ -227,7 +228,7 @@ const concat: Run = ({ gpu, value, inputs, shape }) => {
     parts = [{ array, shape: joined }, ...parts.slice(MOST_JOINED)];
   }
   const whole = join(parts, sizeOf(shape), shape[axis] * inner);
-  for (const array of temporary) gpu.release(array);
+  for (const array of temporary) program.release(array);
   return whole;
 };
 
@@ -245,10 +246,10 @@ const windowNumbers = (
   attrs: WindowAttrs,
 ) => [...x.shape.slice(2), ...shape.slice(2), ...kernel, ...attrs.stride, attrs.padding[0], attrs.padding[1]];
 
-const conv2d: Run = ({ gpu, value, inputs: [x, kernel], shape }) => {
+const conv2d: Run = ({ program, value, inputs: [x, kernel], shape }) => {
   const attrs = value.attrs as unknown as Required<WindowAttrs>;
   const numbers = windowNumbers(x, shape, kernel.shape.slice(2), attrs);
-  return gpu.dispatch(conv2dKernel, [x.array, kernel.array], {
+  return program.dispatch(conv2dKernel, [x.array, kernel.array], {
     ...{ size: sizeOf(shape), type: 'float32' },
     numbers: [...numbers, ...attrs.dilation, x.shape[1], shape[1]],
   });
@@ -256,10 +257,10 @@ const conv2d: Run = ({ gpu, value, inputs: [x, kernel], shape }) => {
 
 const pool =
   (kernel: Kernel): Run =>
-  ({ gpu, value, inputs: [x], shape }) => {
+  ({ program, value, inputs: [x], shape }) => {
     const attrs = value.attrs as unknown as Required<WindowAttrs>;
     const numbers = windowNumbers(x, shape, attrs.kernel, attrs);
-    return gpu.dispatch(kernel, [x.array], { size: sizeOf(shape), type: 'float32', numbers });
+    return program.dispatch(kernel, [x.array], { size: sizeOf(shape), type: 'float32', numbers });
   };
 
 const table: Readonly<Record<string, Run>> = {

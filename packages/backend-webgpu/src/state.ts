@@ -32,7 +32,8 @@ export class WebGPUState implements State {
   read(name: string): Promise<Tensor> {
     return this.#queue(async () => {
       const { array, dtype, shape } = this.#buffer(name);
-      return toTensor(dtype, shape, await this.#gpu.read(array));
+      const [values] = await this.#gpu.read([array]);
+      return toTensor(dtype, shape, values);
     });
   }
 
@@ -40,7 +41,7 @@ export class WebGPUState implements State {
     return this.#queue(async () => {
       const buffer = this.#buffer(name);
       requireLike(name, tensor, buffer.dtype, buffer.shape);
-      const array = this.#gpu.upload((tensor.data as Float32Array).slice());
+      const array = this.#gpu.upload(tensor.data as Float32Array);
       this.#gpu.release(buffer.array);
       buffer.array = array;
     });

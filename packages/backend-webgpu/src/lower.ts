@@ -1,0 +1,185 @@
+import {
+  type Bindings,
+  evaluateDim,
+  evaluateShape,
+  type Graph,
+  type StatePair,
+  stridesOf,
+  type Value,
+} from '@detailflow/core';
+import type { Gpu } from './gpu';
+import type { ElementType } from './kernel';
+import { broadcastView, type View, wholeView } from './kernels/coordinates';
+import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
+import { runOperation, shapeIn } from './operations';
+import { type Leaf, type Plan, type Step, sourcesOf } from './plan';
+import { Program, type Slot } from './program';
+import { sizeOf } from './size';
+
+/** A program for one set of extents, and where its arrays come from and go to. */
+export interface Lowered {
+  readonly program: Program;
+  /** Weights, constants, inputs and states before the run, by place. */
+  readonly brought: ReadonlyMap<Value, number>;
+  readonly outputs: readonly { name: string; value: Value; shape: readonly number[]; place: number }[];
+  /** States that are another array after the run. */
+  readonly replaced: readonly { name: string; place: number }[];
+  /** States that are written in place. */
+  readonly overwritten: readonly string[];
+}
+
+/**
+ * Turns a plan into kernels for the extents of a run.
+ * @throws DetailFlowError `limit` where an array is too large for the device
+ */
+export function lowerPlan(graph: Graph, plan: Plan, bindings: Bindings, gpu: Gpu): Lowered {
+  return new Lowering(graph, plan, bindings, gpu).lower();
+}
+
+class Lowering {
+  readonly #graph: Graph;
+  readonly #plan: Plan;
+  readonly #bindings: Bindings;
+  readonly #program: Program;
+  readonly #slots = new Map<Value, Slot>();
+  readonly #overwritten: string[] = [];
+  /** What a run needs to its end. */
+  readonly #kept: ReadonlySet<Value>;
+
+  constructor(graph: Graph, plan: Plan, bindings: Bindings, gpu: Gpu) {
+    this.#graph = graph;
+    this.#plan = plan;
+    this.#bindings = bindings;
+    this.#program = new Program(gpu);
+    this.#kept = new Set([...graph.outputs.values(), ...this.#pairs().map(({ after }) => after)]);
+  }
+
+  lower(): Lowered {
+    const brought = new Map<Value, number>();
+    for (const value of this.#brought()) {
+      const slot = this.#program.bring(sizeOf(this.#shape(value)), typeOf(value));
+      this.#slots.set(value, slot);
+      brought.set(value, slot.place);
+    }
+    for (const [i, step] of this.#plan.steps.entries()) {
+      this.#slots.set(step.value, this.#take(step, i));
+      this.#drop(i);
+    }
+    const outputs = [...this.#graph.outputs].map(([name, value]) => {
+      return { name, value, shape: this.#shape(value), place: this.#slot(value).place };
+    });
+    const replaced = [...this.#graph.states]
+      .map(([name, { before, after }]) => ({ name, from: this.#slot(before), to: this.#slot(after) }))
+      .filter(({ from, to }) => from !== to)
+      .map(({ name, to }) => ({ name, place: to.place }));
+    return { program: this.#program, brought, outputs, replaced, overwritten: this.#overwritten };
+  }
+
+  #pairs(): readonly StatePair[] {
+    return [...this.#graph.states.values()];
+  }
+
+  #brought(): Set<Value> {
+    const constants = this.#graph.nodes.filter(({ op }) => op === 'constant');
+    const { weights, inputs } = this.#graph;
+    return new Set([
+      ...weights.values(),
+      ...constants,
+      ...inputs.values(),
+      ...this.#pairs().map(({ before }) => before),
+    ]);
+  }
+
+  #take(step: Step, at: number): Slot {
+    const { value } = step;
+    if (step.kind === 'alias') return this.#program.hold(this.#slot(step.source));
+    const shape = this.#shape(value);
+    if (step.kind === 'pointwise') return this.#pointwise(step, shape);
+    const inputs = value.inputs.map((input) => ({ array: this.#slot(input), shape: this.#shape(input) }));
+    const overwritten = this.#overwrites(value, at);
+    if (overwritten !== undefined) this.#overwritten.push(overwritten);
+    return runOperation({
+      ...{ program: this.#program, value, inputs, shape, bindings: this.#bindings },
+      mayOverwrite: overwritten !== undefined,
+    });
+  }
+
+  /** Lets go of what no later step and no output needs. */
+  #drop(at: number): void {
+    for (const source of new Set(sourcesOf(this.#plan.steps[at]))) {
+      const slot = this.#slots.get(source);
+      if (!slot || this.#plan.lastUses.get(source) !== at || this.#kept.has(source)) continue;
+      this.#program.release(slot);
+      if (source.op !== 'state') this.#slots.delete(source);
+    }
+  }
+
+  /** The state that a value follows, when nothing else needs what it held: it is written over. */
+  #overwrites(value: Value, at: number): string | undefined {
+    const [first] = value.inputs;
+    if (value.op !== 'writeRows' || first.op !== 'state') return undefined;
+    const name = first.attrs.name as string;
+    const isFree = this.#slot(first).holders === 1 && !this.#kept.has(first);
+    const isLast = this.#plan.lastUses.get(first) === at;
+    return isFree && isLast && this.#graph.states.get(name)?.after === value ? name : undefined;
+  }
+
+  #pointwise(
+    { value, leaves, expression }: Extract<Step, { kind: 'pointwise' }>,
+    shape: readonly number[],
+  ): Slot {
+    const views = leaves.map((leaf) => broadcastView(this.#view(leaf), shape));
+    const accesses = views.map((view, k): Access => {
+      const { size } = this.#slot(leaves[k].source);
+      if (size === 1) return 'single';
+      const isSame = view.offset === 0 && size === sizeOf(shape) && sameStrides(view, shape);
+      return isSame ? 'same' : 'view';
+    });
+    return this.#program.dispatch(
+      pointwiseKernel(expression, accesses, shape.length),
+      leaves.map(({ source }) => this.#slot(source)),
+      {
+        size: sizeOf(shape),
+        type: typeOf(value),
+        numbers: pointwiseNumbers(
+          shape,
+          views.filter((_, k) => accesses[k] === 'view'),
+        ),
+      },
+    );
+  }
+
+  #view({ source, views }: Leaf): View {
+    let view = wholeView(this.#shape(source));
+    for (const { op, attrs, shape: dims } of views) {
+      const shape = evaluateShape(dims, this.#bindings);
+      if (op === 'transpose') {
+        const permutation = attrs.permutation as number[];
+        view = { ...view, shape, strides: permutation.map((axis) => view.strides[axis]) };
+      } else if (op === 'broadcastTo') {
+        view = broadcastView(view, shape);
+      } else {
+        const axis = attrs.axis as number;
+        const start = evaluateDim(attrs.start as Parameters<typeof evaluateDim>[0], this.#bindings);
+        view = { shape, strides: view.strides, offset: view.offset + start * view.strides[axis] };
+      }
+    }
+    return view;
+  }
+
+  #slot(value: Value): Slot {
+    return this.#slots.get(value) as Slot;
+  }
+
+  #shape(value: Value): readonly number[] {
+    return shapeIn(value, this.#bindings);
+  }
+}
+
+const typeOf = ({ dtype }: Value): ElementType => (dtype === 'f32' ? 'float32' : 'int32');
+
+/** Whether a view reads as the array lies; axes of extent 1 do not matter. */
+function sameStrides({ strides }: View, shape: readonly number[]): boolean {
+  const own = stridesOf(shape);
+  return shape.every((extent, axis) => extent === 1 || strides[axis] === own[axis]);
+}
