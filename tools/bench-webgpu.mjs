@@ -1,4 +1,6 @@
-// Times the model in the box on WebGPU, beside the CPU: milliseconds by step, kernels by step, read-backs by picture.
+// Times the model in the box on WebGPU, beside the CPU: milliseconds by step, kernels and submissions by
+// step, microseconds of the host by kernel, read-backs by picture.
+// The host's share is what recording and submitting took, whatever the adapter does meanwhile.
 //   node tools/bench-webgpu.mjs [--batch 1,8] [--rounds 3] [--json FILE]
 // Prints the adapter first: figures of a software adapter say nothing about graphics cards.
 import { writeFileSync } from 'node:fs';
@@ -73,7 +75,14 @@ async function measure(name, backend, { onDevice }) {
       times.push(performance.now() - started);
       if (before) {
         const reads = backend.counts.reads - before.reads;
-        counts = { dispatchesPerStep: median(perStep), readsPerPicture: reads / batch };
+        const { dispatches: kernels, recordingMs, submissions } = backend.counts;
+        counts = {
+          dispatchesPerStep: median(perStep),
+          submissionsPerStep: (submissions - before.submissions) / steps,
+          hostMicrosecondsPerKernel:
+            (1000 * (recordingMs - before.recordingMs)) / (kernels - before.dispatches),
+          readsPerPicture: reads / batch,
+        };
       }
     }
     const seconds = median(times) / 1000;
@@ -90,7 +99,8 @@ async function measure(name, backend, { onDevice }) {
       `${name}${onDevice ? ', tokens chosen on the device' : ''}, batch ${batch}: ${found.secondsPerPicture.toFixed(3)} s/picture, ` +
         `${found.msPerStep.toFixed(1)} ms/step` +
         (counts
-          ? `, ${counts.dispatchesPerStep} kernels/step, ${counts.readsPerPicture.toFixed(2)} read-backs/picture`
+          ? `, ${counts.dispatchesPerStep} kernels/step, ${counts.submissionsPerStep.toFixed(2)} submissions/step, ` +
+            `${counts.hostMicrosecondsPerKernel.toFixed(1)} microseconds of the host/kernel, ${counts.readsPerPicture.toFixed(2)} read-backs/picture`
           : ''),
     );
   }

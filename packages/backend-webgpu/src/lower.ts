@@ -9,10 +9,11 @@ import {
 } from '@detailflow/core';
 import type { Gpu } from './gpu';
 import type { ElementType } from './kernel';
-import { broadcastView, type View, wholeView } from './kernels/coordinates';
+import { broadcastView, dividedView, type View, wholeView } from './kernels/coordinates';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
-import { runOperation, shapeIn } from './operations';
-import { type Leaf, type Plan, type Step, sourcesOf } from './plan';
+import { productsKernel, TILE } from './kernels/products';
+import { runOperation, type Shaped, shapeIn } from './operations';
+import { type Leaf, type Plan, type Pointwise, type Step, sourcesOf } from './plan';
 import { Program, type Slot } from './program';
 import { sizeOf } from './size';
 
@@ -35,6 +36,9 @@ export interface Lowered {
 export function lowerPlan(graph: Graph, plan: Plan, bindings: Bindings, gpu: Gpu): Lowered {
   return new Lowering(graph, plan, bindings, gpu).lower();
 }
+
+/** Rows of a left operand up to which products are made here; tfjs's kernels are for many. */
+const FEW_ROWS = 256;
 
 class Lowering {
   readonly #graph: Graph;
@@ -95,13 +99,82 @@ class Lowering {
     if (step.kind === 'alias') return this.#program.hold(this.#slot(step.source));
     const shape = this.#shape(value);
     if (step.kind === 'pointwise') return this.#pointwise(step, shape);
-    const inputs = value.inputs.map((input) => ({ array: this.#slot(input), shape: this.#shape(input) }));
+    if (step.kind === 'products') return this.#products(step, shape);
+    const { operation, leaves } = step;
+    const inputs = operation.inputs.map((input, k): Shaped => {
+      const array = this.#slot(leaves[k].source);
+      const view = leaves[k].views.length > 0 ? this.#view(leaves[k]) : undefined;
+      return { array, shape: this.#shape(input), view };
+    });
     const overwritten = this.#overwrites(value, at);
     if (overwritten !== undefined) this.#overwritten.push(overwritten);
     return runOperation({
-      ...{ program: this.#program, value, inputs, shape, bindings: this.#bindings },
+      ...{ program: this.#program, value: operation, inputs, shape, isTurned: value !== operation },
       mayOverwrite: overwritten !== undefined,
     });
+  }
+
+  /** Products and the expression of them: one kernel for few rows, else each by itself. */
+  #products(step: Extract<Step, { kind: 'products' }>, shape: readonly number[]): Slot {
+    const { left, norm, parts } = step.products;
+    const columns = shape[shape.length - 1];
+    const rows = sizeOf(shape.slice(0, -1));
+    if (rows > FEW_ROWS || rows * columns === 0) return this.#separateProducts(step, shape);
+    const inner = this.#shape(left)[this.#shape(left).length - 1];
+    const isPart = (leaf: number) => parts.some((part) => part.leaf === leaf);
+    const views = step.leaves.map((leaf, k) => (isPart(k) ? undefined : broadcastView(this.#view(leaf), shape)));
+    const accesses = views.map((view, k) => (view ? this.#access(step.leaves[k], view, shape) : 'product'));
+    const across = Math.ceil(columns / TILE);
+    const tiles = across * Math.ceil(rows / TILE);
+    const isNorm = norm !== undefined;
+    const kernel = productsKernel({
+      ...{ expression: step.expression, accesses, rank: shape.length, isNorm },
+      transposeB: parts[0].product.attrs.transposeB as boolean,
+    });
+    const read = [
+      left,
+      ...(norm ? [norm.inputs[1]] : []),
+      ...parts.map(({ product }) => product.inputs[1]),
+      ...step.leaves.filter((_, k) => !isPart(k)).map(({ source }) => source),
+    ];
+    return this.#program.dispatch(
+      kernel,
+      read.map((source) => this.#slot(source)),
+      {
+        ...{ size: rows * columns, type: typeOf(step.value), groups: tiles },
+        numbers: [
+          ...[rows, columns, inner, across, tiles],
+          ...(norm ? [norm.attrs.epsilon as number] : []),
+          ...pointwiseNumbers(
+            shape,
+            views.filter((view, k): view is View => view !== undefined && accesses[k] === 'view'),
+          ),
+        ],
+      },
+    );
+  }
+
+  #separateProducts(step: Extract<Step, { kind: 'products' }>, shape: readonly number[]): Slot {
+    const { left, norm, parts } = step.products;
+    const program = this.#program;
+    const run = (value: Value, inputs: readonly Slot[]): Slot =>
+      runOperation({
+        ...{ program, value, shape: this.#shape(value), mayOverwrite: false },
+        inputs: inputs.map((array, k) => ({ array, shape: this.#shape(value.inputs[k]) })),
+      });
+    const operand = norm
+      ? run(norm, [this.#slot(left), this.#slot(norm.inputs[1])])
+      : program.hold(this.#slot(left));
+    const made = parts.map(({ product }) => run(product, [operand, this.#slot(product.inputs[1])]));
+    program.release(operand);
+    if (parts[0].product === step.value) return made[0];
+    for (const [i, { product }] of parts.entries()) this.#slots.set(product, made[i]);
+    const result = this.#pointwise(step, shape);
+    for (const [i, { product }] of parts.entries()) {
+      this.#slots.delete(product);
+      program.release(made[i]);
+    }
+    return result;
   }
 
   /** Lets go of what no later step and no output needs. */
@@ -124,17 +197,9 @@ class Lowering {
     return isFree && isLast && this.#graph.states.get(name)?.after === value ? name : undefined;
   }
 
-  #pointwise(
-    { value, leaves, expression }: Extract<Step, { kind: 'pointwise' }>,
-    shape: readonly number[],
-  ): Slot {
+  #pointwise({ value, leaves, expression }: Pointwise, shape: readonly number[]): Slot {
     const views = leaves.map((leaf) => broadcastView(this.#view(leaf), shape));
-    const accesses = views.map((view, k): Access => {
-      const { size } = this.#slot(leaves[k].source);
-      if (size === 1) return 'single';
-      const isSame = view.offset === 0 && size === sizeOf(shape) && sameStrides(view, shape);
-      return isSame ? 'same' : 'view';
-    });
+    const accesses = views.map((view, k) => this.#access(leaves[k], view, shape));
     return this.#program.dispatch(
       pointwiseKernel(expression, accesses, shape.length),
       leaves.map(({ source }) => this.#slot(source)),
@@ -149,6 +214,13 @@ class Lowering {
     );
   }
 
+  #access({ source }: Leaf, view: View, shape: readonly number[]): Access {
+    const { size } = this.#slot(source);
+    if (size === 1) return 'single';
+    const isSame = view.offset === 0 && size === sizeOf(shape) && sameStrides(view, shape);
+    return isSame ? 'same' : 'view';
+  }
+
   #view({ source, views }: Leaf): View {
     let view = wholeView(this.#shape(source));
     for (const { op, attrs, shape: dims } of views) {
@@ -158,6 +230,8 @@ class Lowering {
         view = { ...view, shape, strides: permutation.map((axis) => view.strides[axis]) };
       } else if (op === 'broadcastTo') {
         view = broadcastView(view, shape);
+      } else if (op === 'reshape') {
+        view = dividedView(view, shape);
       } else {
         const axis = attrs.axis as number;
         const start = evaluateDim(attrs.start as Parameters<typeof evaluateDim>[0], this.#bindings);

@@ -2,7 +2,7 @@ import { type Bindings, DetailFlowError, evaluateShape, stridesOf, type Value } 
 import type { Kernel } from './kernel';
 import { attentionKernel, cachedAttentionKernel, ropeKernel } from './kernels/attention';
 import { averagePoolKernel, conv2dKernel, maxPoolKernel } from './kernels/convolution';
-import { broadcastView, wholeView } from './kernels/coordinates';
+import { broadcastView, type View, viewNumbers, wholeView } from './kernels/coordinates';
 import {
   concatKernel,
   gatherKernel,
@@ -21,6 +21,8 @@ import { sizeOf } from './size';
 export interface Shaped {
   readonly array: Slot;
   readonly shape: readonly number[];
+  /** How its elements lie in the array, where that is not one after the other. */
+  readonly view?: View;
 }
 
 /** What an operation is computed from. */
@@ -29,9 +31,9 @@ export interface Invocation {
   readonly program: Program;
   readonly value: Value;
   readonly inputs: readonly Shaped[];
-  /** Shape of the result. */
+  /** Shape of the result, which may have its two middle axes changed over. */
   readonly shape: readonly number[];
-  readonly bindings: Bindings;
+  readonly isTurned?: boolean;
   /** The first input is not needed any more, and may be written over. */
   readonly mayOverwrite: boolean;
 }
@@ -126,7 +128,19 @@ const matmul: Run = ({ program, value, inputs: [a, b], shape }) => {
   return product;
 };
 
-const attention: Run = ({ program, value, inputs, shape }) => {
+const viewOf = ({ view, shape }: Shaped): View => view ?? wholeView(shape);
+
+/** Numbers that all kernels of attention take first. */
+function attentionNumbers({ value, inputs: [q, k, v], shape, isTurned }: Invocation, keys: number): number[] {
+  const [batch, heads, rows, width] = q.shape;
+  const views = [q, k, v].map(viewOf).flatMap(({ offset, strides }) => [offset, ...strides]);
+  const [b, ...strides] = stridesOf(shape);
+  const [h, r] = isTurned ? [strides[1], strides[0]] : strides;
+  return [batch * heads * rows, rows, keys, width, value.attrs.scale as number, heads, ...views, b, h, r];
+}
+
+const attention: Run = (call) => {
+  const { program, inputs, shape } = call;
   const [q, k, , bias] = inputs;
   const [batch, heads, rows, width] = q.shape;
   const keys = k.shape[2];
@@ -134,31 +148,31 @@ const attention: Run = ({ program, value, inputs, shape }) => {
   const kernel = program.kernel(`attention ${Math.ceil(width / 64)} ${bias !== undefined}`, () =>
     attentionKernel(width, bias !== undefined),
   );
-  const queries = batch * heads * rows;
   return program.dispatch(kernel, arrays(inputs), {
-    ...{ size: sizeOf(shape), type: 'float32', groups: queries },
-    numbers: [queries, rows, keys, width, value.attrs.scale as number, ...(bias ? [heads, ...strides] : [])],
+    ...{ size: sizeOf(shape), type: 'float32', groups: batch * heads * rows },
+    numbers: [...attentionNumbers(call, keys), ...strides],
   });
 };
 
-const cachedAttention: Run = ({ program, value, inputs, shape }) => {
+const cachedAttention: Run = (call) => {
+  const { program, inputs, shape } = call;
   const [q, k, , pastK, , , freshBias] = inputs;
   const [batch, heads, rows, width] = q.shape;
   const past = pastK.shape[2];
   const kernel = program.kernel(`cachedAttention ${Math.ceil(width / 64)} ${freshBias !== undefined}`, () =>
     cachedAttentionKernel(width, freshBias !== undefined),
   );
-  const queries = batch * heads * rows;
   return program.dispatch(kernel, arrays(inputs), {
-    ...{ size: sizeOf(shape), type: 'float32', groups: queries },
-    numbers: [queries, rows, past + k.shape[2], width, value.attrs.scale as number, past],
+    ...{ size: sizeOf(shape), type: 'float32', groups: batch * heads * rows },
+    numbers: [...attentionNumbers(call, past + k.shape[2]), past],
   });
 };
 
 const rope: Run = ({ program, inputs, shape }) => {
   const [, length, heads, width] = shape;
+  const { offset, strides } = viewOf(inputs[0]);
   return program.dispatch(ropeKernel, arrays(inputs), {
-    ...{ size: sizeOf(shape), type: 'float32', numbers: [length, heads, width] },
+    ...{ size: sizeOf(shape), type: 'float32', numbers: [length, heads, width, offset, ...strides] },
   });
 };
 
@@ -188,15 +202,21 @@ const writeRows: Run = ({ program, value, inputs: [buffer, rows, first], shape, 
   const [inner, extent] = [stridesOf(shape)[axis], shape[axis]];
   const count = rows.shape[axis];
   const type = typeOf(value);
+  const [rank, isFloat] = [shape.length, type === 'float32'];
+  const source = viewNumbers(rows.shape, [viewOf(rows)]);
   if (mayOverwrite && buffer.array.size > 0) {
-    return program.dispatch(writeRowsInPlaceKernel, [rows.array, first.array], {
-      ...{ size: buffer.array.size, type, into: program.hold(buffer.array) },
-      groups: Math.ceil(rows.array.size / 64),
-      numbers: [inner, count, extent, rows.array.size],
+    const fresh = sizeOf(rows.shape);
+    const kernel = program.kernel(`writeRowsInPlace ${rank} ${type}`, () =>
+      writeRowsInPlaceKernel(rank, isFloat),
+    );
+    return program.dispatch(kernel, [rows.array, first.array], {
+      ...{ size: buffer.array.size, type, into: program.hold(buffer.array), groups: Math.ceil(fresh / 64) },
+      numbers: [inner, count, extent, fresh, ...source],
     });
   }
-  return program.dispatch(writeRowsKernel, [buffer.array, rows.array, first.array], {
-    ...{ size: sizeOf(shape), type, numbers: [inner, count, extent] },
+  const kernel = program.kernel(`writeRows ${rank} ${type}`, () => writeRowsKernel(rank, isFloat));
+  return program.dispatch(kernel, [buffer.array, rows.array, first.array], {
+    ...{ size: sizeOf(shape), type, numbers: [inner, count, extent, ...source] },
   });
 };
 

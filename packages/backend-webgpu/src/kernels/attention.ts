@@ -9,12 +9,18 @@ interface Sources {
   readonly read: string;
 }
 
+/** Queries, keys and values may lie anyhow: offset, and strides of picture, head, row and number. */
+const strided = (name: string) => ['o', 'b', 'h', 'r', 'd'].map((axis) => `${name}${axis} : i32`);
+const at = (name: string, head: string, row: string) =>
+  `uniforms.${name}o + (${head} / uniforms.heads) * uniforms.${name}b + (${head} % uniforms.heads) * uniforms.${name}h + ${row} * uniforms.${name}r + d * uniforms.${name}d`;
+const fresh = (name: string, row: string) => at(name, 'head', row);
+
 const plain = (hasBias: boolean): Sources => ({
   inputs: ['Q', 'K', 'V', ...(hasBias ? ['bias'] : [])],
-  uniforms: hasBias ? ['heads : i32', 'bb : i32', 'bh : i32', 'br : i32', 'bl : i32'] : [],
+  uniforms: hasBias ? ['bb : i32', 'bh : i32', 'br : i32', 'bl : i32'] : [],
   read: `
-fn keyAt(head: i32, j: i32, d: i32) -> f32 { return K[(head * uniforms.keys + j) * uniforms.width + d]; }
-fn valueAt(head: i32, j: i32, d: i32) -> f32 { return V[(head * uniforms.keys + j) * uniforms.width + d]; }
+fn keyAt(head: i32, j: i32, d: i32) -> f32 { return K[${fresh('k', 'j')}]; }
+fn valueAt(head: i32, j: i32, d: i32) -> f32 { return V[${fresh('v', 'j')}]; }
 fn biasAt(head: i32, r: i32, j: i32) -> f32 { return ${
     hasBias
       ? 'bias[(head / uniforms.heads) * uniforms.bb + (head % uniforms.heads) * uniforms.bh + r * uniforms.br + j * uniforms.bl]'
@@ -28,11 +34,11 @@ const cached = (hasFreshBias: boolean): Sources => ({
   read: `
 fn keyAt(head: i32, j: i32, d: i32) -> f32 {
   if (j < uniforms.past) { return pastK[(head * uniforms.past + j) * uniforms.width + d]; }
-  return K[(head * (uniforms.keys - uniforms.past) + j - uniforms.past) * uniforms.width + d];
+  return K[${fresh('k', '(j - uniforms.past)')}];
 }
 fn valueAt(head: i32, j: i32, d: i32) -> f32 {
   if (j < uniforms.past) { return pastV[(head * uniforms.past + j) * uniforms.width + d]; }
-  return V[(head * (uniforms.keys - uniforms.past) + j - uniforms.past) * uniforms.width + d];
+  return V[${fresh('v', '(j - uniforms.past)')}];
 }
 fn biasAt(head: i32, r: i32, j: i32) -> f32 {
   if (j < uniforms.past) { return pastBias[j]; }
@@ -47,7 +53,12 @@ fn biasAt(head: i32, r: i32, j: i32) -> f32 {
 function kernelOf({ inputs, uniforms, read }: Sources, slots: number): Kernel {
   return new Kernel({
     inputs,
-    uniforms: ['queries : i32', 'rows : i32', 'keys : i32', 'width : i32', 'scale : f32', ...uniforms],
+    uniforms: [
+      ...['queries : i32', 'rows : i32', 'keys : i32', 'width : i32', 'scale : f32', 'heads : i32'],
+      ...['q', 'k', 'v'].flatMap(strided),
+      ...['yb : i32', 'yh : i32', 'yr : i32'],
+      ...uniforms,
+    ],
     code: `${gathering}
 var<workgroup> query: array<f32, ${slots * THREADS}>;
 var<workgroup> weights: array<f32, ${THREADS}>;
@@ -58,7 +69,7 @@ fn main(index: i32) {
   let isItem = index / ${THREADS} < uniforms.queries;
   let head = item / uniforms.rows;
   let r = item % uniforms.rows;
-  for (var d = lane; d < uniforms.width; d = d + ${THREADS}) { query[d] = Q[item * uniforms.width + d] * uniforms.scale; }
+  for (var d = lane; d < uniforms.width; d = d + ${THREADS}) { query[d] = Q[${at('q', 'head', 'r')}] * uniforms.scale; }
   workgroupBarrier();
   var top = -3.4e38;
   var total = 0.0;
@@ -91,7 +102,9 @@ fn main(index: i32) {
   }
   for (var slot = 0; slot < ${slots}; slot = slot + 1) {
     let d = slot * ${THREADS} + lane;
-    if (isItem && d < uniforms.width) { result[item * uniforms.width + d] = found[slot] / total; }
+    if (isItem && d < uniforms.width) {
+      result[(head / uniforms.heads) * uniforms.yb + (head % uniforms.heads) * uniforms.yh + r * uniforms.yr + d] = found[slot] / total;
+    }
   }
 }`,
   });
@@ -106,17 +119,20 @@ export const attentionKernel = (width: number, hasBias: boolean): Kernel =>
 export const cachedAttentionKernel = (width: number, hasFreshBias: boolean): Kernel =>
   kernelOf(cached(hasFreshBias), slotsFor(width));
 
-/** Rotates the pairs (2i, 2i+1) of x [B, L, H, D] by tables [L, D/2]. */
+/** Rotates the pairs (2i, 2i+1) of x [B, L, H, D], which may lie anyhow, by tables [L, D/2]. */
 export const ropeKernel = new Kernel({
   inputs: ['X', 'cosines', 'sines'],
-  uniforms: ['length : i32', 'heads : i32', 'width : i32'],
+  uniforms: ['length : i32', 'heads : i32', 'width : i32', ...['o', 'b', 'l', 'h', 'd'].map((axis) => `x${axis} : i32`)],
   code: `fn main(index: i32) {
   if (index >= uniforms.size) { return; }
   let d = index % uniforms.width;
+  let h = (index / uniforms.width) % uniforms.heads;
   let l = (index / (uniforms.width * uniforms.heads)) % uniforms.length;
+  let b = index / (uniforms.width * uniforms.heads * uniforms.length);
+  let place = uniforms.xo + b * uniforms.xb + l * uniforms.xl + h * uniforms.xh + d * uniforms.xd;
   let at = l * (uniforms.width / 2) + d / 2;
   let isOdd = d % 2 == 1;
-  let other = X[select(index + 1, index - 1, isOdd)];
-  result[index] = X[index] * cosines[at] + select(-other, other, isOdd) * sines[at];
+  let other = X[place + select(uniforms.xd, -uniforms.xd, isOdd)];
+  result[index] = X[place] * cosines[at] + select(-other, other, isOdd) * sines[at];
 }`,
 });

@@ -23,6 +23,22 @@ export function broadcastView({ shape, strides, offset }: View, target: readonly
   };
 }
 
+/** A view as if its axes had been divided into those of `shape`; extents of 1 may be added. */
+export function dividedView(view: View, shape: readonly number[]): View {
+  const strides: number[] = [];
+  let [axis, rest] = [-1, 1];
+  for (const extent of shape) {
+    if (extent <= 1) {
+      strides.push(0); // never moved along
+      continue;
+    }
+    while (rest <= 1 && axis < view.shape.length - 1) rest = view.shape[++axis];
+    rest /= extent;
+    strides.push(view.strides[axis] * rest);
+  }
+  return { shape, strides, offset: view.offset };
+}
+
 /** WGSL that splits `index` into coordinates c0, c1, ... of axes whose extents are uniforms d1, d2, ... */
 export function splitIndex(rank: number): string {
   const lines = ['var rest = index;'];
@@ -40,6 +56,12 @@ export const extentUniforms = (rank: number): string[] =>
 export const viewUniforms = (name: string, rank: number): string[] => [
   `o${name} : i32`,
   ...Array.from({ length: rank }, (_, axis) => `s${name}_${axis} : i32`),
+];
+
+/** Numbers of {@link extentUniforms} and of {@link viewUniforms} for each view. */
+export const viewNumbers = (shape: readonly number[], views: readonly View[]): number[] => [
+  ...shape.slice(1),
+  ...views.flatMap(({ offset, strides }) => [offset, ...strides]),
 ];
 
 /** WGSL of the place of the element at the coordinates. */

@@ -1,4 +1,5 @@
 import { Kernel } from '../kernel';
+import { extentUniforms, splitIndex, viewPlace, viewUniforms } from './coordinates';
 
 const header = 'if (index >= uniforms.size) { return; }';
 
@@ -46,32 +47,45 @@ export const takeAlongKernel = (isFloat: boolean): Kernel =>
 }`,
   });
 
+/** WGSL of an element of rows that may lie anyhow, by its place among them in order. */
+const rowsAt = (rank: number, type: string) => `
+fn rowAt(index: i32) -> ${type} {
+  ${splitIndex(rank)}
+  return rows[${viewPlace('', rank)}];
+}`;
+const rowUniforms = (rank: number) => [...extentUniforms(rank), ...viewUniforms('', rank)];
+const wgslType = (isFloat: boolean) => (isFloat ? 'f32' : 'i32');
+
 /** A buffer with rows written over it. */
-export const writeRowsKernel = new Kernel({
-  inputs: ['held', 'rows', 'first'],
-  uniforms: ['inner : i32', 'count : i32', 'extent : i32'],
-  code: `fn main(index: i32) {
+export const writeRowsKernel = (rank: number, isFloat: boolean): Kernel =>
+  new Kernel({
+    inputs: ['held', 'rows', 'first'],
+    uniforms: ['inner : i32', 'count : i32', 'extent : i32', ...rowUniforms(rank)],
+    code: `${rowsAt(rank, wgslType(isFloat))}
+fn main(index: i32) {
   ${header}
   let row = (index / uniforms.inner) % uniforms.extent - first[0];
   let outer = index / (uniforms.inner * uniforms.extent);
   let isNew = row >= 0 && row < uniforms.count;
   let source = (outer * uniforms.count + clamp(row, 0, uniforms.count - 1)) * uniforms.inner + index % uniforms.inner;
-  result[index] = select(held[index], rows[source], isNew);
+  result[index] = select(held[index], rowAt(source), isNew);
 }`,
-});
+  });
 
-/** The same into the buffer itself: one thread for each new element, whose number is \`fresh\`. */
-export const writeRowsInPlaceKernel = new Kernel({
-  inputs: ['rows', 'first'],
-  uniforms: ['inner : i32', 'count : i32', 'extent : i32', 'fresh : i32'],
-  code: `fn main(index: i32) {
+/** The same into the buffer itself: one thread for each new element, whose number is `fresh`. */
+export const writeRowsInPlaceKernel = (rank: number, isFloat: boolean): Kernel =>
+  new Kernel({
+    inputs: ['rows', 'first'],
+    uniforms: ['inner : i32', 'count : i32', 'extent : i32', 'fresh : i32', ...rowUniforms(rank)],
+    code: `${rowsAt(rank, wgslType(isFloat))}
+fn main(index: i32) {
   if (index >= uniforms.fresh) { return; }
   let row = (index / uniforms.inner) % uniforms.count;
   let outer = index / (uniforms.inner * uniforms.count);
   let to = (outer * uniforms.extent + first[0] + row) * uniforms.inner + index % uniforms.inner;
-  result[to] = rows[index];
+  result[to] = rowAt(index);
 }`,
-});
+  });
 
 /** Arrays one after the other along an axis: uniforms total, and for each where it ends; all in elements. */
 export const concatKernel = (inputs: number): Kernel => {

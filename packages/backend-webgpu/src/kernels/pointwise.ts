@@ -55,28 +55,46 @@ fn silu(x: f32) -> f32 {
 `;
 
 /**
- * A kernel that computes an expression for every element.
- * @param expression WGSL over v0, v1, ...: the operands at that element
+ * What a kernel needs to compute an expression for the element at `index`.
+ * @param expression WGSL over v0, v1, ...: the operands at that element; products are in variables already
  */
-export function pointwiseKernel(expression: string, accesses: readonly Access[], rank: number): Kernel {
-  const places = accesses.map((access, k) => {
+export function pointwiseParts(
+  expression: string,
+  accesses: readonly (Access | 'product')[],
+  rank: number,
+): { functions: string; inputs: string[]; uniforms: string[]; body: string } {
+  const read = accesses.flatMap((access, k) => (access === 'product' ? [] : [{ access, k }]));
+  const place = (access: Access | 'product', k: number) => {
     if (access === 'same') return 'index';
     return access === 'single' ? '0' : viewPlace(`${k}`, rank);
-  });
-  const reads = places.map((place, k) => `let v${k} = A${k}[${place}];`);
-  const viewed = accesses.flatMap((access, k) => (access === 'view' ? [k] : []));
-  return new Kernel({
-    inputs: accesses.map((_, k) => `A${k}`),
+  };
+  const viewed = read.filter(({ access }) => access === 'view').map(({ k }) => k);
+  return {
+    functions,
+    inputs: read.map(({ k }) => `A${k}`),
     uniforms:
       viewed.length > 0
         ? [...extentUniforms(rank), ...viewed.flatMap((k) => viewUniforms(`${k}`, rank))]
         : [],
-    code: `${functions}
+    body: `${viewed.length > 0 ? splitIndex(rank) : ''}
+  ${read.map(({ access, k }) => `let v${k} = A${k}[${place(access, k)}];`).join('\n  ')}
+  result[index] = ${expression};`,
+  };
+}
+
+/**
+ * A kernel that computes an expression for every element.
+ * @param expression WGSL over v0, v1, ...: the operands at that element
+ */
+export function pointwiseKernel(expression: string, accesses: readonly Access[], rank: number): Kernel {
+  const { functions: helpers, inputs, uniforms, body } = pointwiseParts(expression, accesses, rank);
+  return new Kernel({
+    inputs,
+    uniforms,
+    code: `${helpers}
 fn main(index: i32) {
   if (index >= uniforms.size) { return; }
-  ${viewed.length > 0 ? splitIndex(rank) : ''}
-  ${reads.join('\n  ')}
-  result[index] = ${expression};
+  ${body}
 }`,
   });
 }
