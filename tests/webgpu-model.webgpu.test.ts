@@ -49,11 +49,16 @@ describe.skipIf(webgpuMissing !== undefined)('WebGPU beside the Node backend', (
     }
   }, 600_000);
 
-  test('a generation reads nothing back before someone asks', async () => {
+  test('a generation reads nothing back before someone asks; a step is few kernels in one submission', async () => {
     const before = gpu.counts.reads;
-    let steps = 0;
+    let [steps, last] = [0, gpu.counts];
     for await (const step of models.gpu.generate({ labels: [3], seed: 5, cfg: 2 })) {
-      expect(gpu.counts.reads).toBe(before);
+      const counts = gpu.counts;
+      expect(counts.reads).toBe(before);
+      expect(counts.dispatches - last.dispatches).toBeLessThanOrEqual(60);
+      // The first step also sends the zeros of the cache.
+      expect(counts.submissions - last.submissions).toBeLessThanOrEqual(steps === 0 ? 2 : 1);
+      last = counts;
       steps++;
       if (step.count === step.total) await step.pixels();
     }

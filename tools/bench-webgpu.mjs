@@ -61,13 +61,17 @@ async function measure(name, backend, { onDevice }) {
     for (let round = 0; round < rounds; round++) {
       const before = backend.counts;
       const started = performance.now();
-      let dispatches = before?.dispatches;
-      const perStep = [];
+      let last = before;
+      const perStep = { dispatches: [], submissions: [], microseconds: [] };
       steps = 0;
       for await (const step of model.generate({ labels, cfg: 2, seed: round, onDevice })) {
         if (before) {
-          perStep.push(backend.counts.dispatches - dispatches);
-          dispatches = backend.counts.dispatches;
+          const now = backend.counts;
+          const dispatches = now.dispatches - last.dispatches;
+          perStep.dispatches.push(dispatches);
+          perStep.submissions.push(now.submissions - last.submissions);
+          perStep.microseconds.push((1000 * (now.recordingMs - last.recordingMs)) / dispatches);
+          last = now;
         }
         steps++;
         if (step.count === step.total) await step.tokens();
@@ -75,12 +79,10 @@ async function measure(name, backend, { onDevice }) {
       times.push(performance.now() - started);
       if (before) {
         const reads = backend.counts.reads - before.reads;
-        const { dispatches: kernels, recordingMs, submissions } = backend.counts;
         counts = {
-          dispatchesPerStep: median(perStep),
-          submissionsPerStep: (submissions - before.submissions) / steps,
-          hostMicrosecondsPerKernel:
-            (1000 * (recordingMs - before.recordingMs)) / (kernels - before.dispatches),
+          dispatchesPerStep: median(perStep.dispatches),
+          submissionsPerStep: median(perStep.submissions),
+          hostMicrosecondsPerKernel: median(perStep.microseconds),
           readsPerPicture: reads / batch,
         };
       }
@@ -99,7 +101,7 @@ async function measure(name, backend, { onDevice }) {
       `${name}${onDevice ? ', tokens chosen on the device' : ''}, batch ${batch}: ${found.secondsPerPicture.toFixed(3)} s/picture, ` +
         `${found.msPerStep.toFixed(1)} ms/step` +
         (counts
-          ? `, ${counts.dispatchesPerStep} kernels/step, ${counts.submissionsPerStep.toFixed(2)} submissions/step, ` +
+          ? `, ${counts.dispatchesPerStep} kernels/step, ${counts.submissionsPerStep} submissions/step, ` +
             `${counts.hostMicrosecondsPerKernel.toFixed(1)} microseconds of the host/kernel, ${counts.readsPerPicture.toFixed(2)} read-backs/picture`
           : ''),
     );

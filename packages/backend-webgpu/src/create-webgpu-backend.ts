@@ -70,7 +70,7 @@ class DeviceBackend implements WebGPUBackend {
     this.#isOwn = isOwn;
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
-      this.#report(new DetailFlowError('runtime', `WebGPU: ${event.error.message}`));
+      this.#report(this.#gpu.explain(event.error));
     });
     this.#losing = device.lost.then(({ message }) => {
       this.#lost = new DetailFlowError(
@@ -140,7 +140,7 @@ class DeviceBackend implements WebGPUBackend {
       .then(async () => {
         this.#requireOpen();
         // A device that is lost may leave a read waiting for ever.
-        const found = await Promise.race([job(), this.#losing]);
+        const found = await Promise.race([job().catch(this.#explain), this.#losing]);
         const fault = this.#fault;
         this.#fault = undefined;
         if (fault) throw fault;
@@ -148,6 +148,12 @@ class DeviceBackend implements WebGPUBackend {
       });
     this.#last = next;
     return next;
+  };
+
+  /** A call that fails is often the first sign of a lost device, which is told a moment later. */
+  readonly #explain = async (error: unknown): Promise<never> => {
+    await Promise.race([this.#losing, new Promise((resolve) => setTimeout(resolve))]);
+    throw error;
   };
 
   /** The first fault is told by the next job that ends. */

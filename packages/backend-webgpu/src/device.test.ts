@@ -66,6 +66,8 @@ describe.skipIf(missing !== undefined)('a WebGPU device', () => {
     // Each run brings its one feed, and takes its one output.
     expect(backend.counts.uploads - counts.uploads).toBe(1000);
     expect(backend.counts.reads - counts.reads).toBe(1000);
+    expect(backend.counts.submissions - counts.submissions).toBe(1000);
+    expect(backend.counts.recordingMs).toBeGreaterThan(counts.recordingMs);
     await state.dispose();
     await executable.dispose();
     await (await backend.compile(doubling(), new Map())).run({ x: vector(1) }); // submits what was released
@@ -132,6 +134,44 @@ describe.skipIf(missing !== undefined)('a WebGPU device', () => {
 
     const again = await (await open()).compile(doubling(), new Map());
     expect(values((await again.run({ x: vector(5) })).y)).toEqual([10]);
+  });
+
+  test('what the device objects to is an error of the run, or of the next where nobody waits', async () => {
+    const own = (await open()).device;
+    const backend = await open({ device: own });
+    const sound = await backend.compile(doubling(), new Map());
+    await sound.run({ x: vector(1) });
+    const quiet = await backend.compile(
+      trace((g) => {
+        g.update('total', add(g.state('total', [1]), 0.5));
+        return {};
+      }),
+      new Map(),
+    );
+    const loud = await backend.compile(
+      trace((g) => ({ y: add(g.input('x', 'f32', [1]), 0.25) })),
+      new Map(),
+    );
+    const state = await quiet.createState({});
+    const make = own.createShaderModule.bind(own);
+    own.createShaderModule = () => make({ code: 'fn start() { nonsense }' });
+    const objection = {
+      name: 'DetailFlowError',
+      code: 'runtime',
+      message: expect.stringContaining('WebGPU'),
+    };
+    await expect(loud.run({ x: vector(1) })).rejects.toMatchObject(objection);
+    await expect(loud.run({ x: vector(1) })).rejects.toMatchObject(objection);
+    const told: unknown[] = [];
+    const collect = (error: unknown) => told.push(error);
+    await quiet.run({}, { state }).catch(collect);
+    await sound.run({ x: vector(1) }).catch(collect);
+    expect(told).toMatchObject([objection]);
+    // A call that no run made.
+    own.createBuffer({ size: 4, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.STORAGE });
+    await expect(sound.run({ x: vector(1) })).rejects.toMatchObject(objection);
+    own.createShaderModule = make;
+    expect(values((await sound.run({ x: vector(3) })).y)).toEqual([6]);
   });
 
   test('jobs queue up; one that fails or is cancelled does not touch the others', async () => {

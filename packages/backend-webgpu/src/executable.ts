@@ -95,16 +95,20 @@ class WebGPUExecutable implements Executable {
       const buffers = this.#buffers(state);
       const bindings = bindFeeds(this.#graph, feeds);
       this.#requireStates(buffers, bindings);
-      const lowered = this.#lowered(bindings);
       const { gpu } = this.#host;
-      const { result: values, fault } = gpu.watch(() => this.#record(lowered, feeds, buffers));
+      const { result, fault } = gpu.watch(() => {
+        const lowered = this.#lowered(bindings);
+        return { lowered, values: this.#record(lowered, feeds, buffers) };
+      });
+      const { lowered, values } = result;
       if (!values) {
         // Nobody waits for the device, so what it objects to is told later.
         fault.then((found) => found && this.#host.report(found));
         return {};
       }
-      const [read, found] = await Promise.all([values, fault]);
+      const [found] = await Promise.all([fault, values.catch(() => {})]);
       if (found) throw found;
+      const read = await values;
       return Object.fromEntries(
         lowered.outputs.map(({ name, value, shape }, i) => [name, toTensor(value.dtype, shape, read[i])]),
       );
@@ -163,8 +167,7 @@ class WebGPUExecutable implements Executable {
   /** The program for these extents. */
   #lowered(bindings: Bindings): Lowered {
     const key = JSON.stringify(bindings);
-    const lowered =
-      this.#programs.get(key) ?? lowerPlan(this.#graph, this.#plan, bindings, this.#host.gpu);
+    const lowered = this.#programs.get(key) ?? lowerPlan(this.#graph, this.#plan, bindings, this.#host.gpu);
     this.#programs.delete(key);
     this.#programs.set(key, lowered);
     if (this.#programs.size > MOST_PROGRAMS) {
@@ -187,7 +190,8 @@ class WebGPUExecutable implements Executable {
       arrays[brought.get(value) as number] = array;
     };
     try {
-      for (const [name, value] of this.#graph.inputs) place(value, gpu.upload(feeds[name].data as Float32Array));
+      for (const [name, value] of this.#graph.inputs)
+        place(value, gpu.upload(feeds[name].data as Float32Array));
       for (const [value, array] of this.#fixed) place(value, gpu.hold(array));
       for (const name of overwritten) own(gpu, buffers.get(name) as StateBuffer);
       for (const [name, { before }] of this.#graph.states) {
@@ -197,7 +201,10 @@ class WebGPUExecutable implements Executable {
       const read = outputs.map((output) => arrays[output.place] as GpuArray);
       const values = read.length > 0 ? gpu.read(read) : undefined;
       gpu.submit();
-      const fresh = replaced.map(({ name, place: at }) => ({ name, array: gpu.hold(arrays[at] as GpuArray) }));
+      const fresh = replaced.map(({ name, place: at }) => ({
+        name,
+        array: gpu.hold(arrays[at] as GpuArray),
+      }));
       for (const { name, array } of fresh) {
         const buffer = buffers.get(name) as StateBuffer;
         gpu.release(buffer.array);

@@ -99,7 +99,8 @@ export class Gpu {
     this.submit();
     const array = this.allocate(data.length, data instanceof Float32Array ? 'float32' : 'int32');
     const values = data instanceof Uint8Array ? Int32Array.from(data) : unshared(data);
-    if (values.length > 0) this.#device.queue.writeBuffer(array.buffer, 0, values as Float32Array<ArrayBuffer>);
+    if (values.length > 0)
+      this.#device.queue.writeBuffer(array.buffer, 0, values as Float32Array<ArrayBuffer>);
     this.counts.uploads++;
     return array;
   }
@@ -131,14 +132,15 @@ export class Gpu {
   ): Launch {
     const { types, size, numbers, groups = Math.ceil(size / THREADS) } = run;
     const words = kernel.words(size, numbers);
+    const count = Math.max(1, groups);
     const layout = this.#layout(kernel.results, kernel.inputs, this.#arena.bindingSize(words));
     const most = this.#device.limits.maxComputeWorkgroupsPerDimension;
-    const x = Math.min(groups, most);
+    const x = Math.min(count, most);
     return {
       pipeline: this.#pipeline(kernel.wgsl(types), layout),
       layout,
       words,
-      groups: [x, Math.ceil(groups / x)],
+      groups: [x, Math.ceil(count / x)],
     };
   }
 
@@ -160,7 +162,12 @@ export class Gpu {
     options: { transposeA: boolean; transposeB: boolean; size: number },
   ): GpuArray {
     const { size, transposeA, transposeB } = options;
-    return { buffer: this.#tfjs.product(a, b, { transposeA, transposeB }), size, type: 'float32', holders: 1 };
+    return {
+      buffer: this.#tfjs.product(a, b, { transposeA, transposeB }),
+      size,
+      type: 'float32',
+      holders: 1,
+    };
   }
 
   /** Submits what was recorded. */
@@ -185,19 +192,7 @@ export class Gpu {
       offset += BYTES * size;
     }
     this.submit();
-    const mapped = staging.mapAsync(GPUMapMode.READ);
-    return mapped.then(() => {
-      const bytes = staging.getMappedRange();
-      let start = 0;
-      const values = arrays.map(({ size, type }) => {
-        const own = bytes.slice(start, start + BYTES * size);
-        start += BYTES * size;
-        return valuesOf(type, own);
-      });
-      staging.unmap();
-      pool.releaseBuffer(staging);
-      return values;
-    });
+    return this.#map(staging, arrays);
   }
 
   /**
@@ -216,10 +211,25 @@ export class Gpu {
       throw error;
     }
     const fault = Promise.all(pop()).then(
-      (errors) => this.#explain(errors.find((error) => error !== null)),
+      (errors) => {
+        const error = errors.find((found) => found !== null);
+        return error ? this.explain(error) : undefined;
+      },
       () => undefined, // the device is gone, which others tell
     );
     return { result, fault };
+  }
+
+  /** What an objection of the device means. Where its memory is full, what nobody uses is let go of. */
+  explain(error: GPUError): DetailFlowError {
+    if (!(error instanceof GPUOutOfMemoryError)) {
+      return new DetailFlowError('runtime', `WebGPU: ${error.message}`);
+    }
+    this.#tfjs.pool.trim();
+    return new DetailFlowError(
+      'limit',
+      `the WebGPU device has no memory left (${error.message}): take a smaller batch, or a smaller model`,
+    );
   }
 
   hold(array: GpuArray): GpuArray {
@@ -248,16 +258,24 @@ export class Gpu {
     this.#tfjs.dispose();
   }
 
-  #explain(error: GPUError | null | undefined): DetailFlowError | undefined {
-    if (!error) return undefined;
-    if (!(error instanceof GPUOutOfMemoryError)) {
-      return new DetailFlowError('runtime', `WebGPU: ${error.message}`);
+  async #map(staging: GPUBuffer, arrays: readonly GpuArray[]): Promise<(Float32Array | Int32Array)[]> {
+    try {
+      await staging.mapAsync(GPUMapMode.READ);
+      const bytes = staging.getMappedRange();
+      let start = 0;
+      const values = arrays.map(({ size, type }) => {
+        const own = bytes.slice(start, start + BYTES * size);
+        start += BYTES * size;
+        return valuesOf(type, own);
+      });
+      staging.unmap();
+      return values;
+    } catch (cause) {
+      const { message } = cause as Error;
+      throw new DetailFlowError('runtime', `WebGPU: results could not be read (${message})`, { cause });
+    } finally {
+      this.#tfjs.pool.releaseBuffer(staging);
     }
-    this.#tfjs.pool.trim();
-    return new DetailFlowError(
-      'limit',
-      `the WebGPU device has no memory left (${error.message}): take a smaller batch, or a smaller model`,
-    );
   }
 
   #layout(results: number, inputs: number, bytes: number): Layout {
@@ -297,7 +315,9 @@ export class Gpu {
     for (const { buffer } of arrays) key += ` ${this.#tfjs.pool.numberOf(buffer)}`;
     const known = this.#bindGroups.get(key);
     if (known) return known;
-    const entries = arrays.map(({ buffer }, binding): GPUBindGroupEntry => ({ binding, resource: { buffer } }));
+    const entries = arrays.map(
+      ({ buffer }, binding): GPUBindGroupEntry => ({ binding, resource: { buffer } }),
+    );
     const group = this.#device.createBindGroup({
       layout: layout.bindGroup,
       entries: [...entries, { binding: arrays.length, resource: this.#arena.binding(words) }],

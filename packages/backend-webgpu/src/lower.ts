@@ -106,7 +106,7 @@ class Lowering {
       const view = leaves[k].views.length > 0 ? this.#view(leaves[k]) : undefined;
       return { array, shape: this.#shape(input), view };
     });
-    const overwritten = this.#overwrites(value, at);
+    const overwritten = this.#overwrites(step, at);
     if (overwritten !== undefined) this.#overwritten.push(overwritten);
     return runOperation({
       ...{ program: this.#program, value: operation, inputs, shape, isTurned: value !== operation },
@@ -122,7 +122,9 @@ class Lowering {
     if (rows > FEW_ROWS || rows * columns === 0) return this.#separateProducts(step, shape);
     const inner = this.#shape(left)[this.#shape(left).length - 1];
     const isPart = (leaf: number) => parts.some((part) => part.leaf === leaf);
-    const views = step.leaves.map((leaf, k) => (isPart(k) ? undefined : broadcastView(this.#view(leaf), shape)));
+    const views = step.leaves.map((leaf, k) =>
+      isPart(k) ? undefined : broadcastView(this.#view(leaf), shape),
+    );
     const accesses = views.map((view, k) => (view ? this.#access(step.leaves[k], view, shape) : 'product'));
     const across = Math.ceil(columns / TILE);
     const tiles = across * Math.ceil(rows / TILE);
@@ -188,13 +190,14 @@ class Lowering {
   }
 
   /** The state that a value follows, when nothing else needs what it held: it is written over. */
-  #overwrites(value: Value, at: number): string | undefined {
+  #overwrites({ value, leaves }: Extract<Step, { kind: 'operation' }>, at: number): string | undefined {
     const [first] = value.inputs;
     if (value.op !== 'writeRows' || first.op !== 'state') return undefined;
     const name = first.attrs.name as string;
     const isFree = this.#slot(first).holders === 1 && !this.#kept.has(first);
     const isLast = this.#plan.lastUses.get(first) === at;
-    return isFree && isLast && this.#graph.states.get(name)?.after === value ? name : undefined;
+    const isApart = leaves.slice(1).every(({ source }) => source !== first);
+    return isFree && isLast && isApart && this.#graph.states.get(name)?.after === value ? name : undefined;
   }
 
   #pointwise({ value, leaves, expression }: Pointwise, shape: readonly number[]): Slot {

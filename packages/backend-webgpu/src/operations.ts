@@ -96,7 +96,9 @@ const reduction: Run = ({ program, value, inputs: [x] }) => {
 /** An array made whole under a larger shape. */
 function broadcast(program: Program, { array, shape }: Shaped, target: readonly number[]): Slot {
   const rank = target.length;
-  const kernel = program.kernel(`broadcast ${rank} ${array.type}`, () => pointwiseKernel('v0', ['view'], rank));
+  const kernel = program.kernel(`broadcast ${rank} ${array.type}`, () =>
+    pointwiseKernel('v0', ['view'], rank),
+  );
   const numbers = pointwiseNumbers(target, [broadcastView(wholeView(shape), target)]);
   return program.dispatch(kernel, [array], { size: sizeOf(target), type: array.type, numbers });
 }

@@ -1,4 +1,11 @@
-import { type Attributes, type Graph, sameDim, sameShape, type TypedData, type Value } from '@detailflow/core';
+import {
+  type Attributes,
+  type Graph,
+  sameDim,
+  sameShape,
+  type TypedData,
+  type Value,
+} from '@detailflow/core';
 import { MOST_ARRAYS } from './kernel';
 import { floatLiteral, pointwiseCode } from './kernels/pointwise';
 
@@ -112,15 +119,16 @@ export function sourcesOf(step: Step): readonly Value[] {
 function stepFor(value: Value, uses: Uses): Step {
   if (ALIASES.has(value.op)) return { kind: 'alias', value, source: value.inputs[0] };
   if (value.op === 'matmul') {
-    return withProducts({ value, leaves: [{ source: value, views: [] }], expression: 'v0' }, uses) ?? own(value);
+    return (
+      withProducts({ value, leaves: [{ source: value, views: [] }], expression: 'v0' }, uses) ?? own(value)
+    );
   }
   if (!VIEWS.has(value.op) && !(value.op in pointwiseCode)) return own(value);
   const leaves: Leaf[] = [];
   const expression = VIEWS.has(value.op) ? readLeaf(value, leaves) : expressionOf(value, value, uses, leaves);
   const pointwise = { value, leaves, expression };
   return (
-    turnedAttention(pointwise, uses) ??
-    withProducts(pointwise, uses) ?? { kind: 'pointwise', ...pointwise }
+    turnedAttention(pointwise, uses) ?? withProducts(pointwise, uses) ?? { kind: 'pointwise', ...pointwise }
   );
 }
 
@@ -222,7 +230,12 @@ function isView({ op, inputs: [x], shape }: Value): boolean {
   let start = 0;
   while (start < Math.min(x.shape.length, shape.length) && sameDim(x.shape[start], shape[start])) start++;
   let rest = x.shape.length - start;
-  for (let end = shape.length; rest > 0 && end > start && sameDim(x.shape[start + rest - 1], shape[end - 1]); end--) rest--;
+  for (
+    let end = shape.length;
+    rest > 0 && end > start && sameDim(x.shape[start + rest - 1], shape[end - 1]);
+    end--
+  )
+    rest--;
   return rest === 0 || (rest === 1 && shape.length > start);
 }
 

@@ -127,7 +127,10 @@ export class Program {
       if (command.kind === 'launch') {
         const { launch, made, places } = command;
         if (made) arrays[made.place] = gpu.allocate(made.size, made.type);
-        gpu.launch(launch, places.map((place) => arrays[place] as GpuArray));
+        gpu.launch(
+          launch,
+          places.map((place) => arrays[place] as GpuArray),
+        );
       } else if (command.kind === 'product') {
         const { a, b, options } = command.product;
         const matrices = ({ array, shape }: Matrices) => ({

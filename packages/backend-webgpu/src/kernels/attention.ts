@@ -122,7 +122,12 @@ export const cachedAttentionKernel = (width: number, hasFreshBias: boolean): Ker
 /** Rotates the pairs (2i, 2i+1) of x [B, L, H, D], which may lie anyhow, by tables [L, D/2]. */
 export const ropeKernel = new Kernel({
   inputs: ['X', 'cosines', 'sines'],
-  uniforms: ['length : i32', 'heads : i32', 'width : i32', ...['o', 'b', 'l', 'h', 'd'].map((axis) => `x${axis} : i32`)],
+  uniforms: [
+    'length : i32',
+    'heads : i32',
+    'width : i32',
+    ...['o', 'b', 'l', 'h', 'd'].map((axis) => `x${axis} : i32`),
+  ],
   code: `fn main(index: i32) {
   if (index >= uniforms.size) { return; }
   let d = index % uniforms.width;

@@ -30,7 +30,8 @@ export function productsKernel({ expression, accesses, rank, transposeB, isNorm 
   const made = accesses.flatMap((access, k) => (access === 'product' ? [k] : []));
   const eachMade = (write: (k: number) => string) => made.map(write).join('\n');
   const corners = [0, 1, 2, 3];
-  const right = (k: number) => `R${k}[${transposeB ? 'column * uniforms.inner + k' : 'k * uniforms.columns + column'}]`;
+  const right = (k: number) =>
+    `R${k}[${transposeB ? 'column * uniforms.inner + k' : 'k * uniforms.columns + column'}]`;
   const finish = (corner: number) => {
     const found = made.map((k) => `p${k}_${corner}${isNorm ? ` / root${corner >> 1}` : ''}`);
     return `finish(isTile, row + ${(corner >> 1) * 8}, column + ${(corner & 1) * 8}, ${found.join(', ')});`;
