@@ -13,7 +13,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ai-sdk-provider': 6_000,
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 9_200,
-  '@detailflow/backend-webgpu': 15_500,
+  '@detailflow/backend-webgpu': 23_800,
   '@detailflow/blocks': 18_800,
   '@detailflow/checkpoint': 37_000,
   '@detailflow/core': 39_500,
