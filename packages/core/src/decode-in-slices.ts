@@ -4,10 +4,10 @@ import type { CallOptions } from './models';
 import { ofType, Tensor } from './tensor';
 
 /** Images of one run. */
-const SLICE = 8;
+const SLICE = 4;
 
 /**
- * Runs a decoder on 8 images at a time, so that its memory does not grow with the batch; each image is the same in any company.
+ * Runs a decoder on 4 images at a time, so that its memory does not grow with the batch; each image is the same in any company.
  * @param executable has an input `input` [B, ...] and an output `pixels` float32 [B, 3, S, S]
  * @param batch what is decoded, [B, ...]
  * @param feeds the other inputs, which all images share
