@@ -111,6 +111,7 @@ async function measure(dtype) {
       decoderMs: median(rounds.map((round) => round.decoder)),
       gflops: flops / seconds / 1e9,
       shareOfPeak: flops / seconds / 1e9 / peak,
+      memory: memoryMiB(),
     });
   }
   const memory = memoryMiB();
@@ -199,7 +200,8 @@ function print(result) {
     const steps = Object.entries(one.stepMs).map(([size, ms]) => `${ms.toFixed(0)} ms for ${size}`);
     console.log(
       `  batch ${one.batch}: ${one.secondsPerImage.toFixed(2)} s/image; ${one.steps} steps, ${steps.join(', ')}; ` +
-        `decoder ${one.decoderMs.toFixed(0)} ms; ${one.gflops.toFixed(0)} GFLOP/s, ${(100 * one.shareOfPeak).toFixed(0)} % of the peak`,
+        `decoder ${one.decoderMs.toFixed(0)} ms; ${one.gflops.toFixed(0)} GFLOP/s, ${(100 * one.shareOfPeak).toFixed(0)} % of the peak` +
+        (one.memory ? `; anonymous ${one.memory.anonymous} MiB (peak so far ${one.memory.peak})` : ''),
     );
   }
   if (memory) {

@@ -10,6 +10,7 @@ import {
   gather,
   matmul,
   mul,
+  reshape,
   symbol,
   Tensor,
   trace,
@@ -52,6 +53,30 @@ beforeAll(async () => {
   backend = await createNodeBackend({ threads: 1 });
 });
 afterAll(() => backend.close());
+
+test('what is fed, a weight, one result under two names and as rows of two states are all given out', async () => {
+  const graph = trace((g) => {
+    const [x, at] = [g.input('x', 'f32', [batch, 1]), g.input('at', 'i32', [1])];
+    const [k, v] = ['k', 'v'].map((name) => g.state(name, [batch, 3]));
+    const twice = mul(x, 2);
+    g.update('k', writeRows(k, twice, at, 1));
+    g.update('v', writeRows(v, twice, at, 1));
+    return { x2: twice, again: twice, fed: reshape(x, x.shape), w: g.weight('w', [1]), place: mul(at, 1) };
+  });
+  const executable = await backend.compile(graph, weights);
+  const state = await executable.createState({ batch: 2 });
+  const given = await executable.run({ x: column(3, 4), at: i32(1) }, { state });
+  expect(Object.fromEntries(Object.entries(given).map(([name, tensor]) => [name, values(tensor)]))).toEqual({
+    x2: [6, 8],
+    again: [6, 8],
+    fed: [3, 4],
+    w: [2],
+    place: [1],
+  });
+  for (const name of ['k', 'v']) expect(values(await state.read(name))).toEqual([0, 6, 0, 0, 8, 0]);
+  await state.dispose();
+  await executable.dispose();
+});
 
 describe('state', () => {
   test('of several computations and executables side by side is kept apart', async () => {

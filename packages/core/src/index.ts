@@ -10,6 +10,7 @@ export type {
 export { type ByteSource, bytesSource, checkRange } from './byte-source';
 export { checkOptions, type OptionNames } from './check-options';
 export { ConfigFields } from './config-fields';
+export { decodeInSlices } from './decode-in-slices';
 export { describe } from './describe';
 export {
   addDims,

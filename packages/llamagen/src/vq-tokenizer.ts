@@ -4,9 +4,9 @@ import {
   type CallOptions,
   checkOptions,
   DetailFlowError,
+  decodeInSlices,
   type ImageTokenizer,
   LazyExecutable,
-  ofType,
   resizeImages,
   Tensor,
   validateWeights,
@@ -153,8 +153,7 @@ export class VqTokenizer implements ImageTokenizer {
   ): Promise<Tensor<'float32'>> {
     checkOptions('decodeGrid', options, { signal: true });
     const executable = await this.#compiled('decoder', grid);
-    const { pixels } = await executable.run({ codes }, options);
-    return ofType(pixels, 'float32');
+    return decodeInSlices(executable, 'codes', codes, {}, options);
   }
 
   /** Frees what it holds on the device. */

@@ -84,6 +84,25 @@ export class Emitter {
     this.nodes.push({ name: this.#name(to), opType: 'Identity', input: [from], output: [to] });
   }
 
+  /**
+   * Gives results other names, [from, to]: those of nodes are renamed, at their first other name; what no node makes, and a
+   * result under a second name, is copied.
+   */
+  rename(pairs: Iterable<readonly [string, string]>): void {
+    const made = new Set(this.nodes.flatMap(({ output }) => output));
+    const names = new Map<string, string>();
+    const copies: (readonly [string, string])[] = [];
+    for (const [from, to] of pairs) {
+      if (made.has(from) && !names.has(from)) names.set(from, to);
+      else copies.push([from, to]);
+    }
+    const renamed = (name: string) => names.get(name) ?? name;
+    for (const [i, node] of this.nodes.entries()) {
+      this.nodes[i] = { ...node, input: node.input.map(renamed), output: node.output.map(renamed) };
+    }
+    for (const [from, to] of copies) this.copy(renamed(from), to);
+  }
+
   addInitializer(tensor: TensorProto): void {
     if (!this.initializers.some(({ name }) => name === tensor.name)) this.initializers.push(tensor);
   }

@@ -1,4 +1,4 @@
-import { type Dim, extent, sameDim, type Value } from '@detailflow/core';
+import { type Dim, extent, sameDim, sameShape, type Value } from '@detailflow/core';
 import type { Emitter } from './emitter';
 import { attribute, ELEMENT } from './proto';
 import type { QuantisedMatrix } from './quantise';
@@ -84,6 +84,7 @@ const quantisedProduct = (x: string, matrix: QuantisedInitializers, emitter: Emi
 /** 0 copies an extent and one -1 is inferred; only where that does not suffice is the shape computed. */
 const reshape: Rule = (value, [x], { emitter }) => {
   const [from, to] = [value.inputs[0].shape, value.shape];
+  if (sameShape(from, to)) return x;
   const unknown = to.filter((dim, axis) => typeof dim !== 'number' && !isCopied(dim, from[axis]));
   if (to.includes(0) || unknown.length > 1) {
     return emitter.node('Reshape', [x, emitter.shape(to)], [attribute.int('allowzero', 1)]);

@@ -4,6 +4,7 @@ import {
   matmul,
   mul,
   multiplyDims,
+  reshape,
   slice,
   symbol,
   trace,
@@ -78,6 +79,43 @@ describe('a state is updated by its rows only where nothing else reads the new v
     );
     expect(states[0].rows).toBeUndefined();
   });
+});
+
+describe('what a model gives out', () => {
+  const has = (bytes: Uint8Array, word: string) => Buffer.from(bytes).includes(word);
+
+  test('is made under its name, and states written at one place share that', () => {
+    const graph = trace((g) => {
+      const [x, at] = [g.input('x', 'f32', [2, 3]), g.input('at', 'i32', [2])];
+      const place = slice(at, 0, 0, 1);
+      g.update('k', writeRows(g.state('k', [5, 3]), mul(x, 2), place, 0));
+      g.update('v', writeRows(g.state('v', [5, 3]), mul(x, 4), place, 0));
+      return { y: mul(x, 3) };
+    });
+    const { bytes, states } = toOnnx(graph, { placeWeight: noWeights, rowUpdates: true });
+    expect(states.map(({ output, rows }) => [output, rows?.offset])).toEqual([
+      ['next.k', 'offset.k'],
+      ['next.v', 'offset.k'],
+    ]);
+    expect(has(bytes, 'offset.v')).toBe(false);
+    expect(has(bytes, 'Identity')).toBe(false);
+  });
+
+  test.each<[string, (x: Value) => Record<string, Value>]>([
+    ['an input', (x) => ({ y: x })],
+    ['one result under two names', (x) => ({ y: mul(x, 2), z: mul(x, 3), again: mul(x, 2) })],
+  ])('is copied where it has another name already: %s', (_, build) => {
+    const graph = trace((g) => build(g.input('x', 'f32', [2])));
+    expect(has(toOnnx(graph, { placeWeight: noWeights }).bytes, 'Identity')).toBe(true);
+  });
+});
+
+test('a shape that stays costs no operation', () => {
+  const graph = trace((g) => {
+    const x = g.input('x', 'f32', [symbol('rows'), 3]);
+    return { y: mul(reshape(x, x.shape), 2) };
+  });
+  expect(Buffer.from(toOnnx(graph, { placeWeight: noWeights }).bytes).includes('Reshape')).toBe(false);
 });
 
 test('weights are asked for once each, with name and shape', () => {

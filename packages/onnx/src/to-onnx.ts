@@ -36,7 +36,10 @@ export interface OnnxState {
   readonly output?: string;
   readonly rows?: {
     readonly axis: number;
-    /** Model output with the first row, int32 [1]; or, in a buffer of 4 axes, with the place of each row of each entry, int32 [B, L]. */
+    /**
+     * Model output with the first row, int32 [1]; or, in a buffer of 4 axes, with the place of each row of each entry, int32
+     * [B, L]. States whose rows are written at the same place share it.
+     */
     readonly offset: string;
   };
 }
@@ -69,10 +72,12 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
   const names = lowerNodes(expanded, emitter, { ...options, dialect, leaves, skipped });
 
   const outputs: ValueInfoProto[] = [];
+  const exposed: [string, string][] = [];
   const expose = (name: string, value: Value) => {
-    emitter.copy(names.get(value) as string, name);
+    exposed.push([names.get(value) as string, name]);
     outputs.push(describe(name, value));
   };
+  const offsets = new Map<Value, string>();
   for (const [name, value] of expanded.outputs) expose(name, value);
   const states = [...expanded.states].map(([name, { before, after }]): OnnxState => {
     const { shape, dtype } = before;
@@ -84,11 +89,14 @@ export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
       return state;
     }
     const [, rows, at] = after.inputs;
-    const offset = `offset.${name}`;
+    const offset = offsets.get(at) ?? `offset.${name}`;
     expose(state.output, rows);
-    expose(offset, at);
+    if (!offsets.has(at)) expose(offset, at);
+    offsets.set(at, offset);
     return { ...state, rows: { axis: (after.attrs.axis as number | undefined) ?? 2, offset } };
   });
+
+  emitter.rename(exposed);
 
   const bytes = encodeModel({
     irVersion: 10,

@@ -3,6 +3,7 @@ import {
   type CallOptions,
   checkOptions,
   DetailFlowError,
+  decodeInSlices,
   type LatentTokenizer,
   LazyExecutable,
   ofType,
@@ -99,9 +100,7 @@ export class SoftVqTokenizer implements LatentTokenizer {
     const given = this.#requireLatents('the latents', latents);
     const { latentMean, latentDeviation } = this.config;
     const plain = standardised ? mapped(given, (x) => x * latentDeviation + latentMean) : given;
-    const decoder = await this.#decoder.get();
-    const { pixels } = await decoder.run({ latents: plain }, { signal });
-    return ofType(pixels, 'float32');
+    return decodeInSlices(await this.#decoder.get(), 'latents', plain, {}, { signal });
   }
 
   /** Encodes and decodes: images float32 [B, 3, S, S] -> the same, about [-1, 1]. */

@@ -2,6 +2,7 @@ import {
   type CallOptions,
   checkOptions,
   DetailFlowError,
+  decodeInSlices,
   describe,
   type LatentTokenizer,
   LazyExecutable,
@@ -103,12 +104,9 @@ export class MixtureTokenizer implements LatentTokenizer {
     for (let b = 0; b < batch; b++) {
       first.set(data.subarray(b * given * width, (b * given + tokens) * width), b * tokens * width);
     }
-    const feeds = {
-      latents: new Tensor('float32', first, [batch, tokens, width]),
-      ...decoderFeeds(this.config, { tokens, size }),
-    };
-    const { pixels } = await (await this.#decoder.get()).run(feeds, { signal });
-    return ofType(pixels, 'float32');
+    const plain = new Tensor('float32', first, [batch, tokens, width]);
+    const decoder = await this.#decoder.get();
+    return decodeInSlices(decoder, 'latents', plain, decoderFeeds(this.config, { tokens, size }), { signal });
   }
 
   async dispose(): Promise<void> {

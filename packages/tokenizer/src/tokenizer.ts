@@ -3,6 +3,7 @@ import {
   type CallOptions,
   checkOptions,
   DetailFlowError,
+  decodeInSlices,
   describe,
   type ImageTokenizer,
   LazyExecutable,
@@ -181,13 +182,10 @@ export class Tokenizer implements ImageTokenizer {
     const tokens = options.tokens ?? given;
     requireTokens(config, given, tokens);
     const size = options.size ?? this.resolution(tokens);
-    const feeds = {
-      codes: new Tensor('int32', leading(codes, tokens), [batch, tokens]),
-      ...decoderFeeds(config, { tokens, size }),
-    };
+    const first = new Tensor('int32', leading(codes, tokens), [batch, tokens]);
     const decoder = await this.#decoder.get();
-    const { pixels } = await decoder.run(feeds, { signal: options.signal });
-    return ofType(pixels, 'float32');
+    const feeds = decoderFeeds(config, { tokens, size });
+    return decodeInSlices(decoder, 'codes', first, feeds, { signal: options.signal });
   }
 
   /**

@@ -4,6 +4,7 @@ import {
   type CallOptions,
   checkOptions,
   DetailFlowError,
+  decodeInSlices,
   type Executable,
   type Graph,
   type ImageTokenizer,
@@ -147,20 +148,15 @@ export class ScaleTokenizer implements ImageTokenizer {
     const { scales } = this.config;
     const [batch, given] = codes.dims;
     const all = new Int32Array(batch * this.tokens);
-    const known = this.#end(k);
+    const end = this.#end(k);
     for (let b = 0; b < batch; b++) {
-      all.set(codes.data.subarray(b * given, b * given + known), b * this.tokens);
+      all.set(codes.data.subarray(b * given, b * given + end), b * this.tokens);
     }
     const executable = await this.#compiled('decoder', () => residualDecoderGraph(this.config));
     const counts = Float32Array.from(scales, (_, i) => Number(i <= k));
-    const { pixels } = await executable.run(
-      {
-        codes: new Tensor('int32', all, [batch, this.tokens]),
-        counts: new Tensor('float32', counts, [scales.length]),
-      },
-      { signal },
-    );
-    return ofType(pixels, 'float32');
+    const known = new Tensor('int32', all, [batch, this.tokens]);
+    const feeds = { counts: new Tensor('float32', counts, [scales.length]) };
+    return decodeInSlices(executable, 'codes', known, feeds, { signal });
   }
 
   async #decodeScale(codes: Tensor<'int32'>, k: number, signal?: AbortSignal): Promise<Tensor<'float32'>> {
@@ -173,8 +169,8 @@ export class ScaleTokenizer implements ImageTokenizer {
     }
     const key = `decoder ${scale.rows} ${scale.columns}`;
     const executable = await this.#compiled(key, () => plainDecoderGraph(this.config, scale));
-    const { pixels } = await executable.run({ codes: new Tensor('int32', own, [batch, count]) }, { signal });
-    return ofType(pixels, 'float32');
+    const tokens = new Tensor('int32', own, [batch, count]);
+    return decodeInSlices(executable, 'codes', tokens, {}, { signal });
   }
 
   /** The last scale that so many tokens complete. */
