@@ -39,6 +39,11 @@ export class ConfigFields {
     throw this.#wrong(name, value, `a whole number from 1 to ${LARGEST_COUNT}`);
   }
 
+  /** A whole number that may be 0. */
+  countOrNone(name: string, fallback?: number): number {
+    return (this.raw(name) ?? fallback) === 0 ? 0 : this.count(name, fallback);
+  }
+
   /** A number above 0. */
   positive(name: string, options: { fallback?: number; largest?: number } = {}): number {
     checkOptions('positive', options, { fallback: true, largest: true });

@@ -45,9 +45,10 @@ export const encodeCommand: Command = {
         ? opened.tokenizer.config
         : { groupSize: 1, causalTokens: 1 };
       const tokens = values.whole('tokens') ?? wanted.tokens;
-      if (tokens < causalTokens || tokens > all || tokens % groupSize !== 0) {
+      const least = Math.max(causalTokens, groupSize);
+      if (tokens < least || tokens > all || tokens % groupSize !== 0) {
         throw new UsageError(
-          `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
+          `--tokens ${tokens}: give a multiple of ${groupSize} from ${least} to ${all}`,
         );
       }
       const parts: Tensor<'int32' | 'float32'>[] = [];

@@ -11,7 +11,8 @@ import { toTree } from '../folder-source';
 import { openModel } from '../model-source';
 import { openFamilyModel } from '../open-family';
 import { UsageError } from './command';
-import { namedFolder, showNotice } from './model-options';
+import { namedFolder } from './model-options';
+import { showNotice } from './show-notice';
 import { tokenizerSource } from './tokenizer-source';
 
 /** Weights that training begins with. Call `close` when done. */
