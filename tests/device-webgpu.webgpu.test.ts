@@ -57,7 +57,7 @@ describe.skipIf(webgpuMissing !== undefined)('--device webgpu', () => {
       ...['--set', 'data.views=center'],
     ];
     const figures = async (out: string) =>
-      (await readFile(at(`${out}/log.jsonl`), 'utf8'))
+      (await readFile(at(`${out}/tokenizer/log.jsonl`), 'utf8'))
         .trim()
         .split('\n')
         .map((line) => JSON.parse(line));

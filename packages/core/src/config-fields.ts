@@ -41,7 +41,11 @@ export class ConfigFields {
 
   /** A whole number that may be 0. */
   countOrNone(name: string, fallback?: number): number {
-    return (this.raw(name) ?? fallback) === 0 ? 0 : this.count(name, fallback);
+    const value = this.raw(name) ?? fallback;
+    if (value === 0) return 0;
+    if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= LARGEST_COUNT)
+      return value;
+    throw this.#wrong(name, value, `a whole number from 0 to ${LARGEST_COUNT}`);
   }
 
   /** A number above 0. */

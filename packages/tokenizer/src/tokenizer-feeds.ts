@@ -20,12 +20,7 @@ export function encoderFeeds(
   const side = patchesPerSide(height, config.encoder.patchSize, 'the side of the images');
   const { groupSize } = config;
   const least = Math.max(config.causalTokens, groupSize);
-  if (
-    !Number.isInteger(tokens) ||
-    tokens < least ||
-    tokens > config.tokens ||
-    tokens % groupSize !== 0
-  ) {
+  if (!Number.isInteger(tokens) || tokens < least || tokens > config.tokens || tokens % groupSize !== 0) {
     throw new DetailFlowError(
       'invalid-argument',
       `tokens is ${describe(tokens)}; give a multiple of ${groupSize} from ${least} to ${config.tokens}`,

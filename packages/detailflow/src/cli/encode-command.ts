@@ -47,9 +47,7 @@ export const encodeCommand: Command = {
       const tokens = values.whole('tokens') ?? wanted.tokens;
       const least = Math.max(causalTokens, groupSize);
       if (tokens < least || tokens > all || tokens % groupSize !== 0) {
-        throw new UsageError(
-          `--tokens ${tokens}: give a multiple of ${groupSize} from ${least} to ${all}`,
-        );
+        throw new UsageError(`--tokens ${tokens}: give a multiple of ${groupSize} from ${least} to ${all}`);
       }
       const parts: Tensor<'int32' | 'float32'>[] = [];
       let model: Model | undefined;
