@@ -54,7 +54,7 @@ describe.skipIf(webgpuMissing !== undefined)('--device webgpu', () => {
     const train = (out: string, part: string, ...more: string[]) => [
       ...['train', part, '--config', 'tiny-32', '--data', 'shapes:24', '--out', at(out), ...more],
       ...['steps=1', 'batch=8', 'warmup=0'].flatMap((one) => ['--set', `tokenizer.${one}`]),
-      ...['--set', 'data.views=center'],
+      ...['--set', 'data.views=center', '--set', 'replicas=1', '--set', 'validation.images=4'],
     ];
     const figures = async (out: string) =>
       (await readFile(at(`${out}/tokenizer/log.jsonl`), 'utf8'))

@@ -208,10 +208,10 @@ describe('eval generation', () => {
 
   const figures: Record<string, number> = {};
   test.each([
-    [undefined, undefined],
-    [96, undefined],
-    [undefined, 40],
-    [96, 40],
+    [32, undefined],
+    [undefined, 32],
+    [48, 32],
+    [96, 32],
   ])('of pictures decoded at %s and measured at %s', async (size, evalSize) => {
     const name = `gen-${size}-${evalSize}`;
     const sizes = Object.entries({ size, 'eval-size': evalSize });
