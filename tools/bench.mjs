@@ -85,7 +85,7 @@ async function measure(dtype) {
       let last = performance.now();
       const started = last;
       let decoder = 0;
-      const labels = Array.from({ length: batch }, (_, i) => 100 * i);
+      const labels = Array.from({ length: batch }, (_, i) => (100 * i) % model.tokenModel.config.classes);
       await drain(model.generate({ labels, cfg: 1.45, seed: round }), async (step) => {
         const now = performance.now();
         steps.push({

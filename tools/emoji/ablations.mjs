@@ -1,11 +1,11 @@
 // Trains small variants of the emoji model at an equal budget, and judges them: what widths, patches, codebooks, groups,
 // self-correction, dropout and the losses of looks change.
-//   node tools/emoji/ablations.mjs train EMOJI RUNS [--only NAME,..] [--device cpu|cuda|webgpu]
+//   node tools/emoji/ablations.mjs train EMOJI RUNS [--only NAME,..] [--tokenizer 1500] [--ar 1200] [--device cpu|cuda|webgpu]
 //   node tools/emoji/ablations.mjs judge EMOJI RUNS --classifier FILE [--only NAME,..] [--count 1000] [--cfg 1,2.5]
 // EMOJI is the folder that build-emoji.mjs wrote. Runs that are interrupted go on where they were; variants are
 // independent, so several processes may train different ones at once (those that share a tokenizer come after it).
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -16,30 +16,33 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     classifier: { type: 'string' },
+    tokenizer: { type: 'string', default: '1500' },
+    ar: { type: 'string', default: '1200' },
     count: { type: 'string', default: '1000' },
     cfg: { type: 'string', default: '1,2.5' },
   },
 });
 const [part, emoji, runs] = positionals;
 if (!['train', 'judge'].includes(part) || !emoji || !runs || (part === 'judge' && !values.classifier)) {
-  console.error('usage: node tools/emoji/ablations.mjs train|judge EMOJI RUNS [--classifier FILE]');
+  console.error('usage: node tools/emoji/ablations.mjs train|judge EMOJI RUNS [--classifier FILE] [...]');
   process.exit(2);
 }
 const cli = fileURLToPath(new URL('../../packages/detailflow/dist/cli.js', import.meta.url));
 const data = path.join(emoji, 'images');
 
-/** A seventh of the tokenizer's and a fifth of the AR model's training, and a smaller AR model. */
+/** Less training and a smaller AR model than the model in the package has. */
 const budget = {
   preset: 'emoji-64',
   // A graphics card takes a whole batch at once.
   ...(values.device !== 'cpu' && { replicas: 1 }),
+  data: { views: 'center+mirror' },
   tokenizer: {
-    ...{ steps: 1500, warmup: 100, averageDecay: 0.998 },
+    ...{ steps: Number(values.tokenizer), warmup: Math.min(60, values.tokenizer / 2), averageDecay: 0.998 },
     ...(values.device !== 'cpu' && { microBatch: 32 }),
   },
   tokenModel: {
     model: { dim: 128, layers: 4, heads: 4 },
-    ...{ steps: 1200, warmup: 60, averageDecay: 0.998 },
+    ...{ steps: Number(values.ar), warmup: Math.min(40, values.ar / 2), averageDecay: 0.998 },
     ...(values.device !== 'cpu' && { microBatch: 64 }),
   },
   checkpoints: { every: 500, keep: 1 },
@@ -47,9 +50,14 @@ const budget = {
 };
 const towers = (tower) => ({ encoder: tower, decoder: tower });
 /** The decoder alone, begun with that of another variant. */
-const longer = { steps: 600, learningRate: 3e-4, warmup: 50, finetuneDecoder: true };
-const perceptual = { network: 'classifier', weight: 0.1, warmup: 50 };
-const adversarial = { start: 50, weight: 0.1, width: 16, layers: 2 };
+const longer = {
+  steps: Math.round(Number(values.tokenizer) / 3),
+  learningRate: 3e-4,
+  warmup: Math.min(50, Math.round(values.tokenizer / 6)),
+  finetuneDecoder: true,
+};
+const perceptual = { network: 'classifier', weight: 0.1, warmup: 20 };
+const adversarial = { start: 20, weight: 0.1, width: 16, layers: 2 };
 
 /** What each changes; `from` names the variant whose tokenizer it takes. */
 const variants = {
@@ -98,23 +106,33 @@ function train(run, { from, start, tokenizer, tokenModel }) {
 
 /** PSNR of all tokens, Frechet distance of reconstructions, and of pictures by guidance, with their class agreement. */
 function judge(run, { start, from }) {
-  const shared = ['--data', data, '--run', run, '--features', values.classifier];
+  const shared = [
+    '--model',
+    path.join(run, 'bundle'),
+    '--data',
+    data,
+    '--features',
+    values.classifier,
+    '--json',
+  ];
   const found = {};
   if (!from) {
-    const out = path.join(run, 'eval-tokenizer');
-    detailflow('eval', 'tokenizer', '--model', path.join(run, 'bundle'), ...shared, '--out', out);
-    found.tokenizer = JSON.parse(readFileSync(path.join(out, 'tokenizer.json'), 'utf8')).rows;
+    const out = path.join(run, 'judged-tokenizer');
+    const { restorations, usage } = JSON.parse(detailflow('eval', 'tokenizer', ...shared, '--out', out));
+    found.tokenizer = { ...restorations.at(-1), usage };
   }
   if (!start) {
-    const out = path.join(run, 'eval-generation');
+    const out = path.join(run, 'judged-generation');
     const asked = ['--count', values.count, '--cfg', values.cfg, '--out', out];
-    detailflow('eval', 'generation', '--model', path.join(run, 'bundle'), ...shared, ...asked);
-    found.generation = JSON.parse(readFileSync(path.join(out, 'generation.json'), 'utf8')).rows;
+    found.generation = JSON.parse(detailflow('eval', 'generation', ...shared, ...asked)).rows;
   }
   return found;
 }
 
 function detailflow(...args) {
-  const { status } = spawnSync(process.execPath, [cli, ...args], { stdio: ['ignore', 2, 2] });
+  const { status, stdout } = spawnSync(process.execPath, [cli, ...args], {
+    ...{ stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8', maxBuffer: 2 ** 28 },
+  });
   if (status !== 0) process.exit(status ?? 1);
+  return stdout;
 }
