@@ -187,7 +187,14 @@ describe.each(packages)('$manifest.name', (one) => {
     const specifiers = [...imports(one)].filter((specifier) => !/^\.{0,2}\//.test(specifier));
     const foreign = specifiers.filter((specifier) => !isBuiltin(specifier)).map(splitSpecifier);
     const imported = foreign.map(([name]) => name);
+    // What need not be there is imported where it is used, and declared as an optional peer.
+    const optional = Object.keys(manifest.peerDependencies ?? {});
+    for (const name of optional) {
+      expect(manifest.peerDependenciesMeta?.[name], name).toEqual({ optional: true });
+      expect(manifest.dependencies?.[name], name).toBeUndefined();
+    }
     const names = new Set([...imported, ...imported.flatMap(peersOf)]);
+    for (const name of optional) names.delete(name);
     expect([...names].sort()).toEqual(Object.keys(manifest.dependencies ?? {}).sort());
     for (const [name, subpath] of foreign) {
       const sibling = siblings.get(name);
