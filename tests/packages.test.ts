@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ai-sdk-provider': 6_000,
   '@detailflow/ar-model': 2_500,
-  '@detailflow/backend-node': 9_200,
+  '@detailflow/backend-node': 9_300,
   '@detailflow/backend-webgpu': 15_500,
   '@detailflow/blocks': 18_800,
   '@detailflow/checkpoint': 37_000,
@@ -24,7 +24,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/llamagen': 13_900,
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
-  '@detailflow/onnx': 9_700,
+  '@detailflow/onnx': 10_100,
   '@detailflow/queue': 12_000,
   '@detailflow/sampler': 8_200,
   '@detailflow/serve': 18_500,
