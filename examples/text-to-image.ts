@@ -1,17 +1,16 @@
 // LlamaGen's text-conditional models draw for features of flan-t5-xl. Here they come from transformers.js, which is no
 // dependency of any package: npm install @huggingface/transformers
 // Run from the repository root, with the released files: npx tsx examples/text-to-image.ts vq_ds16_t2i.pt t2i_XL_stage1_256.pt "a red fox"
-// Its types are checked; it was never run: it takes gigabytes of weights, and another export of the encoder may have another name.
+// It is tested with a small model and a stand-in for transformers.js; with the released weights, which take gigabytes, it was never run,
+// and another export of the encoder may have another name.
 // The caption is taken as it is; the official programs first clean it (lower case, no links, no odd punctuation).
 import { writeFile } from 'node:fs/promises';
 import { Tensor, type TextCondition } from '@detailflow/core';
-import { leftPaddedText } from '@detailflow/llamagen';
-import { load } from 'detailflow';
+import { createNodeBackend, Model, openFamilyModel } from 'detailflow';
 
 const [vq, gpt, caption = 'a red fox in the snow'] = process.argv.slice(2);
 if (vq === undefined || gpt === undefined)
   throw new Error('give the tokenizer, the transformer and a caption');
-const PLACES = 120; // of a text, in all released models
 
 /** What is used of transformers.js: a tokenizer, and the encoder half of a T5. */
 interface TransformersJs {
@@ -33,8 +32,8 @@ interface Features {
   readonly data: ArrayLike<number | bigint>;
 }
 
-/** Features of a caption, float32 [T, 2048], and which rows belong to it. */
-async function textFeatures(text: string): Promise<TextCondition> {
+/** Features of a caption, float32 [T, 2048], and which rows belong to it. The released models have 120 places for a text. */
+async function textFeatures(text: string, places: number): Promise<TextCondition> {
   const name = '@huggingface/transformers';
   const { AutoTokenizer, T5EncoderModel } = (await import(name)) as TransformersJs;
   const model = 'Xenova/flan-t5-xl'; // any export of google/flan-t5-xl whose encoder is 2048 wide
@@ -42,17 +41,20 @@ async function textFeatures(text: string): Promise<TextCondition> {
     AutoTokenizer.from_pretrained(model),
     T5EncoderModel.from_pretrained(model, { dtype: 'fp32' }),
   ]);
-  const inputs = tokenize(text, { padding: 'max_length', max_length: PLACES, truncation: true });
+  const inputs = tokenize(text, { padding: 'max_length', max_length: places, truncation: true });
   const { last_hidden_state: features } = await encode(inputs);
-  const [, places, width] = features.dims;
+  const [, rows, width] = features.dims;
   return {
-    features: new Tensor('float32', Float32Array.from(features.data, Number), [places, width]),
-    mask: new Tensor('bool', Uint8Array.from(inputs.attention_mask.data, Number), [places]),
+    features: new Tensor('float32', Float32Array.from(features.data, Number), [rows, width]),
+    mask: new Tensor('bool', Uint8Array.from(inputs.attention_mask.data, Number), [rows]),
   };
 }
 
-const model = await load({ tokenizer: vq, ar: gpt });
-const text = leftPaddedText(await textFeatures(caption), { places: PLACES });
+const opened = await openFamilyModel({ tokenizer: vq, ar: gpt });
+const sizes = opened.ar?.text;
+if (!sizes) throw new Error(`${gpt} draws for classes, not for texts`);
+const text = sizes.padded(await textFeatures(caption, sizes.places));
+const model = new Model(opened, await createNodeBackend(), { ownsBackend: true });
 for await (const step of model.generate({ labels: [text], seed: 0 })) {
   if (step.count === step.total) await writeFile('text-to-image.png', await (await step.image()).toPng());
 }

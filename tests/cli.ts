@@ -42,8 +42,8 @@ export interface Outcome {
 
 /**
  * Runs the command line to its end. `interrupt` resolves when it is to get a signal, SIGINT unless `kind` is another;
- * it is told when the program listens for one. `deaf` closes its standard output before anything comes. Lines of
- * progress, which a slow machine gets to see, are left out of `stderr`.
+ * it is told when the program listens for one. `deaf` closes its standard output before anything comes; `node` are options
+ * of Node itself. Lines of progress, which a slow machine gets to see, are left out of `stderr`.
  */
 export function cli(
   args: readonly string[],
@@ -51,11 +51,12 @@ export function cli(
     interrupt?: (ready: Promise<void>) => Promise<void>;
     kind?: NodeJS.Signals;
     deaf?: boolean;
+    node?: readonly string[];
   } = {},
 ): Promise<Outcome> {
-  const { interrupt, kind = 'SIGINT', deaf = false } = options;
+  const { interrupt, kind = 'SIGINT', deaf = false, node = [] } = options;
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', tellWhenReady, program, ...args], {
+    const child = spawn(process.execPath, ['--import', tellWhenReady, ...node, program, ...args], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     }) as ChildProcessByStdio<null, Readable, Readable>;
     const ready = new Promise<void>((listening) => child.once('message', () => listening()));

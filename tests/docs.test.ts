@@ -126,8 +126,10 @@ test('every error code has its paragraph, and every error leads there', async ()
   const file = 'docs/guide/troubleshooting.md';
   const paragraphs = [...text(file).matchAll(/^## ([a-z-]+)\n\n(\S[^#]{60,})/gm)].map(([, code]) => code);
   expect(paragraphs.sort()).toEqual([...codes].sort());
-  const { repository } = JSON.parse(text('package.json'));
-  const address = `${repository.url.replace(/^git\+|\.git$/g, '')}/blob/main/${file}`;
+  // The site lies at the homepage, and its pages are called as their sources.
+  const { homepage } = JSON.parse(text('package.json'));
+  expect(text('docs/.vitepress/config.ts')).toMatch(/cleanUrls: false/);
+  const address = `${homepage}guide/troubleshooting.html`;
   for (const code of codes) {
     expect(new DetailFlowError(code as 'io', 'x').help).toBe(`${address}#${code}`);
     expect(anchorsOf(text(file)).has(code)).toBe(true);

@@ -19,8 +19,13 @@ async function tokensOf(options: SampleOptions): Promise<number[]> {
   return found;
 }
 
-describe.each(['A', 'B'] as const)('tokens of model %s that the device chooses', (set) => {
-  const { config, weights } = goldenTokenModel(set);
+describe.each([
+  ['A', {}],
+  ['B', {}],
+  ['A', { causalTokens: 0 }],
+] as const)('tokens of model %s %j that the device chooses', (set, change) => {
+  const { weights, ...made } = goldenTokenModel(set);
+  const config = { ...made.config, ...change };
 
   describe.each(devices)('on the %s backend', (device) => {
     let backend: Backend;

@@ -72,6 +72,7 @@ const models = [
   'odd/all-causal',
   'odd/causal-decoder',
   'odd/single-group',
+  'odd/first-group-at-once',
   '../../tests/fixtures/fashion-ref',
 ];
 

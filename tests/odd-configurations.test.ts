@@ -36,10 +36,11 @@ const configurations = [
   'uneven-towers',
   'causal-towers',
   'single-group',
+  'first-group-at-once',
   'plain-codebook',
   'plain-codebook-of-one',
 ];
-const alsoOnReference = ['single-group', 'all-causal', 'plain-codebook-of-one'];
+const alsoOnReference = ['single-group', 'all-causal', 'first-group-at-once', 'plain-codebook-of-one'];
 
 describe.each(configurations)('odd configuration %s', (name) => {
   const values = golden(`../odd/${name}/expected.safetensors`);

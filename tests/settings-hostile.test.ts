@@ -7,7 +7,17 @@ import { inRepository } from './cli';
 // Every setting of docs/options.md, and its neighbours, with values that it cannot have: each is refused by name.
 
 /** What a setting takes; the others are refused. */
-type Kind = 'flag' | 'count' | 'share' | 'factor' | 'number' | 'word' | 'list' | 'section' | 'size';
+type Kind =
+  | 'flag'
+  | 'count'
+  | 'countOrNone'
+  | 'share'
+  | 'factor'
+  | 'number'
+  | 'word'
+  | 'list'
+  | 'section'
+  | 'size';
 
 const kinds: Readonly<Record<string, Kind>> = {
   ...of('checkpoints', { every: 'count', keep: 'count' }),
@@ -26,7 +36,7 @@ const kinds: Readonly<Record<string, Kind>> = {
     ...{ perceptual: 'section', adversarial: 'section', alignment: 'section', repa: 'section' },
   }),
   ...of('tokenizer.model', {
-    ...{ imageSize: 'count', tokens: 'count', groupSize: 'count', causalTokens: 'count' },
+    ...{ imageSize: 'count', tokens: 'count', groupSize: 'count', causalTokens: 'countOrNone' },
     ...{ codebookSize: 'count', codebookDim: 'count', causalEncoder: 'flag', causalDecoder: 'flag' },
     ...{ correction: 'flag', resolutionPower: 'number', normalisedCodebook: 'flag', mixture: 'section' },
     ...{ encoder: 'section', decoder: 'section' },
@@ -87,6 +97,7 @@ const foreign: Readonly<Record<string, unknown>> = {
 const wrong: Readonly<Record<Kind, readonly unknown[]>> = {
   flag: [...numbers, 0, 1, ...others('true')],
   count: [...numbers, 0, 1.5, 2 ** 40, ...others()],
+  countOrNone: [...numbers, 1.5, 2 ** 40, ...others()],
   size: [...numbers, 0, 1.5, 13, 2 ** 40, ...others()],
   share: [...numbers, 1.5, 1e300, ...others()],
   factor: [...numbers, 1e300, ...others()],

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { type Backend, resizeImages, Tensor } from '@detailflow/core';
-import { evenlySpaced, subset } from '@detailflow/data';
+import { type Backend, bytesSource, resizeImages, Tensor } from '@detailflow/core';
+import { evenlySpaced, openNpz, subset } from '@detailflow/data';
 import { openDataset, readImages } from '@detailflow/data/node';
-import { imageTensor } from '@detailflow/eval';
+import { firstPictureSeeds, imageTensor } from '@detailflow/eval';
 import { createTokenizer, encodedSizes, type Tokenizer } from '@detailflow/tokenizer';
-import { type OpenedModel, openModel } from 'detailflow';
+import { load, type OpenedModel, openModel } from 'detailflow';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -191,6 +191,63 @@ test('eval tokenizer: figures of smaller pictures, compared at another size', as
     expect(restorations).toMatchObject([{ tokens: 16, noiseIndex: null, size: side }]);
     expect(restorations[0].psnr).toBeCloseTo(each.reduce((x, y) => x + y) / 4, 2);
   }
+});
+
+describe('eval generation', () => {
+  const network = ['--features', inRepository('packages/model-fashion-32/classifier.safetensors')];
+  const real = ['--data', 'shapes:12x64', '--all-images'];
+  const [count, seed, cfg] = [6, 3, 2];
+  let codes: Tensor<'int32'>;
+  beforeAll(async () => {
+    const model = await load({ tokenizer: folder('tokenizer'), ar: folder('ar') }, { backend });
+    const labels = Array.from({ length: count }, (_, i) => i % (model.tokenModel?.classes as number));
+    const [first] = firstPictureSeeds([seed], count);
+    for await (const step of model.generate({ labels, seed: first, cfg })) codes = await step.tokens();
+    await model.dispose();
+  });
+
+  const figures: Record<string, number> = {};
+  test.each([
+    [32, undefined],
+    [undefined, 32],
+    [48, 32],
+    [96, 32],
+  ])('of pictures decoded at %s and measured at %s', async (size, evalSize) => {
+    const name = `gen-${size}-${evalSize}`;
+    const sizes = Object.entries({ size, 'eval-size': evalSize });
+    const given = sizes.flatMap(([option, value]) =>
+      value === undefined ? [] : [`--${option}`, `${value}`],
+    );
+    const drawn = ['--count', `${count}`, '--seed', `${seed}`, '--cfg', `${cfg}`, '--save-images'];
+    const { rows } = await cliJson(
+      ...['eval', 'generation', ...both, ...real, ...network, ...drawn, ...given, '--out', at(name)],
+    );
+    // Pictures: the same codes, decoded and resized by hand.
+    const side = evalSize ?? size ?? 64;
+    const archive = at(`${name}/images-cfg${cfg}-seed${seed}.npz`);
+    const arrays = await openNpz(bytesSource(readFileSync(archive)));
+    expect(arrays.get('arr_0')?.shape).toEqual([count, side, side, 3]);
+    const decoded = await tokenizer.decode(codes, { size: size ?? 64 });
+    const resized =
+      evalSize === undefined
+        ? (decoded.data as Float32Array)
+        : resizeImages(decoded.data as Float32Array, decoded.dims, { height: side, width: side }, 'bicubic');
+    for (let i = 0; i < count; i++) {
+      const one = resized.subarray(i * 3 * side * side, (i + 1) * 3 * side * side);
+      const { data } = await arrays.get('arr_0')!.read(i, 1);
+      expectSamePicture(Array.from(data, Number), rgb(new Tensor('float32', one, [1, 3, side, side])));
+    }
+    // Figures: those of the same pictures as files, against real ones of that size.
+    const compared = await cliJson(
+      ...['eval', 'images', '--images', archive, ...real, ...network, '--size', `${side}`],
+      ...['--out', at(`${name}-files`)],
+    );
+    expect(rows).toHaveLength(1);
+    expect(rows[0].frechet).toBeCloseTo(compared.frechet, 4);
+    figures[name] = rows[0].frechet;
+  });
+
+  test('all of them differ', () => expect(new Set(Object.values(figures)).size).toBe(4));
 });
 
 test('sizes that are not on the list are refused with the nearest ones, and nothing is written', async () => {

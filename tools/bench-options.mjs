@@ -5,13 +5,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { createTokenModel, presetConfig, tokenModelParameters } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { Tensor, weightFromArray } from '@detailflow/core';
 import { openDataset } from '@detailflow/data/node';
+import { sampleTokens } from '@detailflow/sampler';
 import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
 import { parseTrainingConfig, TokenizerTrainer } from '@detailflow/train';
 import { zipSync } from 'fflate';
 import sharp from 'sharp';
+import { randomWeight } from './random-weights.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -91,6 +94,27 @@ try {
   rmSync(home, { recursive: true });
 }
 
+/** One picture from its class to its pixels: the tokens of GPT-L with guidance, and the decoder. The first one also compiles. */
+async function drawLarge(tokenizer, backend, { tokens, groupSize, codebookSize }) {
+  const config = presetConfig('GPT-L', { tokens, groupSize, vocabularySize: codebookSize, classes: 1000 });
+  const weights = new Map(
+    tokenModelParameters(config).map(({ name, shape }) => [name, randomWeight(name, shape)]),
+  );
+  const model = createTokenModel({ config, weights, backend });
+  for (const what of ['first', 'next']) {
+    const started = performance.now();
+    let last;
+    for await (const step of sampleTokens({ model, labels: [0], cfg: 1.5, seed: 1 })) last = step;
+    const drawn = performance.now();
+    await tokenizer.decode(await last.tokens(), { size: 512 });
+    const [all, own] = [performance.now() - started, drawn - started].map((ms) => (ms / 1000).toFixed(2));
+    console.log(
+      `${`${what} picture of 512 pixels`.padEnd(28)}${all.padStart(8)} s, ${own} s of it the ${tokens} tokens`,
+    );
+  }
+  await model.dispose();
+}
+
 if (values.large) {
   const config = parseTrainingConfig({ preset: 'detailflow-32' }).tokenizer.model;
   const large = { ...config, imageSize: 512 };
@@ -109,7 +133,10 @@ if (values.large) {
     await (what === 'encode' ? tokenizer.encode(picture) : tokenizer.decode(codes));
     console.log(`${what} 512 pixels${((performance.now() - started) / 1000).toFixed(2).padStart(16)} s`);
   }
-  console.log(`memory${(process.resourceUsage().maxRSS / 2 ** 20).toFixed(1).padStart(30)} GiB at most`);
+  const peak = () => `${(process.resourceUsage().maxRSS / 2 ** 20).toFixed(1).padStart(30)} GiB at most`;
+  console.log(`memory${peak()}`);
+  await drawLarge(tokenizer, backend, large);
+  console.log(`memory${peak()}`);
   await tokenizer.dispose();
   await backend.close();
 }

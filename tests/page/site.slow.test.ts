@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { DetailFlowError, type ErrorCode } from '@detailflow/core';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { type PreviewServer, preview } from 'vite';
@@ -111,6 +112,20 @@ describe.skipIf(!browserPath)('the site', () => {
       expect(weight).toBeGreaterThan(10_000);
       expect(weight).toBeLessThanOrEqual(BUDGET);
       await close();
+    }
+  });
+
+  test('errors lead to their paragraphs', async () => {
+    const { homepage } = JSON.parse(await readFile(inRepository('package.json'), 'utf8'));
+    const source = await readFile(inRepository('docs/guide/troubleshooting.md'), 'utf8');
+    const codes = [...source.matchAll(/^## ([a-z-]+)$/gm)].map(([, code]) => code);
+    expect(codes).toContain('device-lost');
+    for (const code of codes) {
+      const { help } = new DetailFlowError(code as ErrorCode, 'x');
+      expect(help.startsWith(homepage), help).toBe(true);
+      const [file, anchor] = help.slice(homepage.length).split('#');
+      const page = await readFile(inRepository(`docs/build/site/${file}`), 'utf8');
+      expect(page, help).toContain(`<h2 id="${anchor}"`);
     }
   });
 

@@ -66,6 +66,11 @@ CONFIGURATIONS = {
         image=16, patches=(8, 16), tokens=8, group=8, enc=(16, 2, 1, 20), dec=(12, 1, 1, 24), codebook=(33, 4),
         power=0.7, noise=(0, 7), ar=(8, 2, 1, 1), classes=2, larger_decode=32,
     ),
+    # No token by itself: the first group is predicted at once, too.
+    "first-group-at-once": dict(
+        image=40, patches=(8, 8), tokens=20, group=4, causal=0, enc=(24, 3, 2, 36), dec=(20, 2, 1, 28),
+        codebook=(44, 5), causal_decoder=True, noise=(0, 8), ar=(24, 3, None, 2), classes=3, smaller_image=24,
+    ),
     # A codebook of vectors of any length, compared as they are; a causal part of two groups; both towers causal.
     "plain-codebook": dict(
         image=24, patches=(8, 4), tokens=12, group=3, causal=6, enc=(24, 3, 1, 36), dec=(20, 2, 2, 28), codebook=(45, 6),
@@ -91,4 +96,6 @@ RESOLUTION_SETUPS = [
     (128, 8, 128, 256, 14, 16, 1.5),
     (48, 16, 16, 50, 16, 12, 0.5),
     (256, 16, 16, 384, 16, 32, 3.0),
+    (64, 8, 0, 64, 8, 8, 1.5),
+    (24, 4, 0, 40, 8, 4, 1.0),
 ]

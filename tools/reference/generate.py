@@ -354,11 +354,12 @@ def tokenizer_values(tokenizer, c, seed, resolution):
         return None
     full = max(out.values())
     middle = counts[len(counts) // 2]
-    pairs = {(1, out[1]), (causal, out[causal]), (middle, out[middle]), (middle, full), (n, out[n]), (n, c["patches"][1])}
+    least, first = counts[0], max(counts[0], causal)
+    pairs = {(least, out[least]), (first, out[first]), (middle, out[middle]), (middle, full), (n, out[n]), (n, c["patches"][1])}
     if c["larger_decode"]:
         pairs.add((n, c["larger_decode"]))
     for t, size in sorted(pairs):
-        rows = 2 if (t, size) == (causal, out[causal]) and size <= 16 else 1
+        rows = 2 if (t, size) == (first, out[first]) and size <= 16 else 1
         values[f"dec.t{t}.r{size}"] = tokenizer.decode_codes(codes[:rows], t, size)
     return values, short, tried
 
@@ -391,7 +392,7 @@ def ar_values(model, c, seed):
     rng = np.random.default_rng([seed, 1])
     n, g, causal, codes = c["tokens"], c["group"], model.s["causal"], c["codebook"][0]
     values = {"ar.labels": np.array([0, c["classes"] - 1, c["classes"]]), "ar.codes": rng.integers(0, codes, (3, n))}
-    prefixes = sorted({k for k in (0, 1, causal - 1, causal, causal + g, n - g, n - 1 if causal == n else 0) if k < n and (k <= causal or k % g == 0)})
+    prefixes = sorted({k for k in (0, 1, causal - 1, causal, causal + g, n - g, n - 1 if causal == n else 0) if 0 <= k < n and (k <= causal or k % g == 0)})
     for k in prefixes:
         values[f"ar.prefix{k}.logits"] = model.last_block(values["ar.codes"][:, :k], values["ar.labels"])
     labels = np.array([c["classes"] - 1, 0])

@@ -13,7 +13,7 @@ def settings_from_folder(folder):
     tokenizer_settings = {
         "tokens": vq["num_latent_tokens"],
         "group": vq["group_size"],
-        "causal": vq["causal_num"] or vq["group_size"],
+        "causal": vq["group_size"] if vq["causal_num"] is None else vq["causal_num"],
         "enc_patch": vq["enc_patch_size"],
         "dec_patch": vq["dec_patch_size"],
         "enc_heads": towers["encoder"]["num_attention_heads"],
@@ -26,7 +26,7 @@ def settings_from_folder(folder):
     ar_settings = {
         "tokens": ar["block_size"],
         "group": ar["group_size"],
-        "causal": ar["causal_num"] or ar["group_size"],
+        "causal": ar["group_size"] if ar["causal_num"] is None else ar["causal_num"],
         "heads": ar["n_head"],
         "kv_heads": ar["n_kv_head"] or ar["n_head"],
         "num_classes": ar["num_classes"],

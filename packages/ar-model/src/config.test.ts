@@ -5,7 +5,13 @@ import {
   groupParameters as tokenModelParameters,
 } from '@detailflow/blocks';
 import { describe, expect, test } from 'vitest';
-import { officialTokenModelConfig, type PresetName, parseTokenModelConfig, presetConfig } from './config';
+import {
+  officialTokenModelConfig,
+  type PresetName,
+  parseTokenModelConfig,
+  presetConfig,
+  toOfficialTokenModelConfig,
+} from './config';
 
 const fixture = (name: string) =>
   JSON.parse(readFileSync(new URL(`../../../tests/fixtures/golden/${name}`, import.meta.url), 'utf8'));
@@ -90,6 +96,9 @@ describe('the official config.json', () => {
       officialTokenModelConfig({ ...official, n_kv_head: 4, causal_num: 8, rope_base: 500, norm_eps: 1e-6 }),
     ).toMatchObject({ kvHeads: 4, causalTokens: 8, ropeBase: 500, normEpsilon: 1e-6 });
     expect(officialTokenModelConfig({ ...official, ffn_dim_multiplier: 1.5 }).hiddenDim).toBe(4096);
+    const atOnce = officialTokenModelConfig({ ...official, causal_num: 0 });
+    expect(atOnce.causalTokens).toBe(0);
+    expect(toOfficialTokenModelConfig(atOnce).causal_num).toBe(0);
   });
 
   test.each<[string, unknown]>([
@@ -155,9 +164,9 @@ test('our own form is read back as written, and refused field by field', () => {
   const config = presetConfig('GPT-B', imagenet);
   expect(parseTokenModelConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
   for (const entry of Object.keys(config)) {
-    expect(() => parseTokenModelConfig({ ...config, [entry]: 0 }, 'config.json')).toThrow(
-      expect.objectContaining({ code: 'config', file: 'config.json', entry }),
-    );
+    expect(() =>
+      parseTokenModelConfig({ ...config, [entry]: entry === 'causalTokens' ? -1 : 0 }, 'config.json'),
+    ).toThrow(expect.objectContaining({ code: 'config', file: 'config.json', entry }));
   }
 });
 

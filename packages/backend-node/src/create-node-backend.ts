@@ -48,8 +48,9 @@ export interface NodeBackendOptions {
 }
 
 /**
- * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free; one that is made in
- * a worker thread runs them in a process of its own, so that the thread may be terminated. Turns ONNX Runtime's telemetry
+ * A backend that runs graphs with ONNX Runtime in a worker thread, so that the event loop stays free; one on a GPU runs
+ * them in a process of its own, so that a driver that crashes ends in an error (`device-lost`), and so does one that is
+ * made in a worker thread, so that the thread may be terminated. Turns ONNX Runtime's telemetry
  * off (`ORT_DISABLE_TELEMETRY=1`), unless the environment already says something else.
  * @throws DetailFlowError `device-unavailable` when the device asked for cannot be used, with the reason and the way to get it;
  *   `unsupported` inside a bundle
@@ -133,7 +134,14 @@ class NodeBackend implements Backend {
       folder,
       memory,
     } = await placeWeights(graph, weights, options.dtype);
-    const model = toOnnx(graph, { dialect: 'onnxruntime', rowUpdates: true, placeWeight, quantised });
+    const target = this.name === 'webgpu' ? 'webgpu' : 'any';
+    const model = toOnnx(graph, {
+      dialect: 'onnxruntime',
+      target,
+      rowUpdates: true,
+      placeWeight,
+      quantised,
+    });
     const session = this.#nextId++;
     await this.#worker.send(
       { kind: 'load', session, model: model.bytes, folder, memory, states: model.states },

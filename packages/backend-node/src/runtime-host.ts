@@ -1,3 +1,4 @@
+import type { ErrorCode } from '@detailflow/core';
 import type { Message, Reply } from './protocol';
 
 /** Where ONNX Runtime runs, away from the thread that asks: a thread of its own, or a process of its own. */
@@ -13,7 +14,7 @@ export interface RuntimeHost {
 
 export interface HostEvents {
   onReply(reply: Reply): void;
-  /** It has failed to start, or crashed. */
-  onFailure(message: string, cause: unknown): void;
+  /** It has failed to start, or crashed; the code of the error is `runtime` unless given. */
+  onFailure(message: string, cause: unknown, code?: ErrorCode): void;
   onEnd(): void;
 }

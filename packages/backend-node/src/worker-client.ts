@@ -1,5 +1,5 @@
 import { isMainThread } from 'node:worker_threads';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, type ErrorCode } from '@detailflow/core';
 import { ProcessHost } from './process-host';
 import type { Reply, Request, RuntimeSettings, WireTensor } from './protocol';
 import type { HostEvents, RuntimeHost } from './runtime-host';
@@ -30,16 +30,18 @@ export class WorkerClient {
     });
     const events: HostEvents = {
       onReply: (reply) => this.#settle(reply),
-      onFailure: (message, cause) => this.#fail(`${message}${remedy(message)}`, cause),
+      onFailure: (message, cause, code = 'runtime') =>
+        this.#fail(`${message}${remedy(message)}`, code, cause),
       onEnd: () => {
         this.#fail('the backend is closed');
         end();
       },
     };
-    this.#host = isMainThread ? new ThreadHost(settings, events) : new ProcessHost(settings, events);
+    const isThread = isMainThread && settings.device === 'cpu';
+    this.#host = isThread ? new ThreadHost(settings, events) : new ProcessHost(settings, events);
   }
 
-  /** @throws DetailFlowError `closed`, or `runtime` when the runtime has failed */
+  /** @throws DetailFlowError `closed`, or `runtime` or `device-lost` when the runtime has failed */
   requireOpen(): void {
     if (this.#failure) throw this.#failure;
   }
@@ -100,8 +102,8 @@ export class WorkerClient {
     else pending?.resolve(reply.tensors);
   }
 
-  #fail(message: string, cause?: unknown): void {
-    this.#failure ??= new DetailFlowError(cause ? 'runtime' : 'closed', message, { cause });
+  #fail(message: string, code: ErrorCode = 'closed', cause?: unknown): void {
+    this.#failure ??= new DetailFlowError(code, message, { cause });
     for (const { reject } of this.#pending.values()) reject(this.#failure);
     this.#pending.clear();
   }

@@ -1,6 +1,6 @@
 import type { Message, RuntimeSettings } from './protocol';
 
-/** Child process of a backend that was made in a worker thread; see `ProcessHost`. */
+/** Child process of a backend on a GPU, or of one that was made in a worker thread; see `ProcessHost`. */
 
 // Ctrl-C reaches all processes of a terminal: this one ends when its parent has done with it, or is gone.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});

@@ -14,7 +14,7 @@ export interface GroupTransformerConfig extends RopeTransformerConfig {
   readonly tokens: number;
   /** Tokens predicted at once, g. */
   readonly groupSize: number;
-  /** First tokens, predicted one by one, c: a multiple of g. */
+  /** First tokens, predicted one by one, c: a multiple of g; 0 where the first group is predicted at once, too. */
   readonly causalTokens: number;
   /** Classes without the unconditional one. */
   readonly classes: number;
@@ -39,7 +39,7 @@ export function parseGroupConfig(
   const config: GroupTransformerConfig = {
     tokens: fields.count('tokens'),
     groupSize: fields.count('groupSize'),
-    causalTokens: fields.count('causalTokens'),
+    causalTokens: fields.countOrNone('causalTokens'),
     vocabularySize: fields.count('vocabularySize'),
     classes: fields.count('classes'),
     dim: fields.count('dim'),

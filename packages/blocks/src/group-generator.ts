@@ -139,12 +139,13 @@ function schedule({ tokens, groupSize, causalTokens }: GroupTransformerConfig): 
     const single = position < causalTokens;
     const first = position === causalTokens;
     const kind = (i: number) => {
-      if (position === 0) return PlaceKind.class;
+      if (position === 0 && (single || i === 0)) return PlaceKind.class;
       return first && i > 0 ? PlaceKind.special : PlaceKind.token;
     };
     const source = (i: number) => {
       if (single) return Math.max(0, position - 1);
-      return first ? (i === 0 ? position - 1 : i - 1) : position - groupSize + i;
+      if (!first) return position - groupSize + i;
+      return i === 0 ? Math.max(0, position - 1) : i - 1;
     };
     runs.push({
       positions: places.map((i) => Math.min(position + i, tokens - 1)),

@@ -13,7 +13,8 @@ export interface StepPlaces {
 
 /**
  * The places of the step that predicts the tokens from `position` on: the class first, then the last token alone, then
- * once [the last causal token ; the special embeddings], then the tokens of the last group.
+ * once [the last causal token ; the special embeddings], then the tokens of the last group. Without causal tokens the class
+ * stands before the special embeddings.
  */
 export function stepPlaces(
   { causalTokens, groupSize }: GroupTransformerConfig,
@@ -22,7 +23,7 @@ export function stepPlaces(
   const count = position < causalTokens ? 1 : groupSize;
   const range = (value: (i: number) => number) => Int32Array.from({ length: count }, (_, i) => value(i));
   const kinds = range((i) => {
-    if (position === 0) return PlaceKind.class;
+    if (position + i === 0) return PlaceKind.class;
     return position === causalTokens && i > 0 ? PlaceKind.special : PlaceKind.token;
   });
   const first = position <= causalTokens ? position - 1 : position - groupSize;

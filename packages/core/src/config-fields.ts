@@ -39,6 +39,15 @@ export class ConfigFields {
     throw this.#wrong(name, value, `a whole number from 1 to ${LARGEST_COUNT}`);
   }
 
+  /** A whole number that may be 0. */
+  countOrNone(name: string, fallback?: number): number {
+    const value = this.raw(name) ?? fallback;
+    if (value === 0) return 0;
+    if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= LARGEST_COUNT)
+      return value;
+    throw this.#wrong(name, value, `a whole number from 0 to ${LARGEST_COUNT}`);
+  }
+
   /** A number above 0. */
   positive(name: string, options: { fallback?: number; largest?: number } = {}): number {
     checkOptions('positive', options, { fallback: true, largest: true });

@@ -3,11 +3,14 @@ import { checkOptions } from './check-options';
 import type { CallOptions } from './models';
 import { ofType, Tensor } from './tensor';
 
-/** Images of one run. */
+/** Images of the first run, and of every one of large images. */
 const SLICE = 4;
+/** Pixels of a run of smaller images. */
+const PIXELS = SLICE * 256 ** 2;
 
 /**
- * Runs a decoder on 4 images at a time, so that its memory does not grow with the batch; each image is the same in any company.
+ * Runs a decoder on a few images at a time, 4 of 256 x 256 pixels and more of smaller ones, so that its memory does not grow
+ * with the batch; each image is the same in any company.
  * @param executable has an input `input` [B, ...] and an output `pixels` float32 [B, 3, S, S]
  * @param batch what is decoded, [B, ...]
  * @param feeds the other inputs, which all images share
@@ -29,8 +32,11 @@ export async function decodeInSlices(
   const size = batch.data.length / count;
   const images: Float32Array[] = [];
   let dims: readonly number[] = [];
-  for (let first = 0; first < count; first += SLICE) {
-    const last = Math.min(count, first + SLICE);
+  let last = 0;
+  for (let first = 0; first < count; first = last) {
+    const [height, width] = dims.slice(2);
+    const fitting = first === 0 ? SLICE : Math.max(SLICE, Math.floor(PIXELS / (height * width)));
+    last = Math.min(count, first + fitting);
     const pixels = await run(sliceOf(batch, first * size, last * size, [last - first, ...rest]));
     images.push(pixels.data);
     dims = [count, ...pixels.dims.slice(1)];

@@ -61,8 +61,8 @@ const shorten = (message: string): string =>
 
 const marker = Symbol.for('detailflow.error');
 
-/** A paragraph for each code; a test compares the address with the repository's. */
-const helpPage = 'https://github.com/detailflow/detailflow-ts/blob/main/docs/guide/troubleshooting.md';
+/** A paragraph for each code; a test compares the address with the site's. */
+const helpPage = 'https://detailflow.github.io/detailflow-ts/guide/troubleshooting.html';
 
 /**
  * The one error class of all packages. `code` tells programs what happened; the message says what was wrong,

@@ -18,7 +18,6 @@ import {
   pixelShards,
 } from './image-source';
 import { firstPictureSeeds } from './picture-seeds';
-import { resizedSource } from './resized-images';
 import { missingBatches, noStore, type ShardIdentity, type ShardStore } from './shard-store';
 
 /** Settings of the sampler other than the guidance scale. */
@@ -135,11 +134,10 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   const planned = scales.flatMap((cfg) => seeds.map((seed, i) => ({ cfg, seed, firstSeed: firstSeeds[i] })));
   const sourceOf = (row: number): ImageSource => {
     const { cfg, firstSeed } = planned[row];
-    const own = generatedSource({
-      ...{ ...sampling, model, tokenizer, count, classes, labels, cfg, size },
+    const drawn = generatedSource({
+      ...{ ...sampling, model, tokenizer, count, classes, labels, cfg, size, evalSize },
       seed: firstSeed,
     });
-    const drawn = resizedSource(own, evalSize);
     if (!keepPictures) return drawn;
     const far = elsewhere && {
       read: (first: number, part: number) => elsewhere.pictures({ row, first, count: part }),

@@ -12,6 +12,7 @@ import { type CenterViewOptions, centerView, type ImageDataset, imageValues } fr
 import { sampleTokens } from '@detailflow/sampler';
 import { keptImages, type RestoringTokenizer } from './correcting-tokenizer';
 import { requireFinite } from './finite-features';
+import { resizedBicubic } from './resized-bicubic';
 import { BATCH, parts, SHARD, type ShardIdentity, type ShardJob, type ShardStore } from './shard-store';
 import { tokenWorth } from './token-worth';
 
@@ -205,6 +206,8 @@ export interface GeneratedOptions {
   readonly cfg?: number;
   /** Side at which tokens are decoded; what they are worth if omitted. */
   readonly size?: number;
+  /** Side to which the decoded pictures are resized (bicubic) before they become bytes, as the official scripts do; default: they are not. */
+  readonly evalSize?: number;
   /** A name of the model's guidances, or a rule under a name: figures that are kept are known by it. */
   readonly guidance?: string | NamedGuidance;
   readonly temperature?: number;
@@ -224,13 +227,14 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
     seed: true,
     cfg: true,
     size: true,
+    evalSize: true,
     guidance: true,
     temperature: true,
     topK: true,
     topP: true,
   });
   const { model, tokenizer, count, classes, chosen, labels: kind = 'balanced', ...rest } = options;
-  const { seed = 0, size, guidance, ...choice } = rest;
+  const { seed = 0, size, evalSize, guidance, ...choice } = rest;
   const isNamed = typeof guidance === 'object';
   const sampling = { ...choice, guidance: isNamed ? guidance.rule : guidance };
   const known = { ...choice, guidance: isNamed ? guidance.name : guidance };
@@ -241,13 +245,14 @@ export function generatedSource(options: GeneratedOptions): ImageSource {
   const all = chosen ?? Int32Array.from({ length: count }, (_, i) => labelOf(i));
   const ones = chosen && { chosen: [...chosen] };
   return {
-    name: `generated ${JSON.stringify({ classes, labels: kind, seed, size, ...known, ...ones })}`,
+    name: `generated ${JSON.stringify({ classes, labels: kind, seed, size, evalSize, ...known, ...ones })}`,
     labels: all,
     async read(first, images, { signal } = {}) {
       const labels = Array.from(all.subarray(first, first + images));
       for await (const step of sampleTokens({ ...sampling, model, labels, seed: seed + first, signal })) {
-        if (step.count === step.total)
-          return bytesOf(await tokenizer.decode(await step.tokens(), { size, signal }));
+        if (step.count < step.total) continue;
+        const pixels = await tokenizer.decode(await step.tokens(), { size, signal });
+        return bytesOf(evalSize === undefined ? pixels : resizedBicubic(pixels, evalSize));
       }
       throw new DetailFlowError('runtime', 'the sampler made no step');
     },

@@ -60,7 +60,8 @@ export {
 export { addSection, escapeHtml, htmlPage, htmlPicture, htmlTable } from './report/html-page';
 export { type Curve, type LineChartOptions, lineChart } from './report/line-chart';
 export { sourceSection } from './report/source-section';
-export { resizedBicubic, resizedSource } from './resized-images';
+export { resizedBicubic } from './resized-bicubic';
+export { resizedSource } from './resized-images';
 export {
   BATCH,
   type Column,

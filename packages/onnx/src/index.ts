@@ -9,6 +9,6 @@ export type {
 export { linearProducts, matrixFormats, type Quantisation } from './matrix-formats';
 export { type MatrixFormat, type QuantisedMatrix, type QuantiseOptions, quantise } from './quantise';
 export { quantiseForInputs } from './quantise-for-inputs';
-export type { Dialect } from './rules';
+export type { Dialect, Target } from './rules';
 export { type OnnxModel, type OnnxOptions, type OnnxState, toOnnx } from './to-onnx';
 export { type OnnxLoopOptions, toOnnxLoop } from './to-onnx-loop';

@@ -2,7 +2,7 @@ import { DetailFlowError, type DType, type Graph, type Shape, type Value } from 
 import type { Emitter } from './emitter';
 import { ELEMENT, type TensorProto, type ValueInfoProto } from './proto';
 import type { QuantisedMatrix } from './quantise';
-import { type Dialect, type QuantisedInitializers, rules } from './rules';
+import { type Dialect, type QuantisedInitializers, rules, type Target } from './rules';
 
 /** Where a weight's float32 bytes are: in the model itself, or at an offset of a file beside it. */
 export type WeightPlacement = { readonly inline: Float32Array } | FilePlacement;
@@ -26,6 +26,8 @@ export interface PlacedMatrix extends Omit<QuantisedMatrix, 'values' | 'scales'>
 /** How a graph becomes ONNX, and where its weights are. */
 export interface LoweringOptions {
   readonly dialect: Dialect;
+  /** 'webgpu' writes sines and cosines out: what a WebGPU driver computes of them may be off by 1e-4. Default: 'any'. */
+  readonly target?: Target;
   /** Says for every weight of the graph where its bytes are. */
   readonly placeWeight: (name: string, shape: readonly number[]) => WeightPlacement;
   /** Weights held in few bits, by name; `placeWeight` is not asked for them. Dialect 'onnxruntime' only. */
@@ -46,7 +48,7 @@ export function lowerNodes(
     readonly skipped?: ReadonlySet<Value>;
   },
 ): ReadonlyMap<Value, string> {
-  const { dialect, leaves, skipped } = options;
+  const { dialect, target = 'any', leaves, skipped } = options;
   const quantised = new Map<string, QuantisedInitializers>();
   const names = new Map<Value, string>(leaves);
   const scopes = new Scopes();
@@ -66,7 +68,7 @@ export function lowerNodes(
     const rule = rules[value.op];
     if (!rule) throw new DetailFlowError('unsupported', `the operation "${value.op}" has no ONNX form`);
     const inputs = value.inputs.map((input) => names.get(input) as string);
-    return rule(value, inputs, { emitter, dialect, quantised });
+    return rule(value, inputs, { emitter, dialect, target, quantised });
   }
 
   function lowerWeight(name: string, shape: readonly number[]): string {

@@ -6,9 +6,13 @@ import type { QuantisedMatrix } from './quantise';
 /** Which operators may appear: those of the ONNX standard, or also the ones only ONNX Runtime knows. */
 export type Dialect = 'standard' | 'onnxruntime';
 
+/** What the model is to run on, where that matters. */
+export type Target = 'any' | 'webgpu';
+
 export interface RuleContext {
   readonly emitter: Emitter;
   readonly dialect: Dialect;
+  readonly target: Target;
   /** Weights that are held in few bits: the names of their initialisers. */
   readonly quantised: ReadonlyMap<string, QuantisedInitializers>;
 }
@@ -155,13 +159,19 @@ const standardised = ({ inputs: [x], attrs }: Value, name: string, emitter: Emit
   );
 };
 
+/** ONNX Runtime's WebGPU forgets margins of a kernel of one sample, so they follow: what zeros become is zeros. */
 const conv2d: Rule = (value, inputs, { emitter }) => {
   const { stride, padding, dilation } = value.attrs as Readonly<Record<string, number[]>>;
-  return emitter.node('Conv', inputs, [
+  const isPointwise = [...(value.inputs[1].shape.slice(2) as number[]), ...stride].every((one) => one === 1);
+  const padsAfter = isPointwise && padding.some((side) => side > 0);
+  const result = emitter.node('Conv', inputs, [
     attribute.ints('strides', stride),
-    attribute.ints('pads', padding),
+    attribute.ints('pads', padsAfter ? [0, 0, 0, 0] : padding),
     attribute.ints('dilations', dilation),
   ]);
+  if (!padsAfter) return result;
+  const [top, left, bottom, right] = padding;
+  return emitter.node('Pad', [result, emitter.int64([0, 0, top, left, 0, 0, bottom, right])]);
 };
 
 const pool =
@@ -208,6 +218,35 @@ const rope: Rule = (value, [x, cos, sin], { emitter }) => {
   return emitter.node('Reshape', [turned, emitter.int64([0, 0, heads, width])]);
 };
 
+/** Pi in parts of few digits, whose products with whole and half numbers are exact. */
+const PI = [3.140625, 0.0009675025939941406, 1.5099580252808664e-7];
+
+/**
+ * A sine (`half` 0) or cosine (`half` 1/2). On WebGPU, whose drivers promise few digits of them, it is written out:
+ * x = (n + half) pi + r with |r| <= pi / 2, then the series of sin(r) up to r^13, with the sign that n gives.
+ */
+const wave =
+  (opType: string, half: number): Rule =>
+  (_value, [x], { emitter, target }) => {
+    if (target !== 'webgpu') return emitter.node(opType, [x]);
+    const number = (value: number) => emitter.constant(Float32Array.of(value), [], 'f32');
+    const add = (a: string, b: number) => emitter.node('Add', [a, number(b)]);
+    const mul = (a: string, b: number) => emitter.node('Mul', [a, number(b)]);
+    const sub = (a: string, b: string) => emitter.node('Sub', [a, b]);
+
+    const n = emitter.node('Floor', [add(mul(x, 1 / Math.PI), 0.5 - half)]);
+    const turns = add(n, half);
+    const r = PI.reduce((rest, part) => sub(rest, mul(turns, part)), x);
+    const square = emitter.node('Mul', [r, r]);
+    const series = [13, 11, 9, 7, 5, 3].reduce((inner, power) => {
+      const term = emitter.node('Mul', [square, inner]);
+      return sub(number(1), mul(term, 1 / (power * (power - 1))));
+    }, number(1));
+    const isOdd = sub(n, mul(emitter.node('Floor', [mul(n, 0.5)]), 2)); // 0 or 1
+    const sign = half === 0 ? add(mul(isOdd, -2), 1) : add(mul(isOdd, 2), -1);
+    return emitter.node('Mul', [emitter.node('Mul', [r, series]), sign]);
+  };
+
 /** How each operation is written in ONNX. */
 export const rules: Readonly<Record<string, Rule>> = {
   neg: direct('Neg'),
@@ -218,8 +257,8 @@ export const rules: Readonly<Record<string, Rule>> = {
   straightThrough: (_value, [hard], { emitter }) => emitter.node('Identity', [hard]),
   tanh: direct('Tanh'),
   erf: direct('Erf'),
-  sin: direct('Sin'),
-  cos: direct('Cos'),
+  sin: wave('Sin', 0),
+  cos: wave('Cos', 0.5),
   sigmoid: direct('Sigmoid'),
   add: direct('Add'),
   sub: direct('Sub'),

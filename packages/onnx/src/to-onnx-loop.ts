@@ -58,6 +58,7 @@ export function toOnnxLoop(options: OnnxLoopOptions): Uint8Array {
     counter: true,
     iterations: true,
     last: true,
+    target: true,
     placeWeight: true,
     quantised: true,
   });

@@ -58,7 +58,13 @@ export interface OnnxModel {
  * @see https://detailflow.github.io/detailflow-ts/packages/onnx.html
  */
 export function toOnnx(graph: Graph, options: OnnxOptions): OnnxModel {
-  checkOptions('toOnnx', options, { dialect: true, rowUpdates: true, placeWeight: true, quantised: true });
+  checkOptions('toOnnx', options, {
+    dialect: true,
+    target: true,
+    rowUpdates: true,
+    placeWeight: true,
+    quantised: true,
+  });
   const dialect = options.dialect ?? 'standard';
   const expanded = expandComposites(graph, fusedOperations[dialect]);
   const leaves = new Map<Value, string>([

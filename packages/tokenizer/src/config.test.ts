@@ -84,6 +84,8 @@ describe('what the files say counts', () => {
 
   test.each<[string, () => TokenizerConfig, Partial<TokenizerConfig>]>([
     ['causal_num', () => read({ causal_num: 16 }), { causalTokens: 16, groupSize: 8 }],
+    ['no causal tokens', () => read({ causal_num: 0 }), { causalTokens: 0, groupSize: 8 }],
+    ['causal_num of null', () => read({ causal_num: null }), { causalTokens: 8, groupSize: 8 }],
     ['no max_image_size', () => read({ max_image_size: null, image_size: 512 }), { imageSize: 512 }],
     ['causal_encoder', () => read({ causal_encoder: false }), { causalEncoder: false }],
     ['causal_decoder', () => read({ causal_decoder: true }), { causalDecoder: true }],
@@ -118,7 +120,7 @@ describe('impossible values are refused with file and entry', () => {
     ['max_image_size', 256.5],
     ['group_size', -8],
     ['group_size', '8'],
-    ['causal_num', 0],
+    ['causal_num', -8],
     ['codebook_size', 2 ** 40],
     ['codebook_embed_dim', null],
     ['enc_patch_size', 0],

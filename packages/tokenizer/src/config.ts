@@ -21,7 +21,7 @@ export interface TokenizerConfig {
   readonly tokens: number;
   /** Tokens of a group, g. */
   readonly groupSize: number;
-  /** First tokens that are ordered one by one, c: a multiple of g. */
+  /** First tokens that are ordered one by one, c: a multiple of g; 0 where the first group has no order either. */
   readonly causalTokens: number;
   readonly codebookSize: number;
   readonly codebookDim: number;
@@ -52,7 +52,7 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     imageSize: fields.count('imageSize'),
     tokens: fields.count('tokens'),
     groupSize: fields.count('groupSize'),
-    causalTokens: fields.count('causalTokens'),
+    causalTokens: fields.countOrNone('causalTokens'),
     codebookSize: fields.count('codebookSize'),
     codebookDim: fields.count('codebookDim'),
     encoder: parseTower(fields.raw('encoder'), 'encoder', file),
@@ -197,7 +197,7 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
           : fields.count('max_image_size'),
       tokens: fields.count('num_latent_tokens'),
       groupSize,
-      causalTokens: fields.count('causal_num', groupSize),
+      causalTokens: fields.countOrNone('causal_num', groupSize),
       codebookSize: fields.count('codebook_size'),
       codebookDim: fields.count('codebook_embed_dim'),
       encoder: officialTower('encoder', fields.count('enc_patch_size'), files),

@@ -130,6 +130,16 @@ describe('set-ups beyond the official ones', () => {
     expect([7, 8, 9, 12, 28].map((draw) => map.degradation(draw).tokens)).toEqual([7, 8, 12, 12, 28]);
   });
 
+  it('knows no token by itself where the first group comes at once', () => {
+    const map = createResolutionMap({ ...official, tokens: 32, causalNum: 0 });
+    expect(map.tokenCounts).toEqual([8, 16, 24, 32]);
+    expect([8, 16, 24, 32].map((t) => map.noiseTokenLimit(t))).toEqual([null, 8, 16, 24]);
+    expect(map.noiseTokenIndex(0, 8)).toBeNull();
+    expect([0, 7, 8, 15].map((draw) => map.noiseTokenIndex(draw, 24))).toEqual([0, 0, 8, 8]);
+    expect([1, 8, 9, 24].map((draw) => map.degradation(draw).tokens)).toEqual([8, 8, 16, 24]);
+    expect(() => map.noiseTokenLimit(1)).toThrow(/must be a token count: a multiple of 8 up to 32/);
+  });
+
   it('keeps encoder and decoder patches apart', () => {
     const map = createResolutionMap({ ...official, encoderPatch: 32, decoderPatch: 8 });
     expect([map.tokenToRes(16), map.tokenToEncRes(16), map.tokenToDecRes(16)]).toEqual([44, 64, 48]);
@@ -171,6 +181,7 @@ describe('errors', () => {
     [{ groupSize: 0 }, /groupSize/],
     [{ groupSize: 256 }, /groupSize/],
     [{ causalNum: 12 }, /causalNum is 12/],
+    [{ causalNum: -8 }, /causalNum is -8.*0 \.\. 128/],
     [{ causalNum: 136 }, /causalNum/],
     [{ maxImageSize: 255.5 }, /maxImageSize/],
     [{ power: 0 }, /power/],

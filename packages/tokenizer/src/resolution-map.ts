@@ -6,7 +6,7 @@ export interface ResolutionMapOptions {
   tokens: number;
   /** g, how many tokens are predicted at once: >= 1. */
   groupSize: number;
-  /** c, how many tokens come one by one at the start: a multiple of `groupSize`, or null for one group. */
+  /** c, how many tokens come one by one at the start: a multiple of `groupSize`, 0 for none, or null for one group. */
   causalNum?: number | null;
   /** Rmax, the side of a full-size image in pixels: 1 .. 65536. */
   maxImageSize: number;
@@ -56,10 +56,10 @@ export interface ResolutionMap extends Readonly<Required<ResolutionMapOptions>> 
 
   /**
    * How many values the self-correction draw has for images decoded from t tokens (a token count): the draw is
-   * uniform over 0 .. limit - 1. Null where there is nothing to correct (t = 1).
+   * uniform over 0 .. limit - 1. Null where there is nothing to correct (t = 1, or the first group where c = 0).
    */
   noiseTokenLimit(t: number): number | null;
-  /** A draw of 0 .. noiseTokenLimit(t) - 1 as the first noisy token; whole groups from c on. Null for t = 1. */
+  /** A draw of 0 .. noiseTokenLimit(t) - 1 as the first noisy token; whole groups from c on. Null where the limit is. */
   noiseTokenIndex(draw: number, t: number): number | null;
 
   /**
@@ -122,15 +122,15 @@ export function createResolutionMap(options: ResolutionMapOptions): ResolutionMa
     if (!known.has(n)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `${name} is ${describe(n)}; it must be a token count: 1 .. ${causalNum}, or a multiple of ${groupSize} up to ${tokens}`,
+        `${name} is ${describe(n)}; it must be a token count: ${causalNum > 0 ? `1 .. ${causalNum}, or ` : ''}a multiple of ${groupSize} up to ${tokens}`,
       );
     }
   };
 
   const noiseTokenLimit = (t: number) => {
     checkCount('t', t);
-    if (t === 1) return null;
-    return t <= causalNum ? t : t - groupSize;
+    const limit = t <= causalNum ? t : t - groupSize;
+    return t === 1 || limit === 0 ? null : limit;
   };
   const degradationLimit = (n = tokens) => {
     checkCount('n', n);
@@ -236,7 +236,7 @@ function checkSettings(options: ResolutionMapOptions): Settings {
   };
   whole('tokens', tokens, 2, LIMIT);
   whole('groupSize', groupSize, 1, tokens);
-  whole('causalNum', causalNum, 1, tokens);
+  whole('causalNum', causalNum, 0, tokens);
   whole('maxImageSize', maxImageSize, 1, LIMIT);
   whole('encoderPatch', encoderPatch, 1, LIMIT);
   whole('decoderPatch', decoderPatch, 1, LIMIT);

@@ -18,16 +18,12 @@ export function encoderFeeds(
     throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
   }
   const side = patchesPerSide(height, config.encoder.patchSize, 'the side of the images');
-  const { groupSize, causalTokens } = config;
-  if (
-    !Number.isInteger(tokens) ||
-    tokens < causalTokens ||
-    tokens > config.tokens ||
-    tokens % groupSize !== 0
-  ) {
+  const { groupSize } = config;
+  const least = Math.max(config.causalTokens, groupSize);
+  if (!Number.isInteger(tokens) || tokens < least || tokens > config.tokens || tokens % groupSize !== 0) {
     throw new DetailFlowError(
       'invalid-argument',
-      `tokens is ${describe(tokens)}; give a multiple of ${groupSize} from ${causalTokens} to ${config.tokens}`,
+      `tokens is ${describe(tokens)}; give a multiple of ${groupSize} from ${least} to ${config.tokens}`,
     );
   }
   return {

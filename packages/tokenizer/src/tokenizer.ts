@@ -142,7 +142,7 @@ export class Tokenizer implements ImageTokenizer {
     if (!Number.isInteger(k) || k < 0 || k >= count || !(k < config.causalTokens || isGroupStart)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `noiseIndex is ${describe(k)}; give 0..${config.causalTokens - 1} or a multiple of ${config.groupSize} below ${count}`,
+        `noiseIndex is ${describe(k)}; give ${config.causalTokens > 0 ? `0..${config.causalTokens - 1} or ` : ''}a multiple of ${config.groupSize} below ${count}`,
       );
     }
     const end = k + (k < config.causalTokens ? 1 : config.groupSize);

@@ -45,10 +45,9 @@ export const encodeCommand: Command = {
         ? opened.tokenizer.config
         : { groupSize: 1, causalTokens: 1 };
       const tokens = values.whole('tokens') ?? wanted.tokens;
-      if (tokens < causalTokens || tokens > all || tokens % groupSize !== 0) {
-        throw new UsageError(
-          `--tokens ${tokens}: give a multiple of ${groupSize} from ${causalTokens} to ${all}`,
-        );
+      const least = Math.max(causalTokens, groupSize);
+      if (tokens < least || tokens > all || tokens % groupSize !== 0) {
+        throw new UsageError(`--tokens ${tokens}: give a multiple of ${groupSize} from ${least} to ${all}`);
       }
       const parts: Tensor<'int32' | 'float32'>[] = [];
       let model: Model | undefined;

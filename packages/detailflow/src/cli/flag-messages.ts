@@ -10,7 +10,7 @@ const otherNames: Readonly<Record<string, string>> = { labels: 'class', keepToke
  */
 export function inFlags(error: unknown, command: Command): unknown {
   if (!DetailFlowError.isInstance(error)) return error;
-  if (error.code === 'device-unavailable') {
+  if (error.code === 'device-unavailable' || error.code === 'device-lost') {
     return new DetailFlowError(
       error.code,
       error.message.replace(/choose device "cpu"/, 'give --device cpu'),

@@ -16,9 +16,9 @@ import { toTree } from '../folder-source';
 import { openFamilyModel } from '../open-family';
 import { releasedModel } from '../released-models';
 import { type Command, type Invocation, UsageError } from './command';
-import { showNotice } from './model-options';
 import { modelSettings } from './model-settings';
 import type { Progress } from './progress';
+import { showNotice } from './show-notice';
 import { Values } from './values';
 
 type Arguments = Pick<Invocation, 'values' | 'positionals'>;

@@ -1,4 +1,3 @@
-import { createNodeBackend } from '@detailflow/backend-node';
 import type { FamilyModel } from '@detailflow/checkpoint';
 import type { OpenHubOptions } from '@detailflow/hub/node';
 import type { ModelSource } from '../folder-source';
@@ -6,7 +5,9 @@ import { Model } from '../load';
 import { modelFolder } from '../model-package';
 import { openForDType, requireDType } from '../open-for-dtype';
 import { type Invocation, type Options, UsageError } from './command';
+import { openDevice } from './device-backend';
 import { modelSettings, settingsOptions } from './model-settings';
+import { showNotice } from './show-notice';
 import { Values } from './values';
 
 export const modelOptions: Options = {
@@ -66,11 +67,6 @@ export function hubOptions(values: Values): OpenHubOptions {
   return { partial: values.flag('partial') ? WEIGHTS : undefined, onNotice: showNotice };
 }
 
-/** A line for the person at the terminal. */
-export function showNotice(message: string): void {
-  process.stderr.write(`detailflow: ${message.replace(/\p{Cc}/gu, ' ')}\n`);
-}
-
 /** The model that --model, or --tokenizer and --ar, name. */
 export function modelSource(values: Values, need: 'tokenizer' | 'both'): ModelSource {
   const [model, tokenizer, ar] = [values.text('model'), values.text('tokenizer'), values.text('ar')];
@@ -114,7 +110,7 @@ export async function withModel<T>(
     requireDType(opened, dtype);
     return await work(opened, async () => {
       signal.throwIfAborted();
-      model = new Model(opened, await createNodeBackend({ device, threads }), { ownsBackend: true, dtype });
+      model = new Model(opened, await openDevice({ device, threads, dtype }), { ownsBackend: true, dtype });
       return model;
     });
   } finally {

@@ -6,12 +6,14 @@ import { DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
 import type { InitialParameters, InitialPart, TrainedTokenizer } from '@detailflow/train/node';
+import { renamedVarWeights } from '@detailflow/var';
 import { officialHalf } from '../detailflow-folder';
 import { toTree } from '../folder-source';
 import { openModel } from '../model-source';
 import { openFamilyModel } from '../open-family';
 import { UsageError } from './command';
-import { namedFolder, showNotice } from './model-options';
+import { namedFolder } from './model-options';
+import { showNotice } from './show-notice';
 import { tokenizerSource } from './tokenizer-source';
 
 /** Weights that training begins with. Call `close` when done. */
@@ -51,7 +53,7 @@ export async function openInitial(
     for (const source of sources) {
       const file = await weightsFile(source, { key, signal });
       if (file !== undefined) {
-        const { half, part, close: closeFile } = await openHalf(file, { key, signal });
+        const { half, part, close: closeFile } = await openHalf(file, options);
         open.push(closeFile);
         take(half, part, source);
         continue;
@@ -114,7 +116,7 @@ async function weightsFile(
 
 async function openHalf(
   { tree, name, file }: PlacedFile,
-  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+  { key, signal, isOfFamily = false }: Parameters<typeof openInitial>[1],
 ) {
   const dicts = await openStateDicts(tree, name, { signal });
   try {
@@ -122,11 +124,11 @@ async function openHalf(
     const named = (at: string) => dicts.at([at]);
     const bare = named('module') ?? named('state_dict') ?? whole;
     const first = named('model') ?? named('ema') ?? bare;
-    const half: Half | undefined = first && halfOf(first);
+    const half: Half | undefined = first && halfOf(first, isOfFamily);
     if (!first || half === undefined) {
       throw new DetailFlowError(
         'weights',
-        `holds neither a tokenizer (encoder.latent_tokens) nor an AR model (tok_embeddings.weight) of DetailFlow; there is ${dicts.keys.slice(0, 10).join(', ')}`,
+        `holds neither a tokenizer (${signOf('tokenizer', isOfFamily).join(' or ')}) nor an AR model (${signOf('ar', isOfFamily).join(' or ')})${isOfFamily ? '' : ' of DetailFlow'}; there is ${dicts.keys.slice(0, 10).join(', ')}`,
         { file },
       );
     }
@@ -141,7 +143,8 @@ async function openHalf(
         },
       );
     }
-    const weights = withoutPrefixes((chosen ?? bare ?? first).values(), file);
+    const own = withoutPrefixes((chosen ?? bare ?? first).values(), file);
+    const weights = own.has('encoder.down.0.block.0.conv1.weight') ? renamedVarWeights(own) : own;
     return { half, part: { weights, file }, close: () => dicts.close() };
   } catch (error) {
     await dicts.close();
@@ -149,8 +152,17 @@ async function openHalf(
   }
 }
 
-function halfOf(weights: Weights): Half | undefined {
+/** Weights that tell the halves: of DetailFlow, and of other families. */
+const signs = {
+  tokenizer: ['encoder.latent_tokens', 'quantize.embedding.weight'],
+  ar: ['tok_embeddings.weight', 'word_embed.weight'],
+} as const;
+
+const signOf = (half: Half, isOfFamily: boolean): readonly string[] =>
+  isOfFamily ? signs[half] : signs[half].slice(0, 1);
+
+function halfOf(weights: Weights, isOfFamily: boolean): Half | undefined {
   const names = [...weights.keys()].map((name) => name.replace(/^(?:module\.|_orig_mod\.)+/, ''));
-  if (names.includes('encoder.latent_tokens')) return 'tokenizer';
-  return names.includes('tok_embeddings.weight') ? 'ar' : undefined;
+  const halves: readonly Half[] = ['tokenizer', 'ar'];
+  return halves.find((half) => signOf(half, isOfFamily).some((name) => names.includes(name)));
 }

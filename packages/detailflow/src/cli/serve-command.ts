@@ -3,7 +3,8 @@ import { DetailFlowError } from '@detailflow/core';
 import { readFileCapped } from '@detailflow/data/node';
 import type { LogEntry } from '@detailflow/serve';
 import { type Command, deviceOptions, UsageError } from './command';
-import { dtypeOptions, familyOptions, showNotice, withModel } from './model-options';
+import { dtypeOptions, familyOptions, withModel } from './model-options';
+import { showNotice } from './show-notice';
 import { Values } from './values';
 
 const LARGEST_KEY_FILE = 2 ** 20;

@@ -1,5 +1,4 @@
 import path from 'node:path';
-import { createNodeBackend } from '@detailflow/backend-node';
 import { useLines } from '@detailflow/data';
 import type { ShardClient } from '@detailflow/queue';
 import {
@@ -12,6 +11,7 @@ import {
   trainClassifier,
 } from '@detailflow/train/node';
 import { type Command, InterruptedError, type Report, UsageError } from './command';
+import { openDevice } from './device-backend';
 import { wasInterrupted } from './interruption';
 import { namedFolder } from './model-options';
 import { openInitial, openTrained } from './open-initial';
@@ -157,7 +157,7 @@ export const trainCommand: Command = {
     }
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
-    const createBackend = ({ threads }: { threads: number }) => createNodeBackend({ device, threads });
+    const createBackend = ({ threads }: { threads: number }) => openDevice({ device, threads });
     const [data, out] = [values.required('data'), values.required('out')];
     const sources = values.text('init')?.split(',');
     const key = values.choice('init-key', ['model', 'ema'] as const);

@@ -1,10 +1,11 @@
 import { type Command, deviceOptions, UsageError } from './command';
-import { modelOptions, showNotice } from './model-options';
+import { modelOptions } from './model-options';
 import { codesTask } from './queue/codes-task';
 import { evaluationTask } from './queue/evaluation-task';
 import { generateTask } from './queue/generate-task';
 import { queueAddress, queueOption } from './queue/queue-options';
 import { WorkerModels } from './queue/worker-models';
+import { showNotice } from './show-notice';
 import { Values } from './values';
 
 const { model, tokenizer, ar } = modelOptions;

@@ -21,7 +21,6 @@ import {
   PICTURES_PER_SEED,
   type PictureLabels,
   type Reference,
-  resizedSource,
   summariseScales,
   writeImageArchive,
 } from '@detailflow/eval';
@@ -138,8 +137,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
             const rowClasses = evenlySpaced(classes, shown);
             const chosen = Int32Array.from({ length: shown * COLUMNS }, (_, i) => rowClasses[i % shown]);
             const few = { ...sampling, model, tokenizer, classes, chosen, seed: firstSeed, cfg };
-            const shownOf = generatedSource({ ...few, count: shown * COLUMNS, size: sizes.size });
-            const sheet = resizedSource(shownOf, sizes.evalSize);
+            const sheet = generatedSource({ ...few, count: shown * COLUMNS, ...sizes });
             const images = await sheet.read(0, shown * COLUMNS, run);
             const inOrder = picturesOf(images); // image i is of row i mod shown: one row a class
             const byClass = inOrder.map((_, i) => inOrder[(i % COLUMNS) * shown + Math.floor(i / COLUMNS)]);

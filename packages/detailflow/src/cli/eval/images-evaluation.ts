@@ -1,5 +1,4 @@
 import path from 'node:path';
-import { createNodeBackend } from '@detailflow/backend-node';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import { evenlySpaced, gridPicture, subset } from '@detailflow/data';
 import {
@@ -11,6 +10,7 @@ import {
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
 import { type Invocation, type Report, UsageError } from '../command';
+import { openDevice } from '../device-backend';
 import type { Values } from '../values';
 import { EvaluationRun, picturesOf } from './evaluation-run';
 import { imageDivision } from './image-division';
@@ -31,7 +31,7 @@ export async function evaluateImages(invocation: Invocation, values: Values): Pr
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
   const threads = values.whole('threads', { least: 1, most: 1024 });
   const run = await EvaluationRun.open(invocation, out, [images, data, features]);
-  const backend = await createNodeBackend({ device, threads });
+  const backend = await openDevice({ device, threads });
   try {
     const extractor = await openExtractor(features, backend);
     const division = imageDivision(values);

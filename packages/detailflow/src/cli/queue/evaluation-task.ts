@@ -9,7 +9,6 @@ import {
   generatedSource,
   type ImageSource,
   type PictureLabels,
-  resizedSource,
   type SamplingOptions,
 } from '@detailflow/eval';
 import type { JobSpec, Json, ShardArray, ShardClient, ShardResult, ShardTask } from '@detailflow/queue';
@@ -126,13 +125,10 @@ export const evaluationTask = (models: WorkerModels): ShardTask => ({
       const { cfg, firstSeed } = rows[row];
       const found =
         sources.get(row) ??
-        resizedSource(
-          generatedSource({
-            ...{ ...sampling, model: tokenModel, tokenizer, count, classes, labels, cfg },
-            ...{ seed: firstSeed, size: decoded },
-          }),
-          evalSize,
-        );
+        generatedSource({
+          ...{ ...sampling, model: tokenModel, tokenizer, count, classes, labels, cfg },
+          ...{ seed: firstSeed, size: decoded, evalSize },
+        });
       sources.set(row, found);
       return found;
     };

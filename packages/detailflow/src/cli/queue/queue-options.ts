@@ -1,6 +1,6 @@
 import type { QueueAddress, ShardClient } from '@detailflow/queue';
 import { type Invocation, type Options, UsageError } from '../command';
-import { showNotice } from '../model-options';
+import { showNotice } from '../show-notice';
 import type { Values } from '../values';
 
 /** Password of the queue where its address has none: arguments of a program can be seen by others on its machine. */

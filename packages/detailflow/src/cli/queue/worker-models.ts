@@ -1,5 +1,4 @@
 import { arch, cpus } from 'node:os';
-import { createNodeBackend } from '@detailflow/backend-node';
 import type { ConfigObject, FamilyModel } from '@detailflow/checkpoint';
 import { DetailFlowError, type WeightDType } from '@detailflow/core';
 import type { Extractor } from '@detailflow/eval';
@@ -7,6 +6,7 @@ import { openExtractor } from '@detailflow/eval/node';
 import { Model } from '../../load';
 import { openFamilyModel } from '../../open-family';
 import type { Command, Invocation } from '../command';
+import { openDevice } from '../device-backend';
 import { localSources } from '../local-sources';
 import { modelOptions, modelSource } from '../model-options';
 import { Values } from '../values';
@@ -77,7 +77,11 @@ export class WorkerModels {
           file: opened.tokenizer.file,
         });
       }
-      const backend = await createNodeBackend({ device: this.#device, threads: this.#threads });
+      const backend = await openDevice({
+        device: this.#device,
+        threads: this.#threads,
+        dtype: wanted.dtype,
+      });
       model = new Model(opened, backend, { ownsBackend: true, dtype: wanted.dtype });
       const file = values.text('features');
       const extractor = file === undefined ? undefined : await openExtractor(file, backend);

@@ -1,0 +1,81 @@
+import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { writeNpz } from '@detailflow/data';
+import { expect, test } from 'vitest';
+import { cliJson, inRepository, pixels, testFolder } from './cli';
+
+// examples/text-to-image.ts with a small model, and a stand-in for transformers.js whose features are a formula of the letters.
+
+const at = testFolder();
+const file = (name: string) => inRepository(`tests/fixtures/golden/family/llamagen/${name}`);
+const [vq, gpt] = [file('vq/vq_ds4_P.pt'), file('gpt_t2i/t2i_P.pt')];
+const [PLACES, WIDTH] = [6, 20];
+const feature = '(Math.sin(letter * (column + 1)) + row / 7)';
+
+const standIn = `
+  export const AutoTokenizer = { from_pretrained: async () => (text, { padding, max_length, truncation }) => {
+    if (padding !== 'max_length' || !truncation) throw new Error('the length is not fixed');
+    const letters = [...text].slice(0, max_length).map((one) => one.charCodeAt(0));
+    const fill = (values) => BigInt64Array.from({ length: max_length }, (_, i) => BigInt(values[i] ?? 0));
+    const dims = [1, max_length];
+    return {
+      input_ids: { dims, data: fill(letters) },
+      attention_mask: { dims, data: fill(letters.map(() => 1)) },
+    };
+  } };
+  export const T5EncoderModel = { from_pretrained: async () => async ({ input_ids, attention_mask }) => {
+    if (!attention_mask) throw new Error('there is no mask');
+    const data = Float32Array.from({ length: ${PLACES * WIDTH} }, (_, i) => {
+      const [row, column] = [Math.floor(i / ${WIDTH}), i % ${WIDTH}];
+      const letter = Number(input_ids.data[row]);
+      return ${feature};
+    });
+    return { last_hidden_state: { dims: [1, ${PLACES}, ${WIDTH}], data } };
+  } };
+`;
+const url = (source: string) => `data:text/javascript,${encodeURIComponent(source)}`;
+const hooks = `export const resolve = (one, context, next) =>
+  one === '@huggingface/transformers'
+    ? { url: ${JSON.stringify(url(standIn))}, format: 'module', shortCircuit: true }
+    : next(one, context);`;
+const register = url(`import { register } from 'node:module'; register(${JSON.stringify(url(hooks))});`);
+
+const draw = (...args: string[]) =>
+  promisify(execFile)(
+    process.execPath,
+    [
+      ...['--import', import.meta.resolve('tsx'), '--import', register],
+      ...[inRepository('examples/text-to-image.ts'), ...args],
+    ],
+    { cwd: at('.') },
+  );
+
+test('draws what the command line draws for the same features', async () => {
+  await draw(vq, gpt, 'fox');
+  const found = await pixels(at('text-to-image.png'));
+  const features = Float32Array.from({ length: PLACES * WIDTH }, (_, i) => {
+    const [row, column] = [Math.floor(i / WIDTH), i % WIDTH];
+    const letter = 'fox'.charCodeAt(row) || 0;
+    return Math.sin(letter * (column + 1)) + row / 7;
+  });
+  const mask = Uint8Array.of(1, 1, 1, 0, 0, 0);
+  const arrays = {
+    features: { data: features, shape: [1, PLACES, WIDTH] },
+    mask: { data: mask, shape: [1, PLACES] },
+  };
+  writeFileSync(at('fox.npz'), writeNpz(arrays));
+  const model = ['--tokenizer', vq, '--ar', gpt, '--seed', '0'];
+  await cliJson('generate', ...model, '--text-features', at('fox.npz'), '--out', at('fox.png'));
+  const expected = await pixels(at('fox.png'));
+  expect([found.width, found.height]).toEqual([expected.width, expected.height]);
+  expect(found.data).toEqual(expected.data);
+  await draw(vq, gpt, 'owl');
+  expect((await pixels(at('text-to-image.png'))).data).not.toEqual(expected.data);
+});
+
+test('a model for classes is refused by name', async () => {
+  const c2i = file('gpt_c2i/c2i_P.pt');
+  expect(readFileSync(c2i).length).toBeGreaterThan(1000);
+  await expect(draw(vq, c2i)).rejects.toMatchObject({ stderr: expect.stringContaining('draws for classes') });
+});
