@@ -34,7 +34,7 @@ export async function decodeInSlices(
   let dims: readonly number[] = [];
   let last = 0;
   for (let first = 0; first < count; first = last) {
-    const [height, width] = dims.slice(2);
+    const [, , height, width] = dims;
     const fitting = first === 0 ? SLICE : Math.max(SLICE, Math.floor(PIXELS / (height * width)));
     last = Math.min(count, first + fitting);
     const pixels = await run(sliceOf(batch, first * size, last * size, [last - first, ...rest]));
