@@ -32,7 +32,7 @@ const shown = ['happy-face', 'heart', 'clock', 'flag', 'fruit'];
 const counts = Array.from({ length: 1 + Math.log2(tokens) }, (_, i) => 2 ** i);
 console.log(`drawing ${shown.length} more, each after ${counts.join(', ')} tokens ...`);
 const growth: Picture[][] = shown.map(() => []);
-for await (const step of model.generate({ labels: shown, seed: 40, cfg })) {
+for await (const step of model.generate({ labels: shown, seed: 80, cfg })) {
   if (!counts.includes(step.count)) continue;
   const previews = await step.pixels();
   for (const [i, row] of growth.entries()) row.push(pictureFromPixels(previews, i));

@@ -58,7 +58,7 @@ async function growth(): Promise<void> {
 async function hero(): Promise<void> {
   const labels = ['happy-face', 'heart', 'clock', 'cat-face'];
   const shown = new Map<number, Picture[]>();
-  for await (const step of model.generate({ labels, seed: 40, cfg: model.card?.recipe?.cfg })) {
+  for await (const step of model.generate({ labels, seed: 80, cfg: model.card?.recipe?.cfg })) {
     const pixels = await step.pixels();
     const side = pixels.dims[2];
     // The last of each size that can be enlarged by whole pixels to that of all tokens.

@@ -56,7 +56,7 @@ const longer = {
   warmup: Math.min(50, Math.round(values.tokenizer / 6)),
   finetuneDecoder: true,
 };
-const perceptual = { network: 'classifier', weight: 0.1, warmup: 20 };
+const perceptual = { network: 'classifier', weight: 0.3, warmup: 20 };
 const adversarial = { start: 20, weight: 0.1, width: 16, layers: 2 };
 
 /** What each changes; `from` names the variant whose tokenizer it takes. */

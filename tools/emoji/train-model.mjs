@@ -35,7 +35,7 @@ const sharpening = {
   'tokenizer.learningRate': '3e-4',
   'tokenizer.warmup': '50',
   'tokenizer.finetuneDecoder': 'true',
-  'tokenizer.perceptual': '{"network":"classifier","weight":0.1,"warmup":300}',
+  'tokenizer.perceptual': '{"network":"classifier","weight":0.3,"warmup":300}',
   'tokenizer.adversarial': '{"start":300,"weight":0.1,"width":16,"layers":2}',
 };
 
