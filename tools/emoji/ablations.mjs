@@ -63,11 +63,15 @@ const adversarial = { start: 20, weight: 0.1, width: 16, layers: 2 };
 const variants = {
   base: {},
   'width-192': { tokenizer: { model: towers({ width: 192, heads: 6, mlpWidth: 768 }) } },
-  'patch-4-at-48': { tokenizer: { model: { imageSize: 48, ...towers({ patchSize: 4, positionGrid: 12 }) } } },
+  'patch-4-at-48': {
+    tokenizer: { model: { imageSize: 48, ...towers({ patchSize: 4, positionGrid: 12 }) } },
+    evalSize: 64, // what the classifier takes
+  },
   'codebook-2048': { tokenizer: { model: { codebookSize: 2048 } } },
   'no-correction': { tokenizer: { correction: 0 }, tokenModel: { correction: 0 } },
   'groups-of-1': { tokenizer: { model: { groupSize: 1, causalTokens: 1 } } },
   'groups-of-16': { tokenizer: { model: { groupSize: 16, causalTokens: 16 } } },
+  'first-group-at-once': { tokenizer: { model: { causalTokens: 0 } } },
   'dropout-0': { from: 'base', tokenModel: { dropout: 0 } },
   'dropout-0.4': { from: 'base', tokenModel: { dropout: 0.4 } },
   'pixels-longer': { start: 'base', tokenizer: longer },
@@ -105,15 +109,11 @@ function train(run, { from, start, tokenizer, tokenModel }) {
 }
 
 /** PSNR of all tokens, Frechet distance of reconstructions, and of pictures by guidance, with their class agreement. */
-function judge(run, { start, from }) {
+function judge(run, { start, from, evalSize }) {
   const shared = [
-    '--model',
-    path.join(run, 'bundle'),
-    '--data',
-    data,
-    '--features',
-    values.classifier,
-    '--json',
+    ...['--model', path.join(run, 'bundle'), '--data', data],
+    ...['--features', values.classifier, '--json'],
+    ...(evalSize ? ['--eval-size', `${evalSize}`] : []),
   ];
   const found = {};
   if (!from) {
