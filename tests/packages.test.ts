@@ -24,7 +24,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/llamagen': 13_900,
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
-  '@detailflow/onnx': 10_200,
+  '@detailflow/onnx': 10_400,
   '@detailflow/queue': 12_000,
   '@detailflow/sampler': 8_200,
   '@detailflow/serve': 18_500,
