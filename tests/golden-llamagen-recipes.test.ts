@@ -11,7 +11,6 @@ import {
 } from '@detailflow/blocks';
 import {
   type Backend,
-  crossEntropy,
   pictureFromPixels,
   readFloat32,
   slice,
@@ -21,6 +20,7 @@ import {
   trace,
   type Weight,
 } from '@detailflow/core';
+import { crossEntropy } from '@detailflow/core/losses';
 import {
   createTextTokenModel,
   createVqTokenizer,

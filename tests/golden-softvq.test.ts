@@ -6,7 +6,6 @@ import {
   add,
   type Backend,
   type Graph,
-  meanSquaredError,
   pixelToByte,
   reshape,
   Tensor,
@@ -17,6 +16,7 @@ import {
   weightFromArray,
 } from '@detailflow/core';
 import { gradients } from '@detailflow/core/gradients';
+import { meanSquaredError } from '@detailflow/core/losses';
 import {
   type Alignment,
   alignmentConfigOf,

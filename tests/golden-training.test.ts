@@ -3,7 +3,6 @@ import {
   add,
   type Backend,
   concat,
-  crossEntropy,
   type Graph,
   resizeMatrix,
   Tensor,
@@ -11,6 +10,7 @@ import {
   type Value,
 } from '@detailflow/core';
 import { gradients } from '@detailflow/core/gradients';
+import { crossEntropy } from '@detailflow/core/losses';
 import {
   attentionMask,
   CodebookUsage,

@@ -2,7 +2,6 @@ import { parameterAccess } from '@detailflow/blocks';
 import {
   add,
   type Backend,
-  meanSquaredError,
   Tensor,
   trace,
   type Value,
@@ -10,6 +9,7 @@ import {
   weightFromArray,
 } from '@detailflow/core';
 import { gradients } from '@detailflow/core/gradients';
+import { meanSquaredError } from '@detailflow/core/losses';
 import { createReferenceBackend } from '@detailflow/core/reference';
 import { imageValues, shapesDataset } from '@detailflow/data';
 import { keptImages } from '@detailflow/eval';

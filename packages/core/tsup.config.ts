@@ -4,6 +4,7 @@ export default library({
   entry: {
     index: 'src/index.ts',
     gradients: 'src/gradients/index.ts',
+    losses: 'src/losses.ts',
     reference: 'src/reference.ts',
     'rounded-weight': 'src/rounded-weight.ts',
     conformance: 'src/conformance/index.ts',

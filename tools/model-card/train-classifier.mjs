@@ -4,8 +4,9 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createNodeBackend } from '@detailflow/backend-node';
-import { crossEntropy, mul, RandomStream, select, Tensor, trace } from '@detailflow/core';
+import { mul, RandomStream, select, Tensor, trace } from '@detailflow/core';
 import { gradients } from '@detailflow/core/gradients';
+import { crossEntropy } from '@detailflow/core/losses';
 import { encodeSafetensors } from '@detailflow/core/safetensors-writer';
 import { black, cutImage, EpochOrder, flipImage, imageValues, padImage } from '@detailflow/data';
 import { openIdx } from '@detailflow/data/node';

@@ -64,7 +64,7 @@ export function officialTokenModelConfig(value: unknown, file?: string): TokenMo
     {
       tokens: fields.count('block_size'),
       groupSize,
-      causalTokens: fields.countOrNone('causal_num', groupSize),
+      causalTokens: fields.count('causal_num', groupSize, 0),
       vocabularySize: fields.count('vocab_size'),
       classes: fields.count('num_classes'),
       dim,

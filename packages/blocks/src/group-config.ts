@@ -39,7 +39,7 @@ export function parseGroupConfig(
   const config: GroupTransformerConfig = {
     tokens: fields.count('tokens'),
     groupSize: fields.count('groupSize'),
-    causalTokens: fields.countOrNone('causalTokens'),
+    causalTokens: fields.count('causalTokens', undefined, 0),
     vocabularySize: fields.count('vocabularySize'),
     classes: fields.count('classes'),
     dim: fields.count('dim'),

@@ -5,7 +5,6 @@ import {
   log,
   logSoftmax,
   matmul,
-  meanSquaredError,
   mul,
   neg,
   reshape,
@@ -16,6 +15,7 @@ import {
   sum,
   type Value,
 } from '@detailflow/core';
+import { meanSquaredError } from '@detailflow/core/losses';
 import { type CodebookOptions, codeVectors, NORM_EPSILON, nearestCodes } from './vector-quantiser';
 
 /** Factors of a quantiser's losses. */

@@ -31,21 +31,12 @@ export class ConfigFields {
     return (Object.hasOwn(this.#record, name) ? this.#record[name] : undefined) ?? undefined;
   }
 
-  /** A whole number from 1. */
-  count(name: string, fallback?: number): number {
+  /** A whole number from `least`, which is 1. */
+  count(name: string, fallback?: number, least = 1): number {
     const value = this.raw(name) ?? fallback;
-    if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= LARGEST_COUNT)
-      return value;
-    throw this.#wrong(name, value, `a whole number from 1 to ${LARGEST_COUNT}`);
-  }
-
-  /** A whole number that may be 0. */
-  countOrNone(name: string, fallback?: number): number {
-    const value = this.raw(name) ?? fallback;
-    if (value === 0) return 0;
-    if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= LARGEST_COUNT)
-      return value;
-    throw this.#wrong(name, value, `a whole number from 0 to ${LARGEST_COUNT}`);
+    if (Number.isInteger(value) && (value as number) >= least && (value as number) <= LARGEST_COUNT)
+      return value as number;
+    throw this.#wrong(name, value, `a whole number from ${least} to ${LARGEST_COUNT}`);
   }
 
   /** A number above 0. */

@@ -53,7 +53,7 @@ test.each([
 test('can be stopped between two slices', async () => {
   const stop = new AbortController();
   const [executable, taken] = await decoder(() => stop.abort(new Error('enough')));
-  const pending = decodeInSlices(executable, 'x', numbers(20, 2), { shared }, { signal: stop.signal });
+  const pending = decodeInSlices(executable, 'x', numbers(20, 2), { shared }, stop.signal);
   await expect(pending).rejects.toThrow('enough');
   expect(taken).toEqual([4]);
 });

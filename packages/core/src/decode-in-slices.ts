@@ -1,6 +1,4 @@
 import type { Executable, Tensors } from './backend';
-import { checkOptions } from './check-options';
-import type { CallOptions } from './models';
 import { ofType, Tensor } from './tensor';
 
 /** Images of the first run, and of every one of large images. */
@@ -21,46 +19,24 @@ export async function decodeInSlices(
   input: string,
   batch: Tensor<'int32'> | Tensor<'float32'>,
   feeds: Tensors = {},
-  options: CallOptions = {},
+  signal?: AbortSignal,
 ): Promise<Tensor<'float32'>> {
-  checkOptions('decodeInSlices', options, { signal: true });
-  const { signal } = options;
-  const run = async (some: Tensor): Promise<Tensor<'float32'>> =>
-    ofType((await executable.run({ ...feeds, [input]: some }, { signal })).pixels, 'float32');
-  const [count, ...rest] = batch.dims;
-  if (count <= SLICE) return run(batch);
-  const size = batch.data.length / count;
-  const images: Float32Array[] = [];
-  let dims: readonly number[] = [];
-  let last = 0;
-  for (let first = 0; first < count; first = last) {
-    const [, , height, width] = dims;
-    const fitting = first === 0 ? SLICE : Math.max(SLICE, Math.floor(PIXELS / (height * width)));
-    last = Math.min(count, first + fitting);
-    const pixels = await run(sliceOf(batch, first * size, last * size, [last - first, ...rest]));
-    images.push(pixels.data);
-    dims = [count, ...pixels.dims.slice(1)];
-  }
-  return new Tensor('float32', joined(images), dims);
-}
-
-function sliceOf(
-  { type, data }: Tensor<'int32'> | Tensor<'float32'>,
-  from: number,
-  to: number,
-  dims: readonly number[],
-): Tensor {
-  return type === 'int32'
-    ? new Tensor('int32', (data as Int32Array).slice(from, to), dims)
-    : new Tensor('float32', (data as Float32Array).slice(from, to), dims);
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
+  const { data, dims, type } = batch;
+  const [count, ...rest] = dims;
+  let all: Tensor<'float32'> | undefined;
+  let [first, slice] = [0, SLICE];
+  do {
+    const values = data.slice((first * data.length) / count, ((first + slice) * data.length) / count);
+    const some = new Tensor(type, values as Float32Array, [Math.min(slice, count - first), ...rest]);
+    const results = await executable.run({ ...feeds, [input]: some }, { signal });
+    const pixels = ofType(results.pixels, 'float32');
+    if (count <= SLICE) return pixels;
+    const [taken, ...image] = pixels.dims;
+    const size = pixels.data.length / taken;
+    all ??= new Tensor('float32', new Float32Array(count * size), [count, ...image]);
+    all.data.set(pixels.data, first * size);
+    first += taken;
+    slice = Math.max(SLICE, Math.floor((PIXELS * image[0]) / size));
+  } while (first < count);
   return all;
 }

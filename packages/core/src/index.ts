@@ -93,7 +93,6 @@ export {
 } from './ops/elementwise';
 export { gather, scatterRows, takeAlong, topK, writeRows } from './ops/indexing';
 export { broadcastTo, concat, reshape, slice, transpose } from './ops/layout';
-export { crossEntropy, meanOfAll, meanSquaredError } from './ops/losses';
 export { linear, matmul } from './ops/matmul';
 export {
   inverseDeviation,

@@ -80,8 +80,8 @@ export function pictureFromPixels(pixels: Tensor<'float32'>, index = 0): Picture
       if (Number.isNaN(value)) {
         throw new DetailFlowError(
           'runtime',
-          `channel ${c} of the pixel in column ${i % width}, row ${Math.trunc(i / width)} of image ${index} is NaN, which is no ` +
-            `colour: the weights hold NaN or computing them overflowed; check the files with "detailflow inspect --verify"`,
+          `channel ${c} in column ${i % width}, row ${Math.trunc(i / width)} of image ${index} is NaN: the weights hold NaN, ` +
+            `or computing overflowed; check the files with "detailflow inspect --verify"`,
         );
       }
       data[4 * i + c] = pixelToByte(value);

@@ -6,7 +6,6 @@ import {
   extent,
   logSoftmax,
   maximum,
-  meanSquaredError,
   mul,
   neg,
   reshape,
@@ -15,6 +14,7 @@ import {
   takeAlong,
   type Value,
 } from '@detailflow/core';
+import { meanSquaredError } from '@detailflow/core/losses';
 import type { TextGptConfig } from './text-config';
 import { type TextForwardInputs, textForward } from './text-graphs';
 import type { VqConfig } from './vq-config';

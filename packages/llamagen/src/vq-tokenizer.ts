@@ -153,7 +153,7 @@ export class VqTokenizer implements ImageTokenizer {
   ): Promise<Tensor<'float32'>> {
     checkOptions('decodeGrid', options, { signal: true });
     const executable = await this.#compiled('decoder', grid);
-    return decodeInSlices(executable, 'codes', codes, {}, options);
+    return decodeInSlices(executable, 'codes', codes, {}, options.signal);
   }
 
   /** Frees what it holds on the device. */

@@ -9,7 +9,6 @@ import {
   linear,
   matmul,
   mean,
-  meanOfAll,
   mul,
   type ParameterSpec,
   reshape,
@@ -21,6 +20,7 @@ import {
   type Value,
   type Weights,
 } from '@detailflow/core';
+import { meanOfAll } from '@detailflow/core/losses';
 import type { SoftVqConfig } from './config';
 import type { TowerSizes } from './towers';
 

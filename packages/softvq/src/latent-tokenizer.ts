@@ -100,7 +100,7 @@ export class SoftVqTokenizer implements LatentTokenizer {
     const given = this.#requireLatents('the latents', latents);
     const { latentMean, latentDeviation } = this.config;
     const plain = standardised ? mapped(given, (x) => x * latentDeviation + latentMean) : given;
-    return decodeInSlices(await this.#decoder.get(), 'latents', plain, {}, { signal });
+    return decodeInSlices(await this.#decoder.get(), 'latents', plain, {}, signal);
   }
 
   /** Encodes and decodes: images float32 [B, 3, S, S] -> the same, about [-1, 1]. */

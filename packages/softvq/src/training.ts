@@ -5,7 +5,6 @@ import {
   exp,
   l2Normalise,
   matmul,
-  meanOfAll,
   mul,
   reshape,
   stopGradient,
@@ -14,6 +13,7 @@ import {
   sum,
   type Value,
 } from '@detailflow/core';
+import { meanOfAll } from '@detailflow/core/losses';
 import type { SoftVqConfig } from './config';
 import {
   codesOf,

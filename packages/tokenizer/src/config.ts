@@ -52,7 +52,7 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
     imageSize: fields.count('imageSize'),
     tokens: fields.count('tokens'),
     groupSize: fields.count('groupSize'),
-    causalTokens: fields.countOrNone('causalTokens'),
+    causalTokens: fields.count('causalTokens', undefined, 0),
     codebookSize: fields.count('codebookSize'),
     codebookDim: fields.count('codebookDim'),
     encoder: parseTower(fields.raw('encoder'), 'encoder', file),
@@ -197,7 +197,7 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
           : fields.count('max_image_size'),
       tokens: fields.count('num_latent_tokens'),
       groupSize,
-      causalTokens: fields.countOrNone('causal_num', groupSize),
+      causalTokens: fields.count('causal_num', groupSize, 0),
       codebookSize: fields.count('codebook_size'),
       codebookDim: fields.count('codebook_embed_dim'),
       encoder: officialTower('encoder', fields.count('enc_patch_size'), files),
@@ -296,7 +296,7 @@ function headCount(
   if (implied) return implied;
   throw new DetailFlowError(
     'config',
-    `the ${name} is ${width} wide, and no file says how many attention heads that makes (only 1152 and 768 imply it). ` +
+    `the ${name} is ${width} wide, and no file says how many heads (only 1152 and 768 imply it). ` +
       `Put a siglip2_vision.json beside config.json: {"${name}": {"num_attention_heads": ...}, ...}`,
     { file },
   );

@@ -106,7 +106,7 @@ export class MixtureTokenizer implements LatentTokenizer {
     }
     const plain = new Tensor('float32', first, [batch, tokens, width]);
     const decoder = await this.#decoder.get();
-    return decodeInSlices(decoder, 'latents', plain, decoderFeeds(this.config, { tokens, size }), { signal });
+    return decodeInSlices(decoder, 'latents', plain, decoderFeeds(this.config, { tokens, size }), signal);
   }
 
   async dispose(): Promise<void> {

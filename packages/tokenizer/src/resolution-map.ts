@@ -122,7 +122,7 @@ export function createResolutionMap(options: ResolutionMapOptions): ResolutionMa
     if (!known.has(n)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `${name} is ${describe(n)}; it must be a token count: ${causalNum > 0 ? `1 .. ${causalNum}, or ` : ''}a multiple of ${groupSize} up to ${tokens}`,
+        `${name} is ${describe(n)}; it must be a token count: a multiple of ${groupSize} up to ${tokens}, or 1 .. ${causalNum}`,
       );
     }
   };
@@ -250,7 +250,7 @@ function checkSettings(options: ResolutionMapOptions): Settings {
   if (!(power > 0) || !Number.isFinite((tokens - 1) ** power)) {
     throw new DetailFlowError(
       'config',
-      `power is ${describe(power)}; it must be > 0 and small enough for (tokens - 1)^power to be finite (official: 1.5)`,
+      `power is ${describe(power)}; it must be > 0, and (tokens - 1)^power finite (official: 1.5)`,
     );
   }
   return { tokens, groupSize, causalNum, maxImageSize, power, encoderPatch, decoderPatch };

@@ -146,7 +146,7 @@ describe('refused are', () => {
       'noise inside a group',
       () => tokenizer.encodeCorrected(images(1, 3, 16, 16), { noiseIndex: 5 }),
       'invalid-argument',
-      '0..3 or a multiple of 2',
+      'a multiple of 2 below',
     ],
     [
       'noise after the end',

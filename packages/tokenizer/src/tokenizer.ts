@@ -142,7 +142,7 @@ export class Tokenizer implements ImageTokenizer {
     if (!Number.isInteger(k) || k < 0 || k >= count || !(k < config.causalTokens || isGroupStart)) {
       throw new DetailFlowError(
         'invalid-argument',
-        `noiseIndex is ${describe(k)}; give ${config.causalTokens > 0 ? `0..${config.causalTokens - 1} or ` : ''}a multiple of ${config.groupSize} below ${count}`,
+        `noiseIndex is ${describe(k)}; give a multiple of ${config.groupSize} below ${count}, or any below ${config.causalTokens}`,
       );
     }
     const end = k + (k < config.causalTokens ? 1 : config.groupSize);
@@ -185,7 +185,7 @@ export class Tokenizer implements ImageTokenizer {
     const first = new Tensor('int32', leading(codes, tokens), [batch, tokens]);
     const decoder = await this.#decoder.get();
     const feeds = decoderFeeds(config, { tokens, size });
-    return decodeInSlices(decoder, 'codes', first, feeds, { signal: options.signal });
+    return decodeInSlices(decoder, 'codes', first, feeds, options.signal);
   }
 
   /**

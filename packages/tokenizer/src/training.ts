@@ -5,7 +5,6 @@ import {
   div,
   extent,
   l2Normalise,
-  meanOfAll,
   mul,
   reshape,
   select,
@@ -18,6 +17,7 @@ import {
   topK,
   type Value,
 } from '@detailflow/core';
+import { meanOfAll } from '@detailflow/core/losses';
 import type { TokenizerConfig } from './config';
 import {
   codebookEntries,

@@ -1,7 +1,6 @@
 import {
   type Backend,
   checkOptions,
-  crossEntropy,
   DetailFlowError,
   mul,
   RandomStream,
@@ -10,6 +9,7 @@ import {
   trace,
 } from '@detailflow/core';
 import { gradients } from '@detailflow/core/gradients';
+import { crossEntropy } from '@detailflow/core/losses';
 import { type ClassifierConfig, classifier, classifierParameters } from '@detailflow/features';
 import { type Arrays, initialClassifier } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';

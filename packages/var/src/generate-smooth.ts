@@ -118,7 +118,7 @@ export async function* generateSmooth(options: SmoothOptions): AsyncGenerator<Sm
   }
 
   function smoothStep(k: number, sum: Tensor<'float32'>): SmoothStep {
-    const pixels = async () => decodeInSlices(await decoder.get(), 'map', sum, {}, { signal });
+    const pixels = async () => decodeInSlices(await decoder.get(), 'map', sum, {}, signal);
     const image = async (index = 0) => varPicture(await pixels(), index);
     return { scale: k + 1, scales: scales.length, map: sum, pixels, image };
   }

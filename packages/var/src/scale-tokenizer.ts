@@ -156,7 +156,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     const counts = Float32Array.from(scales, (_, i) => Number(i <= k));
     const known = new Tensor('int32', all, [batch, this.tokens]);
     const feeds = { counts: new Tensor('float32', counts, [scales.length]) };
-    return decodeInSlices(executable, 'codes', known, feeds, { signal });
+    return decodeInSlices(executable, 'codes', known, feeds, signal);
   }
 
   async #decodeScale(codes: Tensor<'int32'>, k: number, signal?: AbortSignal): Promise<Tensor<'float32'>> {
@@ -170,7 +170,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     const key = `decoder ${scale.rows} ${scale.columns}`;
     const executable = await this.#compiled(key, () => plainDecoderGraph(this.config, scale));
     const tokens = new Tensor('int32', own, [batch, count]);
-    return decodeInSlices(executable, 'codes', tokens, {}, { signal });
+    return decodeInSlices(executable, 'codes', tokens, {}, signal);
   }
 
   /** The last scale that so many tokens complete. */

@@ -5,7 +5,6 @@ import {
   DetailFlowError,
   extent,
   logSoftmax,
-  meanSquaredError,
   mul,
   neg,
   reshape,
@@ -17,6 +16,7 @@ import {
   takeAlong,
   type Value,
 } from '@detailflow/core';
+import { meanSquaredError } from '@detailflow/core/losses';
 import { codeMap, codesOfScale, latentMap, mapPixels, refined, scaleChoices } from './scale-coding';
 import { allPlaces, positionAverages } from './scale-stepper';
 import {

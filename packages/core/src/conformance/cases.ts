@@ -1,6 +1,7 @@
 import type { Tensors } from '../backend';
 import { addDims, type Bindings, multiplyDims, symbol } from '../dim';
 import type { GraphBuilder, Value } from '../graph';
+import { crossEntropy, meanSquaredError } from '../losses';
 import { gelu, geluExact, silu } from '../ops/activation';
 import { attention, cachedAttention, HIDDEN, rope } from '../ops/attention';
 import { averagePool2d, conv2d, maxPool2d } from '../ops/convolution';
@@ -27,7 +28,6 @@ import {
 } from '../ops/elementwise';
 import { gather, scatterRows, takeAlong, topK, writeRows } from '../ops/indexing';
 import { broadcastTo, concat, reshape, slice, transpose } from '../ops/layout';
-import { crossEntropy, meanSquaredError } from '../ops/losses';
 import { linear, matmul } from '../ops/matmul';
 import {
   inverseDeviation,

@@ -139,7 +139,7 @@ async function checkDescription(file: string, { tokenizer, size, tokens }: Codes
     ['ar_token_num', fields.count('ar_token_num'), tokens],
     ['codebook_size', fields.count('codebook_size'), tokenizer.codebookSize],
     ['group_size', groupSize, tokenizer.groupSize],
-    ['causal_num', fields.countOrNone('causal_num', groupSize), tokenizer.causalTokens],
+    ['causal_num', fields.count('causal_num', groupSize, 0), tokenizer.causalTokens],
   ];
   for (const [entry, is, must] of said) {
     if (is === must) continue;

@@ -1,11 +1,11 @@
-import { formatShape, sizeOf } from '../dim';
-import { DetailFlowError } from '../errors';
-import type { Value } from '../graph';
-import { mul, neg, sub } from './elementwise';
-import { takeAlong } from './indexing';
-import { reshape } from './layout';
-import { logSoftmax } from './normalisation';
-import { sum } from './reduce';
+import { formatShape, sizeOf } from './dim';
+import { DetailFlowError } from './errors';
+import type { Value } from './graph';
+import { mul, neg, sub } from './ops/elementwise';
+import { takeAlong } from './ops/indexing';
+import { reshape } from './ops/layout';
+import { logSoftmax } from './ops/normalisation';
+import { sum } from './ops/reduce';
 
 /** Mean over all elements, as one element [1]. The shape must be known. */
 export function meanOfAll(x: Value): Value {
