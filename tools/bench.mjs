@@ -1,15 +1,18 @@
 // Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights), on the CPU or a GPU.
-//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N] [--json FILE]
+//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N]
+//     [--python /usr/bin/python3] [--json FILE]
 // --stored loads q8 and q4 from bundles that are converted once (runs/), instead of rounding while loading.
+// --python times tools/pytorch-baseline.py as well; every round all take their turn, so that they share the machine's minutes.
 // On webgpu it is @detailflow/backend-webgpu that computes, fp32 alone; milliseconds by step are those of asking for it there.
-// Prints medians: seconds per image, milliseconds per step by step size, the decoder, load time, memory, and the
+// Prints medians: seconds per image (and the worst round), milliseconds per step by step size, the decoder, load time, memory, and the
 // matrix product's peak, which is measured in the same run.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { answerTurns, Participant } from './bench-turns.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -21,6 +24,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     decoder: { type: 'string', default: 'released' },
     stored: { type: 'boolean', default: false },
+    python: { type: 'string' },
     json: { type: 'string' },
     child: { type: 'string' },
   },
@@ -28,12 +32,13 @@ const { values } = parseArgs({
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`);
 const dtypes = (values.dtype ?? (values.device === 'cpu' ? 'fp32,q8,q4' : 'fp32')).split(',');
-const numbers = (text) => text.split(',').map(Number);
+const sizes = values.batch.split(',').map(Number);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
-if (values.child) {
-  console.log(JSON.stringify(await measure(values.child)));
-} else {
+if (values.child) await measure(values.child);
+else await compare();
+
+async function compare() {
   if (!existsSync(path.join(folder, 'ar', 'checkpoints', '0000000.pt'))) {
     console.error('making the checkpoint ...');
     const script = path.join(root, 'tools', 'make-checkpoint.mjs');
@@ -45,21 +50,66 @@ if (values.child) {
     const args = ['convert', '--model', folder, '--dtype', dtype, '--out', `${folder}-${dtype}`];
     execFileSync(process.execPath, [script, ...args], { stdio: ['ignore', 2, 2] });
   }
-  const results = dtypes.map((dtype) => {
-    // Each dtype in a process of its own, so that its memory is its own.
+  // Each in a process of its own, so that its memory is its own.
+  const participants = dtypes.map((dtype) => {
     const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--child', dtype];
-    const child = spawnSync(process.execPath, args, {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    if (child.status !== 0) process.exit(1);
-    const result = JSON.parse(child.stdout.trim().split('\n').at(-1));
-    print(result);
-    return result;
+    return { name: dtype, start: () => new Participant(process.execPath, args) };
   });
+  if (values.python) {
+    const script = path.join(root, 'tools', 'pytorch-baseline.py');
+    const args = [script, '--turns', '--batch', ...sizes.map(String), '--threads', values.threads];
+    participants.unshift({ name: 'PyTorch', start: () => new Participant(values.python, args) });
+  }
+  for (const one of participants) {
+    one.process = one.start();
+    one.ready = await one.process.answer();
+    one.rounds = [];
+  }
+  for (let round = 0; round < Number(values.rounds); round++) {
+    for (const one of participants) one.rounds.push(await one.process.ask('round'));
+  }
+  const results = [];
+  for (const { process, ready, rounds, name } of participants) {
+    const end = await process.ask('end');
+    process.end();
+    results.push({
+      name,
+      ...ready,
+      ...end,
+      batches: sizes.map((batch, i) =>
+        summary(
+          batch,
+          rounds.map((all) => all[i]),
+        ),
+      ),
+    });
+  }
+  const baseline = results.find(({ name }) => name === 'PyTorch');
+  for (const result of results) print(result, baseline);
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
 }
 
+/** @returns medians of the rounds of one batch size, and the worst */
+function summary(batch, rounds) {
+  const seconds = rounds.map((round) => round.seconds);
+  const steps = rounds.flatMap((round) => round.steps ?? []);
+  const ofSize = (size) => median(steps.filter((step) => step.size === size).map((step) => step.ms));
+  return {
+    batch,
+    secondsPerImage: median(seconds) / batch,
+    worst: Math.max(...seconds) / batch,
+    steps: rounds[0].steps?.length,
+    stepMs: Object.fromEntries(
+      [...new Set(steps.map(({ size }) => size))].map((size) => [size, ofSize(size)]),
+    ),
+    worstStepMs: Math.max(...steps.map(({ ms }) => ms)),
+    decoderMs: median(rounds.map((round) => round.decoder)),
+    flops: rounds[0].flops,
+    memory: rounds.at(-1).memory,
+  };
+}
+
+/** The process of one dtype: loads, then one round of every batch size whenever it is asked. */
 async function measure(dtype) {
   const { load } = await import('detailflow');
   const { matmulPeak } = await import('./matmul-peak.mjs');
@@ -72,67 +122,54 @@ async function measure(dtype) {
     dtype,
   });
   await drain(model.generate({ labels: [0], cfg: 1.45, tokens: 1 }));
-  const arLoad = performance.now() - loading;
+  const firstToken = performance.now() - loading;
   const decoding = performance.now();
-  const { tokens } = model.tokenizer;
   await drain(model.generate({ labels: [0], cfg: 1.45 }), (step) => step.pixels());
   const firstImage = performance.now() - decoding;
+  let seed = 0;
 
-  const batches = [];
-  for (const batch of numbers(values.batch)) {
-    const rounds = [];
-    for (let round = 0; round < Number(values.rounds); round++) {
-      const steps = [];
-      let last = performance.now();
-      const started = last;
-      let decoder = 0;
-      const labels = Array.from({ length: batch }, (_, i) => (100 * i) % model.tokenModel.config.classes);
-      await drain(model.generate({ labels, cfg: 1.45, seed: round }), async (step) => {
-        const now = performance.now();
-        steps.push({
-          size: model.tokenModel.schedule[steps.length],
-          ms: now - last,
-        });
-        last = now;
-        if (step.count < tokens) return;
-        await step.tokens(); // a device may still be at work on the steps
-        const drawn = performance.now();
-        await step.pixels();
-        decoder = performance.now() - drawn;
-      });
-      rounds.push({ seconds: (performance.now() - started) / 1000, decoder, steps });
-    }
-    const ofSize = (size) =>
-      median(rounds.flatMap(({ steps }) => steps.filter((s) => s.size === size).map((s) => s.ms)));
-    const seconds = median(rounds.map((round) => round.seconds));
-    const flops = generationFlops(model, batch);
-    batches.push({
-      batch,
-      secondsPerImage: seconds / batch,
-      steps: rounds[0].steps.length,
-      stepMs: Object.fromEntries([...new Set(model.tokenModel.schedule)].map((size) => [size, ofSize(size)])),
-      decoderMs: median(rounds.map((round) => round.decoder)),
-      gflops: flops / seconds / 1e9,
-      shareOfPeak: flops / seconds / 1e9 / peak,
-      memory: memoryMiB(),
-    });
-  }
-  const memory = memoryMiB();
-  const weights = (await weightBytes(model, dtype)) / 2 ** 20;
-  await model.dispose();
-  await backend.close();
-  return {
-    dtype,
-    tokens,
-    threads,
-    processor,
-    peakGflops: peak,
-    arLoadMs: arLoad,
-    firstImageMs: firstImage,
-    weightsMiB: weights,
-    memory,
-    batches,
+  const ready = {
+    ...{ tokens: model.tokenizer.tokens, threads, processor, peakGflops: peak },
+    ...{
+      firstTokenMs: firstToken,
+      firstImageMs: firstImage,
+      weightsMiB: (await weightBytes(model, dtype)) / 2 ** 20,
+    },
   };
+  await answerTurns(ready, async (question) => {
+    if (question === 'round') {
+      const all = [];
+      for (const batch of sizes) all.push(await draw(model, batch, seed));
+      seed++;
+      return all;
+    }
+    const memory = memoryMiB();
+    await model.dispose();
+    await backend.close();
+    return { memory };
+  });
+}
+
+/** Draws a batch and decodes it, all timed. */
+async function draw(model, batch, seed) {
+  const { schedule, config } = model.tokenModel;
+  const labels = Array.from({ length: batch }, (_, i) => (100 * i) % config.classes);
+  const steps = [];
+  const started = performance.now();
+  let last = started;
+  let decoder = 0;
+  await drain(model.generate({ labels, cfg: 1.45, seed }), async (step) => {
+    const now = performance.now();
+    steps.push({ size: schedule[steps.length], ms: now - last });
+    last = now;
+    if (step.count < step.total) return;
+    await step.tokens(); // a device may still be at work on the steps
+    const drawn = performance.now();
+    await step.pixels();
+    decoder = performance.now() - drawn;
+  });
+  const seconds = (performance.now() - started) / 1000;
+  return { seconds, decoder, steps, flops: generationFlops(model, batch), memory: memoryMiB() };
 }
 
 /** @returns the backend, and what it computes on */
@@ -191,21 +228,33 @@ function memoryMiB() {
   return { anonymous: of('RssAnon'), mappedFiles: of('RssFile'), peak: of('VmHWM') };
 }
 
-function print(result) {
-  const { dtype, tokens, threads, processor, peakGflops, memory, weightsMiB } = result;
+function print(result, baseline) {
+  const { name, tokens, threads, processor, peakGflops, memory, weightsMiB } = result;
   console.log(
-    `\n${dtype}: ${tokens} tokens, ${threads} threads, ${processor}; matrix product peak ${peakGflops.toFixed(0)} GFLOP/s`,
+    `\n${name}: ${tokens} tokens, ${threads} threads, ${processor}; matrix product peak ${peakGflops.toFixed(0)} GFLOP/s`,
   );
-  console.log(
-    `  load and first token ${(result.arLoadMs / 1000).toFixed(1)} s, first image ${(result.firstImageMs / 1000).toFixed(1)} s`,
-  );
-  for (const one of result.batches) {
-    const steps = Object.entries(one.stepMs).map(([size, ms]) => `${ms.toFixed(0)} ms for ${size}`);
-    console.log(
-      `  batch ${one.batch}: ${one.secondsPerImage.toFixed(2)} s/image; ${one.steps} steps, ${steps.join(', ')}; ` +
-        `decoder ${one.decoderMs.toFixed(0)} ms; ${one.gflops.toFixed(0)} GFLOP/s, ${(100 * one.shareOfPeak).toFixed(0)} % of the peak` +
-        (one.memory ? `; anonymous ${one.memory.anonymous} MiB (peak so far ${one.memory.peak})` : ''),
-    );
+  if (result.firstTokenMs !== undefined) {
+    const [token, image] = [result.firstTokenMs, result.firstImageMs].map((ms) => (ms / 1000).toFixed(1));
+    console.log(`  load and first token ${token} s, first image ${image} s`);
+  }
+  for (const [index, one] of result.batches.entries()) {
+    const parts = [`${one.secondsPerImage.toFixed(2)} s/image, worst ${one.worst.toFixed(2)}`];
+    if (baseline && result !== baseline) {
+      parts.push(
+        `${(baseline.batches[index].secondsPerImage / one.secondsPerImage).toFixed(1)} times as fast as PyTorch`,
+      );
+    }
+    if (one.steps) {
+      const steps = Object.entries(one.stepMs).map(([size, ms]) => `${ms.toFixed(0)} ms for ${size}`);
+      parts.push(`${one.steps} steps, ${steps.join(', ')}, worst ${one.worstStepMs.toFixed(0)}`);
+    }
+    parts.push(`decoder ${one.decoderMs.toFixed(0)} ms`);
+    if (one.flops) {
+      const rate = one.flops / one.batch / one.secondsPerImage / 1e9;
+      parts.push(`${rate.toFixed(0)} GFLOP/s, ${((100 * rate) / peakGflops).toFixed(0)} % of the peak`);
+    }
+    if (one.memory) parts.push(`anonymous ${one.memory.anonymous} MiB (peak so far ${one.memory.peak})`);
+    console.log(`  batch ${one.batch}: ${parts.join('; ')}`);
   }
   if (memory) {
     console.log(

@@ -3,11 +3,15 @@
 The official sampler recomputes the whole prefix at every step, with the conditional and unconditional rows in one
 batch; so does this. Random weights, float32. Debian: python3-torch and libopenblas0-openmp.
 
-    python3 tools/pytorch-baseline.py [--batch 1 4] [--rounds 3] [--threads 2] [--device cpu|cuda]
+    python3 tools/pytorch-baseline.py [--batch 1 4] [--rounds 3] [--threads 2] [--device cpu|cuda] [--turns]
+
+--turns: a round whenever a line comes in, answered in JSON, so that `npm run bench -- --python` can take turns with it.
 """
 
 import argparse
+import json
 import statistics
+import sys
 import time
 
 import torch
@@ -79,6 +83,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--turns", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.device != "cpu":
@@ -124,8 +129,21 @@ def main():
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
+    def turn(batch):
+        ar, decoder = timed(generate, batch), timed(decode, batch)
+        return {"seconds": ar + decoder, "decoder": 1000 * decoder}
+
     a = torch.randn(1024, 1024)
     peak = 2 * 1024**3 / min(timed(lambda _: a @ a, 0) for _ in range(12)) / 1e9
+    if options.turns:
+        for batch in options.batch:
+            decode(batch)
+        generate(1)
+        ready = {"tokens": TOKENS, "threads": options.threads, "processor": f"torch {torch.__version__}", "peakGflops": peak}
+        print(json.dumps(ready), flush=True)
+        for line in sys.stdin:
+            print(json.dumps([turn(batch) for batch in options.batch] if line.strip() == "round" else {}), flush=True)
+        return
     print(f"torch {torch.__version__}, {options.device}, {options.threads} threads; matrix product peak {peak:.0f} GFLOP/s")
     for batch in options.batch:
         decode(batch)
