@@ -12,6 +12,10 @@ import { dataPages } from './parquet-pages';
 const fixture = (name: string) =>
   new URL(`../../../tests/fixtures/parquet/${name}`, import.meta.url).pathname;
 const ways = ['snappy', 'plain', 'version-2', 'indexed', 'dictionary'];
+const groups = [
+  ...['snappy', 'snappy-no-dictionary', 'snappy-version-2', 'zstd'],
+  ...['plain', 'plain-no-dictionary', 'lengths'],
+];
 
 let home: string;
 let expected: { label: number; pixel: number[] | null }[];
@@ -21,8 +25,11 @@ beforeAll(async () => {
 });
 afterAll(() => rm(home, { recursive: true }));
 
-describe.each(ways)('groups of several pages: %s', (way) => {
-  const file = fixture(`pages/${way}.parquet`);
+const both = [...ways.map((way) => `pages/${way}`), ...groups.map((way) => `groups/${way}`)];
+
+describe.each(both)('%s', (way) => {
+  const file = fixture(`${way}.parquet`);
+  const copy = (name: string) => path.join(home, `${way.replace('/', '-')}-${name}.parquet`);
 
   test.each([1, 200, 2 ** 20])('rows in any order, at once, %i bytes being kept', async (mostHeld) => {
     const opened = await openParquet(file, { mostHeld });
@@ -46,40 +53,10 @@ describe.each(ways)('groups of several pages: %s', (way) => {
     await images.close?.();
   });
 
-  test('a page is found by headers, without what lies in it', async () => {
-    const bytes = await readFile(file);
-    const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
-    const metadata = await parquetMetadataAsync({
-      byteLength: bytes.length,
-      slice: (start: number, end?: number) => buffer.slice(start, end),
-    });
-    for (const { columns, num_rows: rows } of metadata.row_groups) {
-      const column = columns.find(({ meta_data: meta }) => meta?.path_in_schema.join('.') === 'image.bytes');
-      const meta = column?.meta_data as NonNullable<typeof column>['meta_data'] & object;
-      const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
-      const pages = (await dataPages(read, meta, Number(rows))) ?? [];
-      expect(pages.length).toBeGreaterThan(1);
-      expect(pages[0]).toMatchObject({ offset: Number(meta.data_page_offset), firstRow: 0 });
-      const end =
-        Number(meta.dictionary_page_offset || meta.data_page_offset) + Number(meta.total_compressed_size);
-      const last = pages[pages.length - 1];
-      expect(last.offset + last.size).toBe(end);
-      for (const [i, page] of pages.slice(1).entries()) {
-        expect(page.offset).toBe(pages[i].offset + pages[i].size);
-        expect(page.firstRow).toBeGreaterThan(pages[i].firstRow);
-      }
-      // What does not add up is left to a reader of the whole column.
-      expect(await dataPages(read, meta, Number(rows) + 1)).toBeUndefined();
-      const torn = async (offset: number, length: number) =>
-        (await read(offset, length)).map((byte) => byte ^ 0x5a);
-      expect(await dataPages(torn, meta, Number(rows))).toBeUndefined();
-    }
-  });
-
   test('cut off at every sixteenth of its bytes: refused, and the file is named', async () => {
     const whole = await readFile(file);
     for (let part = 0; part < 16; part++) {
-      const cut = path.join(home, `${way}-${part}.parquet`);
+      const cut = copy(`${part}`);
       await writeFile(cut, whole.subarray(0, Math.floor((part * whole.length) / 16)));
       await expect(openDataset(cut, { heldOut: 0.25, seed: 0 }), `${part}/16`).rejects.toMatchObject({
         ...{ code: 'format', file: cut },
@@ -93,7 +70,7 @@ describe.each(ways)('groups of several pages: %s', (way) => {
       const bytes = Buffer.from(whole);
       const start = Math.floor(((part + 0.3) * whole.length) / 16);
       bytes.fill(0xff, start, start + 24);
-      const damaged = path.join(home, `${way}-damaged-${part}.parquet`);
+      const damaged = copy(`damaged-${part}`);
       await writeFile(damaged, bytes);
       let images: ImageDataset;
       try {
@@ -117,4 +94,59 @@ describe.each(ways)('groups of several pages: %s', (way) => {
       await images.close?.();
     }
   });
+});
+
+describe.each(both)('pages of %s', (way) => {
+  const file = fixture(`${way}.parquet`);
+
+  test('a page is found by headers, without what lies in it', async () => {
+    const bytes = await readFile(file);
+    const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+    const metadata = await parquetMetadataAsync({
+      byteLength: bytes.length,
+      slice: (start: number, end?: number) => buffer.slice(start, end),
+    });
+    for (const { columns, num_rows: rows } of metadata.row_groups) {
+      const column = columns.find(({ meta_data: meta }) => meta?.path_in_schema.join('.') === 'image.bytes');
+      const meta = column?.meta_data as NonNullable<typeof column>['meta_data'] & object;
+      const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
+      const pages = (await dataPages(read, meta, Number(rows))) ?? [];
+      expect(pages.length > 1).toBe(way.startsWith('pages'));
+      expect(pages[0]).toMatchObject({ offset: Number(meta.data_page_offset), firstRow: 0 });
+      const end =
+        Number(meta.dictionary_page_offset || meta.data_page_offset) + Number(meta.total_compressed_size);
+      const last = pages[pages.length - 1];
+      expect(last.offset + last.size).toBe(end);
+      for (const [i, page] of pages.slice(1).entries()) {
+        expect(page.offset).toBe(pages[i].offset + pages[i].size);
+        expect(page.firstRow).toBeGreaterThan(pages[i].firstRow);
+      }
+      // What does not add up is left to a reader of the whole column.
+      expect(await dataPages(read, meta, Number(rows) + 1)).toBeUndefined();
+      const torn = async (offset: number, length: number) =>
+        (await read(offset, length)).map((byte) => byte ^ 0x5a);
+      expect(await dataPages(torn, meta, Number(rows))).toBeUndefined();
+    }
+  });
+});
+
+test('more rows than a function takes arguments', async () => {
+  const opened = await openParquet(fixture('many.parquet'), {});
+  const images = opened?.train as ImageDataset;
+  expect(images.labels.length).toBe(200_000);
+  expect([...(await images.image(199_999)).data.subarray(0, 3)]).toEqual([1, 2, 3]);
+  await expect(images.image(0)).rejects.toMatchObject({ code: 'format' });
+  await images.close?.();
+});
+
+test('a page that says that it unpacks to 2 GiB is refused before anything is read', async () => {
+  const varint = (value: number): number[] =>
+    value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
+  // 1 type 0, 2 size unpacked, 3 size, 5 { 1 one value, 2 encoding 0 }: numbers are doubled.
+  const header = [0x15, 0, 0x15, ...varint(2 * (2 ** 31 - 1)), 0x15, 20, 0x2c, 0x15, 2, 0x15, 0, 0, 0];
+  const bytes = Uint8Array.from([...header, ...Array(10).fill(0)]);
+  const column = { data_page_offset: 0n, total_compressed_size: BigInt(bytes.length) };
+  const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
+  const pages = dataPages(read, column as Parameters<typeof dataPages>[1], 1);
+  await expect(pages).rejects.toThrow(/the page at byte 0 unpacks to 2147483647 bytes/);
 });

@@ -3,22 +3,31 @@ import type { FileMetaData } from 'hyparquet';
 type RowGroup = FileMetaData['row_groups'][number];
 type ColumnMetaData = NonNullable<RowGroup['columns'][number]['meta_data']>;
 
-/** A page of values of a column: where it lies in the file, with its header, and the first of its rows in the group. */
-export interface DataPage {
+/** A page of a column: where it lies in the file, with its header. */
+export interface Page {
   readonly offset: number;
   readonly size: number;
+}
+
+/** A page of values, the first of its rows in the group, and the page of the values that it has numbers of. */
+export interface DataPage extends Page {
   readonly firstRow: number;
+  readonly dictionary?: Page;
 }
 
 /** Bytes of a header that are read at first, and at most. */
 const [HEADER, MOST_HEADER] = [256, 1 << 16];
 const MOST_PAGES = 1_000_000;
+const MOST_UNPACKED = 2 ** 30;
 /** Types of pages. */
-const [DATA, DATA_V2] = [0, 3];
+const [DATA, DICTIONARY, DATA_V2] = [0, 2, 3];
+/** Encodings of values as numbers of those in a dictionary. */
+const numbered = [2, 8];
 
 /**
  * Finds the pages of a column without repetition by their headers alone.
  * @returns undefined where they cannot be followed: the column is then to be read as a whole
+ * @throws RangeError when a page unpacks to more than 1 GiB
  */
 export async function dataPages(
   read: (offset: number, length: number) => Promise<Uint8Array>,
@@ -28,15 +37,23 @@ export async function dataPages(
   const first = Number(column.dictionary_page_offset || column.data_page_offset);
   const end = first + Number(column.total_compressed_size);
   const pages: DataPage[] = [];
+  let dictionary: Page | undefined;
   let row = 0;
   for (let at = first; at < end && row < rows; ) {
     const header = await headerAt(read, at, end);
     if (!header || pages.length > MOST_PAGES) return undefined;
     const size = header.length + header.size;
     if (header.size < 0 || at + size > end) return undefined;
+    if (header.unpacked > MOST_UNPACKED)
+      throw new RangeError(
+        `the page at byte ${at} unpacks to ${header.unpacked} bytes; at most ${MOST_UNPACKED} are read`,
+      );
+    if (header.type === DICTIONARY) dictionary = { offset: at, size };
     if (header.type === DATA || header.type === DATA_V2) {
       if (header.values < 1) return undefined;
-      pages.push({ offset: at, size, firstRow: row });
+      const isNumbered = numbered.includes(header.encoding);
+      if (isNumbered && !dictionary) return undefined;
+      pages.push({ offset: at, size, firstRow: row, ...(isNumbered && { dictionary }) });
       row += header.values;
     }
     at += size;
@@ -46,11 +63,13 @@ export async function dataPages(
 
 interface PageHeader {
   readonly type: number;
-  /** Bytes of the header, and of the page behind it. */
+  /** Bytes of the header, of the page behind it, and of what that unpacks to. */
   readonly length: number;
   readonly size: number;
+  readonly unpacked: number;
   /** Values, which are rows where nothing repeats. */
   readonly values: number;
+  readonly encoding: number;
 }
 
 async function headerAt(
@@ -69,20 +88,25 @@ async function headerAt(
   }
 }
 
-/** PageHeader: 1 type, 3 compressed size, 5 { 1 values } of a data page, 8 { 1 values } of one of version 2. */
+/**
+ * PageHeader: 1 type, 2 size unpacked, 3 size; of a data page 5 { 1 values, 2 encoding }, of one of version 2
+ * 8 { 1 values, 4 encoding }.
+ */
 function parseHeader(reader: CompactReader): PageHeader {
-  let [type, size, values] = [-1, -1, -1];
+  let [type, unpacked, size, values, encoding] = [-1, -1, -1, -1, -1];
   reader.struct((field, kind) => {
     if (field === 1) type = reader.integer();
+    else if (field === 2) unpacked = reader.integer();
     else if (field === 3) size = reader.integer();
     else if (field === 5 || field === 8) {
       reader.struct((inner, innerKind) => {
         if (inner === 1) values = reader.integer();
+        else if (inner === (field === 5 ? 2 : 4)) encoding = reader.integer();
         else reader.skip(innerKind);
       });
     } else reader.skip(kind);
   });
-  return { type, size, values, length: reader.at };
+  return { type, unpacked, size, values, encoding, length: reader.at };
 }
 
 /** Thrift's compact protocol, as far as headers of pages need it. @throws RangeError at the end of the bytes */
@@ -114,11 +138,16 @@ class CompactReader {
     if (kind === 3) this.at += 1;
     else if (kind >= 4 && kind <= 6) this.#varint();
     else if (kind === 7) this.at += 8;
-    else if (kind === 8) this.at += this.#varint();
+    else if (kind === 8) this.#skipBytes();
     else if (kind === 9 || kind === 10) this.#skipList();
     else if (kind === 12) this.struct((_, inner) => this.skip(inner));
     else throw new RangeError(`no value is of kind ${kind}`);
     if (this.at > this.bytes.length) throw new RangeError('the bytes end');
+  }
+
+  #skipBytes(): void {
+    const length = this.#varint();
+    this.at += length; // not in one: the length moves the place, too
   }
 
   #skipList(): void {
@@ -143,20 +172,4 @@ class CompactReader {
     if (this.at >= this.bytes.length) throw new RangeError('the bytes end');
     return this.bytes[this.at++];
   }
-}
-
-/** Pages as an offset index has them: { 1: list of { 1 offset, 2 size, 3 first row } }. */
-export function offsetIndex(pages: readonly DataPage[]): Uint8Array {
-  const bytes: number[] = [0x19, 0xfc, ...varint(pages.length)];
-  for (const { offset, size, firstRow } of pages) {
-    bytes.push(0x16, ...varint(2 * offset), 0x15, ...varint(2 * size), 0x16, ...varint(2 * firstRow), 0);
-  }
-  return Uint8Array.from([...bytes, 0]);
-}
-
-function varint(value: number): number[] {
-  const bytes: number[] = [];
-  let rest = value;
-  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) + 128);
-  return [...bytes, rest];
 }
