@@ -92,3 +92,8 @@ count = 200_000
 images = [None] * (count - 1) + [{"bytes": png([1, 2, 3]), "path": "last.png"}]
 table = pa.table({"image": images, "label": pa.array([0] * count, pa.int64())}, schema=schema)
 pq.write_table(table, out / "many.parquet", compression="snappy")
+
+# A row without a class.
+images = [{"bytes": png([1, 2, i]), "path": f"{i}.png"} for i in range(3)]
+table = pa.table({"image": images, "label": pa.array([1, None, 0], pa.int64())}, schema=schema)
+pq.write_table(table, out / "no-class.parquet", compression="snappy")

@@ -139,14 +139,66 @@ test('more rows than a function takes arguments', async () => {
   await images.close?.();
 });
 
-test('a page that says that it unpacks to 2 GiB is refused before anything is read', async () => {
+describe('headers of pages', () => {
   const varint = (value: number): number[] =>
     value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
-  // 1 type 0, 2 size unpacked, 3 size, 5 { 1 one value, 2 encoding 0 }: numbers are doubled.
-  const header = [0x15, 0, 0x15, ...varint(2 * (2 ** 31 - 1)), 0x15, 20, 0x2c, 0x15, 2, 0x15, 0, 0, 0];
-  const bytes = Uint8Array.from([...header, ...Array(10).fill(0)]);
-  const column = { data_page_offset: 0n, total_compressed_size: BigInt(bytes.length) };
-  const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
-  const pages = dataPages(read, column as Parameters<typeof dataPages>[1], 1);
-  await expect(pages).rejects.toThrow(/the page at byte 0 unpacks to 2147483647 bytes/);
+  /** Fields one after another from 1 on, of 32 bits; numbers are doubled. */
+  const fields = (...values: number[]) => values.flatMap((value) => [0x15, ...varint(2 * value)]);
+  const pages = (...header: number[]) => {
+    const bytes = Uint8Array.from([...header, ...Array(40).fill(0)]);
+    const column = { data_page_offset: 0n, total_compressed_size: BigInt(bytes.length) };
+    const read = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
+    return dataPages(read, column as Parameters<typeof dataPages>[1], 1);
+  };
+  // Type, size unpacked, size; in a struct, values, encoding, and those of levels.
+  const whole = [...fields(0, 10, 10), 0x2c, ...fields(1, 0, 3, 3), 0, 0];
+
+  test('a whole one', async () => {
+    expect(await pages(...whole)).toEqual([{ offset: 0, size: whole.length + 10, firstRow: 0 }]);
+  });
+
+  test('one that says that it unpacks to 2 GiB is refused before anything is read', async () => {
+    const header = [...fields(0, 2 ** 31 - 1, 10), 0x2c, ...fields(1, 0, 3, 3), 0, 0];
+    await expect(pages(...header)).rejects.toThrow(/the page at byte 0 unpacks to 2147483647 bytes/);
+  });
+
+  test.each<[string, number[]]>([
+    ['no size', [...fields(0), 0x4c, ...fields(1, 0, 3, 3), 0, 0]],
+    [
+      'a size that is a float',
+      [...fields(0, 10), 0x17, ...Array(8).fill(0xff), 0x2c, ...fields(1, 0, 3, 3), 0, 0],
+    ],
+    ['a size that is true', [...fields(0, 10), 0x11, 0x2c, ...fields(1, 0, 3, 3), 0, 0]],
+    ['no struct', [...fields(0, 10, 10), 0]],
+    ['the struct of another type', [...fields(3, 10, 10), 0x2c, ...fields(1, 0, 3, 3), 0, 0]],
+    ['a struct that lacks a number', [...fields(0, 10, 10), 0x2c, ...fields(1, 0, 3), 0, 0]],
+    ['numbers in a dictionary that is not there', [...fields(0, 10, 10), 0x2c, ...fields(1, 8, 3, 3), 0, 0]],
+    ['more bytes than there are', [...fields(0, 10, 1000), 0x2c, ...fields(1, 0, 3, 3), 0, 0]],
+  ])('%s: not followed', async (_, header) => {
+    expect(await pages(...header)).toBeUndefined();
+  });
+});
+
+test('pages of labels that are cut short are an error, not a loop without end', async () => {
+  const whole = await readFile(fixture('groups/plain.parquet'));
+  const { row_groups: groups } = await parquetMetadataAsync({
+    byteLength: whole.length,
+    slice: (start: number, end?: number) =>
+      whole.buffer.slice(start + whole.byteOffset, (end ?? whole.length) + whole.byteOffset),
+  });
+  const label = groups[0].columns.find(({ meta_data: meta }) => meta?.path_in_schema[0] === 'label');
+  const at = Number(label?.meta_data?.dictionary_page_offset ?? label?.meta_data?.data_page_offset);
+  for (let by = 1; by < 12; by++) {
+    const bytes = Buffer.from(whole);
+    bytes.copy(bytes, at, at + by, at + 60);
+    const file = path.join(home, `shifted-${by}.parquet`);
+    await writeFile(file, bytes);
+    await expect(openParquet(file, {}), `${by}`).rejects.toMatchObject({ code: 'format', file });
+  }
+});
+
+test('a row without a class is refused, not taken for one of the first', async () => {
+  await expect(openParquet(fixture('no-class.parquet'), {})).rejects.toMatchObject({
+    ...{ code: 'format', entry: 'label', message: expect.stringMatching(/row 1 of a group has no class/) },
+  });
 });

@@ -3,13 +3,12 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type OpenFile, openFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
-import { type FileMetaData, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
-import { compressors } from 'hyparquet-compressors';
+import { type FileMetaData, parquetMetadataAsync } from 'hyparquet';
 import type { ImageDataset } from './dataset';
 import { type DecodeOptions, decodeImage } from './decode-image';
 import type { TreeParts } from './image-tree';
 import { KeptLatest } from './kept-latest';
-import { bufferOf, type Group } from './parquet-page';
+import { bufferOf, type Group, pagesOf, readPage } from './parquet-page';
 import { type HeldPages, ParquetRows, sound } from './parquet-rows';
 import { childrenOf } from './parquet-schema';
 import { UnusedCounter } from './source-use';
@@ -22,6 +21,7 @@ const labelNames = ['label', 'labels', 'fine_label', 'class', 'cls'];
 /** Pages of images that are kept at hand, in bytes. */
 const MOST_HELD = 256 * 2 ** 20;
 const MOST_ROWS = 100_000_000;
+const MOST_CLASS = 1_000_000;
 
 /**
  * Opens the images of Parquet files as the Hub keeps them: a column `image` of { bytes, path } and one `label`, in a file or in a folder
@@ -93,17 +93,20 @@ async function openPart(
       const metadata = await sound(place, () => parquetMetadataAsync(bufferOf(file)));
       const columns = await sound(place, async () => columnsOf(metadata, place));
       names ??= hubClassNames(metadata, columns.label);
+      const before = labels.length;
       let count = 0;
       for (const rowGroup of metadata.row_groups) {
         const rows = Number(rowGroup.num_rows);
-        if (rows < 0 || labels.length + count + rows > MOST_ROWS)
+        if (rows < 0 || before + count + rows > MOST_ROWS)
           throw new DetailFlowError('limit', `says that it has ${rows} rows; at most ${MOST_ROWS} are read`, {
             file: place,
           });
-        if (rows > 0) groups.push({ file, metadata, rowGroup, count: rows, column: columns.image });
         count += rows;
+        if (rows === 0) continue;
+        const group = { file, metadata, rowGroup, count: rows };
+        groups.push({ ...group, column: columns.image, inner: 'bytes' });
+        for (const label of await labelsOf(group, columns.label)) labels.push(label);
       }
-      for (const label of await labelsOf(file, metadata, columns.label, count)) labels.push(label);
     }
     const most = labels.reduce((a, b) => Math.max(a, b), 0);
     const known = names ?? options.classNames;
@@ -160,22 +163,22 @@ function hubClassNames(
   }
 }
 
-async function labelsOf(
-  file: OpenFile,
-  metadata: FileMetaData,
-  column: string | undefined,
-  count: number,
-): Promise<readonly number[]> {
-  if (column === undefined) return Array<number>(count).fill(0);
-  const found = await sound(file.name, () =>
-    parquetReadObjects({ file: bufferOf(file), metadata, columns: [column], compressors }),
-  );
-  const labels = found.map((row) => Number(row[column]));
-  const wrong = labels.findIndex((label) => !Number.isInteger(label) || label < 0 || label > 1_000_000);
-  if (wrong < 0 && labels.length === count) return labels;
-  throw new DetailFlowError(
-    'format',
-    wrong < 0 ? `has ${labels.length} classes for ${count} rows` : `row ${wrong} has no class from 0 on`,
-    { file: file.name, entry: column },
-  );
+/** The classes of a group of rows; without a column of them there is one class. */
+async function labelsOf(group: Omit<Group, 'column'>, column: string | undefined): Promise<number[]> {
+  if (column === undefined) return Array<number>(group.count).fill(0);
+  const { name: file } = group.file;
+  return sound(file, async () => {
+    const labels: number[] = [];
+    const pages = await pagesOf({ ...group, column });
+    for (const [i, page] of pages.entries()) {
+      const rows = (pages[i + 1]?.firstRow ?? group.count) - page.firstRow;
+      const { values } = await readPage({ ...group, column }, page, rows);
+      for (const value of values) labels.push(value === undefined ? Number.NaN : Number(value));
+    }
+    const wrong = labels.findIndex((label) => !Number.isInteger(label) || label < 0 || label > MOST_CLASS);
+    if (wrong < 0) return labels;
+    throw new DetailFlowError('format', `row ${wrong} of a group has no class from 0 to ${MOST_CLASS}`, {
+      ...{ file, entry: column },
+    });
+  });
 }

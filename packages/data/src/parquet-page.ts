@@ -1,36 +1,53 @@
 import type { OpenFile } from '@detailflow/checkpoint/node';
+import { DetailFlowError } from '@detailflow/core';
 import { type FileMetaData, parquetReadObjects } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import type { DataPage } from './parquet-pages';
+import { type DataPage, dataPages } from './parquet-pages';
 import { type Place, Places, packedPlace } from './parquet-places';
 import { schemaOfColumn } from './parquet-schema';
 import { type SnappyStart, unpackSnappy, unpackSnappyPart } from './snappy';
 
 type RowGroup = FileMetaData['row_groups'][number];
 type Column = RowGroup['columns'][number];
-type Bytes = Uint8Array | undefined;
 
-/** A group of rows of one file. */
+/** A column of a group of rows of one file. */
 export interface Group {
   readonly file: OpenFile;
   readonly metadata: FileMetaData;
   readonly rowGroup: RowGroup;
   readonly count: number;
-  /** The column of images: bytes, or `bytes` within it. */
+  /** The column: values, or those of `inner` within it. */
   readonly column: string;
+  readonly inner?: string;
 }
 
-/** Values of rows, and where they can be read apart from one another, if they can. */
+/** Values of rows, and where those that are bytes can be read apart from one another, if they can. */
 export interface ReadRows {
-  readonly values: readonly Bytes[];
+  readonly values: readonly unknown[];
   readonly places?: Places;
 }
 
-/** The one column of a group that has the bytes of images. */
-export function imageColumn({ rowGroup, column }: Group): Column | undefined {
+/** The pages of a column. @throws DetailFlowError `format` when they are not as many rows as the group has */
+export async function pagesOf(group: Group): Promise<readonly DataPage[]> {
+  const { file, count, column } = group;
+  const meta = chunkOf(group)?.meta_data;
+  const read = (offset: number, length: number) => file.read(offset, length);
+  const pages = meta && (await dataPages(read, meta, count));
+  if (pages) return pages;
+  throw new DetailFlowError(
+    'format',
+    meta
+      ? `has pages that are damaged, or not of ${count} rows as is stated`
+      : 'is not one column of plain values in every group of rows',
+    { file: file.name, entry: column },
+  );
+}
+
+/** The one part of a group that has the values. */
+function chunkOf({ rowGroup, column, inner }: Group): Column | undefined {
   const found = rowGroup.columns.filter(({ meta_data: meta }) => {
-    const [top, inner, ...deeper] = meta?.path_in_schema ?? [];
-    return top === column && [undefined, 'bytes'].includes(inner) && deeper.length === 0;
+    const [top, part, ...deeper] = meta?.path_in_schema ?? [];
+    return top === column && [undefined, inner].includes(part) && deeper.length === 0;
   });
   return found.length === 1 ? found[0] : undefined;
 }
@@ -43,11 +60,10 @@ const BEFORE = 4;
  * values lie that the reader finds.
  */
 export async function readPage(group: Group, page: DataPage, rows: number): Promise<ReadRows> {
-  const { file, metadata, rowGroup, column } = group;
+  const { file, metadata, rowGroup, column, inner } = group;
   const parts = page.dictionary ? [page.dictionary, page] : [page];
   const bytes = joined(await Promise.all(parts.map(({ offset, size }) => file.read(offset, size))));
-  const image = imageColumn(group) as Column;
-  const meta = image.meta_data as NonNullable<Column['meta_data']>;
+  const meta = chunkOf(group)?.meta_data as NonNullable<Column['meta_data']>;
   const before = BigInt(BEFORE);
   const alone: Column = {
     file_offset: before,
@@ -60,7 +76,7 @@ export async function readPage(group: Group, page: DataPage, rows: number): Prom
     },
   };
   const packed: { bytes: Uint8Array; starts: readonly SnappyStart[]; from: Uint8Array }[] = [];
-  const values = await readColumn({
+  const found = await parquetReadObjects({
     file: {
       byteLength: BEFORE + bytes.length,
       slice: (start, end = BEFORE + bytes.length) =>
@@ -68,7 +84,7 @@ export async function readPage(group: Group, page: DataPage, rows: number): Prom
     },
     metadata: {
       ...metadata,
-      schema: schemaOfColumn(metadata.schema, column, 'bytes'),
+      schema: schemaOfColumn(metadata.schema, column, inner),
       num_rows: BigInt(rows),
       row_groups: [{ ...rowGroup, num_rows: BigInt(rows), columns: [alone] }],
     },
@@ -80,13 +96,19 @@ export async function readPage(group: Group, page: DataPage, rows: number): Prom
         return unpacked.bytes;
       },
     },
-    column,
+    ...{ columns: [column], utf8: false },
+  });
+  if (found.length !== rows) throw new RangeError(`a page has ${found.length} rows where ${rows} are stated`);
+  const values = found.map((row): unknown => {
+    const value = row[column] as Readonly<Record<string, unknown>> | null;
+    return (inner && !(value instanceof Uint8Array) ? value?.[inner] : value) ?? undefined;
   });
   const inFile = (at: number) => {
     const part = page.dictionary && at < page.dictionary.size ? page.dictionary : page;
     return part.offset + at - (part === page ? (page.dictionary?.size ?? 0) : 0);
   };
-  const placeOf = (value: Uint8Array): Place | undefined => {
+  const placeOf = (value: unknown): Place | undefined => {
+    if (!(value instanceof Uint8Array)) return undefined;
     const { length, byteOffset: begin } = value;
     if (value.buffer === bytes.buffer)
       return { offset: inFile(begin), size: length, unpacked: 0, skip: 0, length };
@@ -98,12 +120,6 @@ export async function readPage(group: Group, page: DataPage, rows: number): Prom
   return { values, places: Places.of(values, placeOf) };
 }
 
-/** Reads all rows of a group. */
-export async function readGroup({ file, metadata, rowGroup, count, column }: Group): Promise<ReadRows> {
-  const alone = { ...metadata, row_groups: [rowGroup], num_rows: BigInt(count) };
-  return { values: await readColumn({ file: bufferOf(file), metadata: alone, compressors, column }) };
-}
-
 /** Reads a value that was found before. @throws RangeError when something else lies there now */
 export async function readPlace(
   { file }: Group,
@@ -111,20 +127,6 @@ export async function readPlace(
 ): Promise<Uint8Array> {
   const bytes = await file.read(offset, size);
   return unpacked === 0 ? bytes : unpackSnappyPart(bytes, unpacked).subarray(skip, skip + length);
-}
-
-async function readColumn({
-  column,
-  ...reading
-}: Omit<Parameters<typeof parquetReadObjects>[0], 'columns'> & { readonly column: string }): Promise<
-  Bytes[]
-> {
-  const found = await parquetReadObjects({ ...reading, columns: [column], utf8: false });
-  return found.map((row) => {
-    const image = row[column] as { bytes?: unknown } | Uint8Array | null;
-    const bytes = image instanceof Uint8Array ? image : image?.bytes;
-    return bytes instanceof Uint8Array ? bytes : undefined;
-  });
 }
 
 /** A file for the reader. */

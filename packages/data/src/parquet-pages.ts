@@ -15,18 +15,20 @@ export interface DataPage extends Page {
   readonly dictionary?: Page;
 }
 
-/** Bytes of a header that are read at first, and at most. */
-const [HEADER, MOST_HEADER] = [256, 1 << 16];
+/** Bytes of a header that are read at first, and at most: statistics in it hold whole values. */
+const [HEADER, MOST_HEADER] = [256, 1 << 24];
 const MOST_PAGES = 1_000_000;
 const MOST_UNPACKED = 2 ** 30;
 /** Types of pages. */
 const [DATA, DICTIONARY, DATA_V2] = [0, 2, 3];
+/** Kinds of values. */
+const [INTEGER, STRUCT] = [5, 12];
 /** Encodings of values as numbers of those in a dictionary. */
 const numbered = [2, 8];
 
 /**
  * Finds the pages of a column without repetition by their headers alone.
- * @returns undefined where they cannot be followed: the column is then to be read as a whole
+ * @returns undefined where they cannot be followed, or a header lacks what a reader of the page relies on
  * @throws RangeError when a page unpacks to more than 1 GiB
  */
 export async function dataPages(
@@ -82,31 +84,56 @@ async function headerAt(
     try {
       return parseHeader(new CompactReader(bytes));
     } catch (error) {
+      if (error instanceof TypeError) return undefined;
       if (!(error instanceof RangeError)) throw error;
       if (length >= MOST_HEADER || at + length >= end) return undefined;
     }
   }
 }
 
+/** Fields of the headers of data pages, all whole numbers from 0 on, and which of them are the values and their encoding. */
+const layouts: Readonly<Record<number, { fields: readonly number[]; encoding: number }>> = {
+  5: { fields: [1, 2, 3, 4], encoding: 2 },
+  7: { fields: [1, 2], encoding: 2 },
+  8: { fields: [1, 2, 3, 4, 5, 6], encoding: 4 },
+};
+/** Which of them a page of a type has. */
+const layoutOf = new Map([
+  [DATA, 5],
+  [DICTIONARY, 7],
+  [DATA_V2, 8],
+]);
+
 /**
- * PageHeader: 1 type, 2 size unpacked, 3 size; of a data page 5 { 1 values, 2 encoding }, of one of version 2
- * 8 { 1 values, 4 encoding }.
+ * PageHeader: 1 type, 2 size unpacked, 3 size; of a data page 5 { 1 values, 2 encoding, 3 and 4 those of levels }, of a dictionary
+ * 7 { 1 values, 2 encoding }, of a data page of version 2 8 { 1 values, 2 nulls, 3 rows, 4 encoding, 5 and 6 bytes of levels }.
+ * @throws RangeError where the bytes end, or no header is there
  */
 function parseHeader(reader: CompactReader): PageHeader {
-  let [type, unpacked, size, values, encoding] = [-1, -1, -1, -1, -1];
+  const own = new Map<number, number>();
+  const inner = new Map<number, Map<number, number>>();
   reader.struct((field, kind) => {
-    if (field === 1) type = reader.integer();
-    else if (field === 2) unpacked = reader.integer();
-    else if (field === 3) size = reader.integer();
-    else if (field === 5 || field === 8) {
-      reader.struct((inner, innerKind) => {
-        if (inner === 1) values = reader.integer();
-        else if (inner === (field === 5 ? 2 : 4)) encoding = reader.integer();
-        else reader.skip(innerKind);
+    if (field <= 3) own.set(field, reader.integer(kind));
+    else if (layouts[field]) {
+      const found = new Map<number, number>();
+      inner.set(field, found);
+      if (kind !== STRUCT) throw new TypeError('no struct is there');
+      reader.struct((one, oneKind) => {
+        if (layouts[field].fields.includes(one)) found.set(one, reader.integer(oneKind));
+        else reader.skip(oneKind);
       });
     } else reader.skip(kind);
   });
-  return { type, unpacked, size, values, encoding, length: reader.at };
+  const [type, unpacked, size] = [1, 2, 3].map((field) => own.get(field) ?? -1);
+  const at = layoutOf.get(type) ?? 0;
+  const known = inner.get(at);
+  const { fields, encoding } = layouts[at] ?? { fields: [], encoding: 0 };
+  const isWhole = unpacked >= 0 && size >= 0 && fields.every((field) => (known?.get(field) ?? -1) >= 0);
+  if (!isWhole) throw new TypeError('a number is missing');
+  return {
+    ...{ type, unpacked, size, length: reader.at },
+    ...{ values: known?.get(1) ?? 0, encoding: known?.get(encoding) ?? -1 },
+  };
 }
 
 /** Thrift's compact protocol, as far as headers of pages need it. @throws RangeError at the end of the bytes */
@@ -122,13 +149,18 @@ class CompactReader {
       const head = this.#byte();
       const kind = head & 15;
       if (kind === 0) return;
-      id = head >> 4 === 0 ? this.integer() : id + (head >> 4);
+      id = head >> 4 === 0 ? this.#zigzag() : id + (head >> 4);
       field(id, kind);
     }
   }
 
-  /** A zigzag number. */
-  integer(): number {
+  /** A zigzag number, of the kind of 16 or 32 bits. @throws TypeError for another kind */
+  integer(kind: number): number {
+    if (kind !== 4 && kind !== INTEGER) throw new TypeError('no whole number is there');
+    return this.#zigzag();
+  }
+
+  #zigzag(): number {
     const value = this.#varint();
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
@@ -141,7 +173,7 @@ class CompactReader {
     else if (kind === 8) this.#skipBytes();
     else if (kind === 9 || kind === 10) this.#skipList();
     else if (kind === 12) this.struct((_, inner) => this.skip(inner));
-    else throw new RangeError(`no value is of kind ${kind}`);
+    else throw new TypeError(`no value is of kind ${kind}`);
     if (this.at > this.bytes.length) throw new RangeError('the bytes end');
   }
 

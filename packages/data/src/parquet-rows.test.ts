@@ -24,7 +24,7 @@ async function counted(path: string, mostHeld: number) {
     },
   };
   const groups = metadata.row_groups.map((rowGroup) => ({
-    ...{ file: counting, metadata, rowGroup, column: 'image' },
+    ...{ file: counting, metadata, rowGroup, column: 'image', inner: 'bytes' },
     count: Number(rowGroup.num_rows),
   }));
   const rows = new ParquetRows(groups, new KeptLatest(mostHeld));

@@ -1,17 +1,17 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { KeptLatest, Made } from './kept-latest';
-import { type Group, imageColumn, readGroup, readPage, readPlace } from './parquet-page';
-import { type DataPage, dataPages } from './parquet-pages';
+import { type Group, pagesOf, readPage, readPlace } from './parquet-page';
+import type { DataPage } from './parquet-pages';
 import { lastUpTo, type Places } from './parquet-places';
 
 type Bytes = Uint8Array | undefined;
 
-/** Rows of a group that are read together: those of a page, or all of them. */
+/** Rows of a page. */
 interface Span {
   readonly group: Group;
   readonly start: number;
   readonly end: number;
-  readonly page?: DataPage;
+  readonly page: DataPage;
   /** Where its values lie, once it was read and if they can be read apart. */
   places?: Places;
 }
@@ -70,33 +70,20 @@ export async function sound<T>(file: string, work: () => Promise<T>): Promise<T>
   }
 }
 
-/** The rows of a group page by page; all at once where pages cannot be followed. */
+/** The rows of a group, page by page. */
 async function spansOf(group: Group): Promise<readonly Span[]> {
-  const { file, count } = group;
-  const whole = { group, start: 0, end: count };
-  const meta = imageColumn(group)?.meta_data;
-  if (!meta) return [whole];
-  const read = (offset: number, length: number) => file.read(offset, length);
-  const pages = await sound(file.name, () => dataPages(read, meta, count));
-  if (!pages) return [whole];
+  const pages = await sound(group.file.name, () => pagesOf(group));
   return pages.map((page, i) => ({
-    ...{ group, page, start: page.firstRow, end: pages[i + 1]?.firstRow ?? count },
+    ...{ group, page, start: page.firstRow, end: pages[i + 1]?.firstRow ?? group.count },
   }));
 }
 
 async function readSpan(span: Span): Promise<Made<readonly Bytes[]>> {
   const { group, page, start, end } = span;
-  const { name: file } = group.file;
-  const { values, places } = await sound(file, () =>
-    page ? readPage(group, page, end - start) : readGroup(group),
-  );
-  if (values.length !== end - start) {
-    throw new DetailFlowError('format', `has ${values.length} rows where ${end - start} are stated`, {
-      file,
-    });
-  }
+  const { values, places } = await sound(group.file.name, () => readPage(group, page, end - start));
   span.places = places;
-  const buffers = new Set(values.flatMap((bytes) => (bytes ? [bytes.buffer] : [])));
+  const value = values.map((one) => (one instanceof Uint8Array ? one : undefined));
+  const buffers = new Set(value.flatMap((one) => (one ? [one.buffer] : [])));
   const bytes = [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
-  return { value: values, bytes, isSpare: places !== undefined };
+  return { value, bytes, isSpare: places !== undefined };
 }

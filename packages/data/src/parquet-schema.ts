@@ -21,7 +21,7 @@ function after(schema: Schema, at: number): number {
 }
 
 /** A schema of one column alone, and of `inner` alone within it where it has parts. */
-export function schemaOfColumn(schema: Schema, column: string, inner: string): Schema {
+export function schemaOfColumn(schema: Schema, column: string, inner?: string): Schema {
   const top = childrenOf(schema).find((at) => schema[at].name === column) as number;
   const part = childrenOf(schema, top).find((at) => schema[at].name === inner);
   const root = { ...schema[0], num_children: 1 };
