@@ -41,9 +41,10 @@ function roundingBackend(kind: 'q8' | 'q4'): Backend {
 /** Rounded as said in `quantise`, and widened again. */
 function roundedRows({ bits, block }: MatrixFormat, values: Float32Array, columns: number): Float32Array {
   const out = new Float32Array(values.length);
+  const length = block === 'row' ? columns : block;
   for (let row = 0; row < values.length; row += columns) {
-    for (let first = row; first < row + columns; first += block) {
-      const part = values.subarray(first, Math.min(row + columns, first + block));
+    for (let first = row; first < row + columns; first += length) {
+      const part = values.subarray(first, Math.min(row + columns, first + length));
       const extreme = part.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
       const scale = Math.fround(bits === 8 ? Math.abs(extreme) / 127 : extreme / -8);
       const most = 2 ** (bits - 1) - 1;

@@ -2,7 +2,7 @@ import { matmul, symbol, Tensor, trace, weightFromArray } from '@detailflow/core
 import { createReferenceBackend } from '@detailflow/core/reference';
 import { expect, test } from 'vitest';
 import { type InputMoments, withInputMoments } from './input-moments';
-import { type QuantisedMatrix, quantise } from './quantise';
+import { type QuantisedMatrix, quantise, suitableFormat } from './quantise';
 import { quantiseForInputs } from './quantise-for-inputs';
 
 const [ROWS, OUT, IN] = [400, 8, 300];
@@ -41,11 +41,11 @@ async function measured(): Promise<InputMoments[]> {
 
 /** Mean square of what products with the inputs are off. */
 function error({ bits, block, values, scales }: QuantisedMatrix): number {
-  const blocks = Math.ceil(IN / block);
   let sum = 0;
   for (let out = 0; out < OUT; out++) {
     const off = Float64Array.from({ length: IN }, (_, i) => {
-      const at = out * blocks * block + i;
+      if (block === 'row') return weights[out * IN + i] - scales[out] * values[i * OUT + out];
+      const at = out * Math.ceil(IN / block) * block + i;
       const level = bits === 8 ? values[at] : (values[at >> 1] >> (4 * (at & 1))) & 15;
       return weights[out * IN + i] - scales[Math.floor(at / block)] * (level - 2 ** (bits - 1));
     });
@@ -79,15 +79,21 @@ test('moments are those of what goes in, window after window', async () => {
 test.each([
   { name: 'w', bits: 4, block: 32, out: OUT, in: IN },
   { name: 'w', bits: 8, block: 64, out: OUT, in: IN },
-] as const)('products are nearer in $bits bits than by rounding each weight', async (matrix) => {
-  const nearest = error(quantise(weights, matrix));
-  expect(error(quantiseForInputs(weights, matrix, await measured()))).toBeLessThan(0.5 * nearest);
-});
+  { name: 'w', bits: 8, block: 'row', out: OUT, in: IN },
+] as const)(
+  'products are nearer in $bits bits, blocks of $block, than by rounding each weight',
+  async (matrix) => {
+    const nearest = error(quantise(weights, matrix));
+    expect(error(quantiseForInputs(weights, matrix, await measured()))).toBeLessThan(0.5 * nearest);
+  },
+);
 
-test('inputs that go together nowhere leave the nearest levels', () => {
+test.each([
+  { name: 'w', bits: 4, block: 32, out: OUT, in: IN },
+  { name: 'w', bits: 8, block: 'row', out: OUT, in: IN },
+] as const)('inputs that go together nowhere leave the nearest levels of $bits bits', (matrix) => {
   const identity = (count: number) =>
     Float64Array.from({ length: count ** 2 }, (_, i) => +(i % (count + 1) === 0));
-  const matrix = { name: 'w', bits: 4, block: 32, out: OUT, in: IN } as const;
   const windows = [
     { first: 0, count: 256, sums: identity(256) },
     { first: 256, count: 44, sums: identity(44) },
@@ -97,9 +103,19 @@ test('inputs that go together nowhere leave the nearest levels', () => {
   expect(quantiseForInputs(weights, matrix, silent)).toEqual(quantise(weights, matrix));
 });
 
-test('what is no number is refused', () => {
-  const matrix = { name: 'w', bits: 4, block: 32, out: 1, in: 2 } as const;
+test('a matrix whose rows have outliers is rounded in blocks', () => {
+  const matrix = { name: 'w', bits: 8, block: 'row', out: OUT, in: IN } as const;
+  const skewed = weights.map((weight, i) => (i % IN === 5 ? 100 * weight : weight));
+  expect(suitableFormat(weights, matrix)).toEqual({ bits: 8, block: 'row' });
+  expect(suitableFormat(skewed, matrix)).toEqual({ bits: 8, block: 64 });
+  expect(quantise(skewed, matrix)).toEqual(quantise(skewed, { ...matrix, block: 64 }));
+});
+
+test.each([
+  { name: 'w', bits: 4, block: 32, out: 1, in: 2 },
+  { name: 'w', bits: 8, block: 'row', out: 1, in: 2 },
+] as const)('what is no number is refused in $bits bits', (matrix) => {
   const sums = Float64Array.of(1, 0, 0, 1);
   const bad = () => quantiseForInputs(Float32Array.of(1, Number.NaN), matrix, [{ first: 0, count: 2, sums }]);
-  expect(bad).toThrow(/no finite number/);
+  expect(bad).toThrow(/no finite number|is NaN/);
 });

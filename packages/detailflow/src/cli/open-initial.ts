@@ -1,8 +1,14 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { type FileTree, newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
+import {
+  type ConfigObject,
+  type FileTree,
+  newestCheckpoint,
+  openStateDicts,
+  withoutPrefixes,
+} from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { type ConfigObject, DetailFlowError, type Weights } from '@detailflow/core';
+import { DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
 import { parseHoldOutRecord } from '@detailflow/data';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';

@@ -47,8 +47,10 @@ test('a run that would measure by images which its beginning was trained on is r
   for (const [i, flag] of ['--init', '--tokenizer'].entries()) {
     const part = flag === '--init' ? 'tokenizer' : 'codes';
     const later = [flag, at('earlier/bundle'), '--set', 'seed=8'];
-    expect(await cliFailure(1, ...run(part, `refused${i}`, ...later))).toMatch(
-      /earlier.*held out other images of a set of 60.*data\.heldOut 0\.05, data\.splitSeed 7/,
+    const refused = await cli([...run(part, `refused${i}`, ...later)]);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(
+      /^detailflow train: .*earlier.*held out other images of a set of 60.*data\.heldOut 0\.05, data\.splitSeed 7/m,
     );
     await cliJson(...run(part, `same${i}`, ...later, '--set', 'data.splitSeed=7'));
     const again = JSON.parse(readFileSync(at(`same${i}/held-out.json`), 'utf8'));
@@ -198,7 +200,8 @@ test('pictures that are drawn while a model learns are judged as eval judges the
   ];
   const drawn = ['--set', 'validation={"every":2,"images":4,"generate":6}', '--features', network];
   const ar = (out: string, ...more: string[]) =>
-    run('all', out, '--tokenizer', at('model'), ...learned, ...more);
+    run('all', out, '--tokenizer', at('judged-tokenizer/bundle'), ...learned, ...more);
+  await cliJson(...run('tokenizer', 'judged-tokenizer', '--set', 'data.heldOut=0.2'));
   await cliJson(...ar('judged', ...drawn));
   const lines: Record<string, unknown>[] = readFileSync(at('judged/ar/log.jsonl'), 'utf8')
     .trim()
