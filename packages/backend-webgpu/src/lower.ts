@@ -7,8 +7,8 @@ import {
   stridesOf,
   type Value,
 } from '@detailflow/core';
+import type { ElementType } from './element-type';
 import type { Gpu } from './gpu';
-import type { ElementType } from './kernel';
 import { broadcastView, dividedView, type View, wholeView } from './kernels/coordinates';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { productsKernel, TILE } from './kernels/products';
@@ -33,9 +33,17 @@ export interface Lowered {
  * Turns a plan into kernels for the extents of a run.
  * @throws DetailFlowError `limit` where an array is too large for the device
  */
-export function lowerPlan(graph: Graph, plan: Plan, bindings: Bindings, gpu: Gpu): Lowered {
-  return new Lowering(graph, plan, bindings, gpu).lower();
+export function lowerPlan(
+  graph: Graph,
+  plan: Plan,
+  bindings: Bindings,
+  { gpu, fixed }: { gpu: Gpu; fixed: Fixed },
+): Lowered {
+  return new Lowering(graph, plan, bindings, gpu).lower(fixed);
 }
+
+/** Weights and constants on the device. */
+type Fixed = ReadonlyMap<Value, { readonly type: ElementType }>;
 
 /** Rows of a left operand up to which products are made here; tfjs's kernels are for many. */
 const FEW_ROWS = 256;
@@ -58,16 +66,21 @@ class Lowering {
     this.#kept = new Set([...graph.outputs.values(), ...this.#pairs().map(({ after }) => after)]);
   }
 
-  lower(): Lowered {
+  lower(fixed: Fixed): Lowered {
     const brought = new Map<Value, number>();
     for (const value of this.#brought()) {
-      const slot = this.#program.bring(sizeOf(this.#shape(value)), typeOf(value));
+      const slot = this.#program.bring(sizeOf(this.#shape(value)), fixed.get(value)?.type ?? typeOf(value));
       this.#slots.set(value, slot);
       brought.set(value, slot.place);
     }
     for (const [i, step] of this.#plan.steps.entries()) {
       this.#slots.set(step.value, this.#take(step, i));
       this.#drop(i);
+    }
+    // What leaves the run is float32, though it be a weight as it is.
+    for (const value of this.#kept) {
+      const slot = this.#slot(value);
+      if (slot.type === 'float16') this.#slots.set(value, this.#program.widened(slot));
     }
     const outputs = [...this.#graph.outputs].map(([name, value]) => {
       return { name, value, shape: this.#shape(value), place: this.#slot(value).place };

@@ -1,4 +1,5 @@
-import { Kernel, THREADS } from '../kernel';
+import { Kernel } from '../kernel';
+import { THREADS } from './gathering';
 import { type Access, pointwiseParts } from './pointwise';
 
 /** Rows and columns of the result that a workgroup makes, and how far it reads along the inner axis at a time. */
@@ -31,7 +32,7 @@ export function productsKernel({ expression, accesses, rank, transposeB, isNorm 
   const eachMade = (write: (k: number) => string) => made.map(write).join('\n');
   const corners = [0, 1, 2, 3];
   const right = (k: number) =>
-    `R${k}[${transposeB ? 'column * uniforms.inner + k' : 'k * uniforms.columns + column'}]`;
+    `R${k}(${transposeB ? 'column * uniforms.inner + k' : 'k * uniforms.columns + column'})`;
   const finish = (corner: number) => {
     const found = made.map((k) => `p${k}_${corner}${isNorm ? ` / root${corner >> 1}` : ''}`);
     return `finish(isTile, row + ${(corner >> 1) * 8}, column + ${(corner & 1) * 8}, ${found.join(', ')});`;
@@ -66,7 +67,7 @@ fn main(thread: i32) {
       let k = start + i % ${DEPTH};
       let row = firstRow + i / ${DEPTH};
       var x = 0.0;
-      if (row < uniforms.rows && k < uniforms.inner) { x = L[row * uniforms.inner + k]; }
+      if (row < uniforms.rows && k < uniforms.inner) { x = L(row * uniforms.inner + k); }
       left[(i / ${DEPTH}) * ${PITCH} + i % ${DEPTH}] = x;
     }
     for (var i = lane; i < ${TILE * DEPTH}; i = i + ${THREADS}) {
@@ -75,7 +76,7 @@ fn main(thread: i32) {
       let k = start + depth;
       let column = firstColumn + line;
       let isThere = column < uniforms.columns && k < uniforms.inner;
-      ${isNorm ? 'var scale = 0.0; if (isThere) { scale = scales[k]; }' : ''}
+      ${isNorm ? 'var scale = 0.0; if (isThere) { scale = scales(k); }' : ''}
       ${eachMade(
         (k) => `var y${k} = 0.0; if (isThere) { y${k} = ${right(k)}; }
       right${k}[line * ${PITCH} + depth] = y${k}${isNorm ? ' * scale' : ''};`,
