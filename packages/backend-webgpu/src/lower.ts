@@ -10,6 +10,7 @@ import {
 import type { ElementType } from './element-type';
 import type { Gpu } from './gpu';
 import { broadcastView, dividedView, type View, wholeView } from './kernels/coordinates';
+import { FEW_ROWS, fewRowsKernel, fewRowsTile } from './kernels/few-rows';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { productsKernel, TILE } from './kernels/products';
 import { runOperation, type Shaped, shapeIn } from './operations';
@@ -46,7 +47,7 @@ export function lowerPlan(
 type Fixed = ReadonlyMap<Value, { readonly type: ElementType }>;
 
 /** Rows of a left operand up to which products are made here; tfjs's kernels are for many. */
-const FEW_ROWS = 256;
+const SOME_ROWS = 256;
 
 class Lowering {
   readonly #graph: Graph;
@@ -132,20 +133,21 @@ class Lowering {
     const { left, norm, parts } = step.products;
     const columns = shape[shape.length - 1];
     const rows = sizeOf(shape.slice(0, -1));
-    if (rows > FEW_ROWS || rows * columns === 0) return this.#separateProducts(step, shape);
+    if (rows > SOME_ROWS || rows * columns === 0) return this.#separateProducts(step, shape);
     const inner = this.#shape(left)[this.#shape(left).length - 1];
     const isPart = (leaf: number) => parts.some((part) => part.leaf === leaf);
     const views = step.leaves.map((leaf, k) =>
       isPart(k) ? undefined : broadcastView(this.#view(leaf), shape),
     );
     const accesses = views.map((view, k) => (view ? this.#access(step.leaves[k], view, shape) : 'product'));
-    const across = Math.ceil(columns / TILE);
-    const tiles = across * Math.ceil(rows / TILE);
     const isNorm = norm !== undefined;
-    const kernel = productsKernel({
-      ...{ expression: step.expression, accesses, rank: shape.length, isNorm },
-      transposeB: parts[0].product.attrs.transposeB as boolean,
-    });
+    const transposeB = parts[0].product.attrs.transposeB as boolean;
+    const source = { expression: step.expression, accesses, rank: shape.length, transposeB, isNorm };
+    const isFew = rows <= FEW_ROWS && transposeB && inner > 0 && inner % 4 === 0;
+    const tile = isFew ? fewRowsTile(rows, parts.length) : { down: TILE, across: TILE };
+    const across = Math.ceil(columns / tile.across);
+    const tiles = across * Math.ceil(rows / tile.down);
+    const kernel = isFew ? fewRowsKernel(source, tile) : productsKernel(source);
     const read = [
       left,
       ...(norm ? [norm.inputs[1]] : []),

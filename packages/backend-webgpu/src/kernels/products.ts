@@ -21,8 +21,22 @@ export interface ProductsSource {
   readonly isNorm: boolean;
 }
 
+/** Uniforms of products before those of the expression: tiles are those across, and all. */
+export const productUniforms = (isNorm: boolean): string[] => [
+  ...['rows : i32', 'columns : i32', 'inner : i32', 'across : i32', 'tiles : i32'],
+  ...(isNorm ? ['epsilon : f32'] : []),
+];
+
+/** WGSL of what is done with an element of all products. */
+export const finishProducts = (made: readonly number[], body: string): string => `
+fn finish(isTile: bool, row: i32, column: i32, ${made.map((k) => `v${k}: f32`).join(', ')}) {
+  if (!isTile || row >= uniforms.rows || column >= uniforms.columns) { return; }
+  let index = row * uniforms.columns + column;
+  ${body}
+}`;
+
 /**
- * Products of one matrix [rows, inner] by others for few rows, and an expression of them. A workgroup makes a tile of all
+ * Products of one matrix [rows, inner] by others for not too many rows, and an expression of them. A workgroup makes a tile of all
  * products. Inputs: the left operand, the weights of its norm, the right operands, then what else the expression reads;
  * uniforms: rows, columns, inner, tiles across, tiles, epsilon where there is a norm, then those of the expression.
  */
@@ -39,19 +53,11 @@ export function productsKernel({ expression, accesses, rank, transposeB, isNorm 
   };
   return new Kernel({
     inputs: ['L', ...(isNorm ? ['scales'] : []), ...made.map((k) => `R${k}`), ...inputs],
-    uniforms: [
-      ...['rows : i32', 'columns : i32', 'inner : i32', 'across : i32', 'tiles : i32'],
-      ...(isNorm ? ['epsilon : f32'] : []),
-      ...uniforms,
-    ],
+    uniforms: [...productUniforms(isNorm), ...uniforms],
     code: `${functions}
 var<workgroup> left: array<f32, ${TILE * PITCH}>;
 ${eachMade((k) => `var<workgroup> right${k}: array<f32, ${TILE * PITCH}>;`)}
-fn finish(isTile: bool, row: i32, column: i32, ${made.map((k) => `v${k}: f32`).join(', ')}) {
-  if (!isTile || row >= uniforms.rows || column >= uniforms.columns) { return; }
-  let index = row * uniforms.columns + column;
-  ${body}
-}
+${finishProducts(made, body)}
 fn main(thread: i32) {
   let lane = thread % ${THREADS};
   let isTile = thread / ${THREADS} < uniforms.tiles;
