@@ -10,7 +10,7 @@ import {
 import type { ElementType } from './element-type';
 import type { Gpu } from './gpu';
 import { broadcastView, dividedView, type View, wholeView } from './kernels/coordinates';
-import { FEW_ROWS, fewRowsKernel, fewRowsTile } from './kernels/few-rows';
+import { areFewRows, fewRowsKernel, fewRowsTile } from './kernels/few-rows';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { productsKernel, TILE } from './kernels/products';
 import { runOperation, type Shaped, shapeIn } from './operations';
@@ -143,7 +143,7 @@ class Lowering {
     const isNorm = norm !== undefined;
     const transposeB = parts[0].product.attrs.transposeB as boolean;
     const source = { expression: step.expression, accesses, rank: shape.length, transposeB, isNorm };
-    const isFew = rows <= FEW_ROWS && transposeB && inner > 0 && inner % 4 === 0;
+    const isFew = transposeB && areFewRows(rows, inner);
     const tile = isFew ? fewRowsTile(rows, parts.length) : { down: TILE, across: TILE };
     const across = Math.ceil(columns / tile.across);
     const tiles = across * Math.ceil(rows / tile.down);

@@ -3,8 +3,13 @@ import { THREADS } from './gathering';
 import { pointwiseParts } from './pointwise';
 import { finishProducts, type ProductsSource, productUniforms } from './products';
 
-/** Rows up to which a thread of {@link fewRowsKernel} keeps sums of its own, in all. */
-export const FEW_ROWS = 16;
+/**
+ * Whether {@link fewRowsKernel} is the one for so many rows: with more than 4, adding up what threads have found only pays
+ * where each of them reads at least 4 times.
+ */
+export const areFewRows = (rows: number, inner: number): boolean =>
+  inner > 0 && inner % 4 === 0 && rows <= (inner >= 16 * THREADS ? 16 : 4);
+
 /** Sums that a thread keeps, which must fit its registers. */
 const MOST_SUMS = 32;
 /** Sums of threads lie apart by this in shared memory, so that threads that add them up read different banks. */
