@@ -1,9 +1,9 @@
 // Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights), on the CPU or a GPU.
-//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N]
+//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,fp16,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N]
 //     [--python /usr/bin/python3] [--json FILE]
 // --stored loads q8 and q4 from bundles that are converted once (runs/), instead of rounding while loading.
 // --python times tools/pytorch-baseline.py as well; every round all take their turn, so that they share the machine's minutes.
-// On webgpu it is @detailflow/backend-webgpu that computes, fp32 alone; milliseconds by step are those of asking for it there.
+// On webgpu it is @detailflow/backend-webgpu that computes, in fp32 and fp16 (halves); milliseconds by step are those of asking for it there.
 // Prints medians: seconds per image (and the worst round), milliseconds per step by step size, the decoder, load time, memory, and the
 // matrix product's peak, which is measured in the same run.
 import { execFileSync } from 'node:child_process';
@@ -31,8 +31,12 @@ const { values } = parseArgs({
 });
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`);
-const dtypes = (values.dtype ?? (values.device === 'cpu' ? 'fp32,q8,q4' : 'fp32')).split(',');
+const dtypes = (values.dtype ?? { cpu: 'fp32,q8,q4', webgpu: 'fp32,fp16' }[values.device] ?? 'fp32').split(
+  ',',
+);
 const sizes = values.batch.split(',').map(Number);
+/** Few bits, which bundles can be stored in. */
+const isRounded = (dtype) => dtype === 'q8' || dtype === 'q4';
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
 if (values.child) await measure(values.child);
@@ -45,7 +49,7 @@ async function compare() {
     execFileSync(process.execPath, [script, folder, '--tokens', values.tokens, '--decoder', values.decoder]);
   }
   for (const dtype of values.stored ? dtypes : []) {
-    if (dtype === 'fp32' || existsSync(`${folder}-${dtype}`)) continue;
+    if (!isRounded(dtype) || existsSync(`${folder}-${dtype}`)) continue;
     const script = path.join(root, 'packages', 'detailflow', 'dist', 'cli.js');
     const args = ['convert', '--model', folder, '--dtype', dtype, '--out', `${folder}-${dtype}`];
     execFileSync(process.execPath, [script, ...args], { stdio: ['ignore', 2, 2] });
@@ -117,7 +121,7 @@ async function measure(dtype) {
   const { backend, processor } = await openBackend(values.device, threads);
   const peak = await matmulPeak(backend);
   const loading = performance.now();
-  const model = await load(values.stored && dtype !== 'fp32' ? `${folder}-${dtype}` : folder, {
+  const model = await load(values.stored && isRounded(dtype) ? `${folder}-${dtype}` : folder, {
     backend,
     dtype,
   });
@@ -208,16 +212,17 @@ async function weightBytes(model, dtype) {
   const { linearProducts, matrixFormats } = await import('@detailflow/onnx');
   const { dim, vocabularySize, classes } = model.tokenModel.config;
   const graph = stepGraph(model.tokenModel.config);
-  const formats = dtype === 'fp32' ? new Map() : matrixFormats(graph, dtype);
+  const formats = isRounded(dtype) ? matrixFormats(graph, dtype) : new Map();
+  const own = dtype === 'fp16' ? 2 : 4;
   let matrices = 0;
   for (const [name, product] of linearProducts(graph)) {
     const [out, columns] = product.inputs[1].shape;
     const format = formats.get(name);
-    matrices += out * columns * (format ? format.bits / 8 + 4 / format.block : 4);
+    matrices += out * columns * (format ? format.bits / 8 + 4 / format.block : own);
   }
   const { width, mlpWidth, layers: depth, patchSize } = model.tokenizer.config.decoder;
   const decoder = depth * (4 * width ** 2 + 2 * width * mlpWidth) + width * 3 * patchSize ** 2;
-  return matrices + 4 * ((vocabularySize + classes + 1) * dim + decoder);
+  return matrices + own * (vocabularySize + classes + 1) * dim + 4 * decoder;
 }
 
 /** Memory of this process: its own pages, and pages of mapped files. Linux only. */

@@ -100,7 +100,7 @@ export async function withModel<T>(
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
   const dtype = values.choice('dtype', ['fp32', 'fp16', 'q8', 'q4']);
   if (dtype === 'fp16' && device !== 'webgpu')
-    throw new UsageError('--dtype fp16 is for --device webgpu; elsewhere give fp32, q8 or q4');
+    throw new UsageError('--dtype fp16 is for --device webgpu; without it give fp32, q8 or q4');
   const threads = values.whole('threads', { least: 1, most: 1024 });
   const settings = await modelSettings(values);
   const cache = values.flag('cache');
