@@ -24,6 +24,7 @@ import {
 } from '@detailflow/core';
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
 import { requireOwnFiles } from './own-files';
+import { isExact, levelsTrial } from './levels-trial';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
 import type { NodeDevice, Request, StateWindow, WireTensor } from './protocol';
@@ -118,6 +119,7 @@ class NodeBackend implements Backend {
   readonly stateWindows = true;
   readonly #worker: WorkerClient;
   #nextId = 0;
+  #triedLevels?: Promise<'signed' | 'unsigned'>;
 
   constructor(device: NodeDevice, worker: WorkerClient) {
     this.name = device;
@@ -133,7 +135,7 @@ class NodeBackend implements Backend {
       quantised,
       folder,
       memory,
-    } = await placeWeights(graph, weights, options.dtype);
+    } = await placeWeights(graph, weights, { dtype: options.dtype, levels: () => this.#levels() });
     const target = this.name === 'webgpu' ? 'webgpu' : 'any';
     const model = toOnnx(graph, {
       dialect: 'onnxruntime',
@@ -148,6 +150,25 @@ class NodeBackend implements Backend {
       memory ? [memory.data.buffer] : [],
     );
     return new NodeExecutable(this, graph, model, session, this.#worker, () => this.#nextId++);
+  }
+
+  /** How levels of rows have to be given here, tried out once. */
+  #levels(): Promise<'signed' | 'unsigned'> {
+    this.#triedLevels ??= this.#tryLevels();
+    return this.#triedLevels;
+  }
+
+  async #tryLevels(): Promise<'signed' | 'unsigned'> {
+    const trial = levelsTrial();
+    const model = toOnnx(trial.graph, { dialect: 'onnxruntime', ...trial.weights });
+    const session = this.#nextId++;
+    await this.#worker.send({ kind: 'load', session, model: model.bytes, states: [] });
+    const { sums } = await this.#worker.send({
+      ...{ kind: 'run', session, outputs: ['sums'] },
+      feeds: { ones: fromTensor(trial.ones) },
+    });
+    await this.#worker.free({ kind: 'release', session });
+    return isExact(sums.data) ? 'signed' : 'unsigned';
   }
 
   async createState(tensors: Tensors): Promise<State> {

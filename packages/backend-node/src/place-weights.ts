@@ -13,6 +13,7 @@ import {
 import { agreedDType } from '@detailflow/core/rounded-weight';
 import {
   type FilePlacement,
+  fineInputs,
   linearProducts,
   type MatrixFormat,
   matrixFormats,
@@ -34,6 +35,13 @@ export interface PlacedWeights {
 
 const MEMORY = 'detailflow-memory';
 
+/** How weights are wanted. */
+export interface PlaceOptions {
+  readonly dtype?: WeightDType;
+  /** Whether this processor takes levels of a row as they are, or 128 more. Asked where there are such. */
+  readonly levels: () => Promise<'signed' | 'unsigned'>;
+}
+
 /**
  * Leaves the weights in the files they lie in, for ONNX Runtime to map, where all are float32, or matrices in few bits, in files
  * of one folder. A session takes its weights either from files or from memory, so otherwise all are read into one block; with
@@ -42,7 +50,7 @@ const MEMORY = 'detailflow-memory';
 export async function placeWeights(
   graph: Graph,
   weights: Weights,
-  wanted: WeightDType | undefined,
+  { dtype: wanted, levels }: PlaceOptions,
 ): Promise<PlacedWeights> {
   const needed = await withoutLinks([...graph.weights.keys()].map((name) => weights.get(name) as Weight));
   const dtype = agreedDType(new Map(needed.map((weight) => [weight.name, weight])), wanted) ?? 'fp32';
@@ -52,7 +60,12 @@ export async function placeWeights(
   const formats = dtype === 'fp32' ? new Map<string, MatrixFormat>() : matrixFormats(graph, dtype);
   const products = linearProducts(graph);
   const roundedOf = ({ name, rounded }: Weight) => (products.has(name) ? rounded : undefined);
-  const folder = formats.size === 0 ? commonFolder(needed, roundedOf) : undefined;
+  const isByRows = ({ name }: Weight) => formats.get(name)?.block === 'row';
+  const hasRows = needed.some((weight) => isByRows(weight) || roundedOf(weight)?.block === 'row');
+  const unsigned = hasRows && (await levels()) === 'unsigned';
+  const fine = hasRows ? fineInputs(graph) : new Set<string>();
+  const folder = formats.size === 0 && !unsigned ? commonFolder(needed, roundedOf) : undefined;
+  const raised = (bytes: ArrayBufferView) => (unsigned ? withMiddle(bytes) : bytes);
   const placements = new Map<string, WeightPlacement>();
   const quantised = new Map<string, PlacedMatrix>();
   const block = new Block();
@@ -64,14 +77,21 @@ export async function placeWeights(
       const { bits, block: size } = rounded;
       const checked = await rounded.scales.read();
       const scales = folder === undefined ? block.add(checked) : inFile(rounded.scales);
-      const values = folder === undefined ? block.add(await rounded.values.read()) : inFile(rounded.values);
-      quantised.set(name, { bits, block: size, out, in: columns, values, scales });
+      const asStored = async () => {
+        const bytes = await rounded.values.read();
+        return block.add(size === 'row' ? raised(bytes) : bytes);
+      };
+      const values = folder === undefined ? await asStored() : inFile(rounded.values);
+      const held = { ...(size === 'row' && { unsigned, fine: fine.has(name) }), values, scales };
+      quantised.set(name, { bits, block: size, out, in: columns, ...held });
     } else if (folder !== undefined) {
       placements.set(name, inFile(weight));
     } else if (format) {
       const matrix = quantise(await readFloat32(weight), { ...format, name, out, in: columns });
-      const [values, scales] = [block.add(matrix.values), block.add(matrix.scales)];
-      quantised.set(name, { ...matrix, values, scales });
+      const byRows = matrix.block === 'row';
+      const values = block.add(byRows ? raised(matrix.values) : matrix.values);
+      const held = { ...(byRows && { unsigned, fine: fine.has(name) }), values, scales: block.add(matrix.scales) };
+      quantised.set(name, { ...matrix, ...held });
     } else {
       placements.set(name, block.add(await readFloat32(weight)));
     }
@@ -84,6 +104,10 @@ function inFile({ location }: Weight): FilePlacement {
   const { path: file, offset, length } = location as NonNullable<Weight['location']>;
   return { file: path.basename(file), offset, length };
 }
+
+/** Signed levels as bytes, 128 more. */
+const withMiddle = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength).map((level) => level ^ 128);
 
 /** Collects arrays that will be one block of memory. */
 class Block {
@@ -147,14 +171,15 @@ function commonFolder(
     weights.flatMap((weight) => {
       const rounded = roundedOf(weight);
       if (!rounded) return [mappableFolder(weight, 'f32')];
-      return [mappableFolder(rounded.values, 'u8'), mappableFolder(rounded.scales, 'f32')];
+      const { values, scales, block } = rounded;
+      return [mappableFolder(values, block === 'row' ? 'i8' : 'u8'), mappableFolder(scales, 'f32')];
     }),
   );
   const [folder] = folders;
   return folders.size === 1 ? folder : undefined;
 }
 
-function mappableFolder({ dtype, location }: Weight, must: 'f32' | 'u8'): string | undefined {
+function mappableFolder({ dtype, location }: Weight, must: 'f32' | 'u8' | 'i8'): string | undefined {
   const fits = dtype === must && location !== undefined && location.offset % storageBytes[dtype] === 0;
   return fits ? path.dirname(location.path) : undefined;
 }

@@ -106,8 +106,11 @@ export interface FamilyModel {
   readonly pictureSize: number;
   /** Guidance that ends after an interval of tokens, where the family's sampler has that. */
   intervalGuidance?(interval: number): Guidance;
-  /** @throws DetailFlowError `unsupported` where the tokenizer has latents but no codes: see {@link createLatentTokenizer} */
-  createTokenizer(options: { readonly backend: Backend }): ImageTokenizer;
+  /**
+   * @param options.dtype how the matrices of the transformer are held; a decoder made of such matrices may follow
+   * @throws DetailFlowError `unsupported` where the tokenizer has latents but no codes: see {@link createLatentTokenizer}
+   */
+  createTokenizer(options: { readonly backend: Backend; readonly dtype?: WeightDType }): ImageTokenizer;
   /** Width of a latent, where the tokenizer has continuous latents and no codes. */
   readonly latentDim?: number;
   /** Present where the tokenizer has continuous latents; without codes it is the only way to use it. */

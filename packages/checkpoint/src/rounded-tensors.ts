@@ -3,7 +3,7 @@ import { roundedWeight } from '@detailflow/core/rounded-weight';
 
 /**
  * The key of a safetensors file's metadata under which stands what its rounded matrices are: JSON, the name of each with
- * [bits, block, columns]. The levels of a matrix NAME are the tensor NAME.q8 or NAME.q4, its scales NAME.scales.
+ * [bits, block, columns], the block a number or "row". The levels of a matrix NAME are the tensor NAME.q8 or NAME.q4, its scales NAME.scales.
  */
 const KEY = 'detailflow.rounded';
 
@@ -38,14 +38,15 @@ export function withRoundedMatrices(
       return found;
     };
     const matrix = { bits, block, values: take(`q${bits}`), scales: take('scales') } as RoundedMatrix;
-    all.set(name, roundedWeight(name, [matrix.values.shape[0], columns], matrix, file));
+    const [out] = matrix.scales.shape;
+    all.set(name, roundedWeight(name, [out, columns], matrix, file));
   }
   return all;
 }
 
 interface Entry {
   readonly bits: number;
-  readonly block: number;
+  readonly block: number | 'row';
   readonly columns: number;
 }
 
@@ -67,10 +68,12 @@ function parseRecord(text: string, file: string): Map<string, Entry> {
       const isValid =
         Array.isArray(numbers) &&
         numbers.length === 3 &&
-        numbers.every((number) => Number.isSafeInteger(number) && number > 0);
+        numbers.every(
+          (number, i) => (Number.isSafeInteger(number) && number > 0) || (i === 1 && number === 'row'),
+        );
       if (!isValid)
         throw fail(`is ${JSON.stringify(numbers)?.slice(0, 80)}; must be [bits, block, columns]`, name);
-      const [bits, block, columns] = numbers as number[];
+      const [bits, block, columns] = numbers as [number, number | 'row', number];
       return [name, { bits, block, columns }];
     }),
   );
@@ -82,7 +85,7 @@ export function storedTensors(weights: Weights): {
   readonly metadata: Readonly<Record<string, string>>;
 } {
   const tensors = new Map<string, Weight>();
-  const record: [string, readonly number[]][] = [];
+  const record: [string, readonly (number | 'row')[]][] = [];
   const add = (name: string, weight: Weight) => {
     if (tensors.has(name)) {
       throw new DetailFlowError('invalid-argument', 'two tensors would have this name', { entry: name });

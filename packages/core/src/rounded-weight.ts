@@ -24,26 +24,28 @@ export function roundedWeight(
   const { bits, block, values, scales } = matrix;
   const fail = (code: 'format' | 'weights', reason: string) =>
     new DetailFlowError(code, reason, { file, entry: name });
-  if ((bits !== 4 && bits !== 8) || !BLOCKS.includes(block)) {
+  const isKnown = block === 'row' ? bits === 8 : (bits === 8 || bits === 4) && BLOCKS.includes(block);
+  if (!isKnown) {
     throw fail(
       'format',
-      `is rounded to ${bits} bits in blocks of ${block}; 8 and 4 bits in blocks of ${BLOCKS.join(', ')} are known`,
+      `is rounded to ${bits} bits ${block === 'row' ? 'row by row' : `in blocks of ${block}`}; 8 and 4 bits in blocks of ` +
+        `${BLOCKS.join(', ')}, and 8 bits row by row, are known`,
     );
   }
   if (shape.length !== 2 || shape.some((extent) => !Number.isSafeInteger(extent) || extent < 1)) {
     throw fail('format', `is ${formatShape(shape)}; only matrices are rounded`);
   }
   const [out, columns] = shape;
-  const blocks = Math.ceil(columns / block);
-  for (const [part, dtype, must] of [
-    [values, 'u8', [out, blocks, (block * bits) / 8]],
-    [scales, 'f32', [out, blocks]],
+  const parts = roundedParts(matrix, shape);
+  for (const [part, { dtype, shape: must }] of [
+    [values, parts.values],
+    [scales, parts.scales],
   ] as const) {
     if (part.dtype !== dtype || part.shape.join() !== must.join()) {
       throw new DetailFlowError(
         'weights',
         `is ${part.dtype} ${formatShape(part.shape)}, must be ${dtype} ${formatShape(must)} ` +
-          `for ${formatShape(shape)} in ${bits} bits and blocks of ${block}`,
+          `for ${formatShape(shape)} in ${bits} bits ${block === 'row' ? 'row by row' : `and blocks of ${block}`}`,
         { file, entry: part.name },
       );
     }
@@ -67,9 +69,27 @@ export function roundedWeight(
     rounded: { bits, block, values, scales: checked },
     async read() {
       const [levels, factors] = [await values.read(), floatsOf(await checked.read())];
-      const weights = widened(levels, factors, { out, columns, bits, block });
+      const weights =
+        block === 'row'
+          ? widenedRows(levels, factors, { out, columns })
+          : widened(levels, factors, { out, columns, bits, block });
       return new Uint8Array(weights.buffer);
     },
+  };
+}
+
+/** What the tensors of a rounded matrix [out, in] are. */
+export function roundedParts(
+  { bits, block }: Pick<RoundedMatrix, 'bits' | 'block'>,
+  [out, columns]: readonly number[],
+): Record<'values' | 'scales', Pick<Weight, 'dtype' | 'shape'>> {
+  if (block === 'row') {
+    return { values: { dtype: 'i8', shape: [columns, out] }, scales: { dtype: 'f32', shape: [out] } };
+  }
+  const blocks = Math.ceil(columns / block);
+  return {
+    values: { dtype: 'u8', shape: [out, blocks, (block * bits) / 8] },
+    scales: { dtype: 'f32', shape: [out, blocks] },
   };
 }
 
@@ -81,7 +101,7 @@ function floatsOf(bytes: Uint8Array): Float32Array {
 function widened(
   values: Uint8Array,
   scales: Float32Array,
-  { out, columns, bits, block }: Pick<RoundedMatrix, 'bits' | 'block'> & { out: number; columns: number },
+  { out, columns, bits, block }: { out: number; columns: number; bits: 4 | 8; block: number },
 ): Float32Array {
   const weights = new Float32Array(out * columns);
   const blocks = Math.ceil(columns / block);
@@ -93,6 +113,19 @@ function widened(
       const level = bits === 8 ? values[at] : (values[at >> 1] >> (4 * (at & 1))) & 15;
       weights[to] = scale * (level - zero);
     }
+  }
+  return weights;
+}
+
+function widenedRows(
+  values: Uint8Array,
+  scales: Float32Array,
+  { out, columns }: { out: number; columns: number },
+): Float32Array {
+  const levels = new Int8Array(values.buffer, values.byteOffset, values.byteLength);
+  const weights = new Float32Array(out * columns);
+  for (let row = 0, to = 0; row < out; row++) {
+    for (let at = row; at < levels.length; at += out, to++) weights[to] = scales[row] * levels[at];
   }
   return weights;
 }

@@ -75,14 +75,19 @@ export interface Weight {
   read(): Promise<Uint8Array>;
 }
 
-/** A matrix [out, in] in few bits, in blocks along its rows: a weight is its scale times (level - 2^(bits - 1)). */
+/**
+ * A matrix [out, in] in few bits. In blocks along its rows a weight is its scale times (level - 2^(bits - 1)); with one scale a row, its
+ * scale times its level.
+ */
 export interface RoundedMatrix {
   readonly bits: 4 | 8;
-  /** Weights of one scale: 16, 32, 64 or 128. The last block of a row may hold more levels than there are weights. */
-  readonly block: number;
-  /** Levels, u8 [out, blocks, block * bits / 8]: one a byte, or two, the first of them in the lower half. */
+  /**
+   * Weights of one scale: 16, 32, 64 or 128, where the last block of a row may hold more levels than there are weights; or 'row', of 8 bits.
+   */
+  readonly block: number | 'row';
+  /** Levels, u8 [out, blocks, block * bits / 8]: one a byte, or two, the first of them in the lower half; i8 [in, out] by rows. */
   readonly values: Weight;
-  /** f32 [out, blocks] */
+  /** f32 [out, blocks], or [out] by rows. */
   readonly scales: Weight;
 }
 

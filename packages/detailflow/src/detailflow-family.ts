@@ -73,7 +73,7 @@ export interface DetailFlowModel extends FamilyModel {
   readonly ar?: TokenModelHalf & ModelPart<TokenModelConfig>;
   /** Side in pixels of the pictures that it draws: less than the tokenizer's where the AR model has fewer tokens. */
   readonly pictureSize: number;
-  createTokenizer(options: { readonly backend: Backend }): Tokenizer;
+  createTokenizer(options: { readonly backend: Backend; readonly dtype?: WeightDType }): Tokenizer;
   createTokenModel?(options: {
     readonly backend: Backend;
     readonly dtype?: WeightDType;
@@ -82,6 +82,10 @@ export interface DetailFlowModel extends FamilyModel {
 }
 
 const DETAILFLOW = 'DetailFlow';
+
+/** Pictures show the errors of 4 bits, and a decoder is small: it keeps 8. */
+const decoderDType = (dtype: WeightDType | undefined): WeightDType | undefined =>
+  dtype === 'q4' ? 'q8' : dtype;
 
 /** DetailFlow: bundles, and the folders of the official training. */
 export const detailflowFamily: Family & {
@@ -264,12 +268,10 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
         return createMixtureTokenizer({ config, weights, file, backend });
       },
     }),
-    createTokenizer: ({ backend }) =>
+    createTokenizer: ({ backend, dtype }) =>
       createTokenizer({
-        config: tokenizer.config,
-        weights: tokenizer.weights,
-        file: tokenizer.file,
-        backend,
+        ...{ config: tokenizer.config, weights: tokenizer.weights, file: tokenizer.file, backend },
+        dtype: decoderDType(dtype),
       }),
     graphs: {
       encoder: () => ({ graph: encoderGraph(tokenizer.config), weights: tokenizer.weights }),

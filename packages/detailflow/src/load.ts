@@ -146,7 +146,7 @@ export class Model {
     this.card = opened.card;
     this.family = opened.family;
     if (isDetailFlow(opened) && !opened.createLatentTokenizer) {
-      const tokenizer = opened.createTokenizer({ backend });
+      const tokenizer = opened.createTokenizer({ backend, dtype });
       this.detailflow = { tokenizer, tokenModel: opened.createTokenModel?.({ backend, dtype, tokenizer }) };
       this.#tokenizer = tokenizer;
       this.tokenModel = this.detailflow.tokenModel;
@@ -156,7 +156,7 @@ export class Model {
         ? this.latents
         : this.latents
           ? undefined
-          : opened.createTokenizer({ backend });
+          : opened.createTokenizer({ backend, dtype });
       this.#tokenizer = tokenizer;
       this.tokenModel = tokenizer && opened.createTokenModel?.({ backend, dtype, tokenizer });
     }

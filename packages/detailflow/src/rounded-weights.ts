@@ -6,7 +6,7 @@ import {
   type Weight,
   type Weights,
 } from '@detailflow/core';
-import { roundedWeight } from '@detailflow/core/rounded-weight';
+import { roundedParts, roundedWeight } from '@detailflow/core/rounded-weight';
 import {
   type InputMoments,
   type MatrixFormat,
@@ -63,22 +63,20 @@ function rounded(
     name: `${name}.${what}`,
     ...rest,
   });
-  const blocks = Math.ceil(columns / block);
+  const parts = roundedParts(format, shape);
   const matrix: RoundedMatrix = {
     ...{ bits, block },
     values: part(`q${bits}`, {
-      dtype: 'u8',
-      shape: [out, blocks, (block * bits) / 8],
+      ...parts.values,
       async read() {
         made ??= make();
         const { values } = await made;
         made = undefined;
-        return values;
+        return new Uint8Array(values.buffer);
       },
     }),
     scales: part('scales', {
-      dtype: 'f32',
-      shape: [out, blocks],
+      ...parts.scales,
       async read() {
         made ??= make();
         return new Uint8Array((await made).scales.buffer);

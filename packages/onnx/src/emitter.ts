@@ -135,6 +135,15 @@ export class Emitter {
     });
   }
 
+  /** A byte without axes; equal ones are shared. */
+  uint8(value: number): string {
+    return this.#once(`uint8 ${value}`, () => {
+      const name = this.#name('Constant');
+      this.initializers.push({ name, dims: [], dataType: ELEMENT.uint8, rawData: Uint8Array.of(value) });
+      return name;
+    });
+  }
+
   /** An int64 without axes. */
   scalar(value: number): string {
     const name = this.#name('Constant');

@@ -6,7 +6,7 @@ export type {
   PlacedMatrix,
   WeightPlacement,
 } from './lower-graph';
-export { linearProducts, matrixFormats, type Quantisation } from './matrix-formats';
+export { fineInputs, linearProducts, matrixFormats, type Quantisation } from './matrix-formats';
 export { type MatrixFormat, type QuantisedMatrix, type QuantiseOptions, quantise } from './quantise';
 export { quantiseForInputs } from './quantise-for-inputs';
 export type { Dialect, Target } from './rules';

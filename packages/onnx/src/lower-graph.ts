@@ -19,6 +19,10 @@ export interface FilePlacement {
 
 /** A matrix in few bits, and where its bytes are. */
 export interface PlacedMatrix extends Omit<QuantisedMatrix, 'values' | 'scales'> {
+  /** Whether what goes into its product keeps more than 8 bits: see `fineInputs`. Of matrices with a scale a row. */
+  readonly fine?: boolean;
+  /** Whether its levels are bytes from 1 to 255, 128 more than they stand for. Of matrices with a scale a row. */
+  readonly unsigned?: boolean;
   readonly values: BytesPlacement;
   readonly scales: BytesPlacement;
 }
@@ -133,6 +137,12 @@ function weightTensor(
 function addMatrix(emitter: Emitter, name: string, matrix: PlacedMatrix): QuantisedInitializers {
   const { bits, block, out } = matrix;
   const [values, scales] = [`weight.${name}.q${bits}`, `weight.${name}.scales`];
+  if (block === 'row') {
+    const type = matrix.unsigned ? ELEMENT.uint8 : ELEMENT.int8;
+    emitter.addInitializer(placedTensor(values, [matrix.in, out], type, matrix.values));
+    emitter.addInitializer(placedTensor(scales, [out], ELEMENT.float, matrix.scales));
+    return { ...matrix, values, scales };
+  }
   const blocks = Math.ceil(matrix.in / block);
   const dims = [out, blocks, (block * bits) / 8];
   emitter.addInitializer(placedTensor(values, dims, ELEMENT.uint8, matrix.values));

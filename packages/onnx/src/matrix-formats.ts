@@ -4,19 +4,19 @@ import type { MatrixFormat } from './quantise';
 /** How the matrices of a model are held: 8 bits a weight, or 4. */
 export type Quantisation = 'q8' | 'q4';
 
-const EIGHT: MatrixFormat = { bits: 8, block: 64 };
-
 /**
- * The weights of a graph that are held in few bits, and how: matrices [out, in] used for nothing but x W^T. What goes into
- * a product is rounded to 8 bits in blocks as long as the matrix's, so products of activations, which have outliers, go in
- * short ones. The last matrices of a graph, whose errors nothing evens out any more, keep 8 bits in q4, too.
+ * The weights of a graph that are held in few bits, and how: matrices [out, in] used for nothing but x W^T. In 8 bits each row
+ * has a scale, and products are those of integers, which processors are fastest at. What goes into a product in blocks is rounded in blocks
+ * as long, so products of gated activations, which have outliers, go in short ones. The last matrices of a graph, whose errors nothing
+ * evens out any more, keep 8 bits in q4, too.
  */
 export function matrixFormats(graph: Graph, dtype: Quantisation): Map<string, MatrixFormat> {
   const products = linearProducts(graph);
-  const last = lastProducts(graph, new Set(products.values()));
+  const last = lastOf(graph, products);
   const formatOf = (product: Value): MatrixFormat => {
     if (dtype === 'q4' && !last.has(product)) return { bits: 4, block: 32 };
-    return product.inputs[0].op === 'mul' ? { bits: 8, block: 16 } : EIGHT;
+    if (product.inputs[0].op === 'mul') return { bits: 8, block: 16 };
+    return dtype === 'q8' ? { bits: 8, block: 'row' } : { bits: 8, block: 64 };
   };
   return new Map([...products].map(([name, product]) => [name, formatOf(product)]));
 }
@@ -46,8 +46,19 @@ const isLinear = ({ op, inputs, attrs }: Value, operand: number): boolean =>
   attrs.transposeB === true &&
   attrs.transposeA === false;
 
+/**
+ * Matrices that need more of what goes into their products than 8 bits a row keep: what comes from no norm, and the last of a graph.
+ */
+export function fineInputs(graph: Graph): Set<string> {
+  const products = linearProducts(graph);
+  const last = lastOf(graph, products);
+  const isNormed = ({ inputs: [{ op }] }: Value) => op === 'rmsNorm' || op === 'layerNorm';
+  return new Set([...products].filter(([, one]) => last.has(one) || !isNormed(one)).map(([name]) => name));
+}
+
 /** Those that go into no other of them. */
-function lastProducts(graph: Graph, products: ReadonlySet<Value>): Set<Value> {
+function lastOf(graph: Graph, all: ReadonlyMap<string, Value>): Set<Value> {
+  const products = new Set(all.values());
   const isFollowed = new Set<Value>();
   for (const node of [...graph.nodes].reverse()) {
     if (!products.has(node) && !isFollowed.has(node)) continue;

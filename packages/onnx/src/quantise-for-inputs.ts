@@ -1,6 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { InputMoments } from './input-moments';
-import { packed, type QuantisedMatrix, type QuantiseOptions } from './quantise';
+import { packed, type QuantisedMatrix, type QuantiseOptions, quantise } from './quantise';
 
 /** What is added to the diagonal of moments, as a share of its mean, so that they can be inverted. */
 const DAMPING = 0.01;
@@ -18,6 +18,7 @@ export function quantiseForInputs(
   moments: readonly InputMoments[],
 ): QuantisedMatrix {
   const { name, bits, block, out, in: columns } = matrix;
+  if (block === 'row') return quantiseRowsForInputs(weights, matrix, moments);
   const blocks = Math.ceil(columns / block);
   const [zero, top] = [2 ** (bits - 1), 2 ** bits - 1];
   const levels = new Uint8Array(out * blocks * block).fill(zero);
@@ -46,6 +47,36 @@ export function quantiseForInputs(
     }
   }
   return { bits, block, out, in: columns, values: bits === 8 ? levels : packed(levels), scales };
+}
+
+/** The scales are those of `quantise`. */
+function quantiseRowsForInputs(
+  weights: Float32Array,
+  matrix: QuantiseOptions,
+  moments: readonly InputMoments[],
+): QuantisedMatrix {
+  const { out, in: columns, name } = matrix;
+  const nearest = quantise(weights, matrix);
+  const levels = new Int8Array(columns * out);
+  for (const { first, count, sums } of moments) {
+    const factor = inverseFactor(sums, count);
+    const rest = new Float64Array(count);
+    for (let row = 0; row < out; row++) {
+      for (let i = 0; i < count; i++) rest[i] = weights[row * columns + first + i];
+      const scale = nearest.scales[row];
+      const inverse = scale === 0 ? 0 : 1 / scale;
+      for (let i = 0; i < count; i++) {
+        if (!Number.isFinite(rest[i])) {
+          throw new DetailFlowError('weights', 'an input is no finite number', { entry: name });
+        }
+        const level = Math.max(-127, Math.min(127, Math.floor(rest[i] * inverse + 0.5)));
+        levels[(first + i) * out + row] = level;
+        const lost = (rest[i] - scale * level) / factor[i * count + i];
+        for (let j = i + 1; j < count; j++) rest[j] -= lost * factor[i * count + j];
+      }
+    }
+  }
+  return { ...nearest, values: levels };
 }
 
 /** As `quantise` chooses it; NaN where a weight is. */

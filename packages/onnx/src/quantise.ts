@@ -3,20 +3,20 @@ import { DetailFlowError } from '@detailflow/core';
 /** How many bits hold a weight of a matrix, and how many weights of a row share a scale. */
 export interface MatrixFormat {
   readonly bits: 4 | 8;
-  /** 16, 32, 64 or 128. */
-  readonly block: number;
+  /** 16, 32, 64 or 128; or 'row', of 8 bits: one scale for a whole row. */
+  readonly block: number | 'row';
 }
 
-/**
- * A matrix [out, in] in few bits, in blocks along its rows; the last block of a row is filled up. A weight is its scale times
- * (level - 2^(bits - 1)).
- */
+/** A matrix [out, in] in few bits. */
 export interface QuantisedMatrix extends MatrixFormat {
   readonly out: number;
   readonly in: number;
-  /** Levels [out, blocks, block * bits / 8]: one a byte, or two, the first of them in the lower half. */
-  readonly values: Uint8Array;
-  /** [out, blocks] */
+  /**
+   * In blocks along its rows, the last of a row filled up: levels [out, blocks, block * bits / 8], one a byte, or two, the first
+   * of them in the lower half; a weight is its scale times (level - 2^(bits - 1)). With a scale a row: signed levels [in, out].
+   */
+  readonly values: Uint8Array | Int8Array;
+  /** [out, blocks], or [out] */
   readonly scales: Float32Array;
 }
 
@@ -34,6 +34,7 @@ export interface QuantiseOptions extends MatrixFormat {
  */
 export function quantise(weights: Float32Array, matrix: QuantiseOptions): QuantisedMatrix {
   const { name, bits, block, out, in: columns } = matrix;
+  if (block === 'row') return quantiseRows(weights, matrix);
   const blocks = Math.ceil(columns / block);
   const [zero, top] = [2 ** (bits - 1), 2 ** bits - 1];
   const levels = new Uint8Array(out * blocks * block).fill(zero);
@@ -52,6 +53,34 @@ export function quantise(weights: Float32Array, matrix: QuantiseOptions): Quanti
     }
   }
   return { bits, block, out, in: columns, values: bits === 8 ? levels : packed(levels), scales };
+}
+
+/** So many rows are turned into columns together, to stay within the caches. */
+const STRIP = 32;
+
+/** A scale a row; the levels are signed and lie column after column, as products of integers read them. */
+function quantiseRows(
+  weights: Float32Array,
+  { name, out, in: columns }: QuantiseOptions,
+): QuantisedMatrix {
+  const levels = new Int8Array(columns * out);
+  const scales = new Float32Array(out);
+  const inverses = new Float64Array(out);
+  for (let row = 0; row < out; row++) {
+    const scale = Math.abs(extremeOf(weights, row * columns, (row + 1) * columns, name)) / 127;
+    scales[row] = scale;
+    inverses[row] = scale === 0 ? 0 : 1 / scale;
+  }
+  for (let first = 0; first < out; first += STRIP) {
+    const end = Math.min(first + STRIP, out);
+    for (let i = 0; i < columns; i++) {
+      for (let row = first, at = i * out + first; row < end; row++, at++) {
+        const level = Math.floor(weights[row * columns + i] * inverses[row] + 0.5);
+        levels[at] = level > 127 ? 127 : level < -127 ? -127 : level;
+      }
+    }
+  }
+  return { bits: 8, block: 'row', out, in: columns, values: levels, scales };
 }
 
 /** The weight that is farthest from 0. */

@@ -19,6 +19,10 @@ export interface RuleContext {
 
 /** A matrix in few bits, as initialisers of the model. */
 export interface QuantisedInitializers extends Omit<QuantisedMatrix, 'values' | 'scales'> {
+  /** Whether what goes into its product keeps 15 bits of the largest entry of a row, not 8: of matrices with a scale a row. */
+  readonly fine?: boolean;
+  /** Whether its levels are 128 more than they stand for: of matrices with a scale a row. */
+  readonly unsigned?: boolean;
   readonly values: string;
   readonly scales: string;
 }
@@ -44,8 +48,10 @@ const reduce =
     );
 
 const matmul: Rule = (value, inputs, { emitter, dialect, quantised }) => {
-  const matrix = value.inputs[1].op === 'weight' && quantised.get(value.inputs[1].attrs.name as string);
-  if (matrix) return quantisedProduct(inputs[0], matrix, emitter);
+  const [, weight] = value.inputs;
+  const matrix = weight.op === 'weight' ? quantised.get(weight.attrs.name as string) : undefined;
+  if (matrix?.block === 'row') return rowProduct(inputs[0], matrix, emitter);
+  if (matrix) return blockProduct(inputs[0], matrix, emitter);
   const flags = [value.attrs.transposeA, value.attrs.transposeB] as boolean[];
   if (!flags.includes(true)) return emitter.node('MatMul', inputs);
   if (dialect === 'onnxruntime') {
@@ -71,7 +77,7 @@ const broadcastTo: Rule = ({ shape, dtype }, [x], { emitter }) => {
 const isNumber = (dim: Dim): dim is number => typeof dim === 'number';
 
 /** `accuracy_level` 4 rounds what goes in, too, to 8 bits, block by block of each row: many times faster. */
-const quantisedProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string =>
+const blockProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string =>
   emitter.node(
     'MatMulNBits',
     [x, matrix.values, matrix.scales],
@@ -79,11 +85,40 @@ const quantisedProduct = (x: string, matrix: QuantisedInitializers, emitter: Emi
       attribute.int('K', matrix.in),
       attribute.int('N', matrix.out),
       attribute.int('bits', matrix.bits),
-      attribute.int('block_size', matrix.block),
+      attribute.int('block_size', matrix.block as number),
       attribute.int('accuracy_level', 4),
     ],
     MICROSOFT,
   );
+
+/**
+ * Each row of what goes in is rounded to 8 bits by its largest entry, which it gets back in the end; a fine one, what that takes away, once
+ * more. Products of integers are exact, so a row comes out the same whatever rows are beside it. A row of zeros stays one: it is
+ * multiplied by zero.
+ */
+const rowProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string => {
+  const number = (value: number) => emitter.shared(`${value}`, () => [emitter.constant(Float32Array.of(value), [], 'f32')])[0];
+  const [step, middle] = [number(1 / 127), emitter.uint8(128)];
+  const [share, largest, levels] = emitter.shared(`levels ${x}`, () => {
+    const axis = emitter.int64([-1]);
+    const largest = emitter.node('ReduceMax', [emitter.node('Abs', [x]), axis], [attribute.int('keepdims', 1)]);
+    const share = emitter.node('Div', [x, largest]);
+    return [share, largest, emitter.node('QuantizeLinear', [share, step, middle])];
+  });
+  const product = (levels: string, step: string) => {
+    const inputs = [levels, matrix.values, step, matrix.scales, middle];
+    if (matrix.unsigned) inputs.push(middle);
+    return emitter.node('MatMulIntegerToFloat', inputs, [], MICROSOFT);
+  };
+  if (!matrix.fine) return emitter.node('Mul', [product(levels, step), largest]);
+  const small = number(1 / 127 / 254);
+  const [rest] = emitter.shared(`rest of ${x}`, () => {
+    const kept = emitter.node('DequantizeLinear', [levels, step, middle]);
+    return [emitter.node('QuantizeLinear', [emitter.node('Sub', [share, kept]), small, middle])];
+  });
+  const sum = emitter.node('Add', [product(levels, step), product(rest, small)]);
+  return emitter.node('Mul', [sum, largest]);
+};
 
 /** 0 copies an extent and one -1 is inferred; only where that does not suffice is the shape computed. */
 const reshape: Rule = (value, [x], { emitter }) => {

@@ -12,6 +12,7 @@ import {
   requireTensor,
   Tensor,
   validateWeights,
+  type WeightDType,
   type Weights,
 } from '@detailflow/core';
 import { resolutionSettings, type TokenizerConfig } from './config';
@@ -26,6 +27,8 @@ export interface TokenizerOptions {
   readonly config: TokenizerConfig;
   readonly weights: Weights;
   readonly backend: Backend;
+  /** How the matrices of the decoder are held; the encoder's, which decide about codes, stay as they are. Default: as they are. */
+  readonly dtype?: WeightDType;
   /** Where the weights come from, for messages. */
   readonly file?: string;
 }
@@ -76,8 +79,10 @@ export class Tokenizer implements ImageTokenizer {
 
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration; `unsupported` for mixtures of codes */
   constructor(options: TokenizerOptions) {
-    checkOptions('createTokenizer', options, { config: true, weights: true, backend: true, file: true });
-    const { config, weights, backend, file } = options;
+    checkOptions('createTokenizer', options, {
+      ...{ config: true, weights: true, backend: true, dtype: true, file: true },
+    });
+    const { config, weights, backend, dtype, file } = options;
     if (config.mixture) {
       throw new DetailFlowError(
         'unsupported',
@@ -88,7 +93,7 @@ export class Tokenizer implements ImageTokenizer {
     validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(encoderGraph(config), weights));
-    this.#decoder = new LazyExecutable(() => backend.compile(decoderGraph(config), weights));
+    this.#decoder = new LazyExecutable(() => backend.compile(decoderGraph(config), weights, { dtype }));
     this.resolutions = createResolutionMap(resolutionSettings(config));
   }
 
