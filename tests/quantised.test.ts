@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { createTokenModel } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
-import type { Backend, Tensor } from '@detailflow/core';
-import { softmax } from '@detailflow/sampler';
-import { convert, load, type Model } from 'detailflow';
+import { type Backend, readFloat32, Tensor, type Weight, weightFromArray } from '@detailflow/core';
+import { sampleTokens, softmax } from '@detailflow/sampler';
+import { convert, load, type Model, openModel } from 'detailflow';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 let backend: Backend;
@@ -94,6 +95,64 @@ test.each([
   expect(figures.top1).toBeGreaterThanOrEqual(top1);
   expect(figures.kl).toBeLessThanOrEqual(kl);
 });
+
+// The golden models' pixels go to 8 and beyond, so their noise is measured against what they draw.
+test.each(['fashion-ref', 'golden/A', 'golden/B'])(
+  'the decoder of %s in q8 draws the same pictures',
+  async (name) => {
+    const folder = path.join(root, 'tests/fixtures', name);
+    const exact = await load(folder, { backend });
+    const rounded = await load(folder, { backend, dtype: 'q8' });
+    const { tokens, codebookSize } = exact.tokenizer;
+    const codes = new Tensor(
+      'int32',
+      Int32Array.from({ length: 4 * tokens }, (_, i) => (i * 7919) % codebookSize),
+      [4, tokens],
+    );
+    const [wanted, found] = await Promise.all(
+      [exact, rounded].map(({ tokenizer }) => tokenizer.decode(codes)),
+    );
+    const range = wanted.data.reduce((a, b) => Math.max(a, b)) - wanted.data.reduce((a, b) => Math.min(a, b));
+    const error = wanted.data.reduce((sum, x, i) => sum + (x - found.data[i]) ** 2, 0) / wanted.data.length;
+    const psnr = 10 * Math.log10(range ** 2 / error);
+    console.log(`${name}: decoder in q8 ${psnr.toFixed(1)} dB`);
+    expect(psnr).toBeGreaterThan(45);
+    const images = new Tensor(
+      'float32',
+      wanted.data.map((x) => Math.max(-1, Math.min(1, x))),
+      wanted.dims,
+    );
+    expect((await rounded.tokenizer.encode(images)).data).toEqual(
+      (await exact.tokenizer.encode(images)).data,
+    );
+    await exact.dispose();
+    await rounded.dispose();
+  },
+);
+
+test.each([Number.NaN, Number.POSITIVE_INFINITY, 1e38])(
+  'an embedding of %s is told in q8 as in fp32',
+  async (value) => {
+    const opened = await openModel(path.join(root, 'tests/fixtures/fashion-ref'));
+    const { weights, config } = opened.ar as NonNullable<typeof opened.ar>;
+    const damaged = new Map(weights);
+    const name = 'cls_embedding.embedding_table.weight';
+    const { shape } = damaged.get(name) as Weight;
+    const rows = (await readFloat32(damaged.get(name) as Weight)).slice();
+    rows[3 * shape[1] + 7] = value;
+    damaged.set(name, weightFromArray(name, shape, rows));
+    for (const dtype of ['fp32', 'q8'] as const) {
+      const tokenModel = createTokenModel({ config, weights: damaged, backend, dtype });
+      const draw = async () => {
+        for await (const _ of sampleTokens({ model: tokenModel, labels: [3], seed: 1, cfg: 1 }));
+      };
+      if (value === 1e38) await draw();
+      else await expect(draw()).rejects.toThrow(/finite|number/);
+      await tokenModel.dispose();
+    }
+    await opened.close();
+  },
+);
 
 test.each(['fp32', 'q8', 'q4'] as const)(
   'in %s nothing depends on the company, to the last bit',

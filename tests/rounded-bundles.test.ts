@@ -5,7 +5,7 @@ import { createTokenModel, parseTokenModelConfig } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { readBundle } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { type Backend, DetailFlowError, type Weight } from '@detailflow/core';
+import { type Backend, DetailFlowError, Tensor, type Weight } from '@detailflow/core';
 import { createReferenceBackend } from '@detailflow/core/reference';
 import { convert, convertToReleased, exportOnnx, load, verifyModel } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -45,6 +45,37 @@ test.each([['DetailFlow', fashion, 1] as const, ...familyModels])(
       expect(await logits(bundle, condition, { device })).toEqual(rounded);
       expect(await logits(bundle, condition, { device, dtype })).toEqual(rounded);
     }
+  },
+);
+
+test.each(['q8', 'q4'] as const)(
+  'the decoder of a %s bundle draws the same bits as one that is rounded when loaded, and the encoder finds the same codes',
+  async (dtype) => {
+    const exact = await load(fashion, { backend: device });
+    const { tokens, codebookSize, imageSize } = exact.tokenizer;
+    const codes = new Tensor(
+      'int32',
+      Int32Array.from({ length: 2 * tokens }, (_, i) => (i * 7919) % codebookSize),
+      [2, tokens],
+    );
+    const images = new Tensor(
+      'float32',
+      Float32Array.from({ length: 3 * imageSize ** 2 }, (_, i) => Math.sin(i / 31)),
+      [1, 3, imageSize, imageSize],
+    );
+    const found = [];
+    for (const [source, wanted] of [[at(dtype)], [at(dtype), dtype], [fashion, dtype]] as const) {
+      const model = await load(source, { backend: device, dtype: wanted });
+      found.push((await model.tokenizer.decode(codes)).data);
+      expect((await model.tokenizer.encode(images)).data).toEqual(
+        (await exact.tokenizer.encode(images)).data,
+      );
+      await model.dispose();
+    }
+    expect(found[0]).toEqual(found[2]);
+    expect(found[1]).toEqual(found[2]);
+    expect(found[0]).not.toEqual((await exact.tokenizer.decode(codes)).data);
+    await exact.dispose();
   },
 );
 
@@ -192,6 +223,7 @@ interface Entry {
 
 const MATRIX = 'layers.0.attention.wqkv.weight';
 const [VALUES, SCALES] = [`${MATRIX}.q8`, `${MATRIX}.scales`];
+const BLOCKS = 'layers.0.feed_forward.w2.weight';
 
 test.each<[string, Parameters<typeof damaged>[1], RegExp]>([
   [
@@ -213,19 +245,48 @@ test.each<[string, Parameters<typeof damaged>[1], RegExp]>([
   [
     'levels of another shape',
     ({ header }) => header[VALUES].shape.reverse(),
-    /^weights: .*ar\.safetensors.*wqkv\.weight.*(is u8|is f32)/,
+    /^weights: .*ar\.safetensors.*wqkv\.weight.*is i8 \[480, 160\], must be i8 \[160, 480\]/,
   ],
   [
     'scales of another shape',
-    ({ header }) => header[SCALES].shape.reverse(),
-    /^weights: .*wqkv\.weight\.scales.*is f32 \[3, 480\], must be f32 \[480, 3\]/,
+    ({ header }) => header[SCALES].shape.push(1),
+    /^weights: .*wqkv\.weight\.scales.*is f32 \[480, 1\], must be f32 \[480\]/,
   ],
   [
     'levels of another type',
     ({ header }) => {
-      header[VALUES].dtype = 'I8';
+      header[VALUES].dtype = 'U8';
     },
-    /^weights: .*wqkv\.weight\.q8.*is i8/,
+    /^weights: .*wqkv\.weight\.q8.*is u8/,
+  ],
+  [
+    'levels in blocks of another shape',
+    ({ header }) => header[`${BLOCKS}.q8`].shape.reverse(),
+    /^weights: .*w2\.weight\.q8.*is u8 \[16, .*\], must be u8 \[160, .*, 16\]/,
+  ],
+  [
+    'scales of blocks of another shape',
+    ({ header }) => header[`${BLOCKS}.scales`].shape.reverse(),
+    /^weights: .*w2\.weight\.(scales|q8).*must be/,
+  ],
+  [
+    'rows said to be blocks',
+    ({ record }) => (record[MATRIX] = [8, 64, 160]),
+    /^weights: .*wqkv\.weight\.q8.*is i8 \[160, 480\], must be u8 \[480, 3, 64\]/,
+  ],
+  [
+    'blocks said to be rows',
+    ({ record }) => (record[BLOCKS] = [8, 'row', (record[BLOCKS] as number[])[2]]),
+    /^weights: .*w2\.weight\.q8.*is u8 .*must be i8/,
+  ],
+  [
+    'rows of 4 bits',
+    ({ record, header }) => {
+      record[MATRIX] = [4, 'row', 160];
+      header[`${MATRIX}.q4`] = header[VALUES];
+      delete header[VALUES];
+    },
+    /^format: .*wqkv.*4 bits row by row/,
   ],
   [
     'a block that cannot be',
@@ -233,11 +294,11 @@ test.each<[string, Parameters<typeof damaged>[1], RegExp]>([
     /^format: .*wqkv.*blocks of 48/,
   ],
   ['bits that cannot be', ({ record }) => (record[MATRIX] = [5, 64, 160]), /wqkv\.weight\.q5|5 bits/],
-  ['more columns', ({ record }) => (record[MATRIX] = [8, 64, 10_000]), /^weights: .*wqkv.*must be/],
+  ['more columns', ({ record }) => (record[MATRIX] = [8, 'row', 10_000]), /^weights: .*wqkv.*must be/],
   [
     'fewer columns',
-    ({ record }) => (record[MATRIX] = [8, 64, 150]),
-    /^weights: .*wqkv\.weight is \[480, 150\], must be \[480, 160\]/,
+    ({ record }) => (record[BLOCKS] = [8, 16, (record[BLOCKS] as number[])[2] - 5]),
+    /^weights: .*w2\.weight is \[160, \d+\], must be \[160, \d+\]/,
   ],
   [
     'no numbers',

@@ -211,18 +211,21 @@ async function weightBytes(model, dtype) {
   const { stepGraph } = await import('@detailflow/ar-model');
   const { linearProducts, matrixFormats } = await import('@detailflow/onnx');
   const { dim, vocabularySize, classes } = model.tokenModel.config;
-  const graph = stepGraph(model.tokenModel.config);
-  const formats = isRounded(dtype) ? matrixFormats(graph, dtype) : new Map();
-  const own = dtype === 'fp16' ? 2 : 4;
-  let matrices = 0;
-  for (const [name, product] of linearProducts(graph)) {
-    const [out, columns] = product.inputs[1].shape;
-    const format = formats.get(name);
-    matrices += out * columns * (format ? format.bits / 8 + 4 / format.block : own);
-  }
-  const { width, mlpWidth, layers: depth, patchSize } = model.tokenizer.config.decoder;
-  const decoder = depth * (4 * width ** 2 + 2 * width * mlpWidth) + width * 3 * patchSize ** 2;
-  return matrices + own * (vocabularySize + classes + 1) * dim + 4 * decoder;
+  const { decoderGraph } = await import('@detailflow/tokenizer');
+  const own = dtype === 'fp16' ? 16 : 32;
+  const bytesOf = (graph, kind) => {
+    const formats = isRounded(kind) ? matrixFormats(graph, kind) : new Map();
+    let bytes = 0;
+    for (const [name, product] of linearProducts(graph)) {
+      const [out, columns] = product.inputs[1].shape;
+      const { bits, block } = formats.get(name) ?? { bits: own, block: Number.POSITIVE_INFINITY };
+      bytes += out * columns * (bits / 8 + 4 / (block === 'row' ? columns : block));
+    }
+    return bytes;
+  };
+  const matrices = bytesOf(stepGraph(model.tokenModel.config), dtype);
+  const decoder = bytesOf(decoderGraph(model.tokenizer.config), dtype === 'q4' ? 'q8' : dtype);
+  return matrices + decoder + (own / 8) * (vocabularySize + classes + 1) * dim;
 }
 
 /** Memory of this process: its own pages, and pages of mapped files. Linux only. */

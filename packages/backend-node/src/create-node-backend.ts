@@ -23,8 +23,8 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { type OnnxModel, toOnnx } from '@detailflow/onnx';
-import { requireOwnFiles } from './own-files';
 import { isExact, levelsTrial } from './levels-trial';
+import { requireOwnFiles } from './own-files';
 import { placeWeights } from './place-weights';
 import { probeDevice } from './probe';
 import type { NodeDevice, Request, StateWindow, WireTensor } from './protocol';
@@ -135,7 +135,9 @@ class NodeBackend implements Backend {
       quantised,
       folder,
       memory,
-    } = await placeWeights(graph, weights, { dtype: options.dtype, levels: () => this.#levels() });
+    } = await placeWeights(graph, weights, {
+      ...{ dtype: options.dtype, rows: this.name === 'cpu', levels: () => this.#levels() },
+    });
     const target = this.name === 'webgpu' ? 'webgpu' : 'any';
     const model = toOnnx(graph, {
       dialect: 'onnxruntime',

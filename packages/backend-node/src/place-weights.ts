@@ -38,6 +38,8 @@ const MEMORY = 'detailflow-memory';
 /** How weights are wanted. */
 export interface PlaceOptions {
   readonly dtype?: WeightDType;
+  /** Whether matrices that are rounded here may have a scale a row. */
+  readonly rows: boolean;
   /** Whether this processor takes levels of a row as they are, or 128 more. Asked where there are such. */
   readonly levels: () => Promise<'signed' | 'unsigned'>;
 }
@@ -50,14 +52,14 @@ export interface PlaceOptions {
 export async function placeWeights(
   graph: Graph,
   weights: Weights,
-  { dtype: wanted, levels }: PlaceOptions,
+  { dtype: wanted, rows, levels }: PlaceOptions,
 ): Promise<PlacedWeights> {
   const needed = await withoutLinks([...graph.weights.keys()].map((name) => weights.get(name) as Weight));
   const dtype = agreedDType(new Map(needed.map((weight) => [weight.name, weight])), wanted) ?? 'fp32';
   if (dtype === 'fp16') {
     throw new DetailFlowError('unsupported', 'fp16 is for @detailflow/backend-webgpu; give fp32, q8 or q4');
   }
-  const formats = dtype === 'fp32' ? new Map<string, MatrixFormat>() : matrixFormats(graph, dtype);
+  const formats = dtype === 'fp32' ? new Map<string, MatrixFormat>() : matrixFormats(graph, dtype, { rows });
   const products = linearProducts(graph);
   const roundedOf = ({ name, rounded }: Weight) => (products.has(name) ? rounded : undefined);
   const isByRows = ({ name }: Weight) => formats.get(name)?.block === 'row';
@@ -90,7 +92,11 @@ export async function placeWeights(
       const matrix = quantise(await readFloat32(weight), { ...format, name, out, in: columns });
       const byRows = matrix.block === 'row';
       const values = block.add(byRows ? raised(matrix.values) : matrix.values);
-      const held = { ...(byRows && { unsigned, fine: fine.has(name) }), values, scales: block.add(matrix.scales) };
+      const held = {
+        ...(byRows && { unsigned, fine: fine.has(name) }),
+        values,
+        scales: block.add(matrix.scales),
+      };
       quantised.set(name, { ...matrix, ...held });
     } else {
       placements.set(name, block.add(await readFloat32(weight)));

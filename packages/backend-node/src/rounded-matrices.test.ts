@@ -1,5 +1,7 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { matmul, symbol, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { matmul, rmsNorm, symbol, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { quantise, toOnnx } from '@detailflow/onnx';
+import ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
 
 /** Numbers by formula, with an outlier here and there. */
@@ -8,6 +10,9 @@ const numbers = (length: number, seed: number) =>
     const x = Math.sin(12.9898 * (i + seed)) * 43758.5453;
     return (x - Math.floor(x) - 0.5) * (i % 97 === 0 ? 20 : 1);
   });
+
+/** The same without outliers, so that one scale a row suffices. */
+const even = (length: number, seed: number) => numbers(length, seed).map((x) => x % 0.5);
 
 const sizes: [number, number][] = [
   [480, 160],
@@ -75,3 +80,114 @@ function relativeError(found: Float32Array, exact: Float64Array): number {
   const power = (values: Iterable<number>) => [...values].reduce((sum, x) => sum + x * x, 0);
   return Math.sqrt(power(exact.map((x, i) => x - found[i])) / power(exact));
 }
+
+/** What `product` makes of `rows` rows. */
+async function productOf(
+  values: Float32Array,
+  { weights, columns, normed }: { weights: Float32Array; columns: number; normed: boolean },
+): Promise<Float32Array> {
+  await using backend = await createNodeBackend({ threads: 2, onNotice: () => {} });
+  const out = weights.length / columns;
+  const graph = trace((g) => {
+    const x = g.input('x', 'f32', [symbol('rows'), columns]);
+    // Not the last product, and after a norm: then what goes in keeps 8 bits.
+    const first = matmul(
+      normed ? rmsNorm(x, g.weight('n', [columns]), 1e-6) : x,
+      g.weight('w', [out, columns]),
+      {
+        transposeB: true,
+      },
+    );
+    return { y: first, z: matmul(first, g.weight('v', [4, out]), { transposeB: true }) };
+  });
+  const ones = new Float32Array(columns).fill(1);
+  const all = [
+    weightFromArray('n', [columns], ones),
+    weightFromArray('w', [out, columns], weights),
+    weightFromArray('v', [4, out], even(4 * out, 9)),
+  ];
+  const used = new Map(all.filter(({ name }) => normed || name !== 'n').map((one) => [one.name, one]));
+  const compiled = await backend.compile(graph, used, { dtype: 'q8' });
+  const x = new Tensor('float32', values, [values.length / columns, columns]);
+  return (await compiled.run({ x })).y.data as Float32Array;
+}
+
+test('a row product is that of integers: levels of weights and of inputs, by the largest of each row', async () => {
+  const [rows, out, columns] = [5, 24, 96];
+  const [values, weights] = [numbers(rows * columns, 3), even(out * columns, 4)];
+  const level = (x: number, largest: number) => Math.round((x / largest) * 127);
+  const largestOf = (all: Float32Array, row: number) =>
+    all.subarray(row * columns, (row + 1) * columns).reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+  const normed = values.map((x, i) => {
+    const row = values.subarray(Math.floor(i / columns) * columns, (Math.floor(i / columns) + 1) * columns);
+    return x / Math.sqrt(row.reduce((a, b) => a + b * b, 0) / columns + 1e-6);
+  });
+  const found = await productOf(values, { weights, columns, normed: true });
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < out; column++) {
+      const [a, b] = [largestOf(normed, row), largestOf(weights, column)];
+      let sum = 0;
+      for (let k = 0; k < columns; k++) {
+        sum += level(normed[row * columns + k], a) * level(weights[column * columns + k], b);
+      }
+      const expected = (sum * a * b) / 127 ** 2;
+      // One entry that is rounded the other way is worth a step of each.
+      expect(Math.abs(found[row * out + column] - expected)).toBeLessThan((2 * a * b) / 127);
+    }
+  }
+});
+
+test('inputs that come from no norm keep more: the error is that of the weights alone', async () => {
+  const [rows, out, columns] = [9, 40, 320];
+  const [values, weights] = [numbers(rows * columns, 7), even(out * columns, 8)];
+  const found = await productOf(values, { weights, columns, normed: false });
+  const rounded = weights.map((x, i) => {
+    const row = weights.subarray(Math.floor(i / columns) * columns, (Math.floor(i / columns) + 1) * columns);
+    const scale = row.reduce((a, b) => Math.max(a, Math.abs(b)), 0) / 127;
+    return Math.floor(x / scale + 0.5) * scale;
+  });
+  expect(relativeError(found, exactProduct(values, rounded, columns))).toBeLessThan(1e-3);
+});
+
+test('a row of zeros stays one, and what is no number stays none, in its own row', async () => {
+  const columns = 64;
+  const [values, weights] = [numbers(5 * columns, 1), even(16 * columns, 2)];
+  const hostile = values.slice();
+  hostile.fill(0, columns, 2 * columns);
+  hostile[2 * columns + 5] = Number.NaN;
+  hostile[3 * columns + 6] = Number.POSITIVE_INFINITY;
+  const rowOf = (all: Float32Array, row: number) => [...all.subarray(row * 16, (row + 1) * 16)];
+  const clean = await productOf(values, { weights, columns, normed: false });
+  const found = await productOf(hostile, { weights, columns, normed: false });
+  expect(rowOf(found, 1).map(Math.abs)).toEqual(new Array(16).fill(0));
+  for (const row of [2, 3]) expect(rowOf(found, row).some(Number.isFinite)).toBe(false);
+  for (const row of [0, 4]) expect(rowOf(found, row)).toEqual(rowOf(clean, row));
+});
+
+test('levels without a sign give the same bits', async () => {
+  const columns = 96;
+  const [weights, x] = [even(40 * columns, 2), new Tensor('float32', numbers(7 * columns, 5), [7, columns])];
+  const { values, scales } = quantise(weights, { bits: 8, block: 'row', name: 'w', out: 40, in: columns });
+  const graph = trace((g) => ({
+    y: matmul(g.input('x', 'f32', [symbol('rows'), columns]), g.weight('w', [40, columns]), {
+      transposeB: true,
+    }),
+  }));
+  const bytes = new Uint8Array(values.buffer);
+  const results = [];
+  for (const unsigned of [false, true]) {
+    const matrix = {
+      ...{ bits: 8 as const, block: 'row' as const, out: 40, in: columns, unsigned, fine: true },
+      values: { inline: unsigned ? bytes.map((level) => level ^ 128) : bytes },
+      scales: { inline: new Uint8Array(scales.buffer) },
+    };
+    const { bytes: model } = toOnnx(graph, {
+      ...{ dialect: 'onnxruntime', quantised: new Map([['w', matrix]]) },
+      placeWeight: () => ({ inline: new Float32Array(0) }),
+    });
+    const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3 });
+    results.push((await session.run({ x: new ort.Tensor('float32', x.data, x.dims) })).y.data);
+    await session.release();
+  }
+  expect(results[1]).toEqual(results[0]);
+});

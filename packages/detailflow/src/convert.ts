@@ -12,14 +12,14 @@ import { calibrate } from './calibrate';
 import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
-import { roundedWeights } from './rounded-weights';
+import { roundedDecoder, roundedTransformer } from './rounded-weights';
 
 /** Options of {@link convert}. */
 export interface ConvertOptions extends Omit<WriteBundleOptions, 'dtype'>, OpenFamilyOptions {
   /**
    * Storage of the weights: 'f32' (default), 'f16' (half the size, computed in float32), or 'q8' and 'q4': the matrices of the AR
-   * model in 8 or 4 bits, everything else float32; they are mapped as they lie, and computed with in few bits. Rounded matrices
-   * of the source stay as they are.
+   * model in 8 or 4 bits, those of DetailFlow's decoder in 8, everything else float32; they are mapped as they lie, and computed with
+   * in few bits. Rounded matrices of the source stay as they are.
    */
   readonly dtype?: WriteBundleOptions['dtype'] | Quantisation;
   /**
@@ -102,7 +102,7 @@ export async function convert(
         subject: subject ?? card?.subject,
         recipe: cfg === undefined ? card?.recipe : { ...card?.recipe, cfg },
         ...(card?.data && { data: card.data }),
-        ...parts(opened, rounding, moments),
+        ...(await parts(opened, rounding, moments)),
       },
       { ...writing, dtype: dtype === 'f16' ? 'f16' : 'f32' },
     );
@@ -119,21 +119,25 @@ async function measured(opened: FamilyModel, signal: AbortSignal | undefined): P
 }
 
 /** The two halves; DetailFlow's checkpoints also hold weights that only training uses. */
-function parts(opened: FamilyModel, rounding: Quantisation | undefined, moments: Moments | undefined) {
-  const rounded = (weights: Weights) =>
-    rounding ? roundedWeights(opened, weights, rounding, moments) : weights;
+async function parts(opened: FamilyModel, rounding: Quantisation | undefined, moments: Moments | undefined) {
+  const rounded = async (weights: Weights) =>
+    rounding ? roundedTransformer(opened, weights, rounding, moments) : weights;
+  const decoded = async (weights: Weights) => (rounding ? roundedDecoder(opened, weights) : weights);
   if (!isDetailFlow(opened)) {
     const { tokenizer, ar } = opened;
-    return { tokenizer, ar: ar && { config: ar.config, weights: rounded(ar.weights) } };
+    return { tokenizer, ar: ar && { config: ar.config, weights: await rounded(ar.weights) } };
   }
   const { tokenizer, ar } = opened;
   return {
     tokenizer: {
       config: tokenizer.config,
-      weights: chosenWeights(tokenizer.weights, tokenizerParameters(tokenizer.config)),
+      weights: await decoded(chosenWeights(tokenizer.weights, tokenizerParameters(tokenizer.config))),
     },
     ...(ar && {
-      ar: { config: ar.config, weights: rounded(chosenWeights(ar.weights, tokenModelParameters(ar.config))) },
+      ar: {
+        config: ar.config,
+        weights: await rounded(chosenWeights(ar.weights, tokenModelParameters(ar.config))),
+      },
     }),
   };
 }

@@ -37,8 +37,9 @@ export interface LoadOptions extends OpenFamilyOptions {
   /** Where to compute. A CPU backend of its own if omitted, closed with the model. */
   readonly backend?: Backend;
   /**
-   * How the matrices of the AR model are held: 'fp32', or rounded to 'q8' or 'q4', which is faster, or on WebGPU to 'fp16'. Default:
-   * as they are stored, which is 'fp32' but for bundles that were converted to `q8` or `q4`; on WebGPU weights stored as fp16 stay so.
+   * How the matrices of the AR model are held: 'fp32', or rounded to 'q8' or 'q4', which is faster; those of DetailFlow's decoder are
+   * then held in 8 bits, and the encoder's as they are. 'fp16' is for `@detailflow/backend-webgpu`. Default: as they are stored, which
+   * is 'fp32' but for bundles that were converted to `q8` or `q4`; on WebGPU weights stored as fp16 stay so.
    */
   readonly dtype?: WeightDType;
   /**

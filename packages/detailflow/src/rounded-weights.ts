@@ -15,19 +15,19 @@ import {
   type QuantisedMatrix,
   quantise,
   quantiseForInputs,
+  suitableFormat,
 } from '@detailflow/onnx';
 
 /**
- * Weights of a model's transformer with the matrices of its step in few bits, by what goes into them where that is measured. Each is rounded when it is first read; its levels are
- * held until they are read as well.
+ * Weights of a model's transformer with the matrices of its step in few bits, by what goes into them where that is measured.
  * @throws DetailFlowError `unsupported` for a model without a transformer
  */
-export function roundedWeights(
+export async function roundedTransformer(
   opened: FamilyModel,
   weights: Weights,
   dtype: Quantisation,
   moments?: ReadonlyMap<string, readonly InputMoments[]>,
-): Weights {
+): Promise<Weights> {
   const step = opened.graphs?.step;
   if (!step) {
     throw new DetailFlowError(
@@ -36,13 +36,34 @@ export function roundedWeights(
       { file: opened.tokenizer.file },
     );
   }
-  const formats = matrixFormats(step().graph, dtype);
-  return new Map(
-    [...weights].map(([name, weight]) => {
-      const format = formats.get(name);
-      return [name, format ? rounded(weight, format, opened.ar?.file, moments?.get(name)) : weight];
-    }),
-  );
+  return roundedWeights(weights, matrixFormats(step().graph, dtype), opened.ar?.file, moments);
+}
+
+/** Weights of a tokenizer with those matrices in 8 bits that only its decoder reads: what is encoded does not change. */
+export async function roundedDecoder({ graphs, tokenizer }: FamilyModel, weights: Weights): Promise<Weights> {
+  const { encoder, decoder } = graphs ?? {};
+  if (!encoder || !decoder) return weights;
+  const formats = matrixFormats(decoder().graph, 'q8');
+  for (const name of encoder().graph.weights.keys()) formats.delete(name);
+  return roundedWeights(weights, formats, tokenizer.file);
+}
+
+/** Each is read to choose its format, and rounded when it is first read again; its levels are held until they are read as well. */
+async function roundedWeights(
+  weights: Weights,
+  formats: ReadonlyMap<string, MatrixFormat>,
+  file: string | undefined,
+  moments?: ReadonlyMap<string, readonly InputMoments[]>,
+): Promise<Weights> {
+  const all = new Map(weights);
+  for (const [name, wanted] of formats) {
+    const weight = weights.get(name);
+    if (!weight || weight.rounded) continue;
+    const [out, columns] = weight.shape;
+    const format = suitableFormat(await readFloat32(weight), { ...wanted, name, out, in: columns });
+    all.set(name, rounded(weight, format, file, moments?.get(name)));
+  }
+  return all;
 }
 
 function rounded(

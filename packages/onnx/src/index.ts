@@ -7,7 +7,13 @@ export type {
   WeightPlacement,
 } from './lower-graph';
 export { fineInputs, linearProducts, matrixFormats, type Quantisation } from './matrix-formats';
-export { type MatrixFormat, type QuantisedMatrix, type QuantiseOptions, quantise } from './quantise';
+export {
+  type MatrixFormat,
+  type QuantisedMatrix,
+  type QuantiseOptions,
+  quantise,
+  suitableFormat,
+} from './quantise';
 export { quantiseForInputs } from './quantise-for-inputs';
 export type { Dialect, Target } from './rules';
 export { type OnnxModel, type OnnxOptions, type OnnxState, toOnnx } from './to-onnx';

@@ -1,6 +1,6 @@
-import { add, matmul, mul, silu, symbol, trace, type Value } from '@detailflow/core';
+import { add, matmul, mul, rmsNorm, silu, symbol, trace, type Value } from '@detailflow/core';
 import { expect, test } from 'vitest';
-import { matrixFormats } from './matrix-formats';
+import { fineInputs, matrixFormats } from './matrix-formats';
 
 const linear = (x: Value, weight: Value) => matmul(x, weight, { transposeB: true });
 
@@ -19,13 +19,33 @@ const graph = trace((g) => {
   };
 });
 
-test('in 8 bits, products of activations go into short blocks', () => {
+test('in 8 bits, rows have a scale, and products of activations go into short blocks', () => {
   expect(Object.fromEntries(matrixFormats(graph, 'q8'))).toEqual({
+    w1: { bits: 8, block: 'row' },
+    w3: { bits: 8, block: 'row' },
+    w2: { bits: 8, block: 16 },
+    head: { bits: 8, block: 'row' },
+  });
+});
+
+test('without rows, all go into blocks', () => {
+  expect(Object.fromEntries(matrixFormats(graph, 'q8', { rows: false }))).toEqual({
     w1: { bits: 8, block: 64 },
     w3: { bits: 8, block: 64 },
     w2: { bits: 8, block: 16 },
     head: { bits: 8, block: 64 },
   });
+});
+
+test('what comes from a norm and is not the last product needs no more than 8 bits', () => {
+  const normed = trace((g) => {
+    const x = g.input('x', 'f32', [symbol('rows'), 32]);
+    const w = (name: string) => g.weight(name, [32, 32]);
+    const y = linear(rmsNorm(x, g.weight('norm', [32]), 1e-6), w('afterNorm'));
+    const z = linear(y, w('afterProduct'));
+    return { logits: linear(rmsNorm(z, g.weight('last', [32]), 1e-6), w('head')) };
+  });
+  expect(fineInputs(normed)).toEqual(new Set(['afterProduct', 'head']));
 });
 
 test('in 4 bits, the last matrix keeps 8', () => {

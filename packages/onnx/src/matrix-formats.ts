@@ -9,14 +9,19 @@ export type Quantisation = 'q8' | 'q4';
  * has a scale, and products are those of integers, which processors are fastest at. What goes into a product in blocks is rounded in blocks
  * as long, so products of gated activations, which have outliers, go in short ones. The last matrices of a graph, whose errors nothing
  * evens out any more, keep 8 bits in q4, too.
+ * @param options.rows false: 8 bits in blocks as well, for graphics cards, which have no product of integers here. Default: true
  */
-export function matrixFormats(graph: Graph, dtype: Quantisation): Map<string, MatrixFormat> {
+export function matrixFormats(
+  graph: Graph,
+  dtype: Quantisation,
+  { rows = true }: { readonly rows?: boolean } = {},
+): Map<string, MatrixFormat> {
   const products = linearProducts(graph);
   const last = lastOf(graph, products);
   const formatOf = (product: Value): MatrixFormat => {
     if (dtype === 'q4' && !last.has(product)) return { bits: 4, block: 32 };
     if (product.inputs[0].op === 'mul') return { bits: 8, block: 16 };
-    return dtype === 'q8' ? { bits: 8, block: 'row' } : { bits: 8, block: 64 };
+    return { bits: 8, block: dtype === 'q8' && rows ? 'row' : 64 };
   };
   return new Map([...products].map(([name, product]) => [name, formatOf(product)]));
 }

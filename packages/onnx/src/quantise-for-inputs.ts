@@ -18,7 +18,11 @@ export function quantiseForInputs(
   moments: readonly InputMoments[],
 ): QuantisedMatrix {
   const { name, bits, block, out, in: columns } = matrix;
-  if (block === 'row') return quantiseRowsForInputs(weights, matrix, moments);
+  if (block === 'row') {
+    const nearest = quantise(weights, matrix);
+    if (nearest.block === 'row') return rowsForInputs(weights, nearest, name, moments);
+    return quantiseForInputs(weights, { ...matrix, block: nearest.block }, moments);
+  }
   const blocks = Math.ceil(columns / block);
   const [zero, top] = [2 ** (bits - 1), 2 ** bits - 1];
   const levels = new Uint8Array(out * blocks * block).fill(zero);
@@ -49,14 +53,14 @@ export function quantiseForInputs(
   return { bits, block, out, in: columns, values: bits === 8 ? levels : packed(levels), scales };
 }
 
-/** The scales are those of `quantise`. */
-function quantiseRowsForInputs(
+/** Other levels with the scales of the nearest ones. */
+function rowsForInputs(
   weights: Float32Array,
-  matrix: QuantiseOptions,
+  nearest: QuantisedMatrix,
+  name: string,
   moments: readonly InputMoments[],
 ): QuantisedMatrix {
-  const { out, in: columns, name } = matrix;
-  const nearest = quantise(weights, matrix);
+  const { out, in: columns } = nearest;
   const levels = new Int8Array(columns * out);
   for (const { first, count, sums } of moments) {
     const factor = inverseFactor(sums, count);

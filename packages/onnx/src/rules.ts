@@ -92,32 +92,39 @@ const blockProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter
   );
 
 /**
- * Each row of what goes in is rounded to 8 bits by its largest entry, which it gets back in the end; a fine one, what that takes away, once
- * more. Products of integers are exact, so a row comes out the same whatever rows are beside it. A row of zeros stays one: it is
- * multiplied by zero.
+ * Each row of what goes in is rounded to levels of its size, which it gets back in the end: to 8 bits of its largest entry, or, where that is too
+ * little, to 8 bits of its length and what they leave over to 8 more. Products of integers are exact, so a row comes out the same
+ * whatever rows are beside it. A row of zeros stays one, since it is multiplied by zero. Something that is no number makes the length none; the
+ * largest entry it may not, but what is added up from layer to layer keeps it, and the last product goes by lengths.
  */
 const rowProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string => {
-  const number = (value: number) => emitter.shared(`${value}`, () => [emitter.constant(Float32Array.of(value), [], 'f32')])[0];
-  const [step, middle] = [number(1 / 127), emitter.uint8(128)];
-  const [share, largest, levels] = emitter.shared(`levels ${x}`, () => {
-    const axis = emitter.int64([-1]);
-    const largest = emitter.node('ReduceMax', [emitter.node('Abs', [x]), axis], [attribute.int('keepdims', 1)]);
-    const share = emitter.node('Div', [x, largest]);
-    return [share, largest, emitter.node('QuantizeLinear', [share, step, middle])];
+  const number = (value: number) =>
+    emitter.shared(`${value}`, () => [emitter.constant(Float32Array.of(value), [], 'f32')])[0];
+  const [step, small, middle] = [number(1 / 127), number(1 / 127 / 254), emitter.uint8(128)];
+  const round = (x: string, step: string) => emitter.node('QuantizeLinear', [x, step, middle]);
+  const [size, levels, rest] = emitter.shared(`levels of ${x}, ${matrix.fine}`, () => {
+    const perRow = (op: string, x: string) =>
+      emitter.node(op, [x, emitter.int64([-1])], [attribute.int('keepdims', 1)]);
+    if (!matrix.fine) {
+      const largest = perRow('ReduceMax', emitter.node('Abs', [x]));
+      return [largest, round(emitter.node('Div', [x, largest]), step)];
+    }
+    const length = perRow('ReduceL2', x);
+    const share = emitter.node('Div', [x, length]);
+    const levels = round(share, step);
+    const kept = emitter.node('DequantizeLinear', [levels, step, middle]);
+    return [length, levels, round(emitter.node('Sub', [share, kept]), small)];
   });
   const product = (levels: string, step: string) => {
     const inputs = [levels, matrix.values, step, matrix.scales, middle];
     if (matrix.unsigned) inputs.push(middle);
     return emitter.node('MatMulIntegerToFloat', inputs, [], MICROSOFT);
   };
-  if (!matrix.fine) return emitter.node('Mul', [product(levels, step), largest]);
-  const small = number(1 / 127 / 254);
-  const [rest] = emitter.shared(`rest of ${x}`, () => {
-    const kept = emitter.node('DequantizeLinear', [levels, step, middle]);
-    return [emitter.node('QuantizeLinear', [emitter.node('Sub', [share, kept]), small, middle])];
-  });
-  const sum = emitter.node('Add', [product(levels, step), product(rest, small)]);
-  return emitter.node('Mul', [sum, largest]);
+  const coarse = product(levels, step);
+  return emitter.node('Mul', [
+    matrix.fine ? emitter.node('Add', [coarse, product(rest, small)]) : coarse,
+    size,
+  ]);
 };
 
 /** 0 copies an extent and one -1 is inferred; only where that does not suffice is the shape computed. */

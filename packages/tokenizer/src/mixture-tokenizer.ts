@@ -36,12 +36,9 @@ export class MixtureTokenizer implements LatentTokenizer {
   /** @throws DetailFlowError `weights` when the weights do not fit the configuration; `config` for one without mixtures */
   constructor(options: TokenizerOptions) {
     checkOptions('createMixtureTokenizer', options, {
-      config: true,
-      weights: true,
-      backend: true,
-      file: true,
+      ...{ config: true, weights: true, backend: true, dtype: true, file: true },
     });
-    const { config, weights, backend, file } = options;
+    const { config, weights, backend, dtype, file } = options;
     if (!config.mixture) {
       throw new DetailFlowError('config', 'its tokens are codes: use createTokenizer', {
         file,
@@ -51,7 +48,7 @@ export class MixtureTokenizer implements LatentTokenizer {
     validateWeights(weights, tokenizerParameters(config), { file, ignore: ignoredTokenizerWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(encoderGraph(config), weights));
-    this.#decoder = new LazyExecutable(() => backend.compile(decoderGraph(config), weights));
+    this.#decoder = new LazyExecutable(() => backend.compile(decoderGraph(config), weights, { dtype }));
     this.resolutions = createResolutionMap(resolutionSettings(config));
   }
 
