@@ -22,31 +22,31 @@ export function requireHeld(dtype: WeightDType | undefined): asserts dtype is He
 export function weightReader(graph: Graph, weights: ReadonlyMap<string, Weight>, dtype: HeldDType) {
   if (dtype === 'fp16') agreedDType(new Map([...weights].filter(([name]) => graph.weights.has(name))), dtype);
   const large = dtype === 'fp16' ? largeWeights(graph) : new Set();
+  const find = (key: string) => weights.get(key) as Weight;
+  const isHalf = (key: string): boolean => large.has(key) || (find(key).dtype === 'f16' && dtype !== 'fp32');
   return {
-    /** Whether a weight is to be halves. */
-    isHalf: (weight: Weight): boolean =>
-      large.has(weight.name) || (weight.dtype === 'f16' && dtype !== 'fp32'),
+    /** Whether the weight that a graph calls so is to be halves. */
+    isHalf,
     /** float32, or the bits of halves. @throws DetailFlowError `weights` where a value has no half */
-    async read(weight: Weight): Promise<Float32Array | Uint16Array> {
+    async read(key: string): Promise<Float32Array | Uint16Array> {
+      const weight = find(key);
       const { name, shape } = weight;
-      if (!this.isHalf(weight)) return readFloat32(weight);
+      if (!isHalf(key)) return readFloat32(weight);
       if (weight.dtype !== 'f16') return roundedToHalves(await readFloat32(weight), name);
       const bytes = await weight.read();
       const widened = () => readFloat32({ name, shape, dtype: 'f16', read: async () => bytes });
       if (bytes.byteLength !== 2 * shape.reduce((a, b) => a * b, 1)) return widened(); // says what is wrong
-      const { buffer, byteOffset } = byteOffsetIsEven(bytes) ? bytes : bytes.slice();
+      const { buffer, byteOffset } = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
       const halves = new Uint16Array(buffer, byteOffset, bytes.byteLength / 2);
       const bad = halves.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
       if (bad < 0) return halves;
-      // A shader knows no infinity that it reads.
+      // Shaders read only finite halves.
       const values = await widened();
       if (dtype === 'fp16') throw noHalf(name, values[bad], bad);
       return values;
     },
   };
 }
-
-const byteOffsetIsEven = ({ byteOffset }: Uint8Array) => byteOffset % 2 === 0;
 
 /** Matrices of products x W^T, and tables of which rows are gathered. */
 function largeWeights(graph: Graph): ReadonlySet<unknown> {

@@ -13,7 +13,6 @@ import {
   type Tensors,
   type TypedData,
   type Value,
-  type Weight,
   type Weights,
 } from '@detailflow/core';
 import { type HeldDType, weightReader } from './device-weight';
@@ -60,10 +59,9 @@ export async function compileGraph(
   const reader = weightReader(graph, weights, dtype);
   try {
     for (const [name, value] of graph.weights) {
-      const weight = weights.get(name) as Weight;
-      const type = reader.isHalf(weight) ? 'float16' : 'float32';
+      const type = reader.isHalf(name) ? 'float16' : 'float32';
       gpu.requireRoom(sizeOf(value.shape as number[]), `the weight "${name}"`, type);
-      await place(value, await reader.read(weight));
+      await place(value, await reader.read(name));
     }
     for (const value of graph.nodes.filter(({ op }) => op === 'constant')) {
       const data = value.attrs.data as TypedData;

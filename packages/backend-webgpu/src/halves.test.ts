@@ -278,6 +278,15 @@ describe.skipIf(missing !== undefined)('weights in halves', () => {
     for (const { executable } of [asked, plain, same]) await executable.dispose();
   });
 
+  test('a weight goes by the name that the graph has for it, whatever it calls itself', async () => {
+    const graph = trace((g) => ({ y: linear(g.input('x', 'f32', [1, 4]), g.weight('w', [2, 4])) }));
+    const weight = weightFromArray('module.w', [2, 4], numbers([2, 4], 1));
+    const before = used();
+    const executable = await gpu.compile(graph, new Map([['w', weight]]), { dtype: 'fp16' });
+    expect(used() - before).toBe(16);
+    await executable.dispose();
+  });
+
   test('the same weights in other formats are float32 unless halves are asked for', async () => {
     const graph = trace((g) => ({ y: linear(g.input('x', 'f32', [1, 4]), g.weight('w', [3, 4])) }));
     const bf16 = (): Weight => ({ ...half('w', [3, 4], new Array(12).fill(0x3f80)), dtype: 'bf16' });
