@@ -51,9 +51,9 @@ describe.skipIf(webgpuMissing !== undefined)('--device webgpu', () => {
   });
 
   test('matrices in halves are computed by the own backend, and nowhere else', async () => {
-    await run(draw('fp32.png', '--device', 'webgpu'));
-    await run(draw('fp16.png', '--device', 'webgpu', '--dtype', 'fp16'));
-    expect((await pixels(at('fp16.png'))).width).toBe((await pixels(at('fp32.png'))).width);
+    const few = ['--device', 'webgpu', '--tokens', '4'];
+    expect(await run(draw('fp16.png', ...few, '--dtype', 'fp16'))).not.toMatch(/ONNX Runtime/);
+    expect((await pixels(at('fp16.png'))).width).toBeGreaterThan(0);
     for (const device of [[], ['--device', 'cpu'], ['--device', 'auto']]) {
       const { code, stderr } = await cli(draw('never.png', '--dtype', 'fp16', ...device));
       expect([code, stderr]).toEqual([2, expect.stringContaining('--dtype fp16 is for --device webgpu')]);
