@@ -24,6 +24,7 @@ test('no input of the fuzzer does more than it may', async () => {
     'bundle',
     'npy',
     'image',
+    'parquet',
   ]);
   for (const [name, count] of counts) expect(count, `inputs of ${name}`).toBe(inputs);
 });

@@ -13,6 +13,7 @@ import { sampleTokens } from '@detailflow/sampler';
 import { createTokenizer, tokenizerParameters } from '@detailflow/tokenizer';
 import { parseTrainingConfig, TokenizerTrainer } from '@detailflow/train';
 import { zipSync } from 'fflate';
+import { parquetWriteBuffer } from 'hyparquet-writer';
 import sharp from 'sharp';
 import { randomWeight } from './random-weights.mjs';
 
@@ -79,7 +80,17 @@ try {
   for (const [name, data] of Object.entries(files)) writeFileSync(path.join(home, 'folder', name), data);
   writeFileSync(path.join(home, 'set.zip'), zipSync(files, { level: 0 }));
   execFileSync('tar', ['-C', path.join(home, 'folder'), '-cf', path.join(home, 'set.tar'), 'a', 'b']);
-  for (const source of ['folder', 'set.zip', 'set.tar', 'folder']) {
+  // As the Hub keeps images: a hundred to a group of rows, each group one page.
+  const columns = [
+    { name: 'image', data: Object.values(files).map((file) => new Uint8Array(file)), type: 'BYTE_ARRAY' },
+    { name: 'label', data: Object.keys(files).map((name) => (name[0] === 'a' ? 0 : 1)), type: 'INT32' },
+  ];
+  for (const codec of ['SNAPPY', 'UNCOMPRESSED']) {
+    const parquet = parquetWriteBuffer({ columnData: columns, codec, rowGroupSize: 100, pageSize: 2 ** 30 });
+    writeFileSync(path.join(home, `${codec.toLowerCase()}.parquet`), new Uint8Array(parquet));
+  }
+  const archives = ['set.zip', 'set.tar', 'snappy.parquet', 'uncompressed.parquet'];
+  for (const source of ['folder', ...archives, 'folder']) {
     const started = performance.now();
     const { train, heldOut } = await openDataset(path.join(home, source), { heldOut: 0.1, seed: 1 });
     const opened = performance.now();

@@ -1,7 +1,9 @@
 // What is fuzzed: for each target small valid files, how to break them with knowledge of their format, and what
 // must hold when they are read.
-import { openSafetensors } from '@detailflow/core';
+import { DetailFlowError, openSafetensors } from '@detailflow/core';
+import { openDataset } from '@detailflow/data/node';
 import { readImage, readImages, readNpy } from 'detailflow';
+import { parquetWriteBuffer } from 'hyparquet-writer';
 import { asSource, bytesOf, check, countOf, one, readAll } from './checks.mjs';
 import { npy, safetensors } from './files.mjs';
 import { imageSeeds, pngChunks, writePng } from './images.mjs';
@@ -164,9 +166,52 @@ function breakPng(bytes, random) {
   return writePng(chunks);
 }
 
+/** A set of small images in Parquet, in groups of rows of one page and of several. */
+function parquet(codec, pageSize) {
+  const data = Array.from({ length: 9 }, (_, i) => new Uint8Array(pictures[i % 2 ? 'rgb.jpg' : 'rgb.png']));
+  const columnData = [
+    { name: 'image', data, type: 'BYTE_ARRAY' },
+    { name: 'label', data: data.map((_, i) => i % 3), type: 'INT32' },
+  ];
+  return Buffer.from(parquetWriteBuffer({ columnData, codec, rowGroupSize: 4, pageSize }));
+}
+
+const parquetSeeds = ['SNAPPY', 'UNCOMPRESSED'].flatMap((codec) =>
+  [100, 1 << 20].map((pageSize) => parquet(codec, pageSize)),
+);
+
+const parquetTarget = {
+  name: 'parquet',
+  onDisk: true,
+  small: () => [['set.parquet', parquetSeeds[0]]],
+  make: (random) => ({ 'set.parquet': mutateBytes(random.pick(parquetSeeds), random) }),
+  async run({ files }, save) {
+    const file = `${await save(files)}/${one(files)[0]}`;
+    const { whole, train, heldOut } = await openDataset(file, { heldOut: 0.25, seed: 0 });
+    const images = whole ?? train;
+    try {
+      check(images.labels.length <= 1000, `${images.labels.length} rows`);
+      const refused = [];
+      for (let i = 0; i < images.labels.length; i++) {
+        const image = await images
+          .image((i * 7) % images.labels.length)
+          .catch((error) => refused.push(error));
+        if (image.data) check(image.data.length === 3 * image.width * image.height, 'pixels of an image');
+      }
+      for (const error of refused) if (!DetailFlowError.isInstance(error)) throw error;
+      if (refused.length > 0) throw refused[0];
+    } finally {
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+  },
+};
+
 /** @typedef {{ files: Record<string, Buffer>, onDisk: boolean, facts: { fills?: number[] } }} Input */
 
-export const targets = [safetensorsTarget, torchTarget, officialTarget, bundleTarget, npyTarget, imageTarget];
+export const targets = [
+  ...[safetensorsTarget, torchTarget, officialTarget, bundleTarget],
+  ...[npyTarget, imageTarget, parquetTarget],
+];
 
 /** Input number `iteration` of a target: every other one cuts a small file, until it was cut at every byte. */
 export function makeInput(target, random, iteration) {

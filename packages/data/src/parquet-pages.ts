@@ -3,22 +3,33 @@ import type { FileMetaData } from 'hyparquet';
 type RowGroup = FileMetaData['row_groups'][number];
 type ColumnMetaData = NonNullable<RowGroup['columns'][number]['meta_data']>;
 
-/** A page of values of a column: where it lies in the file, with its header, and the first of its rows in the group. */
-export interface DataPage {
+/** A page of a column: where it lies in the file, with its header. */
+export interface Page {
   readonly offset: number;
   readonly size: number;
-  readonly firstRow: number;
 }
 
-/** Bytes of a header that are read at first, and at most. */
-const [HEADER, MOST_HEADER] = [256, 1 << 16];
+/** A page of values, the first of its rows in the group, and the page of the values that it has numbers of. */
+export interface DataPage extends Page {
+  readonly firstRow: number;
+  readonly dictionary?: Page;
+}
+
+/** Bytes of a header that are read at first, and at most: statistics in it hold whole values. */
+const [HEADER, MOST_HEADER] = [256, 1 << 24];
 const MOST_PAGES = 1_000_000;
+const MOST_UNPACKED = 2 ** 30;
 /** Types of pages. */
-const [DATA, DATA_V2] = [0, 3];
+const [DATA, DICTIONARY, DATA_V2] = [0, 2, 3];
+/** Kinds of values. */
+const [INTEGER, STRUCT] = [5, 12];
+/** Encodings of values as numbers of those in a dictionary. */
+const numbered = [2, 8];
 
 /**
  * Finds the pages of a column without repetition by their headers alone.
- * @returns undefined where they cannot be followed: the column is then to be read as a whole
+ * @returns undefined where they cannot be followed, or a header lacks what a reader of the page relies on
+ * @throws RangeError when a page unpacks to more than 1 GiB
  */
 export async function dataPages(
   read: (offset: number, length: number) => Promise<Uint8Array>,
@@ -28,15 +39,23 @@ export async function dataPages(
   const first = Number(column.dictionary_page_offset || column.data_page_offset);
   const end = first + Number(column.total_compressed_size);
   const pages: DataPage[] = [];
+  let dictionary: Page | undefined;
   let row = 0;
   for (let at = first; at < end && row < rows; ) {
     const header = await headerAt(read, at, end);
     if (!header || pages.length > MOST_PAGES) return undefined;
     const size = header.length + header.size;
     if (header.size < 0 || at + size > end) return undefined;
+    if (header.unpacked > MOST_UNPACKED)
+      throw new RangeError(
+        `the page at byte ${at} unpacks to ${header.unpacked} bytes; at most ${MOST_UNPACKED} are read`,
+      );
+    if (header.type === DICTIONARY) dictionary = { offset: at, size };
     if (header.type === DATA || header.type === DATA_V2) {
       if (header.values < 1) return undefined;
-      pages.push({ offset: at, size, firstRow: row });
+      const isNumbered = numbered.includes(header.encoding);
+      if (isNumbered && !dictionary) return undefined;
+      pages.push({ offset: at, size, firstRow: row, ...(isNumbered && { dictionary }) });
       row += header.values;
     }
     at += size;
@@ -46,11 +65,13 @@ export async function dataPages(
 
 interface PageHeader {
   readonly type: number;
-  /** Bytes of the header, and of the page behind it. */
+  /** Bytes of the header, of the page behind it, and of what that unpacks to. */
   readonly length: number;
   readonly size: number;
+  readonly unpacked: number;
   /** Values, which are rows where nothing repeats. */
   readonly values: number;
+  readonly encoding: number;
 }
 
 async function headerAt(
@@ -63,26 +84,56 @@ async function headerAt(
     try {
       return parseHeader(new CompactReader(bytes));
     } catch (error) {
+      if (error instanceof TypeError) return undefined;
       if (!(error instanceof RangeError)) throw error;
       if (length >= MOST_HEADER || at + length >= end) return undefined;
     }
   }
 }
 
-/** PageHeader: 1 type, 3 compressed size, 5 { 1 values } of a data page, 8 { 1 values } of one of version 2. */
+/** Fields of the headers of data pages, all whole numbers from 0 on, and which of them are the values and their encoding. */
+const layouts: Readonly<Record<number, { fields: readonly number[]; encoding: number }>> = {
+  5: { fields: [1, 2, 3, 4], encoding: 2 },
+  7: { fields: [1, 2], encoding: 2 },
+  8: { fields: [1, 2, 3, 4, 5, 6], encoding: 4 },
+};
+/** Which of them a page of a type has. */
+const layoutOf = new Map([
+  [DATA, 5],
+  [DICTIONARY, 7],
+  [DATA_V2, 8],
+]);
+
+/**
+ * PageHeader: 1 type, 2 size unpacked, 3 size; of a data page 5 { 1 values, 2 encoding, 3 and 4 those of levels }, of a dictionary
+ * 7 { 1 values, 2 encoding }, of a data page of version 2 8 { 1 values, 2 nulls, 3 rows, 4 encoding, 5 and 6 bytes of levels }.
+ * @throws RangeError where the bytes end, or no header is there
+ */
 function parseHeader(reader: CompactReader): PageHeader {
-  let [type, size, values] = [-1, -1, -1];
+  const own = new Map<number, number>();
+  const inner = new Map<number, Map<number, number>>();
   reader.struct((field, kind) => {
-    if (field === 1) type = reader.integer();
-    else if (field === 3) size = reader.integer();
-    else if (field === 5 || field === 8) {
-      reader.struct((inner, innerKind) => {
-        if (inner === 1) values = reader.integer();
-        else reader.skip(innerKind);
+    if (field <= 3) own.set(field, reader.integer(kind));
+    else if (layouts[field]) {
+      const found = new Map<number, number>();
+      inner.set(field, found);
+      if (kind !== STRUCT) throw new TypeError('no struct is there');
+      reader.struct((one, oneKind) => {
+        if (layouts[field].fields.includes(one)) found.set(one, reader.integer(oneKind));
+        else reader.skip(oneKind);
       });
     } else reader.skip(kind);
   });
-  return { type, size, values, length: reader.at };
+  const [type, unpacked, size] = [1, 2, 3].map((field) => own.get(field) ?? -1);
+  const at = layoutOf.get(type) ?? 0;
+  const known = inner.get(at);
+  const { fields, encoding } = layouts[at] ?? { fields: [], encoding: 0 };
+  const isWhole = unpacked >= 0 && size >= 0 && fields.every((field) => (known?.get(field) ?? -1) >= 0);
+  if (!isWhole) throw new TypeError('a number is missing');
+  return {
+    ...{ type, unpacked, size, length: reader.at },
+    ...{ values: known?.get(1) ?? 0, encoding: known?.get(encoding) ?? -1 },
+  };
 }
 
 /** Thrift's compact protocol, as far as headers of pages need it. @throws RangeError at the end of the bytes */
@@ -98,13 +149,18 @@ class CompactReader {
       const head = this.#byte();
       const kind = head & 15;
       if (kind === 0) return;
-      id = head >> 4 === 0 ? this.integer() : id + (head >> 4);
+      id = head >> 4 === 0 ? this.#zigzag() : id + (head >> 4);
       field(id, kind);
     }
   }
 
-  /** A zigzag number. */
-  integer(): number {
+  /** A zigzag number, of the kind of 16 or 32 bits. @throws TypeError for another kind */
+  integer(kind: number): number {
+    if (kind !== 4 && kind !== INTEGER) throw new TypeError('no whole number is there');
+    return this.#zigzag();
+  }
+
+  #zigzag(): number {
     const value = this.#varint();
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
@@ -114,11 +170,16 @@ class CompactReader {
     if (kind === 3) this.at += 1;
     else if (kind >= 4 && kind <= 6) this.#varint();
     else if (kind === 7) this.at += 8;
-    else if (kind === 8) this.at += this.#varint();
+    else if (kind === 8) this.#skipBytes();
     else if (kind === 9 || kind === 10) this.#skipList();
     else if (kind === 12) this.struct((_, inner) => this.skip(inner));
-    else throw new RangeError(`no value is of kind ${kind}`);
+    else throw new TypeError(`no value is of kind ${kind}`);
     if (this.at > this.bytes.length) throw new RangeError('the bytes end');
+  }
+
+  #skipBytes(): void {
+    const length = this.#varint();
+    this.at += length; // not in one: the length moves the place, too
   }
 
   #skipList(): void {
@@ -143,20 +204,4 @@ class CompactReader {
     if (this.at >= this.bytes.length) throw new RangeError('the bytes end');
     return this.bytes[this.at++];
   }
-}
-
-/** Pages as an offset index has them: { 1: list of { 1 offset, 2 size, 3 first row } }. */
-export function offsetIndex(pages: readonly DataPage[]): Uint8Array {
-  const bytes: number[] = [0x19, 0xfc, ...varint(pages.length)];
-  for (const { offset, size, firstRow } of pages) {
-    bytes.push(0x16, ...varint(2 * offset), 0x15, ...varint(2 * size), 0x16, ...varint(2 * firstRow), 0);
-  }
-  return Uint8Array.from([...bytes, 0]);
-}
-
-function varint(value: number): number[] {
-  const bytes: number[] = [];
-  let rest = value;
-  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) + 128);
-  return [...bytes, rest];
 }

@@ -1,13 +1,10 @@
 import {
-  add,
   type Backend,
   checkOptions,
   DetailFlowError,
-  mul,
   resizeImages,
   Tensor,
   type Tensors,
-  type Value,
 } from '@detailflow/core';
 import {
   createResolutionMap,
@@ -16,25 +13,16 @@ import {
   type TokenizerConfig,
   tokenizerParameters,
 } from '@detailflow/tokenizer';
-import { CodebookLife } from './codebook-life';
-import { type Arrays, initialDiscriminator, initialTokenizer } from './initialise';
-import { Learner, type ReplicatedExecutable } from './learner';
-import { adaptiveWeight, generatorLoss } from './losses/adversarial';
-import { Adversary, type AdversaryReport } from './losses/adversary';
-import type { Discriminator } from './losses/discriminator';
+import type { CodebookLife } from './codebook-life';
+import { type Arrays, initialTokenizer } from './initialise';
+import type { ReplicatedExecutable } from './learner';
 import { type LossNetworks, lossTerms } from './losses/loss-networks';
 import type { LossTerm } from './losses/loss-term';
-import { Buffer } from './optimiser';
-import { tokenizerSchedule } from './schedule';
 import { checkSizes, cropSize, dividingBatch, keptImages, type StepImages } from './step-size';
 import { joined, repeated } from './tensor-parts';
 import { type LossContext, tokenizerStepGraph } from './tokenizer-graph';
-import {
-  dividedByFrozen,
-  frozenBy,
-  type TokenizerRecipe,
-  type TokenizerStepReport,
-} from './tokenizer-recipe';
+import { imagesOfBatch, TokenizerLearning } from './tokenizer-learning';
+import { frozenBy, type TokenizerRecipe, type TokenizerStepReport } from './tokenizer-recipe';
 import {
   drawRanks,
   drawVariant,
@@ -57,37 +45,26 @@ export interface TokenizerTrainerOptions {
   readonly parameters?: Arrays;
 }
 
-const CODEBOOK = 'quantize.embedding.weight';
-const LAST_LAYER = 'decoder.to_pixel.model.weight';
-const extraNames = ['perceptual', 'adversarial', 'alignment', 'repa'];
-
 /** Trains a tokenizer, batch by batch. Everything a step changes is in its {@link snapshot}. */
 export class TokenizerTrainer {
   readonly config: TokenizerConfig;
   readonly recipe: TokenizerRecipe;
   readonly #seed: number;
-  readonly #learner: Learner;
+  readonly #learning: TokenizerLearning<LossContext>;
   readonly #terms: readonly LossTerm[];
-  readonly #adversary: Adversary | undefined;
   readonly #map: ResolutionMap;
-  readonly #graphs = new Map<string, Promise<ReplicatedExecutable>>();
-  readonly #codes: CodebookLife;
-  #step = 0;
 
   private constructor(
-    options: TokenizerTrainerOptions,
-    learner: Learner,
-    parts: { readonly terms: readonly LossTerm[]; readonly adversary?: Adversary },
+    { config, recipe, seed }: TokenizerTrainerOptions,
+    terms: readonly LossTerm[],
+    learning: TokenizerLearning<LossContext>,
   ) {
-    const { config, recipe, seed } = options;
-    this.#terms = parts.terms;
-    this.#adversary = parts.adversary;
     this.config = config;
     this.recipe = recipe;
     this.#seed = seed;
-    this.#learner = learner;
+    this.#terms = terms;
+    this.#learning = learning;
     this.#map = createResolutionMap(resolutionSettings(config));
-    this.#codes = new CodebookLife(config.codebookSize, recipe.revival);
   }
 
   /** Begins with drawn parameters, or with those given. */
@@ -111,28 +88,20 @@ export class TokenizerTrainer {
     const map = createResolutionMap(resolutionSettings(config));
     if (recipe.sizes) checkSizes(map, recipe.sizes, recipe.microBatch);
     const terms = lossTerms(config, recipe, networks);
-    const all = [...tokenizerParameters(config), ...terms.flatMap((term) => term.specs)];
-    const { specs, frozen } = dividedByFrozen(all, recipe, 'tokenizer');
-    const optimiser = { ...recipe.optimiser, average: recipe.averageDecay !== undefined };
-    const adversary =
-      recipe.adversarial &&
-      new Adversary({
-        ...{ model: networks.discriminator as Discriminator, recipe: recipe.adversarial },
-        ...{ optimiser, seed },
-      });
-    const others = adversary ? [adversary.group] : [];
-    const parameters = new Map([
-      ...initialTokenizer({ specs: all, seed, isNormalised: config.normalisedCodebook }),
-      ...others.flatMap((group) => [...initialDiscriminator({ specs: group.specs, seed })]),
-      ...(options.parameters ?? []),
-    ]);
-    const learner = await Learner.create({ backends, specs, frozen, optimiser, others, parameters });
-    return new TokenizerTrainer(options, learner, { terms, adversary });
+    const specs = [...tokenizerParameters(config), ...terms.flatMap((term) => term.specs)];
+    const learning = await TokenizerLearning.create({
+      ...{ recipe, backends, seed, terms, specs, discriminator: networks.discriminator },
+      drawn: initialTokenizer({ specs, seed, isNormalised: config.normalisedCodebook }),
+      given: options.parameters,
+      codebook: { name: 'quantize.embedding.weight', size: config.codebookSize, width: config.codebookDim },
+      lastLayer: 'decoder.to_pixel.model.weight',
+    });
+    return new TokenizerTrainer(options, terms, learning);
   }
 
   /** Steps made. */
   get step(): number {
-    return this.#step;
+    return this.#learning.step;
   }
 
   /** Side in pixels of the images that a step is given; it brings them to the size that it draws. */
@@ -146,7 +115,7 @@ export class TokenizerTrainer {
    * every size of images.
    */
   get graphs(): number {
-    return this.#graphs.size;
+    return this.#learning.graphs;
   }
 
   /**
@@ -155,74 +124,44 @@ export class TokenizerTrainer {
    *   `shape` for other images
    */
   async train(images: Float32Array): Promise<TokenizerStepReport> {
-    const { recipe } = this;
-    const step = this.#step;
+    const { recipe, config } = this;
     const { degradation, correction, sizes } = recipe;
-    const variant = drawVariant(this.#map, { seed: this.#seed, step, degradation, correction, sizes });
-    const adversary = this.#adversary?.isActive(step) ? this.#adversary : undefined;
+    const at = { seed: this.#seed, step: this.step };
+    const variant = drawVariant(this.#map, { ...at, degradation, correction, sizes });
     const seen = this.#seenImages(images, variant);
     const microBatch = dividingBatch(seen.count, recipe.microBatch);
-    const graph = await this.#graph(variant, microBatch, adversary);
-    const batches = await this.#microBatches(seen.images, microBatch, variant, adversary);
-    const results = await this.#learner.accumulate(graph, batches);
-    const mean = (name: string) =>
-      results.reduce((sum, result) => sum + (result[name].data[0] as number), 0) / results.length;
-    const loss = mean('loss');
-    if (!Number.isFinite(loss)) throw new DetailFlowError('diverged', `step ${step}: the loss is ${loss}`);
-
-    const learningRate = recipe.learningRate * tokenizerSchedule(step, recipe.schedule);
-    const judged = adversary && (await this.#judge(adversary, { results, batches, variant }));
-    const norm = await this.#learner.update({ step, learningRate, averageDecay: recipe.averageDecay });
-    if (judged) await adversary.update(this.#learner, judged, { step, learningRate });
-    const usage = this.#countCodes(results, variant);
-    const revived = await this.#revive(results);
-    this.#step++;
-    const extra = extraNames.filter((name) => name in results[0]).map((name) => [name, mean(name)]);
-    return {
-      step,
-      variant,
-      images: seen.count,
-      loss,
-      reconstruction: mean('reconstruction'),
-      vq: mean('vq'),
-      commit: mean('commit'),
-      entropy: mean('entropy'),
-      ...(extra.length > 0 && { extra: Object.fromEntries(extra) }),
-      ...(judged && { adversary: judged }),
-      norm,
-      learningRate,
-      usage,
-      revived,
-    };
+    const graph = await this.#graph(variant, microBatch);
+    const batches = await this.#microBatches(seen.images, microBatch, variant);
+    const { step, ...done } = await this.#learning.train({
+      ...{ graph, batches, vectors: 'unit' },
+      count: (results, codes) => this.#countCodes(results, variant, codes),
+      judging: () => ({
+        real: ({ target }, fake) => repeated(target, fake),
+        ...{ size: variant.size, canvas: imagesOf(config, variant).size },
+        pixelWeights: batches[0].pixelWeights,
+      }),
+    });
+    return { step, variant, images: seen.count, ...done };
   }
 
   /** Parameters, or their running means. */
   parameters(kind: 'current' | 'average' = 'current'): Promise<Arrays> {
-    return this.#learner.read(kind === 'current' ? Buffer.parameter : Buffer.average);
+    return this.#learning.parameters(kind);
   }
 
   /** Everything that a step changes. */
-  async snapshot(): Promise<{ readonly step: number; readonly tensors: Tensors }> {
-    const tensors = {
-      ...(await this.#learner.snapshot()),
-      ...this.#adversary?.snapshot(),
-      ...this.#codes.snapshot(),
-    };
-    return { step: this.#step, tensors };
+  snapshot(): Promise<{ readonly step: number; readonly tensors: Tensors }> {
+    return this.#learning.snapshot();
   }
 
   /** Goes on from a snapshot. @throws DetailFlowError `weights` when it is of another configuration */
-  async restore({ step, tensors }: { readonly step: number; readonly tensors: Tensors }): Promise<void> {
-    const takeCodes = this.#codes.restoring(tensors);
-    await this.#learner.restore(tensors);
-    this.#adversary?.restore(tensors);
-    takeCodes();
-    this.#step = step;
+  restore(snapshot: { readonly step: number; readonly tensors: Tensors }): Promise<void> {
+    return this.#learning.restore(snapshot);
   }
 
   /** Frees what it holds on the device. */
-  async dispose(): Promise<void> {
-    await this.#learner.dispose();
+  dispose(): Promise<void> {
+    return this.#learning.dispose();
   }
 
   /**
@@ -232,78 +171,40 @@ export class TokenizerTrainer {
   #seenImages(images: Float32Array, variant: StepVariant): { images: Float32Array; count: number } {
     const { imageSize: given } = this;
     const { microBatch, sizes } = this.recipe;
-    const plane = 3 * given ** 2;
-    const batch = images.length / plane;
-    if (!Number.isInteger(batch / microBatch) || batch < 1) {
-      throw new DetailFlowError(
-        'shape',
-        `${images.length} values are no batch: give images [B, 3, ${given}, ${given}] with B a multiple of ${microBatch}`,
-      );
-    }
+    const batch = imagesOfBatch(images, { imageSize: given, microBatch });
     const { size } = imagesOf(this.config, variant);
     const count = sizes ? keptImages(batch, size, sizes) : batch;
-    const kept = images.subarray(0, count * plane);
+    const kept = images.subarray(0, count * 3 * given ** 2);
     if (size === given) return { images: kept, count };
     const square = { height: size, width: size };
     return { images: resizeImages(kept, [count, 3, given, given], square, 'degradation'), count };
   }
 
-  #graph(
-    variant: StepVariant,
-    microBatch: number,
-    adversary: Adversary | undefined,
-  ): Promise<ReplicatedExecutable> {
+  #graph(variant: StepVariant, microBatch: number): Promise<ReplicatedExecutable> {
     const { config, recipe } = this;
     const { pixelLoss, pixelWeight, quantiser } = recipe;
+    const { adversary } = this.#learning;
     const correction = variant.noiseIndex !== null;
     const image = imagesOf(config, variant);
     const key = [correction, adversary !== undefined, image.size, microBatch].join(' ');
-    const known = this.#graphs.get(key);
-    if (known) return known;
-    const graph = tokenizerStepGraph({
-      ...{ config, microBatch, correction, image, pixelLoss, pixelWeight, quantiser },
-      isFrozen: frozenBy(recipe),
-      hiddenLayer: this.#terms.find(({ hiddenLayer }) => hiddenLayer !== undefined)?.hiddenLayer,
-      extraSpecs: this.#terms.flatMap(({ specs }) => specs),
-      outputPixels: adversary !== undefined,
-      extraLosses: (context) => this.#extraLosses(context, adversary),
-    });
-    const weights = new Map([
-      ...this.#terms.flatMap((term) => [...(term.weights ?? [])]),
-      ...(adversary?.model.fixed?.weights ?? []),
-    ]);
-    const made = this.#learner.compile(graph, { weights });
-    this.#graphs.set(key, made);
-    return made;
+    return this.#learning.graph(key, () =>
+      tokenizerStepGraph({
+        ...{ config, microBatch, correction, image, pixelLoss, pixelWeight, quantiser },
+        isFrozen: frozenBy(recipe),
+        hiddenLayer: this.#terms.find(({ hiddenLayer }) => hiddenLayer !== undefined)?.hiddenLayer,
+        extraSpecs: this.#terms.flatMap(({ specs }) => specs),
+        outputPixels: adversary !== undefined,
+        extraLosses: (context) => this.#learning.extraLosses(context, adversary),
+      }),
+    );
   }
 
-  /** The terms of the loss beyond pixels and quantiser. */
-  #extraLosses(context: LossContext, adversary: Adversary | undefined): Record<string, Value> {
-    const { graph, parameter, pixels, pixelWeights, reconstruction } = context;
-    const losses: Record<string, Value> = {};
-    for (const term of this.#terms) losses[term.name] = term.loss(context);
-    if (adversary) {
-      const { weight, adaptive, generatorLoss: kind } = adversary.recipe;
-      const term = generatorLoss(graph, adversary.model, { pixels, pixelWeights }, kind);
-      const seen = losses.perceptual ? add(reconstruction, losses.perceptual) : reconstruction;
-      const factor = adaptive ? mul(adaptiveWeight(seen, term, parameter(LAST_LAYER)), weight) : weight;
-      losses.adversarial = mul(term, factor);
-    }
-    return losses;
-  }
-
-  async #microBatches(
-    images: Float32Array,
-    batch: number,
-    variant: StepVariant,
-    adversary: Adversary | undefined,
-  ): Promise<Tensors[]> {
+  async #microBatches(images: Float32Array, batch: number, variant: StepVariant): Promise<Tensors[]> {
     const image: StepImages = imagesOf(this.config, variant);
     const plane = 3 * image.size ** 2;
     const isCorrected = variant.noiseIndex !== null;
-    const moment = {
-      ...{ seed: this.#seed, step: this.#step, canvas: image.size, size: variant.size, isCorrected },
-    };
+    const at = { seed: this.#seed, step: this.step };
+    const moment = { ...at, canvas: image.size, size: variant.size, isCorrected };
     const shared = variantFeeds(this.config, variant);
     const dims = [batch, 3, image.size, image.size];
     const feeds: Tensors[] = [];
@@ -311,54 +212,30 @@ export class TokenizerTrainer {
       const part = images.slice(place * batch * plane, (place + 1) * batch * plane);
       const tensor = new Tensor('float32', part, dims);
       const target = new Tensor('float32', variantTarget(part, dims, variant), dims);
-      const at = { seed: this.#seed, step: this.#step, image: place * batch, batch, tokens: image.tokens };
-      const judged = { place, images: isCorrected ? 2 * batch : batch };
-      const own: Record<string, Tensor> = { ...shared, images: tensor, target };
-      if (isCorrected) own.ranks = drawRanks(this.config, at);
-      Object.assign(own, adversary?.generatorFeeds(moment, judged));
-      for (const term of this.#terms)
-        Object.assign(own, await term.feeds(moment, { place, images: tensor, target }));
-      feeds.push(own);
+      const rows = { ...at, image: place * batch, batch, tokens: image.tokens };
+      feeds.push({
+        ...{ ...shared, images: tensor, target },
+        ...(isCorrected && { ranks: drawRanks(this.config, rows) }),
+        ...(await this.#learning.extraFeeds(moment, {
+          ...{ place, images: tensor, target, restored: isCorrected ? 2 * batch : batch },
+        })),
+      });
     }
     return feeds;
   }
 
-  /** Gradients of the discriminator, from what was restored. */
-  #judge(
-    adversary: Adversary,
-    step: { results: readonly Tensors[]; batches: readonly Tensors[]; variant: StepVariant },
-  ): Promise<AdversaryReport> {
-    const { results, batches, variant } = step;
-    const { size } = variant;
-    const { size: canvas } = imagesOf(this.config, variant);
-    const pairs = results.map(({ pixels: fake }, i) => ({ real: repeated(batches[i].target, fake), fake }));
-    const { pixelWeights } = batches[0];
-    return adversary.accumulate(this.#learner, pairs, { step: this.#step, size, canvas, pixelWeights });
-  }
-
   /** Takes in the codes of all passes; in a self-correction step they count by their number of tokens. */
-  #countCodes(results: readonly Record<string, Tensor>[], variant: StepVariant): number {
+  #countCodes(results: readonly Record<string, Tensor>[], variant: StepVariant, life: CodebookLife): number {
     const { noiseIndex } = variant;
     const { tokens } = imagesOf(this.config, variant);
     const clean = joined(results.map(({ codes }) => codes.data as Int32Array));
-    const usage = this.#codes.see(clean, this.#step);
+    const usage = life.see(clean, this.step);
     if (noiseIndex === null) return usage;
     const end = noiseEnd(this.config, noiseIndex);
     const fresh = joined(results.map((result) => result.fresh.data as Int32Array)).filter(
       (_, i) => i % tokens >= end,
     );
-    const freshUsage = this.#codes.see(fresh, this.#step);
+    const freshUsage = life.see(fresh, this.step);
     return (usage * tokens + freshUsage * (tokens - end)) / (2 * tokens - end);
-  }
-
-  /** Dead codes become latents of this batch. */
-  async #revive(results: readonly Record<string, Tensor>[]): Promise<number> {
-    if (frozenBy(this.recipe)(CODEBOOK)) return 0;
-    const { steps } = this.recipe.schedule;
-    const codebook = { name: CODEBOOK, width: this.config.codebookDim };
-    const latents = results.map(({ unit }) => unit);
-    return this.#codes.revive(this.#learner, codebook, latents, {
-      ...{ seed: this.#seed, step: this.#step, steps },
-    });
   }
 }

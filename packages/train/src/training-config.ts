@@ -37,6 +37,8 @@ export interface CommonConfig {
     readonly every: number;
     /** How many stay. */
     readonly keep: number;
+    /** Checkpoints of so many steps, twice as many, .. are saved and stay beside those; none without it. */
+    readonly milestones?: number;
   };
   readonly validation: {
     /** Steps between validations. */
@@ -140,7 +142,12 @@ export function orderedConfig<Models extends object>(
 export function parseCommon(fields: ConfigFields, file?: string): CommonConfig {
   const section = (name: string) => new ConfigFields(fields.raw(name) ?? {}, { file, prefix: name });
   const checkpoints = section('checkpoints');
-  checkpoints.only('every', 'keep');
+  checkpoints.only('every', 'keep', 'milestones');
+  const milestones = whole(
+    checkpoints.number('milestones', { least: 0, most: 1e9, fallback: 0 }),
+    'checkpoints.milestones',
+    file,
+  );
   const validation = section('validation');
   validation.only('every', 'images', 'patience', 'generate');
   const upTo = (name: string, most: number) =>
@@ -161,7 +168,10 @@ export function parseCommon(fields: ConfigFields, file?: string): CommonConfig {
     replicas: fields.count('replicas', 1),
     data: parseData(section('data'), file),
     classifier: parseClassifier(section('classifier'), file),
-    checkpoints: { every: checkpoints.count('every', 500), keep: checkpoints.count('keep', 3) },
+    checkpoints: {
+      ...{ every: checkpoints.count('every', 500), keep: checkpoints.count('keep', 3) },
+      ...(milestones > 0 && { milestones }),
+    },
     validation: {
       every: validation.count('every', 500),
       images: validation.count('images', 128),

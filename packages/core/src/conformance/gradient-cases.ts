@@ -4,7 +4,8 @@ import type { Value } from '../graph';
 import { add, mul } from '../ops/elementwise';
 import { reshape } from '../ops/layout';
 import { sum } from '../ops/reduce';
-import { type ConformanceCase, conformanceCases } from './cases';
+import { conformanceCases } from './cases';
+import type { ConformanceCase } from './conformance-case';
 
 /** Gradients of a weighted sum of a case's float outputs with respect to its float inputs. */
 function gradientCase(one: ConformanceCase): ConformanceCase {

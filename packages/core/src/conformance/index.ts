@@ -1,4 +1,5 @@
-export { type ConformanceCase, conformanceCases } from './cases';
+export { conformanceCases } from './cases';
+export type { ConformanceCase } from './conformance-case';
 export { gradientCases } from './gradient-cases';
 export { checkConformance } from './run-case';
 export { checkSharedState } from './shared-state';

@@ -4,7 +4,7 @@ import { trace } from '../graph';
 import { createReferenceBackend } from '../reference-backend';
 import type { Tensor } from '../tensor';
 import { weightFromArray } from '../weights';
-import type { ConformanceCase } from './cases';
+import type { ConformanceCase } from './conformance-case';
 
 /**
  * Runs a case on a backend and on the reference backend and compares every output of every run, and the states

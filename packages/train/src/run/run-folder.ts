@@ -67,14 +67,20 @@ export class RunFolder {
   }
 
   /**
-   * Saves a checkpoint and removes all but the last ones. When it cannot be written, the earlier ones stay.
-   * @param keep how many stay, >= 1
+   * Saves a checkpoint and removes all but the last ones, and those of multiples of `milestones` steps. When it cannot be written, the
+   * earlier ones stay.
+   * @param keep how many stay beside milestones, >= 1
    */
-  async save(stage: Stage, snapshot: Snapshot, keep: number): Promise<void> {
+  async save(
+    stage: Stage,
+    snapshot: Snapshot,
+    { keep, milestones = 0 }: { readonly keep: number; readonly milestones?: number },
+  ): Promise<void> {
     const name = `step-${String(snapshot.step).padStart(9, '0')}.safetensors`;
     await writeSnapshot(await this.place(stage, 'checkpoints', name), snapshot);
     const names = await this.#checkpoints(stage);
-    for (const old of names.slice(0, -keep)) {
+    const others = names.filter((one) => !isMultiple(stepOf(one), milestones));
+    for (const old of others.slice(0, -keep)) {
       await rm(path.join(this.path, stage, 'checkpoints', old), { force: true });
     }
   }
@@ -196,6 +202,11 @@ export class RunFolder {
     return checkpointNames(this.path, stage);
   }
 }
+
+/** Whether a step is one of every so many; none is where that is 0. */
+export const isMultiple = (step: number, every: number): boolean => every > 0 && step % every === 0;
+
+const stepOf = (name: string): number => Number(/\d+/.exec(name)?.[0]);
 
 /** Names of checkpoints, oldest first. */
 async function checkpointNames(run: string, stage: Stage): Promise<string[]> {

@@ -1,11 +1,11 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Tensor } from '@detailflow/core';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Snapshot } from './checkpoint-file';
 import { RunFolder } from './run-folder';
-import { runStage, type SavedCheckpoint } from './run-stage';
+import { runStage, type SavedCheckpoint, type StageOptions } from './run-stage';
 
 /** Adds up its batches. */
 class Sum {
@@ -37,13 +37,14 @@ interface StageSettings {
   readonly abortIn?: number;
   readonly steps?: number;
   readonly patience?: number;
+  readonly checkpoints?: StageOptions<number>['checkpoints'];
   /** What the validation after so many steps finds, if not how far it has come. */
   readonly found?: Readonly<Record<number, number>>;
 }
 
 /** Trains with a validation after every second step. */
 async function stage(out: string, settings: StageSettings = {}): Promise<SavedCheckpoint | undefined> {
-  const { abortIn, steps = 6, patience, found } = settings;
+  const { abortIn, steps = 6, patience, found, checkpoints = { every: 100, keep: 2 } } = settings;
   const folder = await RunFolder.open(path.join(home, out), { settings: {}, resume: true });
   const controller = new AbortController();
   let saved: SavedCheckpoint | undefined;
@@ -51,7 +52,7 @@ async function stage(out: string, settings: StageSettings = {}): Promise<SavedCh
     const trainer = new Sum();
     await runStage<number>({
       ...{ folder, stage: 'tokenizer', trainer, steps, batchSize: 1, signal: controller.signal },
-      checkpoints: { every: 100, keep: 2 },
+      checkpoints,
       batch: async (step) => step + 1,
       ...{ patience, score: ({ found }) => found as number | undefined },
       validation: {
@@ -133,4 +134,18 @@ describe('patience', () => {
     expect(await stage('broken', { steps, patience: 2, found })).toMatchObject({ step: 10 });
     expect(await log('broken')).toBe(await log('unbroken'));
   });
+});
+
+test.each([
+  [{ every: 2, keep: 2 }, [18, 20]],
+  [{ every: 2, keep: 2, milestones: 5 }, [5, 10, 15, 16, 18, 20]],
+  [{ every: 100, keep: 1, milestones: 8 }, [8, 16, 20]],
+  [{ every: 3, keep: 2, milestones: 0 }, [18, 20]],
+])('checkpoints %j: those of steps %j stay', async (checkpoints, steps) => {
+  const kept = async () => {
+    const names = await readdir(path.join(home, 'milestones', 'tokenizer', 'checkpoints'));
+    return names.map((name) => Number(/\d+/.exec(name)?.[0])).sort((a, b) => a - b);
+  };
+  await stage('milestones', { steps: 20, checkpoints });
+  expect(await kept()).toEqual(steps);
 });

@@ -1,6 +1,6 @@
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Snapshot } from './checkpoint-file';
-import { ENDED, type LogLine, type RunFolder, type Stage } from './run-folder';
+import { ENDED, isMultiple, type LogLine, type RunFolder, type Stage } from './run-folder';
 
 /** What trains step by step and can be saved. */
 export interface Trainable<Batch> {
@@ -23,7 +23,7 @@ export interface StageOptions<Batch> {
   readonly steps: number;
   /** Samples of a step, for the rate. */
   readonly batchSize: number;
-  readonly checkpoints: { readonly every: number; readonly keep: number };
+  readonly checkpoints: { readonly every: number; readonly keep: number; readonly milestones?: number };
   /** The batch of a step; the next one is fetched while a step computes. */
   readonly batch: (step: number) => Promise<Batch>;
   /** Looks at the model every so many steps, and at the end; what it returns goes into the log. Ends early by the signal. */
@@ -93,7 +93,7 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
   if (last) await trainer.restore(last);
   let saved = last?.step ?? -1;
   const save = async () => {
-    if (trainer.step !== saved) await folder.save(stage, await trainer.snapshot(), checkpoints.keep);
+    if (trainer.step !== saved) await folder.save(stage, await trainer.snapshot(), checkpoints);
     saved = trainer.step;
     options.onSaved?.({ stage, step: saved, steps });
   };
@@ -141,7 +141,10 @@ export async function runStage<Batch>(options: StageOptions<Batch>): Promise<boo
       const line: LogLine = { ...report, ...(isDue ? await validate() : {}) };
       ended = isDue && !line[PENDING] && isEnough(line);
       await append(line);
-      if (ended || isLast || trainer.step % checkpoints.every === 0) await save();
+      const isDueToSave = [checkpoints.every, checkpoints.milestones ?? 0].some((every) =>
+        isMultiple(trainer.step, every),
+      );
+      if (ended || isLast || isDueToSave) await save();
       options.onStep?.({
         stage,
         step: trainer.step,
