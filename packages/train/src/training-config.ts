@@ -79,6 +79,8 @@ export interface DataConfig extends Omit<ViewOptions, 'size' | 'background'> {
   readonly heldOut: number;
   /** Ends the part of a file's name that tells which images are held out together; see `HoldOutRule`. */
   readonly groupBy?: string;
+  /** Decides which images these are; the seed of the run if omitted. */
+  readonly splitSeed?: number;
   /** How much oftener images of small classes come: 0 not at all, 1 until all classes come as often. */
   readonly balance: number;
   /** Views of an image that the AR model learns from. */
@@ -191,6 +193,7 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
       'augment',
       'heldOut',
       'groupBy',
+      'splitSeed',
       'balance',
       'views',
       'cropRanges',
@@ -210,6 +213,9 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
     ...(augment !== undefined && { augment: parseAugmentation(augment, file) }),
     heldOut: fields.number('heldOut', { least: 0, most: 0.9, fallback: 0.05 }),
     ...(groupBy !== undefined && { groupBy: parseSeparator(groupBy, file) }),
+    ...(fields.raw('splitSeed') !== undefined && {
+      splitSeed: whole(fields.number('splitSeed', { least: 0, most: LARGEST_SEED }), 'splitSeed', file),
+    }),
     balance: fields.number('balance', { least: 0, most: 1, fallback: 0 }),
     views: fields.choice('views', ['center', 'center+mirror', 'ten-crop', 'varied'], 'ten-crop'),
     ...(fields.raw('cropRanges') !== undefined && {

@@ -2,8 +2,9 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type FileTree, newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
-import { DetailFlowError, type Weights } from '@detailflow/core';
+import { type ConfigObject, DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
+import { parseHoldOutRecord } from '@detailflow/data';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
 import type { InitialParameters, InitialPart, TrainedTokenizer } from '@detailflow/train/node';
 import { renamedVarWeights } from '@detailflow/var';
@@ -79,8 +80,20 @@ export async function openTrained(
   { isOfFamily, signal }: { readonly isOfFamily?: boolean; readonly signal?: AbortSignal },
 ): Promise<Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }> {
   const hub = { signal, onNotice: showNotice };
-  if (isOfFamily) return openFamilyModel(namedFolder(source), { signal, hub });
-  return openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
+  const model = isOfFamily
+    ? await openFamilyModel(namedFolder(source), { signal, hub })
+    : await openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
+  const { tokenizer, ar, card } = model;
+  const record = (card?.data as ConfigObject | undefined)?.heldOut;
+  const close = () => model.close();
+  try {
+    const at = { file: source, entry: 'data.heldOut' };
+    const heldOut = record === undefined ? undefined : parseHoldOutRecord(record, at);
+    return { tokenizer: { ...tokenizer, heldOut }, ...(ar && { ar: { ...ar, heldOut } }), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** A file of weights in its folder. */

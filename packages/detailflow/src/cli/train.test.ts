@@ -41,6 +41,24 @@ test('a run that stops by itself says so, goes on, and its checkpoint becomes a 
   await cliJson(...run('tokenizer', 'next', '--init', at('model')));
 });
 
+test('a run that would measure by images which its beginning was trained on is refused', async () => {
+  await cliJson(...run('tokenizer', 'earlier'));
+  const split = JSON.parse(readFileSync(at('earlier/held-out.json'), 'utf8'));
+  for (const [i, flag] of ['--init', '--tokenizer'].entries()) {
+    const part = flag === '--init' ? 'tokenizer' : 'codes';
+    const later = [flag, at('earlier/bundle'), '--set', 'seed=8'];
+    expect(await cliFailure(1, ...run(part, `refused${i}`, ...later))).toMatch(
+      /earlier.*held out other images of a set of 60.*data\.heldOut 0\.05, data\.splitSeed 7/,
+    );
+    await cliJson(...run(part, `same${i}`, ...later, '--set', 'data.splitSeed=7'));
+    const again = JSON.parse(readFileSync(at(`same${i}/held-out.json`), 'utf8'));
+    expect(again.list).toEqual(split.list);
+  }
+  // Nothing is known of another set.
+  const others = ['--data', 'shapes:50x16', '--init', at('earlier/bundle')];
+  await cliJson(...run('tokenizer', 'elsewhere', ...others, '--set', 'seed=8'));
+});
+
 test('a classifier lies in the folder of its run', async () => {
   const found = await cliJson(...run('classifier', 'judge/deep'));
   expect(found.file).toBe(at('judge/deep/classifier.safetensors'));

@@ -3,8 +3,8 @@ import type { CommonConfig, DataConfig } from '../training-config';
 
 /** What opens and divides the data set of a run. */
 export const openingOf = ({ data, seed }: Pick<CommonConfig, 'data' | 'seed'>): OpenDatasetOptions => {
-  const { heldOut, groupBy, background, classNames } = data;
-  return { heldOut, groupBy, background, classNames, seed };
+  const { heldOut, groupBy, background, classNames, splitSeed = seed } = data;
+  return { heldOut, groupBy, background, classNames, seed: splitSeed };
 };
 
 /** What decides how an image is seen in training. */

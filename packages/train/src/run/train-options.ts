@@ -1,6 +1,6 @@
 import type { TrainableFamily } from '@detailflow/blocks';
 import type { Backend, Weights } from '@detailflow/core';
-import type { SkippedImage, SourceUse } from '@detailflow/data';
+import type { HoldOutRecord, SkippedImage, SourceUse } from '@detailflow/data';
 import type { RunConfig } from '../family-config';
 import type { CodesWork } from './codes-work';
 import type { CodesElsewhere } from './extract-codes';
@@ -72,6 +72,8 @@ export interface InitialPart {
   readonly weights: Weights;
   /** Where it is known: settings that weights do not show must agree, too. */
   readonly config?: object;
+  /** What its training held out, where that is known: the same images must be held out now. */
+  readonly heldOut?: HoldOutRecord;
   /** For messages. */
   readonly file?: string;
 }

@@ -12,6 +12,7 @@ import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
 import type { RunModels } from './run-models';
+import { requireSameHeldOut } from './same-held-out';
 import { StageContext } from './stage-context';
 import { requireConfig } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';
@@ -86,6 +87,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
     const { record } = await listHeldOut(folder, opened);
+    requireSameHeldOut(record, [options.tokenizer, options.initial?.tokenizer, options.initial?.ar]);
     const cores = availableParallelism();
     const replicas = Math.min(config.replicas, cores);
     if (replicas < config.replicas) {
