@@ -50,6 +50,20 @@ describe.skipIf(webgpuMissing !== undefined)('--device webgpu', () => {
     expect((await pixels(at('q8.png'))).width).toBe((await pixels(at('q8-cpu.png'))).width);
   });
 
+  test('matrices in halves are computed by the own backend, and nowhere else', async () => {
+    const few = ['--device', 'webgpu', '--tokens', '4'];
+    expect(await run(draw('fp16.png', ...few, '--dtype', 'fp16'))).not.toMatch(/ONNX Runtime/);
+    expect((await pixels(at('fp16.png'))).width).toBeGreaterThan(0);
+    for (const device of [[], ['--device', 'cpu'], ['--device', 'auto']]) {
+      const { code, stderr } = await cli(draw('never.png', '--dtype', 'fp16', ...device));
+      expect([code, stderr]).toEqual([2, expect.stringContaining('--dtype fp16 is for --device webgpu')]);
+    }
+    const { code, stderr } = await cli(draw('never.png', '--device', 'webgpu', '--dtype', 'fp16'), {
+      node: without('webgpu'),
+    });
+    expect([code, stderr]).toEqual([1, expect.stringContaining('fp16 is for @detailflow/backend-webgpu')]);
+  });
+
   test('trains and makes codes as the CPU does', async () => {
     const train = (out: string, part: string, ...more: string[]) => [
       ...['train', part, '--config', 'tiny-32', '--data', 'shapes:24', '--out', at(out), ...more],

@@ -116,7 +116,7 @@ test('a device that knows no few bits computes with the widened matrices', async
 
 test('another dtype is refused wherever weights are asked for', async () => {
   const reason = /^dtype: .*ar\.safetensors: its matrices are stored as q8, and \w+ is asked for/;
-  for (const dtype of ['fp32', 'q4'] as const) {
+  for (const dtype of ['fp32', 'fp16', 'q4'] as const) {
     expect(await refusal(load(at('q8'), { backend: device, dtype }))).toMatch(reason);
   }
   const { code, stderr } = await cli([

@@ -1,9 +1,10 @@
+import { parseTokenModelConfig, stepGraph } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
 import { createWebGPUBackend, type WebGPUBackend } from '@detailflow/backend-webgpu';
 import { type Backend, RandomStream } from '@detailflow/core';
 import { modelUrl } from '@detailflow/model-fashion-32';
 import { parseTrainingConfig, TokenizerTrainer, TokenModelTrainer } from '@detailflow/train';
-import { load, type Model } from 'detailflow';
+import { load, type Model, openFamilyModel } from 'detailflow';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { webgpuMissing } from './devices';
 
@@ -48,6 +49,39 @@ describe.skipIf(webgpuMissing !== undefined)('WebGPU beside the Node backend', (
       expect(Math.max(...a.map((x, i) => Math.abs(x - b[i])))).toBeLessThan(1e-3);
     }
   }, 600_000);
+
+  test('stored as fp16, a model lies on the device in half the memory and computes the same bits', async () => {
+    const opened = await openFamilyModel(modelUrl);
+    const { weights } = opened.ar as NonNullable<typeof opened.ar>;
+    expect(new Set([...weights.values()].map(({ dtype }) => dtype))).toEqual(new Set(['f16']));
+    const graph = stepGraph(parseTokenModelConfig(opened.card?.ar?.config));
+    const compile = async (dtype?: 'fp32' | 'fp16') => {
+      const before = gpu.memory().used;
+      const executable = await gpu.compile(graph, weights, { dtype });
+      return { executable, bytes: gpu.memory().used - before };
+    };
+    const [stored, asked, wide] = [await compile(), await compile('fp16'), await compile('fp32')];
+    const bytes = (one: number) =>
+      [...graph.weights.keys()].reduce((sum, name) => {
+        const size = weights.get(name)?.shape.reduce((a, b) => a * b, 1) as number;
+        return sum + 4 * Math.ceil((size * one) / 4);
+      }, 0);
+    expect(wide.bytes - stored.bytes).toBe(bytes(4) - bytes(2));
+    expect(stored.bytes).toBeLessThan(0.52 * wide.bytes);
+    expect(asked.bytes).toBe(stored.bytes);
+    for (const { executable } of [stored, asked, wide]) await executable.dispose();
+    await opened.close();
+
+    const held = async (dtype?: 'fp32' | 'fp16') => {
+      const model = await load(modelUrl, { backend: gpu, dtype });
+      const found = await draw(model, { labels: [2], seed: 7, cfg: 1, tokens: 8 });
+      await model.dispose();
+      return found;
+    };
+    const [narrow, full] = [await held(), await held('fp32')];
+    expect(narrow.tokens).toEqual(full.tokens);
+    expect(narrow.pixels.data).toEqual(full.pixels.data);
+  }, 300_000);
 
   test('a generation reads nothing back before someone asks; a step is few kernels in one submission', async () => {
     const before = gpu.counts.reads;

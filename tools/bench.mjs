@@ -1,9 +1,9 @@
 // Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights), on the CPU or a GPU.
-//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N]
+//   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,fp16,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N]
 //     [--python /usr/bin/python3] [--json FILE]
 // --stored loads q8 and q4 from bundles that are converted once (runs/), instead of rounding while loading.
 // --python times tools/pytorch-baseline.py as well; every round all take their turn, so that they share the machine's minutes.
-// On webgpu it is @detailflow/backend-webgpu that computes, fp32 alone; milliseconds by step are those of asking for it there.
+// On webgpu it is @detailflow/backend-webgpu that computes, in fp32 and fp16 (halves); milliseconds by step are those of asking for it there.
 // Prints medians: seconds per image (and the worst round), milliseconds per step by step size, the decoder, load time, memory, and the
 // matrix product's peak, which is measured in the same run.
 import { execFileSync } from 'node:child_process';
@@ -31,8 +31,12 @@ const { values } = parseArgs({
 });
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`);
-const dtypes = (values.dtype ?? (values.device === 'cpu' ? 'fp32,q8,q4' : 'fp32')).split(',');
+const dtypes = (values.dtype ?? { cpu: 'fp32,q8,q4', webgpu: 'fp32,fp16' }[values.device] ?? 'fp32').split(
+  ',',
+);
 const sizes = values.batch.split(',').map(Number);
+/** Few bits, which bundles can be stored in. */
+const isRounded = (dtype) => dtype === 'q8' || dtype === 'q4';
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
 if (values.child) await measure(values.child);
@@ -45,7 +49,7 @@ async function compare() {
     execFileSync(process.execPath, [script, folder, '--tokens', values.tokens, '--decoder', values.decoder]);
   }
   for (const dtype of values.stored ? dtypes : []) {
-    if (dtype === 'fp32' || existsSync(`${folder}-${dtype}`)) continue;
+    if (!isRounded(dtype) || existsSync(`${folder}-${dtype}`)) continue;
     const script = path.join(root, 'packages', 'detailflow', 'dist', 'cli.js');
     const args = ['convert', '--model', folder, '--dtype', dtype, '--out', `${folder}-${dtype}`];
     execFileSync(process.execPath, [script, ...args], { stdio: ['ignore', 2, 2] });
@@ -117,7 +121,7 @@ async function measure(dtype) {
   const { backend, processor } = await openBackend(values.device, threads);
   const peak = await matmulPeak(backend);
   const loading = performance.now();
-  const model = await load(values.stored && dtype !== 'fp32' ? `${folder}-${dtype}` : folder, {
+  const model = await load(values.stored && isRounded(dtype) ? `${folder}-${dtype}` : folder, {
     backend,
     dtype,
   });
@@ -208,19 +212,20 @@ async function weightBytes(model, dtype) {
   const { linearProducts, matrixFormats } = await import('@detailflow/onnx');
   const { dim, vocabularySize, classes } = model.tokenModel.config;
   const { decoderGraph } = await import('@detailflow/tokenizer');
+  const own = dtype === 'fp16' ? 16 : 32;
   const bytesOf = (graph, kind) => {
-    const formats = kind === 'fp32' ? new Map() : matrixFormats(graph, kind);
+    const formats = isRounded(kind) ? matrixFormats(graph, kind) : new Map();
     let bytes = 0;
     for (const [name, product] of linearProducts(graph)) {
       const [out, columns] = product.inputs[1].shape;
-      const { bits, block } = formats.get(name) ?? { bits: 32, block: Number.POSITIVE_INFINITY };
+      const { bits, block } = formats.get(name) ?? { bits: own, block: Number.POSITIVE_INFINITY };
       bytes += out * columns * (bits / 8 + 4 / (block === 'row' ? columns : block));
     }
     return bytes;
   };
   const matrices = bytesOf(stepGraph(model.tokenModel.config), dtype);
   const decoder = bytesOf(decoderGraph(model.tokenizer.config), dtype === 'q4' ? 'q8' : dtype);
-  return matrices + decoder + 4 * (vocabularySize + classes + 1) * dim;
+  return matrices + decoder + (own / 8) * (vocabularySize + classes + 1) * dim;
 }
 
 /** Memory of this process: its own pages, and pages of mapped files. Linux only. */

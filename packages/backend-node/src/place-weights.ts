@@ -1,6 +1,7 @@
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import {
+  DetailFlowError,
   type Graph,
   type RoundedMatrix,
   readFloat32,
@@ -55,6 +56,9 @@ export async function placeWeights(
 ): Promise<PlacedWeights> {
   const needed = await withoutLinks([...graph.weights.keys()].map((name) => weights.get(name) as Weight));
   const dtype = agreedDType(new Map(needed.map((weight) => [weight.name, weight])), wanted) ?? 'fp32';
+  if (dtype === 'fp16') {
+    throw new DetailFlowError('unsupported', 'fp16 is for @detailflow/backend-webgpu; give fp32, q8 or q4');
+  }
   const formats = dtype === 'fp32' ? new Map<string, MatrixFormat>() : matrixFormats(graph, dtype, { rows });
   const products = linearProducts(graph);
   const roundedOf = ({ name, rounded }: Weight) => (products.has(name) ? rounded : undefined);

@@ -56,6 +56,16 @@ test.each(['q8', 'q4'] as const)(
   },
 );
 
+test('halves are for another backend', async () => {
+  await using backend = await createNodeBackend({ threads: 1, onNotice: () => {} });
+  const graph = trace((g) => ({ y: matmul(g.weight('w', [1, 1]), g.weight('w', [1, 1])) }));
+  const weights = new Map([['w', weightFromArray('w', [1, 1], Float32Array.of(1))]]);
+  await expect(backend.compile(graph, weights, { dtype: 'fp16' })).rejects.toMatchObject({
+    code: 'unsupported',
+    message: expect.stringContaining('@detailflow/backend-webgpu'),
+  });
+});
+
 function exactProduct(values: Float32Array, weights: Float32Array, columns: number): Float64Array {
   const [rows, out] = [values.length / columns, weights.length / columns];
   return Float64Array.from({ length: rows * out }, (_, i) => {

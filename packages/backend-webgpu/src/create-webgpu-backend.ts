@@ -6,6 +6,7 @@ import {
   requireWeights,
   type Tensors,
 } from '@detailflow/core';
+import { requireHeld } from './device-weight';
 import { compileGraph } from './executable';
 import { Gpu, type GpuCounts } from './gpu';
 import { openGpu } from './open-gpu';
@@ -92,14 +93,12 @@ class DeviceBackend implements WebGPUBackend {
 
   async compile(...[graph, weights, options = {}]: Parameters<Backend['compile']>) {
     checkOptions('compile', options, { dtype: true });
-    const { dtype = 'fp32' } = options;
-    if (dtype !== 'fp32') {
-      throw new DetailFlowError('unsupported', `the WebGPU backend holds weights as fp32, not as ${dtype}`);
-    }
+    const { dtype } = options;
+    requireHeld(dtype);
     this.#requireOpen();
     requireWeights(graph, weights);
     const host = { gpu: this.#gpu, queue: this.#queue, owner: this, report: this.#report };
-    return compileGraph(expandComposites(graph, fusedOperations), weights, host);
+    return compileGraph(expandComposites(graph, fusedOperations), weights, { host, dtype });
   }
 
   createState(tensors: Tensors) {

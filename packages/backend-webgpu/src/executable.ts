@@ -7,7 +7,6 @@ import {
   evaluateShape,
   type Graph,
   type RunOptions,
-  readFloat32,
   requireBuffer,
   type State,
   type Tensor,
@@ -16,6 +15,7 @@ import {
   type Value,
   type Weights,
 } from '@detailflow/core';
+import { type HeldDType, weightReader } from './device-weight';
 import type { Gpu, GpuArray } from './gpu';
 import { type Lowered, lowerPlan } from './lower';
 import { shapeIn } from './operations';
@@ -38,25 +38,30 @@ export interface Host {
 const MOST_PROGRAMS = 64;
 
 /** Uploads the weights and constants of a graph, and makes it ready to run. */
-export async function compileGraph(graph: Graph, weights: Weights, host: Host): Promise<Executable> {
+export async function compileGraph(
+  graph: Graph,
+  weights: Weights,
+  { host, dtype }: { host: Host; dtype: HeldDType },
+): Promise<Executable> {
   const { gpu } = host;
   const fixed = new Map<Value, GpuArray>();
   const release = () => {
     for (const array of fixed.values()) gpu.release(array);
     fixed.clear();
   };
-  const place = (value: Value, values: Float32Array | Int32Array) =>
+  const place = (value: Value, values: Float32Array | Int32Array | Uint16Array) =>
     host.queue(async () => {
       const { result, fault } = gpu.watch(() => gpu.upload(values));
       fixed.set(value, result);
       const found = await fault;
       if (found) throw found;
     });
+  const reader = weightReader(graph, weights, dtype);
   try {
     for (const [name, value] of graph.weights) {
-      gpu.requireRoom(sizeOf(value.shape as number[]), `the weight "${name}"`);
-      const data = await readFloat32(weights.get(name) as NonNullable<ReturnType<Weights['get']>>);
-      await place(value, data);
+      const type = reader.isHalf(name) ? 'float16' : 'float32';
+      gpu.requireRoom(sizeOf(value.shape as number[]), `the weight "${name}"`, type);
+      await place(value, await reader.read(name));
     }
     for (const value of graph.nodes.filter(({ op }) => op === 'constant')) {
       const data = value.attrs.data as TypedData;
@@ -167,7 +172,9 @@ class WebGPUExecutable implements Executable {
   /** The program for these extents. */
   #lowered(bindings: Bindings): Lowered {
     const key = JSON.stringify(bindings);
-    const lowered = this.#programs.get(key) ?? lowerPlan(this.#graph, this.#plan, bindings, this.#host.gpu);
+    const lowered =
+      this.#programs.get(key) ??
+      lowerPlan(this.#graph, this.#plan, bindings, { gpu: this.#host.gpu, fixed: this.#fixed });
     this.#programs.delete(key);
     this.#programs.set(key, lowered);
     if (this.#programs.size > MOST_PROGRAMS) {

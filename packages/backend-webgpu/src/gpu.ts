@@ -1,5 +1,7 @@
 import { DetailFlowError } from '@detailflow/core';
-import { type ElementType, type Kernel, THREADS } from './kernel';
+import { bytesOf, type ElementType } from './element-type';
+import type { Kernel } from './kernel';
+import { THREADS } from './kernels/gathering';
 import { type Matrices, TfjsDevice } from './tfjs';
 import { UniformArena } from './uniform-arena';
 
@@ -89,16 +91,22 @@ export class Gpu {
 
   /** An array of `size` elements, of which nothing is known. */
   allocate(size: number, type: ElementType): GpuArray {
-    return { buffer: this.#tfjs.pool.acquireBuffer(bytesOf(size), this.#usage), size, type, holders: 1 };
+    return {
+      buffer: this.#tfjs.pool.acquireBuffer(bytesOf(size, type), this.#usage),
+      size,
+      type,
+      holders: 1,
+    };
   }
 
-  /** Copies values to the device; what was recorded so far is submitted. */
-  upload(data: Float32Array | Int32Array | Uint8Array): GpuArray {
-    this.requireRoom(data.length, 'an array');
+  /** Copies values to the device, halves as their bits; what was recorded so far is submitted. */
+  upload(data: Float32Array | Int32Array | Uint8Array | Uint16Array): GpuArray {
+    const type = data instanceof Float32Array ? 'float32' : data instanceof Uint16Array ? 'float16' : 'int32';
+    this.requireRoom(data.length, 'an array', type);
     // A buffer that is free may still be read by commands that are recorded only, and this does not wait for them.
     this.submit();
-    const array = this.allocate(data.length, data instanceof Float32Array ? 'float32' : 'int32');
-    const values = data instanceof Uint8Array ? Int32Array.from(data) : unshared(data);
+    const array = this.allocate(data.length, type);
+    const values = data instanceof Uint8Array ? Int32Array.from(data) : unshared(wholeWords(data));
     if (values.length > 0)
       this.#device.queue.writeBuffer(array.buffer, 0, values as Float32Array<ArrayBuffer>);
     this.counts.uploads++;
@@ -116,7 +124,7 @@ export class Gpu {
   /** Another array of the same values. */
   copy({ buffer, size, type }: GpuArray): GpuArray {
     const array = this.allocate(size, type);
-    this.#tfjs.encoder().copyBufferToBuffer(buffer, 0, array.buffer, 0, bytesOf(size));
+    this.#tfjs.encoder().copyBufferToBuffer(buffer, 0, array.buffer, 0, bytesOf(size, type));
     return array;
   }
 
@@ -137,7 +145,7 @@ export class Gpu {
     const most = this.#device.limits.maxComputeWorkgroupsPerDimension;
     const x = Math.min(count, most);
     return {
-      pipeline: this.#pipeline(kernel.wgsl(types), layout),
+      pipeline: this.#pipeline(kernel.wgsl(types, this.#device.features.has('subgroups')), layout),
       layout,
       words,
       groups: [x, Math.ceil(count / x)],
@@ -243,8 +251,8 @@ export class Gpu {
   }
 
   /** @throws DetailFlowError `limit` when the device takes no array of so many elements */
-  requireRoom(size: number, what: string): void {
-    const bytes = BYTES * size;
+  requireRoom(size: number, what: string, type: ElementType = 'float32'): void {
+    const bytes = bytesOf(size, type);
     const { maxStorageBufferBindingSize, maxBufferSize } = this.#device.limits;
     const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
     if (bytes <= most) return;
@@ -333,14 +341,19 @@ export class Gpu {
   }
 }
 
-/** A buffer is never empty: an array of nothing has room that nobody reads. */
-const bytesOf = (size: number) => BYTES * Math.max(1, size);
+/** A device takes whole words: an odd number of halves gets another one. */
+const wholeWords = <T extends Float32Array | Int32Array | Uint16Array>(data: T): T => {
+  if (data.byteLength % BYTES === 0) return data;
+  const padded = new Uint16Array(data.length + 1);
+  padded.set(data);
+  return padded as T;
+};
 
 const valuesOf = (type: ElementType, bytes: ArrayBuffer) =>
   type === 'float32' ? new Float32Array(bytes) : new Int32Array(bytes);
 
 /** A device takes no memory that several threads share. */
-const unshared = <T extends Float32Array | Int32Array>(data: T): T =>
+const unshared = <T extends Float32Array | Int32Array | Uint16Array>(data: T): T =>
   typeof SharedArrayBuffer !== 'undefined' && data.buffer instanceof SharedArrayBuffer
     ? (data.slice() as T)
     : data;

@@ -1,25 +1,26 @@
 import { DetailFlowError } from '@detailflow/core';
-
-/** What lies in a buffer; bools are integers 0 and 1. */
-export type ElementType = 'float32' | 'int32';
+import type { ElementType } from './element-type';
+import { gathering, THREADS } from './kernels/gathering';
+import { halfCode, inputArray, wgslTypes } from './kernels/input-array';
 
 /** A compute shader over flat arrays. */
 export interface KernelSource {
-  /** Names of the input arrays, in WGSL. */
+  /** Names of the input arrays, in WGSL: the element i of X is X(i), whatever X lies in. */
   readonly inputs: readonly string[];
+  /** Those of them that are read by fours: X(i) are the elements from 4 i on. Their sizes are multiples of 4. */
+  readonly byFours?: readonly string[];
   /** Names of the arrays it writes; default one, `result`. */
   readonly results?: readonly string[];
   /** Numbers that are given at every run: `name : i32` or `name : f32`; read as `uniforms.name`. */
   readonly uniforms: readonly string[];
+  /** Whether it adds up or compares over the threads of a workgroup: sumOfAll(lane, x) and largestOfAll(lane, x). */
+  readonly gathers?: boolean;
   /**
    * Functions, workgroup variables and `fn main(index: i32)`, which is called for every thread. It reads the inputs,
    * `uniforms`, which also has the `size` of the result, NAN and INFINITY, and writes the results.
    */
   readonly code: string;
 }
-
-/** Threads of a workgroup. */
-export const THREADS = 64;
 
 /** Numbers that every kernel is given. */
 const COMMON = ['NAN : f32', 'INFINITY : f32', 'size : i32'];
@@ -47,24 +48,31 @@ export class Kernel {
     }
   }
 
-  /** WGSL for arrays of these types: results first, then inputs; the numbers are the last binding. */
-  wgsl(types: readonly ElementType[]): string {
-    const { inputs, results = ['result'], code } = this.#source;
-    const arrays = [...results, ...inputs].map((name, i) => {
-      const access = i < results.length ? 'read_write' : 'read';
-      const type = types[i] === 'float32' ? 'f32' : 'i32';
-      return `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${type}>;`;
-    });
-    return `struct Uniforms { ${[...COMMON, ...this.uniforms].join(', ')} };
+  /**
+   * WGSL for arrays of these types: results first, then inputs; the numbers are the last binding.
+   * @param hasSubgroups whether the device knows how threads run together
+   */
+  wgsl(types: readonly ElementType[], hasSubgroups: boolean): string {
+    const { inputs, byFours = [], results = ['result'], gathers = false, code } = this.#source;
+    const isBySubgroups = gathers && hasSubgroups;
+    const arrays = [
+      ...results.map((name, i) => `var<storage, read_write> ${name}: array<${wgslTypes[types[i]]}>;`),
+      ...inputs.map((name, i) => inputArray(name, types[results.length + i], byFours.includes(name))),
+    ].map((array, i) => `@group(0) @binding(${i}) ${array}`);
+    return `${isBySubgroups ? 'enable subgroups;\n' : ''}struct Uniforms { ${[...COMMON, ...this.uniforms].join(', ')} };
 ${arrays.join('\n')}
 @group(0) @binding(${arrays.length}) var<uniform> uniforms: Uniforms;
+${types.includes('float16') ? halfCode : ''}
+${gathers ? gathering(hasSubgroups) : ''}
 ${code}
 @compute @workgroup_size(${THREADS}, 1, 1)
 fn start(
   @builtin(local_invocation_index) lane: u32,
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
+  ${isBySubgroups ? '@builtin(subgroup_size) together: u32,' : ''}
 ) {
+  ${isBySubgroups ? 'findBlock(i32(lane), i32(together));' : ''}
   main(i32((group.y * groups.x + group.x) * ${THREADS}u + lane));
 }
 `;

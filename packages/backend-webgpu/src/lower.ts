@@ -7,9 +7,10 @@ import {
   stridesOf,
   type Value,
 } from '@detailflow/core';
+import type { ElementType } from './element-type';
 import type { Gpu } from './gpu';
-import type { ElementType } from './kernel';
 import { broadcastView, dividedView, type View, wholeView } from './kernels/coordinates';
+import { areFewRows, fewRowsKernel, fewRowsTile } from './kernels/few-rows';
 import { type Access, pointwiseKernel, pointwiseNumbers } from './kernels/pointwise';
 import { productsKernel, TILE } from './kernels/products';
 import { runOperation, type Shaped, shapeIn } from './operations';
@@ -33,12 +34,20 @@ export interface Lowered {
  * Turns a plan into kernels for the extents of a run.
  * @throws DetailFlowError `limit` where an array is too large for the device
  */
-export function lowerPlan(graph: Graph, plan: Plan, bindings: Bindings, gpu: Gpu): Lowered {
-  return new Lowering(graph, plan, bindings, gpu).lower();
+export function lowerPlan(
+  graph: Graph,
+  plan: Plan,
+  bindings: Bindings,
+  { gpu, fixed }: { gpu: Gpu; fixed: Fixed },
+): Lowered {
+  return new Lowering(graph, plan, bindings, gpu).lower(fixed);
 }
 
+/** Weights and constants on the device. */
+type Fixed = ReadonlyMap<Value, { readonly type: ElementType }>;
+
 /** Rows of a left operand up to which products are made here; tfjs's kernels are for many. */
-const FEW_ROWS = 256;
+const SOME_ROWS = 256;
 
 class Lowering {
   readonly #graph: Graph;
@@ -58,16 +67,21 @@ class Lowering {
     this.#kept = new Set([...graph.outputs.values(), ...this.#pairs().map(({ after }) => after)]);
   }
 
-  lower(): Lowered {
+  lower(fixed: Fixed): Lowered {
     const brought = new Map<Value, number>();
     for (const value of this.#brought()) {
-      const slot = this.#program.bring(sizeOf(this.#shape(value)), typeOf(value));
+      const slot = this.#program.bring(sizeOf(this.#shape(value)), fixed.get(value)?.type ?? typeOf(value));
       this.#slots.set(value, slot);
       brought.set(value, slot.place);
     }
     for (const [i, step] of this.#plan.steps.entries()) {
       this.#slots.set(step.value, this.#take(step, i));
       this.#drop(i);
+    }
+    // What leaves the run is float32, though it be a weight as it is.
+    for (const value of this.#kept) {
+      const slot = this.#slot(value);
+      if (slot.type === 'float16') this.#slots.set(value, this.#program.widened(slot));
     }
     const outputs = [...this.#graph.outputs].map(([name, value]) => {
       return { name, value, shape: this.#shape(value), place: this.#slot(value).place };
@@ -119,20 +133,21 @@ class Lowering {
     const { left, norm, parts } = step.products;
     const columns = shape[shape.length - 1];
     const rows = sizeOf(shape.slice(0, -1));
-    if (rows > FEW_ROWS || rows * columns === 0) return this.#separateProducts(step, shape);
+    if (rows > SOME_ROWS || rows * columns === 0) return this.#separateProducts(step, shape);
     const inner = this.#shape(left)[this.#shape(left).length - 1];
     const isPart = (leaf: number) => parts.some((part) => part.leaf === leaf);
     const views = step.leaves.map((leaf, k) =>
       isPart(k) ? undefined : broadcastView(this.#view(leaf), shape),
     );
     const accesses = views.map((view, k) => (view ? this.#access(step.leaves[k], view, shape) : 'product'));
-    const across = Math.ceil(columns / TILE);
-    const tiles = across * Math.ceil(rows / TILE);
     const isNorm = norm !== undefined;
-    const kernel = productsKernel({
-      ...{ expression: step.expression, accesses, rank: shape.length, isNorm },
-      transposeB: parts[0].product.attrs.transposeB as boolean,
-    });
+    const transposeB = parts[0].product.attrs.transposeB as boolean;
+    const source = { expression: step.expression, accesses, rank: shape.length, transposeB, isNorm };
+    const isFew = transposeB && areFewRows(rows, inner);
+    const tile = isFew ? fewRowsTile(rows, parts.length) : { down: TILE, across: TILE };
+    const across = Math.ceil(columns / tile.across);
+    const tiles = across * Math.ceil(rows / tile.down);
+    const kernel = isFew ? fewRowsKernel(source, tile) : productsKernel(source);
     const read = [
       left,
       ...(norm ? [norm.inputs[1]] : []),

@@ -18,11 +18,14 @@ const raised = [
   'maxComputeWorkgroupSizeX',
 ] as const;
 
+/** Features that kernels use where the adapter has them. */
+const optional = ['subgroups'] as readonly string[] as readonly GPUFeatureName[];
+
 /** @throws DetailFlowError `device-unavailable` */
 export async function openGpu(options: WebGPUBackendOptions): Promise<OpenedGpu> {
   await provideGpu();
-  const { device, powerPreference = 'high-performance' } = options;
-  if (device) return { device, info: device.adapterInfo, isOwn: false };
+  const { device: given, powerPreference = 'high-performance' } = options;
+  if (given) return { device: given, info: given.adapterInfo, isOwn: false };
   const adapter = options.adapter ?? (await navigator.gpu.requestAdapter({ powerPreference }));
   if (!adapter) {
     throw new DetailFlowError(
@@ -32,7 +35,9 @@ export async function openGpu(options: WebGPUBackendOptions): Promise<OpenedGpu>
   }
   const { limits } = adapter;
   const requiredLimits = Object.fromEntries(raised.map((name) => [name, limits[name]]));
-  return { device: await adapter.requestDevice({ requiredLimits }), info: adapter.info, isOwn: true };
+  const requiredFeatures = optional.filter((name) => adapter.features.has(name));
+  const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+  return { device, info: adapter.info, isOwn: true };
 }
 
 /** In Node, makes `navigator.gpu` and the names that go with it of the package \`webgpu\`. */

@@ -96,11 +96,9 @@ const reduction: Run = ({ program, value, inputs: [x] }) => {
 /** An array made whole under a larger shape. */
 function broadcast(program: Program, { array, shape }: Shaped, target: readonly number[]): Slot {
   const rank = target.length;
-  const kernel = program.kernel(`broadcast ${rank} ${array.type}`, () =>
-    pointwiseKernel('v0', ['view'], rank),
-  );
+  const kernel = program.kernel(`broadcast ${rank}`, () => pointwiseKernel('v0', ['view'], rank));
   const numbers = pointwiseNumbers(target, [broadcastView(wholeView(shape), target)]);
-  return program.dispatch(kernel, [array], { size: sizeOf(target), type: array.type, numbers });
+  return program.dispatch(kernel, [array], { size: sizeOf(target), type: 'float32', numbers });
 }
 
 const matmul: Run = ({ program, value, inputs: [a, b], shape }) => {
@@ -110,9 +108,15 @@ const matmul: Run = ({ program, value, inputs: [a, b], shape }) => {
   if (size === 0 || inner === 0) return program.zeros(size, 'float32');
   const batch = shape.slice(0, -2);
   const temporary: Slot[] = [];
+  // tfjs knows no halves.
+  const wide = ({ array, shape: dims }: Shaped): Shaped => {
+    const widened = program.widened(array);
+    temporary.push(widened);
+    return { array: widened, shape: dims };
+  };
   const whole = (x: Shaped): Shaped => {
     const own = x.shape.slice(0, -2);
-    if (sizeOf(own) === sizeOf(batch) || sizeOf(own) === 1) return x;
+    if (sizeOf(own) === sizeOf(batch) || sizeOf(own) === 1) return wide(x);
     const target = [...batch, ...x.shape.slice(-2)];
     const array = broadcast(program, x, target);
     temporary.push(array);
@@ -124,8 +128,8 @@ const matmul: Run = ({ program, value, inputs: [a, b], shape }) => {
   });
   // Many matrices by one are one tall matrix by it.
   const isTall = !transposeA && sizeOf(b.shape.slice(0, -2)) === 1;
-  const left = isTall ? { array: a.array, shape: [1, a.array.size / inner, inner] } : flat(whole(a));
-  const product = program.product(left, flat(isTall ? b : whole(b)), { transposeA, transposeB, size });
+  const left = isTall ? { array: wide(a).array, shape: [1, a.array.size / inner, inner] } : flat(whole(a));
+  const product = program.product(left, flat(isTall ? wide(b) : whole(b)), { transposeA, transposeB, size });
   for (const array of temporary) program.release(array);
   return product;
 };

@@ -1,5 +1,7 @@
+import type { ElementType } from './element-type';
 import type { Gpu, GpuArray, Launch } from './gpu';
-import type { ElementType, Kernel } from './kernel';
+import type { Kernel } from './kernel';
+import { pointwiseKernel } from './kernels/pointwise';
 
 /** An array of a program: it has a place among the arrays of a run, but no buffer yet. */
 export interface Slot {
@@ -107,6 +109,13 @@ export class Program {
     const made = this.#slot(options.size, 'float32');
     this.#commands.push({ kind: 'product', made, product: { a, b, options }, released: [] });
     return made;
+  }
+
+  /** Halves as float32, for what cannot read them; anything else as it is. To be released. */
+  widened(slot: Slot): Slot {
+    if (slot.type !== 'float16') return this.hold(slot);
+    const kernel = this.kernel('widened', () => pointwiseKernel('v0', ['same'], 1));
+    return this.dispatch(kernel, [slot], { size: slot.size, type: 'float32', numbers: [] });
   }
 
   hold(slot: Slot): Slot {

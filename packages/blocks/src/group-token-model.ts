@@ -37,7 +37,7 @@ export interface GroupTokenModelOptions {
   readonly config: GroupTransformerConfig;
   readonly weights: Weights;
   readonly backend: Backend;
-  /** How the matrices are held while the model runs: 'fp32' (default), or rounded to 'q8' or 'q4'. */
+  /** How the matrices are held while the model runs: 'fp32' (default), 'fp16' (WebGPU alone), or rounded to 'q8' or 'q4'. */
   readonly dtype?: WeightDType;
   /** Where the weights come from, for messages. */
   readonly file?: string;

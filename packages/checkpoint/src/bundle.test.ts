@@ -11,9 +11,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bytesSource, DetailFlowError, readFloat32, type Weight, weightFromArray } from '@detailflow/core';
+import { float16Bits } from '@detailflow/core/rounded-weight';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readBundle } from './bundle';
-import { float16Bits } from './convert-floats';
+
 import { fileTree } from './file-tree';
 import { openFile, openFolder } from './node-files';
 import { readOfficialFolder } from './official-folder';

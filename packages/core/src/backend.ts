@@ -54,14 +54,15 @@ export interface Executable {
   dispose(): Promise<void>;
 }
 
-/** How the matrices of a model are held while it runs: as float32, or rounded to 8 or 4 bits. */
-export type WeightDType = 'fp32' | 'q8' | 'q4';
+/** How the matrices of a model are held while it runs: as float32, as halves, or rounded to 8 or 4 bits. */
+export type WeightDType = 'fp32' | 'fp16' | 'q8' | 'q4';
 
 /** How a graph is compiled. */
 export interface CompileOptions {
   /**
    * Default: as the weights are, which is 'fp32' unless they are stored rounded; something else is then refused (`dtype`). A
-   * backend that cannot hold weights in few bits throws `unsupported`, and computes with stored ones in float32.
+   * backend that cannot hold weights so throws `unsupported`, and computes with stored ones in float32. Weights stored in 16 bits
+   * stay so on WebGPU.
    */
   readonly dtype?: WeightDType;
 }

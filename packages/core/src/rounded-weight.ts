@@ -3,6 +3,8 @@ import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import type { RoundedMatrix, Weight, Weights } from './weights';
 
+export { float16Bits } from './float16-bits';
+
 /** Weights of one scale that a rounded matrix may have. */
 const BLOCKS = [16, 32, 64, 128];
 

@@ -38,8 +38,8 @@ export interface LoadOptions extends OpenFamilyOptions {
   readonly backend?: Backend;
   /**
    * How the matrices of the AR model are held: 'fp32', or rounded to 'q8' or 'q4', which is faster; those of DetailFlow's decoder are
-   * then held in 8 bits, and the encoder's as they are. Default: as they are stored, which is 'fp32' but for bundles that were
-   * converted to `q8` or `q4`.
+   * then held in 8 bits, and the encoder's as they are. 'fp16' is for `@detailflow/backend-webgpu`. Default: as they are stored, which
+   * is 'fp32' but for bundles that were converted to `q8` or `q4`; on WebGPU weights stored as fp16 stay so.
    */
   readonly dtype?: WeightDType;
   /**

@@ -26,7 +26,7 @@ export interface TextTokenModelOptions {
   readonly config: TextGptConfig;
   readonly weights: Weights;
   readonly backend: Backend;
-  /** How the matrices are held while the model runs: 'fp32' (default), or rounded to 'q8' or 'q4'. */
+  /** How the matrices are held while the model runs: 'fp32' (default), 'fp16' (WebGPU alone), or rounded to 'q8' or 'q4'. */
   readonly dtype?: WeightDType;
   /** Where the weights come from, for messages. */
   readonly file?: string;

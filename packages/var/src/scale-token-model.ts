@@ -40,7 +40,7 @@ export interface ScaleTokenModelOptions {
   /** The tokenizer that the model belongs to: a scale is fed with the picture of the coarser ones. */
   readonly tokenizer: { readonly config: ScaleTokenizerConfig; readonly weights: Weights };
   readonly backend: Backend;
-  /** How the matrices of the transformer are held: 'fp32' (default), or rounded to 'q8' or 'q4'. */
+  /** How the matrices of the transformer are held: 'fp32' (default), 'fp16' (WebGPU alone), or rounded to 'q8' or 'q4'. */
   readonly dtype?: WeightDType;
   readonly file?: string;
   /** FlexVAR: scales above this side are not sampled; default 16. */

@@ -1,5 +1,5 @@
-import { Kernel, THREADS } from '../kernel';
-import { gathering } from './rows';
+import { Kernel } from '../kernel';
+import { THREADS } from './gathering';
 
 /** Where the keys and values of an attention lie. */
 interface Sources {
@@ -19,11 +19,11 @@ const plain = (hasBias: boolean): Sources => ({
   inputs: ['Q', 'K', 'V', ...(hasBias ? ['bias'] : [])],
   uniforms: hasBias ? ['bb : i32', 'bh : i32', 'br : i32', 'bl : i32'] : [],
   read: `
-fn keyAt(head: i32, j: i32, d: i32) -> f32 { return K[${fresh('k', 'j')}]; }
-fn valueAt(head: i32, j: i32, d: i32) -> f32 { return V[${fresh('v', 'j')}]; }
+fn keyAt(head: i32, j: i32, d: i32) -> f32 { return K(${fresh('k', 'j')}); }
+fn valueAt(head: i32, j: i32, d: i32) -> f32 { return V(${fresh('v', 'j')}); }
 fn biasAt(head: i32, r: i32, j: i32) -> f32 { return ${
     hasBias
-      ? 'bias[(head / uniforms.heads) * uniforms.bb + (head % uniforms.heads) * uniforms.bh + r * uniforms.br + j * uniforms.bl]'
+      ? 'bias((head / uniforms.heads) * uniforms.bb + (head % uniforms.heads) * uniforms.bh + r * uniforms.br + j * uniforms.bl)'
       : '0.0'
   }; }`,
 });
@@ -33,16 +33,16 @@ const cached = (hasFreshBias: boolean): Sources => ({
   uniforms: ['past : i32'],
   read: `
 fn keyAt(head: i32, j: i32, d: i32) -> f32 {
-  if (j < uniforms.past) { return pastK[(head * uniforms.past + j) * uniforms.width + d]; }
-  return K[${fresh('k', '(j - uniforms.past)')}];
+  if (j < uniforms.past) { return pastK((head * uniforms.past + j) * uniforms.width + d); }
+  return K(${fresh('k', '(j - uniforms.past)')});
 }
 fn valueAt(head: i32, j: i32, d: i32) -> f32 {
-  if (j < uniforms.past) { return pastV[(head * uniforms.past + j) * uniforms.width + d]; }
-  return V[${fresh('v', '(j - uniforms.past)')}];
+  if (j < uniforms.past) { return pastV((head * uniforms.past + j) * uniforms.width + d); }
+  return V(${fresh('v', '(j - uniforms.past)')});
 }
 fn biasAt(head: i32, r: i32, j: i32) -> f32 {
-  if (j < uniforms.past) { return pastBias[j]; }
-  return ${hasFreshBias ? 'freshBias[j - uniforms.past]' : '0.0'};
+  if (j < uniforms.past) { return pastBias(j); }
+  return ${hasFreshBias ? 'freshBias(j - uniforms.past)' : '0.0'};
 }`,
 });
 
@@ -59,7 +59,8 @@ function kernelOf({ inputs, uniforms, read }: Sources, slots: number): Kernel {
       ...['yb : i32', 'yh : i32', 'yr : i32'],
       ...uniforms,
     ],
-    code: `${gathering}
+    gathers: true,
+    code: `
 var<workgroup> query: array<f32, ${slots * THREADS}>;
 var<workgroup> weights: array<f32, ${THREADS}>;
 ${read}
@@ -69,7 +70,7 @@ fn main(index: i32) {
   let isItem = index / ${THREADS} < uniforms.queries;
   let head = item / uniforms.rows;
   let r = item % uniforms.rows;
-  for (var d = lane; d < uniforms.width; d = d + ${THREADS}) { query[d] = Q[${at('q', 'head', 'r')}] * uniforms.scale; }
+  for (var d = lane; d < uniforms.width; d = d + ${THREADS}) { query[d] = Q(${at('q', 'head', 'r')}) * uniforms.scale; }
   workgroupBarrier();
   var top = -3.4e38;
   var total = 0.0;
@@ -137,7 +138,7 @@ export const ropeKernel = new Kernel({
   let place = uniforms.xo + b * uniforms.xb + l * uniforms.xl + h * uniforms.xh + d * uniforms.xd;
   let at = l * (uniforms.width / 2) + d / 2;
   let isOdd = d % 2 == 1;
-  let other = X[place + select(uniforms.xd, -uniforms.xd, isOdd)];
-  result[index] = X[place] * cosines[at] + select(-other, other, isOdd) * sines[at];
+  let other = X(place + select(uniforms.xd, -uniforms.xd, isOdd));
+  result[index] = X(place) * cosines(at) + select(-other, other, isOdd) * sines(at);
 }`,
 });

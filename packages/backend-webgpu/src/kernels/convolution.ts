@@ -29,7 +29,7 @@ export const conv2dKernel = new Kernel({
       for (var j = 0; j < uniforms.columns; j = j + 1) {
         let column = x * uniforms.across + j * uniforms.acrossStep - uniforms.left;
         if (column < 0 || column >= uniforms.width) { continue; }
-        found = found + X[image + row * uniforms.width + column] * W[filter + i * uniforms.columns + j];
+        found = found + X(image + row * uniforms.width + column) * W(filter + i * uniforms.columns + j);
       }
     }
   }
@@ -53,7 +53,7 @@ const pool = (initial: string, step: string, finish: string) =>
     for (var j = 0; j < uniforms.columns; j = j + 1) {
       let column = x * uniforms.across + j - uniforms.left;
       if (column < 0 || column >= uniforms.width) { continue; }
-      let value = X[image + row * uniforms.width + column];
+      let value = X(image + row * uniforms.width + column);
       found = ${step};
       count = count + 1.0;
     }

@@ -10,9 +10,9 @@ export const gatherKernel = (isFloat: boolean): Kernel =>
     uniforms: ['width : i32', 'count : i32'],
     code: `fn main(index: i32) {
   ${header}
-  let row = rows[index / uniforms.width];
+  let row = rows(index / uniforms.width);
   let isThere = row >= 0 && row < uniforms.count;
-  let value = X[clamp(row, 0, uniforms.count - 1) * uniforms.width + index % uniforms.width];
+  let value = X(clamp(row, 0, uniforms.count - 1) * uniforms.width + index % uniforms.width);
   result[index] = select(${isFloat ? 'uniforms.NAN' : '-2147483647'}, value, isThere);
 }`,
   });
@@ -27,7 +27,7 @@ export const scatterRowsKernel = new Kernel({
   let column = index % uniforms.width;
   var found = 0.0;
   for (var i = 0; i < uniforms.count; i = i + 1) {
-    if (places[i] == row) { found = found + rows[i * uniforms.width + column]; }
+    if (places(i) == row) { found = found + rows(i * uniforms.width + column); }
   }
   result[index] = found;
 }`,
@@ -40,9 +40,9 @@ export const takeAlongKernel = (isFloat: boolean): Kernel =>
     uniforms: ['width : i32', 'taken : i32'],
     code: `fn main(index: i32) {
   ${header}
-  let column = columns[index];
+  let column = columns(index);
   let isThere = column >= 0 && column < uniforms.width;
-  let value = X[(index / uniforms.taken) * uniforms.width + clamp(column, 0, uniforms.width - 1)];
+  let value = X((index / uniforms.taken) * uniforms.width + clamp(column, 0, uniforms.width - 1));
   result[index] = select(${isFloat ? 'uniforms.NAN' : '-2147483647'}, value, isThere);
 }`,
   });
@@ -51,7 +51,7 @@ export const takeAlongKernel = (isFloat: boolean): Kernel =>
 const rowsAt = (rank: number, type: string) => `
 fn rowAt(index: i32) -> ${type} {
   ${splitIndex(rank)}
-  return rows[${viewPlace('', rank)}];
+  return rows(${viewPlace('', rank)});
 }`;
 const rowUniforms = (rank: number) => [...extentUniforms(rank), ...viewUniforms('', rank)];
 const wgslType = (isFloat: boolean) => (isFloat ? 'f32' : 'i32');
@@ -64,11 +64,11 @@ export const writeRowsKernel = (rank: number, isFloat: boolean): Kernel =>
     code: `${rowsAt(rank, wgslType(isFloat))}
 fn main(index: i32) {
   ${header}
-  let row = (index / uniforms.inner) % uniforms.extent - first[0];
+  let row = (index / uniforms.inner) % uniforms.extent - first(0);
   let outer = index / (uniforms.inner * uniforms.extent);
   let isNew = row >= 0 && row < uniforms.count;
   let source = (outer * uniforms.count + clamp(row, 0, uniforms.count - 1)) * uniforms.inner + index % uniforms.inner;
-  result[index] = select(held[index], rowAt(source), isNew);
+  result[index] = select(held(index), rowAt(source), isNew);
 }`,
   });
 
@@ -82,7 +82,7 @@ fn main(index: i32) {
   if (index >= uniforms.fresh) { return; }
   let row = (index / uniforms.inner) % uniforms.count;
   let outer = index / (uniforms.inner * uniforms.count);
-  let to = (outer * uniforms.extent + first[0] + row) * uniforms.inner + index % uniforms.inner;
+  let to = (outer * uniforms.extent + first(0) + row) * uniforms.inner + index % uniforms.inner;
   result[to] = rowAt(index);
 }`,
   });
@@ -92,7 +92,7 @@ export const concatKernel = (inputs: number): Kernel => {
   const branches = Array.from(
     { length: inputs },
     (_, k) =>
-      `if (column < uniforms.e${k}) { result[index] = A${k}[outer * (uniforms.e${k} - ${k === 0 ? '0' : `uniforms.e${k - 1}`}) + column - ${k === 0 ? '0' : `uniforms.e${k - 1}`}]; return; }`,
+      `if (column < uniforms.e${k}) { result[index] = A${k}(outer * (uniforms.e${k} - ${k === 0 ? '0' : `uniforms.e${k - 1}`}) + column - ${k === 0 ? '0' : `uniforms.e${k - 1}`}); return; }`,
   );
   return new Kernel({
     inputs: Array.from({ length: inputs }, (_, k) => `A${k}`),

@@ -77,7 +77,7 @@ export function pointwiseParts(
         ? [...extentUniforms(rank), ...viewed.flatMap((k) => viewUniforms(`${k}`, rank))]
         : [],
     body: `${viewed.length > 0 ? splitIndex(rank) : ''}
-  ${read.map(({ access, k }) => `let v${k} = A${k}[${place(access, k)}];`).join('\n  ')}
+  ${read.map(({ access, k }) => `let v${k} = A${k}(${place(access, k)});`).join('\n  ')}
   result[index] = ${expression};`,
   };
 }

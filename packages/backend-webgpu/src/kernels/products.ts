@@ -1,4 +1,5 @@
-import { Kernel, THREADS } from '../kernel';
+import { Kernel } from '../kernel';
+import { THREADS } from './gathering';
 import { type Access, pointwiseParts } from './pointwise';
 
 /** Rows and columns of the result that a workgroup makes, and how far it reads along the inner axis at a time. */
@@ -20,8 +21,22 @@ export interface ProductsSource {
   readonly isNorm: boolean;
 }
 
+/** Uniforms of products before those of the expression: tiles are those across, and all. */
+export const productUniforms = (isNorm: boolean): string[] => [
+  ...['rows : i32', 'columns : i32', 'inner : i32', 'across : i32', 'tiles : i32'],
+  ...(isNorm ? ['epsilon : f32'] : []),
+];
+
+/** WGSL of what is done with an element of all products. */
+export const finishProducts = (made: readonly number[], body: string): string => `
+fn finish(isTile: bool, row: i32, column: i32, ${made.map((k) => `v${k}: f32`).join(', ')}) {
+  if (!isTile || row >= uniforms.rows || column >= uniforms.columns) { return; }
+  let index = row * uniforms.columns + column;
+  ${body}
+}`;
+
 /**
- * Products of one matrix [rows, inner] by others for few rows, and an expression of them. A workgroup makes a tile of all
+ * Products of one matrix [rows, inner] by others for not too many rows, and an expression of them. A workgroup makes a tile of all
  * products. Inputs: the left operand, the weights of its norm, the right operands, then what else the expression reads;
  * uniforms: rows, columns, inner, tiles across, tiles, epsilon where there is a norm, then those of the expression.
  */
@@ -31,26 +46,18 @@ export function productsKernel({ expression, accesses, rank, transposeB, isNorm 
   const eachMade = (write: (k: number) => string) => made.map(write).join('\n');
   const corners = [0, 1, 2, 3];
   const right = (k: number) =>
-    `R${k}[${transposeB ? 'column * uniforms.inner + k' : 'k * uniforms.columns + column'}]`;
+    `R${k}(${transposeB ? 'column * uniforms.inner + k' : 'k * uniforms.columns + column'})`;
   const finish = (corner: number) => {
     const found = made.map((k) => `p${k}_${corner}${isNorm ? ` / root${corner >> 1}` : ''}`);
     return `finish(isTile, row + ${(corner >> 1) * 8}, column + ${(corner & 1) * 8}, ${found.join(', ')});`;
   };
   return new Kernel({
     inputs: ['L', ...(isNorm ? ['scales'] : []), ...made.map((k) => `R${k}`), ...inputs],
-    uniforms: [
-      ...['rows : i32', 'columns : i32', 'inner : i32', 'across : i32', 'tiles : i32'],
-      ...(isNorm ? ['epsilon : f32'] : []),
-      ...uniforms,
-    ],
+    uniforms: [...productUniforms(isNorm), ...uniforms],
     code: `${functions}
 var<workgroup> left: array<f32, ${TILE * PITCH}>;
 ${eachMade((k) => `var<workgroup> right${k}: array<f32, ${TILE * PITCH}>;`)}
-fn finish(isTile: bool, row: i32, column: i32, ${made.map((k) => `v${k}: f32`).join(', ')}) {
-  if (!isTile || row >= uniforms.rows || column >= uniforms.columns) { return; }
-  let index = row * uniforms.columns + column;
-  ${body}
-}
+${finishProducts(made, body)}
 fn main(thread: i32) {
   let lane = thread % ${THREADS};
   let isTile = thread / ${THREADS} < uniforms.tiles;
@@ -66,7 +73,7 @@ fn main(thread: i32) {
       let k = start + i % ${DEPTH};
       let row = firstRow + i / ${DEPTH};
       var x = 0.0;
-      if (row < uniforms.rows && k < uniforms.inner) { x = L[row * uniforms.inner + k]; }
+      if (row < uniforms.rows && k < uniforms.inner) { x = L(row * uniforms.inner + k); }
       left[(i / ${DEPTH}) * ${PITCH} + i % ${DEPTH}] = x;
     }
     for (var i = lane; i < ${TILE * DEPTH}; i = i + ${THREADS}) {
@@ -75,7 +82,7 @@ fn main(thread: i32) {
       let k = start + depth;
       let column = firstColumn + line;
       let isThere = column < uniforms.columns && k < uniforms.inner;
-      ${isNorm ? 'var scale = 0.0; if (isThere) { scale = scales[k]; }' : ''}
+      ${isNorm ? 'var scale = 0.0; if (isThere) { scale = scales(k); }' : ''}
       ${eachMade(
         (k) => `var y${k} = 0.0; if (isThere) { y${k} = ${right(k)}; }
       right${k}[line * ${PITCH} + depth] = y${k}${isNorm ? ' * scale' : ''};`,

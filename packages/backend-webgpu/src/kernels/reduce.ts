@@ -1,5 +1,5 @@
-import { Kernel, THREADS } from '../kernel';
-import { gathering } from './rows';
+import { Kernel } from '../kernel';
+import { THREADS } from './gathering';
 
 /**
  * A sum or maximum over some axes. The kept axes and the reduced ones are each given as up to MAX_AXES extents and
@@ -39,7 +39,7 @@ const byThread = ({ initial, step }: (typeof kinds)['sum']) =>
   var found = ${initial};
   for (var j = 0; j < uniforms.count; j = j + 1) {
     ${place('r', 'j', 'inner')}
-    let x = X[base + inner];
+    let x = X(base + inner);
     found = ${step};
   }
   result[index] = found;
@@ -51,15 +51,15 @@ const byGroup = ({ initial, step, all }: (typeof kinds)['sum']) =>
   new Kernel({
     inputs: ['X'],
     uniforms,
-    code: `${gathering}
-fn main(index: i32) {
+    gathers: true,
+    code: `fn main(index: i32) {
   let lane = index % ${THREADS};
   let item = min(index / ${THREADS}, uniforms.size - 1);
   ${place('k', 'item', 'base')}
   var found = ${initial};
   for (var j = lane; j < uniforms.count; j = j + ${THREADS}) {
     ${place('r', 'j', 'inner')}
-    let x = X[base + inner];
+    let x = X(base + inner);
     found = ${step};
   }
   let whole = ${all}(lane, found);

@@ -1,31 +1,5 @@
-import { Kernel, THREADS } from '../kernel';
-
-/** Shared memory of a workgroup, and a sum and a maximum over its threads. */
-export const gathering = `
-var<workgroup> gathered: array<f32, ${THREADS}>;
-fn sumOfAll(lane: i32, x: f32) -> f32 {
-  gathered[lane] = x;
-  workgroupBarrier();
-  for (var reach = ${THREADS / 2}; reach > 0; reach = reach / 2) {
-    if (lane < reach) { gathered[lane] = gathered[lane] + gathered[lane + reach]; }
-    workgroupBarrier();
-  }
-  let found = gathered[0];
-  workgroupBarrier();
-  return found;
-}
-fn largestOfAll(lane: i32, x: f32) -> f32 {
-  gathered[lane] = x;
-  workgroupBarrier();
-  for (var reach = ${THREADS / 2}; reach > 0; reach = reach / 2) {
-    if (lane < reach) { gathered[lane] = max(gathered[lane], gathered[lane + reach]); }
-    workgroupBarrier();
-  }
-  let found = gathered[0];
-  workgroupBarrier();
-  return found;
-}
-`;
+import { Kernel } from '../kernel';
+import { THREADS } from './gathering';
 
 /** A workgroup for each row; threads beyond the last row repeat it and write nothing. */
 const rowHeader = `
@@ -43,15 +17,16 @@ function rowKernel(inputs: readonly string[], code: string, uniforms: readonly s
   return new Kernel({
     inputs,
     uniforms: ['rows : i32', 'width : i32', ...uniforms],
-    code: `${gathering}\nfn main(index: i32) {${rowHeader}\n${code}\n}`,
+    gathers: true,
+    code: `fn main(index: i32) {${rowHeader}\n${code}\n}`,
   });
 }
 
 const write = (expression: string) => each(`if (isRow) { result[i] = ${expression}; }`);
-const largest = `var most = X[start]; ${each('most = max(most, X[i]);')} let top = largestOfAll(lane, most);`;
-const moments = `${summed('total', 'X[i]')}
+const largest = `var most = X(start); ${each('most = max(most, X(i));')} let top = largestOfAll(lane, most);`;
+const moments = `${summed('total', 'X(i)')}
   let mean = total / f32(uniforms.width);
-  ${summed('squares', '(X[i] - mean) * (X[i] - mean)')}
+  ${summed('squares', '(X(i) - mean) * (X(i) - mean)')}
   let inverse = 1.0 / sqrt(squares / f32(uniforms.width) + uniforms.epsilon);`;
 const EPSILON = ['epsilon : f32'];
 
@@ -59,33 +34,33 @@ const EPSILON = ['epsilon : f32'];
 export const rowKernels: Readonly<Record<string, Kernel>> = {
   softmax: rowKernel(
     ['X'],
-    `${largest} ${summed('total', 'exp(X[i] - top)')} ${write('exp(X[i] - top) / total')}`,
+    `${largest} ${summed('total', 'exp(X(i) - top)')} ${write('exp(X(i) - top) / total')}`,
   ),
   logSoftmax: rowKernel(
     ['X'],
-    `${largest} ${summed('total', 'exp(X[i] - top)')} let shift = top + log(total); ${write('X[i] - shift')}`,
+    `${largest} ${summed('total', 'exp(X(i) - top)')} let shift = top + log(total); ${write('X(i) - shift')}`,
   ),
   inverseDeviation: rowKernel(
     ['X'],
     `${moments} if (isRow && lane == 0) { result[row] = inverse; }`,
     EPSILON,
   ),
-  standardise: rowKernel(['X'], `${moments} ${write('(X[i] - mean) * inverse')}`, EPSILON),
+  standardise: rowKernel(['X'], `${moments} ${write('(X(i) - mean) * inverse')}`, EPSILON),
   layerNorm: rowKernel(
     ['X', 'weight', 'bias'],
-    `${moments} ${write('(X[i] - mean) * inverse * weight[i - start] + bias[i - start]')}`,
+    `${moments} ${write('(X(i) - mean) * inverse * weight(i - start) + bias(i - start)')}`,
     EPSILON,
   ),
   rmsNorm: rowKernel(
     ['X', 'weight'],
-    `${summed('squares', 'X[i] * X[i]')}
+    `${summed('squares', 'X(i) * X(i)')}
   let root = sqrt(squares / f32(uniforms.width) + uniforms.epsilon);
-  ${write('X[i] / root * weight[i - start]')}`,
+  ${write('X(i) / root * weight(i - start)')}`,
     EPSILON,
   ),
   l2Normalise: rowKernel(
     ['X'],
-    `${summed('squares', 'X[i] * X[i]')} let norm = max(sqrt(squares), uniforms.epsilon); ${write('X[i] / norm')}`,
+    `${summed('squares', 'X(i) * X(i)')} let norm = max(sqrt(squares), uniforms.epsilon); ${write('X(i) / norm')}`,
     EPSILON,
   ),
 };
@@ -104,7 +79,7 @@ fn main(index: i32) {${rowHeader}
   for (var k = 0; k < uniforms.k; k = k + 1) {
     var value = 0.0;
     var place = -1;
-    ${each(`let x = X[i]; let at = i - start;
+    ${each(`let x = X(i); let at = i - start;
       let isLeft = lastPlace < 0 || isBefore(lastValue, lastPlace, x, at);
       if (isLeft && (place < 0 || isBefore(x, at, value, place))) { value = x; place = at; }`)}
     bestValue[lane] = value;

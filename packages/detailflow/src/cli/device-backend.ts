@@ -21,7 +21,7 @@ export async function openDevice({ device, threads, dtype = 'fp32' }: DeviceOpti
     if (backend.name !== 'webgpu') return backend;
     await backend.close(); // what "auto" has chosen
   }
-  const own = dtype === 'fp32' ? await ownBackend() : undefined;
+  const own = dtype === 'fp32' || dtype === 'fp16' ? await ownBackend() : undefined;
   return own ? own.createWebGPUBackend() : createNodeBackend({ device: 'webgpu', threads });
 }
 

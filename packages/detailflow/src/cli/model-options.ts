@@ -40,7 +40,7 @@ export const dtypeOptions: Options = {
   dtype: {
     type: 'string',
     value: 'D',
-    help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster) or q4 (4 bits, smallest, rougher)',
+    help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster), q4 (4 bits, smallest, rougher), fp16 (WebGPU)',
   },
   cache: {
     type: 'boolean',
@@ -98,7 +98,9 @@ export async function withModel<T>(
   const values = new Values(invocation);
   const source = modelSource(values, need);
   const device = values.choice('device', ['cpu', 'cuda', 'webgpu', 'auto']);
-  const dtype = values.choice('dtype', ['fp32', 'q8', 'q4']);
+  const dtype = values.choice('dtype', ['fp32', 'fp16', 'q8', 'q4']);
+  if (dtype === 'fp16' && device !== 'webgpu')
+    throw new UsageError('--dtype fp16 is for --device webgpu; without it give fp32, q8 or q4');
   const threads = values.whole('threads', { least: 1, most: 1024 });
   const settings = await modelSettings(values);
   const cache = values.flag('cache');

@@ -127,7 +127,7 @@ function parseIdentity(value: unknown): ModelIdentity {
     typeof family === 'string' &&
     typeof stamps === 'object' &&
     typeof settings === 'object' &&
-    (dtype === undefined || ['fp32', 'q8', 'q4'].includes(dtype));
+    (dtype === undefined || ['fp32', 'fp16', 'q8', 'q4'].includes(dtype));
   if (!isValid) throw new DetailFlowError('format', 'the job does not say which model it is for');
   return value as ModelIdentity;
 }
