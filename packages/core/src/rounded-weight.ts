@@ -24,12 +24,12 @@ export function roundedWeight(
   const { bits, block, values, scales } = matrix;
   const fail = (code: 'format' | 'weights', reason: string) =>
     new DetailFlowError(code, reason, { file, entry: name });
+  const how = block === 'row' ? 'row by row' : `in blocks of ${block}`;
   const isKnown = block === 'row' ? bits === 8 : (bits === 8 || bits === 4) && BLOCKS.includes(block);
   if (!isKnown) {
     throw fail(
       'format',
-      `is rounded to ${bits} bits ${block === 'row' ? 'row by row' : `in blocks of ${block}`}; 8 and 4 bits in blocks of ` +
-        `${BLOCKS.join(', ')}, and 8 bits row by row, are known`,
+      `is rounded to ${bits} bits ${how}; 8 and 4 bits in blocks of ${BLOCKS.join(', ')}, and 8 bits row by row, are known`,
     );
   }
   if (shape.length !== 2 || shape.some((extent) => !Number.isSafeInteger(extent) || extent < 1)) {
@@ -45,7 +45,7 @@ export function roundedWeight(
       throw new DetailFlowError(
         'weights',
         `is ${part.dtype} ${formatShape(part.shape)}, must be ${dtype} ${formatShape(must)} ` +
-          `for ${formatShape(shape)} in ${bits} bits ${block === 'row' ? 'row by row' : `and blocks of ${block}`}`,
+          `for ${formatShape(shape)} in ${bits} bits ${how}`,
         { file, entry: part.name },
       );
     }

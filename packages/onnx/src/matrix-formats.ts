@@ -14,8 +14,9 @@ export type Quantisation = 'q8' | 'q4';
 export function matrixFormats(
   graph: Graph,
   dtype: Quantisation,
-  { rows = true }: { readonly rows?: boolean } = {},
+  options: { readonly rows?: boolean } = {},
 ): Map<string, MatrixFormat> {
+  const { rows = true } = options;
   const products = linearProducts(graph);
   const last = lastOf(graph, products);
   const formatOf = (product: Value): MatrixFormat => {

@@ -67,9 +67,8 @@ export class RunFolder {
   }
 
   /**
-   * Saves a checkpoint and removes all but the last ones, and those of multiples of `milestones` steps. When it cannot be written, the
-   * earlier ones stay.
-   * @param keep how many stay beside milestones, >= 1
+   * Saves a checkpoint and removes all but the last `keep` (at least 1) and those of multiples of `milestones` steps. When it cannot
+   * be written, the earlier ones stay.
    */
   async save(
     stage: Stage,
