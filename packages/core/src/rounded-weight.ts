@@ -29,7 +29,7 @@ export function roundedWeight(
   if (!isKnown) {
     throw fail(
       'format',
-      `is rounded to ${bits} bits ${how}; 8 and 4 bits in blocks of ${BLOCKS.join(', ')}, and 8 bits row by row, are known`,
+      `is rounded to ${bits} bits ${how}; known are blocks of ${BLOCKS.join(', ')} with 8 and 4, rows with 8`,
     );
   }
   if (shape.length !== 2 || shape.some((extent) => !Number.isSafeInteger(extent) || extent < 1)) {
