@@ -86,7 +86,7 @@ export class Tokenizer implements ImageTokenizer {
     if (config.mixture) {
       throw new DetailFlowError(
         'unsupported',
-        'this tokenizer makes mixtures of codes, which have no numbers: use createMixtureTokenizer',
+        'its tokens are mixtures of codes, not codes: use createMixtureTokenizer',
         { file },
       );
     }
