@@ -1,4 +1,4 @@
-import { add, matmul, mul, rmsNorm, silu, symbol, trace, type Value } from '@detailflow/core';
+import { add, matmul, mul, rmsNorm, silu, standardise, symbol, trace, type Value } from '@detailflow/core';
 import { expect, test } from 'vitest';
 import { fineInputs, matrixFormats } from './matrix-formats';
 
@@ -43,7 +43,9 @@ test('what comes from a norm and is not the last product needs no more than 8 bi
     const w = (name: string) => g.weight(name, [32, 32]);
     const y = linear(rmsNorm(x, g.weight('norm', [32]), 1e-6), w('afterNorm'));
     const z = linear(y, w('afterProduct'));
-    return { logits: linear(rmsNorm(z, g.weight('last', [32]), 1e-6), w('head')) };
+    const modulated = add(mul(standardise(z, 1e-6), g.weight('scale', [32])), g.weight('shift', [32]));
+    const u = add(z, linear(modulated, w('afterModulation')));
+    return { logits: linear(rmsNorm(u, g.weight('last', [32]), 1e-6), w('head')) };
   });
   expect(fineInputs(normed)).toEqual(new Set(['afterProduct', 'head']));
 });

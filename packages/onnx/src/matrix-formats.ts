@@ -58,9 +58,18 @@ const isLinear = ({ op, inputs, attrs }: Value, operand: number): boolean =>
 export function fineInputs(graph: Graph): Set<string> {
   const products = linearProducts(graph);
   const last = lastOf(graph, products);
-  const isNormed = ({ inputs: [{ op }] }: Value) => op === 'rmsNorm' || op === 'layerNorm';
-  return new Set([...products].filter(([, one]) => last.has(one) || !isNormed(one)).map(([name]) => name));
+  const needsMore = (product: Value) => last.has(product) || !isNormed(product.inputs[0]);
+  return new Set([...products].filter(([, product]) => needsMore(product)).map(([name]) => name));
 }
+
+/** Whether something is a norm, scaled and shifted at most. */
+const isNormed = ({ op, inputs }: Value, operations = 2): boolean =>
+  NORMS.has(op) ||
+  (operations > 0 &&
+    (op === 'add' || op === 'mul') &&
+    inputs.some((input) => isNormed(input, operations - 1)));
+
+const NORMS: ReadonlySet<string> = new Set(['rmsNorm', 'layerNorm', 'standardise']);
 
 /** Those that go into no other of them. */
 function lastOf(graph: Graph, all: ReadonlyMap<string, Value>): Set<Value> {
