@@ -30,6 +30,7 @@ import {
   type CallOptions,
   ConfigFields,
   DetailFlowError,
+  describe,
   type ImageTokenizer,
   type ParameterSpec,
   validateWeights,
@@ -101,17 +102,19 @@ export const detailflowFamily: Family & {
     return (await Promise.all(halves.map(isDetailFlowHalf))).every(Boolean);
   },
   async open(files, options = {}) {
-    if (Object.keys(files.settings ?? {}).length > 0) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `settings: ${Object.keys(files.settings as ConfigObject).slice(0, 5)}; a DetailFlow model has all of its own`,
-      );
-    }
-    if (!('model' in files)) return openOfficial(files.tokenizer, files.ar, options);
+    const reading = { ...options, keys: stateDictKeys(files.settings) };
+    if (!('model' in files)) return openOfficial(files.tokenizer, files.ar, reading);
     const tree = files.model;
     if (await tree.exists('tokenizer/config.json')) {
       const ar = (await tree.exists('ar/config.json')) ? subtree(tree, 'ar') : undefined;
-      return openOfficial(subtree(tree, 'tokenizer'), ar, options);
+      return openOfficial(subtree(tree, 'tokenizer'), ar, reading);
+    }
+    if (Object.keys(reading.keys).length > 0) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `settings: ${Object.keys(reading.keys)}; they choose among the weights of official checkpoints, and this is none`,
+        { file: tree.name },
+      );
     }
     if (!(await tree.exists('config.json'))) {
       throw new DetailFlowError(
@@ -123,6 +126,29 @@ export const detailflowFamily: Family & {
     return openBundle(tree);
   },
 };
+
+/** Which weights of an official checkpoint are read: 'model' or 'ema', for each half; by default those that the official scripts take. */
+interface StateDictKeys {
+  readonly tokenizerKey?: 'model' | 'ema';
+  readonly arKey?: 'model' | 'ema';
+}
+
+function stateDictKeys(settings: ConfigObject = {}): StateDictKeys {
+  for (const [name, value] of Object.entries(settings)) {
+    if (name !== 'tokenizerKey' && name !== 'arKey') {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `settings: there is no "${name}"; tokenizerKey and arKey choose among the weights of official checkpoints, all else a DetailFlow model has of its own`,
+      );
+    }
+    if (value === 'model' || value === 'ema') continue;
+    throw new DetailFlowError(
+      'invalid-argument',
+      `settings: ${name} is ${describe(value)}; give model or ema`,
+    );
+  }
+  return settings;
+}
 
 /** Whether an opened model is one of DetailFlow. */
 export const isDetailFlow = (model: FamilyModel): model is DetailFlowModel =>
@@ -150,13 +176,18 @@ async function openBundle(tree: FileTree): Promise<DetailFlowModel> {
 async function openOfficial(
   tokenizerTree: FileTree,
   arTree: FileTree | undefined,
-  options: CallOptions,
+  { keys, signal }: CallOptions & { readonly keys: StateDictKeys },
 ): Promise<DetailFlowModel> {
-  const { signal } = options;
-  const first = await readOfficialFolder(tokenizerTree, 'tokenizer', { signal });
+  if (keys.arKey !== undefined && !arTree) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      'settings: arKey chooses among weights of an AR model, and none is given',
+    );
+  }
+  const first = await readOfficialFolder(tokenizerTree, 'tokenizer', { key: keys.tokenizerKey, signal });
   return closingOnFailure(first.close, async () => {
     const completed = arTree && (await completedAr(arTree, first));
-    const second = completed && (await readOfficialFolder(completed, 'ar', { signal }));
+    const second = completed && (await readOfficialFolder(completed, 'ar', { key: keys.arKey, signal }));
     const close = async () => {
       await first.close();
       await second?.close();

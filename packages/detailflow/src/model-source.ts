@@ -1,11 +1,10 @@
 import type { TokenModelConfig } from '@detailflow/ar-model';
 import type { BundleCard } from '@detailflow/checkpoint';
 import { type CallOptions, checkOptions, DetailFlowError } from '@detailflow/core';
-import type { OpenHubOptions } from '@detailflow/hub/node';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
 import { isDetailFlow, type ModelPart } from './detailflow-family';
 import type { ModelSource } from './folder-source';
-import { openFamilyModel } from './open-family';
+import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 
 /** An opened DetailFlow model: nothing of the weights is read yet. */
 export interface OpenedModel {
@@ -26,9 +25,9 @@ export interface OpenedModel {
  */
 export async function openModel(
   source: ModelSource,
-  options: CallOptions & { hub?: OpenHubOptions } = {},
+  options: CallOptions & Pick<OpenFamilyOptions, 'hub' | 'settings'> = {},
 ): Promise<OpenedModel> {
-  checkOptions('openModel', options, { signal: true, hub: true });
+  checkOptions('openModel', options, { signal: true, hub: true, settings: true });
   const opened = await openFamilyModel(source, options);
   if (isDetailFlow(opened)) {
     const { kind, card, tokenizer, ar, pictureSize } = opened;

@@ -30,7 +30,10 @@ export interface OpenFamilyOptions extends CallOptions {
   readonly hub?: OpenHubOptions;
   /** Families of your own, which are asked first. */
   readonly families?: readonly Family[];
-  /** What no file of the model says, such as `{ imageSize: 384 }` or `{ scales: [1, 2, 4] }`. */
+  /**
+   * What no file of the model says, such as `{ imageSize: 384 }` or `{ scales: [1, 2, 4] }`; of official DetailFlow checkpoints
+   * `tokenizerKey` and `arKey`, 'model' or 'ema', which of their weights to read (default: model of a tokenizer, ema of an AR model).
+   */
   readonly settings?: ConfigObject;
 }
 

@@ -15,17 +15,35 @@ export const settingsOptions: Options = {
     value: 'LIST',
     help: 'VAR, FlexVAR: sides of the maps, such as 1,2,3,4,6, or 1,2x3,4x6 (rows x columns)',
   },
+  'tokenizer-key': {
+    type: 'string',
+    value: 'KEY',
+    help: 'model or ema: which weights of an official DetailFlow tokenizer (default: model)',
+  },
+  'ar-key': {
+    type: 'string',
+    value: 'KEY',
+    help: 'model or ema: which weights of an official DetailFlow AR model (default: ema)',
+  },
 };
 
-/** What --settings and --scales say, together; undefined where neither is given. */
+/** What --settings, --scales, --tokenizer-key and --ar-key say, together; undefined where none is given. */
 export async function modelSettings(values: Values): Promise<ConfigObject | undefined> {
   const [file, list] = [values.text('settings'), values.text('scales')];
-  if (file === undefined && list === undefined) return undefined;
+  const [tokenizerKey, arKey] = ['tokenizer-key', 'ar-key'].map((name) =>
+    values.choice(name, ['model', 'ema'] as const),
+  );
+  if ([file, list, tokenizerKey, arKey].every((one) => one === undefined)) return undefined;
   if (file !== undefined && !/\.(json|ya?ml)$/.test(file)) {
     throw new UsageError(`--settings "${file}": give a .json or .yaml file`);
   }
   const settings = file === undefined ? {} : await readConfig(file);
-  return list === undefined ? settings : { ...settings, scales: parseScaleList(list) };
+  return {
+    ...settings,
+    ...(list !== undefined && { scales: parseScaleList(list) }),
+    ...(tokenizerKey && { tokenizerKey }),
+    ...(arKey && { arKey }),
+  };
 }
 
 /** "1,2x3" -> [1, [2, 3]]. */

@@ -83,12 +83,17 @@ export async function openInitial(
 /** A model to begin with, or whose tokenizer is taken, here or on the hub. */
 export async function openTrained(
   source: string,
-  { isOfFamily, signal }: { readonly isOfFamily?: boolean; readonly signal?: AbortSignal },
+  {
+    isOfFamily,
+    tokenizerKey,
+    signal,
+  }: { readonly isOfFamily?: boolean; readonly tokenizerKey?: Key; readonly signal?: AbortSignal },
 ): Promise<Pick<InitialParameters, Half> & { readonly tokenizer: TrainedTokenizer; close(): Promise<void> }> {
   const hub = { signal, onNotice: showNotice };
+  const reading = { signal, hub, ...(tokenizerKey && { settings: { tokenizerKey } }) };
   const model = isOfFamily
-    ? await openFamilyModel(namedFolder(source), { signal, hub })
-    : await openModel(await tokenizerSource(source, { signal, hub }), { signal, hub });
+    ? await openFamilyModel(namedFolder(source), reading)
+    : await openModel(await tokenizerSource(source, { signal, hub }), reading);
   const { tokenizer, ar, card } = model;
   const record = (card?.data as ConfigObject | undefined)?.heldOut;
   const close = () => model.close();

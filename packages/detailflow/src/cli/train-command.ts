@@ -73,6 +73,11 @@ export const trainCommand: Command = {
       value: 'K',
       help: 'model or ema: which weights of a .pt file --init takes (default: model of a tokenizer, ema of an AR model)',
     },
+    'tokenizer-key': {
+      type: 'string',
+      value: 'KEY',
+      help: 'model or ema: which weights of an official --tokenizer (default: model)',
+    },
     lenient: { type: 'boolean', help: '--init: take what has the same name and shape, and draw the rest' },
     classifier: {
       type: 'string',
@@ -186,10 +191,19 @@ export const trainCommand: Command = {
       return classifierReport(found);
     }
     const source = values.text('tokenizer');
-    const tokenizer = source === undefined ? undefined : await openTrained(source, { isOfFamily, signal });
+    const tokenizerKey = values.choice('tokenizer-key', ['model', 'ema'] as const);
+    if (tokenizerKey !== undefined && (source === undefined || values.text('queue') !== undefined)) {
+      throw new UsageError(
+        source === undefined
+          ? '--tokenizer-key says which weights of --tokenizer are read: give that, too'
+          : '--tokenizer-key is not for --queue: "detailflow convert --tokenizer-key" makes a bundle of them that workers can read',
+      );
+    }
     if (values.text('queue') !== undefined && part !== 'codes') {
       throw new UsageError(`--queue is for train codes, not for train ${part}`);
     }
+    const tokenizer =
+      source === undefined ? undefined : await openTrained(source, { isOfFamily, tokenizerKey, signal });
     const queue = await openQueue(invocation, values);
     const stopAfter = values.text('stop-after');
     // Before codes are made, the tokenizer is in the bundle of the run.
