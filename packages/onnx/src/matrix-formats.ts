@@ -1,4 +1,4 @@
-import type { Graph, Value } from '@detailflow/core';
+import { checkOptions, type Graph, type Value } from '@detailflow/core';
 import type { MatrixFormat } from './quantise';
 
 /** How the matrices of a model are held: 8 bits a weight, or 4. */
@@ -16,6 +16,7 @@ export function matrixFormats(
   dtype: Quantisation,
   options: { readonly rows?: boolean } = {},
 ): Map<string, MatrixFormat> {
+  checkOptions('matrixFormats', options, { rows: true });
   const { rows = true } = options;
   const products = linearProducts(graph);
   const last = lastOf(graph, products);
