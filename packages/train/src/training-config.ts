@@ -214,7 +214,7 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
     heldOut: fields.number('heldOut', { least: 0, most: 0.9, fallback: 0.05 }),
     ...(groupBy !== undefined && { groupBy: parseSeparator(groupBy, file) }),
     ...(fields.raw('splitSeed') !== undefined && {
-      splitSeed: whole(fields.number('splitSeed', { least: 0, most: LARGEST_SEED }), 'splitSeed', file),
+      splitSeed: whole(fields.number('splitSeed', { least: 0, most: LARGEST_SEED }), 'data.splitSeed', file),
     }),
     balance: fields.number('balance', { least: 0, most: 1, fallback: 0 }),
     views: fields.choice('views', ['center', 'center+mirror', 'ten-crop', 'varied'], 'ten-crop'),

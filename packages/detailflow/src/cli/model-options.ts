@@ -40,7 +40,7 @@ export const dtypeOptions: Options = {
   dtype: {
     type: 'string',
     value: 'D',
-    help: 'matrices of the AR model: fp32 (default), q8 (8 bits, faster), q4 (4 bits, smallest, rougher), fp16 (WebGPU)',
+    help: 'matrices: fp32 (default), q8 (8 bits, faster), q4 (4 bits, smallest, rougher), fp16 (WebGPU)',
   },
   cache: {
     type: 'boolean',
