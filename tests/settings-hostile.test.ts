@@ -24,7 +24,13 @@ const kinds: Readonly<Record<string, Kind>> = {
   ...of('validation', { every: 'count', images: 'count', patience: 'number', generate: 'number' }),
   ...of('data', {
     ...{ fit: 'word', flip: 'flag', zoom: 'share', heldOut: 'share', balance: 'share', views: 'word' },
-    ...{ cropRanges: 'list', classNames: 'list', augment: 'section', background: 'word', splitSeed: 'number' },
+    ...{
+      cropRanges: 'list',
+      classNames: 'list',
+      augment: 'section',
+      background: 'word',
+      splitSeed: 'number',
+    },
   }),
   ...of('tokenizer', {
     ...{ model: 'section', steps: 'count', batch: 'count', microBatch: 'count', warmup: 'number' },
