@@ -66,6 +66,8 @@ const root = path.dirname(import.meta.dirname);
 // The golden models have random weights and nearly flat logits: hard cases, not typical ones.
 test.each([
   { name: 'tests/fixtures/fashion-ref', dtype: 'q8', top1: 0.985, kl: 0.0003 },
+  { name: 'packages/model-fashion-32/model', dtype: 'q8', top1: 0.98, kl: 0.0006 },
+  { name: 'packages/model-emoji-64/model', dtype: 'q8', top1: 0.98, kl: 0.0003 },
   { name: 'tests/fixtures/fashion-ref', dtype: 'q4', top1: 0.92, kl: 0.01 },
   { name: 'tests/fixtures/fashion-ref', dtype: 'q4', calibrate: true, top1: 0.95, kl: 0.005 },
   { name: 'tests/fixtures/golden/A', dtype: 'q8', top1: 0.84, kl: 0.015 },
