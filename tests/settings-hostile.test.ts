@@ -52,11 +52,12 @@ const kinds: Readonly<Record<string, Kind>> = {
     positionGrid: 'count',
   }),
   ...of('tokenizer.perceptual', {
-    ...{ network: 'word', weight: 'factor', warmup: 'number', dropout: 'flag' },
+    ...{ network: 'word', weight: 'factor', warmup: 'number', dropout: 'flag', features: 'word' },
   }),
   ...of('tokenizer.adversarial', {
     ...{ start: 'number', weight: 'factor', adaptive: 'flag', lecam: 'factor', consistency: 'factor' },
     ...{
+      discriminator: 'word',
       width: 'count',
       layers: 'count',
       norm: 'word',
@@ -173,6 +174,31 @@ test('settings that contradict one another', () => {
     ],
     [{ tokenizer: { steps: 5, warmup: 6 } }, /tokenizer\.warmup: is 6/],
     [{ validation: { generate: 1 } }, /one picture has no distance/],
+    [
+      { tokenizer: { adversarial: { discriminator: 'dino', width: 8 } } },
+      /adversarial\.width: is a setting of patchgan, stylegan, maskbit; .* is dino/,
+    ],
+    [
+      { tokenizer: { adversarial: { discriminator: 'stylegan', layers: 2 } } },
+      /layers: .* of patchgan, maskbit; .* is stylegan/,
+    ],
+    [
+      { tokenizer: { adversarial: { discriminator: 'stylegan', norm: 'batch' } } },
+      /norm: is a setting of patchgan, maskbit/,
+    ],
+    [
+      { tokenizer: { adversarial: { discriminator: 'maskbit', norm: 'batch' } } },
+      /norm: is "batch"; must be one of group, none/,
+    ],
+    [{ tokenizer: { adversarial: { norm: 'group' } } }, /norm: is "group"; must be one of image, batch/],
+    [
+      { tokenizer: { perceptual: { features: 'last' } } },
+      /features: is a setting of the networks vit and siglip; .* is vgg/,
+    ],
+    [
+      { tokenizer: { perceptual: { network: 'siglip', features: 'class' } } },
+      /features: is "class"; must be one of layers, last/,
+    ],
   ] as const) {
     const all = mergeSettings({ preset: 'tiny-32' }, settings);
     expect(() => parseTrainingConfig(all), JSON.stringify(settings)).toThrow(message);

@@ -4,3 +4,4 @@ export { openExtractor, readClassifier } from './run/open-extractor';
 export { openPerceptualDistance } from './run/open-perceptual-distance';
 export { isSiglip, openSiglip, readSiglip } from './run/open-siglip';
 export { readNetwork } from './run/read-network';
+export { readVit } from './run/read-vit';

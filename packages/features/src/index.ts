@@ -1,4 +1,9 @@
 export {
+  type BlurDiscriminatorConfig,
+  blurDiscriminator,
+  blurDiscriminatorParameters,
+} from './blur-discriminator';
+export {
   type ClassifierConfig,
   classifier,
   classifierDistance,
@@ -6,6 +11,12 @@ export {
   classifierParameters,
   classifierStages,
 } from './classifier';
+export {
+  dinoDiscriminator,
+  dinoDiscriminatorParameters,
+  dinoFixedParameters,
+  dinoSpectralWeights,
+} from './dino-discriminator';
 export {
   INCEPTION_SIZE,
   type InceptionFeatures,
@@ -28,6 +39,21 @@ export {
   siglipFeatures,
   siglipWeights,
 } from './siglip';
+export { spectralNorm } from './spectral-norm';
+export {
+  type StyleDiscriminatorConfig,
+  styleDiscriminator,
+  styleDiscriminatorParameters,
+  styleDiscriminatorSize,
+} from './style-discriminator';
+export {
+  siglipDistance,
+  siglipSize,
+  tokenDistance,
+  type VitFeatures,
+  vitDistance,
+  vitHeadParameters,
+} from './token-distance';
 export {
   type LpipsDropout,
   lpips,
@@ -38,3 +64,12 @@ export {
   vggParameters,
   vggWidths,
 } from './vgg';
+export {
+  VIT,
+  type VitLevels,
+  vitDepths,
+  vitLevels,
+  vitNetworkConfig,
+  vitNetworkSize,
+  vitNetworkWeights,
+} from './vit-network';

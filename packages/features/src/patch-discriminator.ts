@@ -1,7 +1,6 @@
 import {
   add,
   conv2d,
-  maximum,
   mul,
   type ParameterSpec,
   reshape,
@@ -9,6 +8,7 @@ import {
   transpose,
   type Value,
 } from '@detailflow/core';
+import { leakyRelu } from './leaky-relu';
 import type { Parameters } from './parameters';
 
 /** A PatchGAN discriminator: it judges overlapping patches of an image. */
@@ -25,7 +25,6 @@ export interface PatchDiscriminatorConfig {
 }
 
 const KERNEL = 4;
-const SLOPE = 0.2;
 
 /** Channels and strides of the convolutions. */
 function plan({ width = 64, layers = 3 }: PatchDiscriminatorConfig) {
@@ -76,7 +75,7 @@ export function patchDiscriminator(p: Parameters, config: PatchDiscriminatorConf
     if (i === layers.length - 1) return mapped;
     const normal = config.norm === 'batch' ? overBatch : normalised;
     const scaled = isInner ? add(mul(normal(mapped), channel('norm.weight')), channel('norm.bias')) : mapped;
-    return maximum(scaled, mul(scaled, SLOPE));
+    return leakyRelu(scaled);
   }, x);
 }
 

@@ -1,6 +1,6 @@
 import type { TrainableFamily } from '@detailflow/blocks';
 import { ConfigFields, checkOptions, DetailFlowError } from '@detailflow/core';
-import type { PatchDiscriminatorConfig } from '@detailflow/features';
+import type { DiscriminatorConfig } from './discriminator-settings';
 import type { PlainTokenizerRecipe } from './plain-tokenizer-recipe';
 import { trainingPresets } from './presets';
 import { commonRecipe, given, inSection, recipeFields } from './settings-values';
@@ -26,8 +26,8 @@ export interface FamilyTrainingConfig extends CommonConfig {
     readonly model: object;
     readonly batch: number;
     readonly recipe: PlainTokenizerRecipe;
-    /** The PatchGAN that an adversarial loss plays against. */
-    readonly discriminator: PatchDiscriminatorConfig;
+    /** What an adversarial loss plays against. */
+    readonly discriminator: DiscriminatorConfig;
   };
   readonly tokenModel: {
     /** The family's settings; tokenizer and data say the rest. */

@@ -11,6 +11,7 @@ export {
   ClassifierTrainer,
   type ClassifierTrainerOptions,
 } from './classifier-trainer';
+export type { DiscriminatorConfig } from './discriminator-settings';
 export {
   type FamilyTrainingConfig,
   parseRunSettings,
@@ -45,10 +46,15 @@ export {
   weakAugmentation,
 } from './losses/augmentation';
 export {
+  blurGan,
   type Discriminator,
+  type DiscriminatorReading,
+  dinoGan,
   discriminatorSpecs,
   discriminatorWeights,
   patchGan,
+  readDiscriminator,
+  styleGan,
 } from './losses/discriminator';
 export { type LossNetworks, lossTerms } from './losses/loss-networks';
 export type { LossTerm, StepMoment, StepPart } from './losses/loss-term';
@@ -59,6 +65,8 @@ export {
   type PerceptualRecipe,
   perceptualLoss,
   perceptualSpecs,
+  siglipNetwork,
+  vitNetwork,
 } from './losses/perceptual';
 export {
   type PatchFeatures,

@@ -56,13 +56,17 @@ export const drawnTokenModel: InitialValues = (name, shape, random) => {
   return () => DEVIATION * random.normal();
 };
 
-/** Initial weights of a discriminator: N(0, .02), those of norms N(1, .02), biases 0. */
-export function initialDiscriminator({ specs, seed }: InitialiseOptions): Arrays {
-  return initialise(specs, seed, (name, shape, random) => {
-    if (/norm\d?\.weight$/.test(name)) return () => 1 + DEVIATION * random.normal();
-    return shape.length === 1 ? () => 0 : () => DEVIATION * random.normal();
-  });
-}
+/** Initial weights of a discriminator, unless it says otherwise: N(0, .02), those of norms N(1, .02), biases 0. */
+export const initialDiscriminator = ({
+  specs,
+  seed,
+  initial = drawnDiscriminator,
+}: InitialiseOptions & { readonly initial?: InitialValues }): Arrays => initialise(specs, seed, initial);
+
+const drawnDiscriminator: InitialValues = (name, shape, random) => {
+  if (/norm\d?\.weight$/.test(name)) return () => 1 + DEVIATION * random.normal();
+  return shape.length === 1 ? () => 0 : () => DEVIATION * random.normal();
+};
 
 /** Initial weights of a classifier: N(0, 2 / fan in), biases 0. */
 export function initialClassifier({ specs, seed }: InitialiseOptions): Arrays {

@@ -2,7 +2,7 @@ import type { TrainableTokenizer } from '@detailflow/blocks';
 import { type Backend, checkOptions, Tensor, type Tensors } from '@detailflow/core';
 import { type Arrays, initialise } from './initialise';
 import type { ReplicatedExecutable } from './learner';
-import { imageLossTerms, type LossNetworks } from './losses/loss-networks';
+import { imageLossTerms, type LossNetworks, requireJudgeable } from './losses/loss-networks';
 import { plainTokenizerStepGraph } from './plain-tokenizer-graph';
 import type { PlainTokenizerRecipe, PlainTokenizerStepReport } from './plain-tokenizer-recipe';
 import { joined } from './tensor-parts';
@@ -52,10 +52,12 @@ export class PlainTokenizerTrainer {
     });
     const { model, recipe, seed, backends, networks = {} } = options;
     const { specs, codebook: name, decays, lastLayer } = model;
+    const terms = imageLossTerms(recipe, networks);
+    requireJudgeable(recipe, networks, model.imageSize);
     const width = specs.find((spec) => spec.name === name)?.shape[1] as number;
     const learning = await TokenizerLearning.create({
       ...{ recipe, backends, seed, specs, decays, lastLayer },
-      ...{ terms: imageLossTerms(recipe, networks), discriminator: networks.discriminator },
+      ...{ terms, discriminator: networks.discriminator },
       ...{ drawn: initialise(specs, seed, model.initial), given: options.parameters },
       codebook: { name, size: model.codebookSize, width },
     });

@@ -13,4 +13,5 @@ export const Purpose = {
   size: 112,
   perceptualDropout: 113,
   dropPath: 114,
+  singular: 115,
 } as const;

@@ -10,7 +10,7 @@ import {
   type Value,
 } from '@detailflow/core';
 import { CodebookLife } from './codebook-life';
-import { type Arrays, initialDiscriminator } from './initialise';
+import type { Arrays } from './initialise';
 import { Learner, type ReplicatedExecutable } from './learner';
 import { adaptiveWeight, generatorLoss } from './losses/adversarial';
 import { Adversary, type AdversaryReport } from './losses/adversary';
@@ -118,7 +118,7 @@ export class TokenizerLearning<Context extends ImageLossContext> {
       optimiser: { ...recipe.optimiser, average, ...(decays && { decays }) },
       parameters: new Map([
         ...options.drawn,
-        ...others.flatMap((group) => [...initialDiscriminator({ specs: group.specs, seed })]),
+        ...(adversary?.initialParameters() ?? []),
         ...(options.given ?? []),
       ]),
     });

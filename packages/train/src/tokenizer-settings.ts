@@ -1,5 +1,6 @@
-import { ConfigFields } from '@detailflow/core';
+import { ConfigFields, DetailFlowError } from '@detailflow/core';
 import { createResolutionMap, parseTokenizerConfig, resolutionSettings } from '@detailflow/tokenizer';
+import { discriminatorFields, parseDiscriminator } from './discriminator-settings';
 import type { AdversarialRecipe } from './losses/adversarial';
 import type { AlignmentRecipe } from './losses/alignment';
 import type { PerceptualRecipe } from './losses/perceptual';
@@ -74,14 +75,7 @@ export function parseImageLosses(fields: ConfigFields, file?: string) {
     weight: given<Pick<TokenizerRecipe, 'pixelWeight'>>(fields, {
       pixelWeight: () => weight('pixelWeight', 1),
     }),
-    discriminator: {
-      width: adversarial?.count('width', 64) ?? 64,
-      layers: adversarial?.count('layers', 3) ?? 3,
-      ...(adversarial &&
-        given<TrainingConfig['tokenizer']['discriminator']>(adversarial, {
-          norm: () => adversarial.choice<'image' | 'batch'>('norm', ['image', 'batch']),
-        })),
-    },
+    discriminator: parseDiscriminator(adversarial, file),
   };
 }
 
@@ -90,21 +84,36 @@ const optionalSection = (fields: ConfigFields, name: string, file?: string): Con
     ? undefined
     : new ConfigFields(fields.raw(name), { file, prefix: `tokenizer.${name}` });
 
+const vitFeatures = ['layers', 'last', 'class', 'logits'] as const;
+const siglipFeatures: readonly (typeof vitFeatures)[number][] = ['layers', 'last'];
+
 function parsePerceptual(fields: ConfigFields, file?: string): PerceptualRecipe {
-  fields.only('network', 'weight', 'warmup', 'dropout');
+  fields.only('network', 'weight', 'warmup', 'dropout', 'features');
   const warmup = fields.number('warmup', { least: 0, most: MOST_STEPS, fallback: 10000 });
-  const network = fields.choice('network', ['vgg', 'classifier'], 'vgg');
+  const network = fields.choice('network', ['vgg', 'classifier', 'vit', 'siglip'], 'vgg');
+  const features = () => fields.choice('features', network === 'siglip' ? siglipFeatures : vitFeatures);
+  const hasTokens = network === 'vit' || network === 'siglip';
+  const recipe = given<PerceptualRecipe>(fields, { dropout: () => fields.flag('dropout'), features });
+  if (recipe.features !== undefined && !hasTokens) {
+    throw new DetailFlowError(
+      'config',
+      `is a setting of the networks vit and siglip; the network is ${network}`,
+      {
+        ...{ file, entry: 'tokenizer.perceptual.features' },
+      },
+    );
+  }
   return {
     network,
     weight: factor(fields, 'weight', 1),
     warmup: whole(warmup, 'tokenizer.perceptual.warmup', file),
-    ...given<PerceptualRecipe>(fields, { dropout: () => fields.flag('dropout') }),
+    ...recipe,
   };
 }
 
 function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecipe {
   fields.only(
-    ...['start', 'weight', 'adaptive', 'lecam', 'consistency', 'width', 'layers', 'norm'],
+    ...['start', 'weight', 'adaptive', 'lecam', 'consistency', ...discriminatorFields],
     ...['augment', 'loss', 'generatorLoss'],
   );
   const start = fields.number('start', { least: 0, most: MOST_STEPS, fallback: 40000 });
@@ -116,7 +125,8 @@ function parseAdversarial(fields: ConfigFields, file?: string): AdversarialRecip
     consistency: factor(fields, 'consistency', 4),
     ...given<AdversarialRecipe>(fields, {
       augment: () => fields.flag('augment'),
-      loss: () => fields.choice<'hinge' | 'vanilla'>('loss', ['hinge', 'vanilla']),
+      loss: () =>
+        fields.choice<'hinge' | 'vanilla' | 'non-saturating'>('loss', ['hinge', 'vanilla', 'non-saturating']),
       generatorLoss: () =>
         fields.choice<'hinge' | 'non-saturating'>('generatorLoss', ['hinge', 'non-saturating']),
     }),

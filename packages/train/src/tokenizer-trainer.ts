@@ -16,7 +16,7 @@ import {
 import type { CodebookLife } from './codebook-life';
 import { type Arrays, initialTokenizer } from './initialise';
 import type { ReplicatedExecutable } from './learner';
-import { type LossNetworks, lossTerms } from './losses/loss-networks';
+import { type LossNetworks, lossTerms, requireJudgeable } from './losses/loss-networks';
 import type { LossTerm } from './losses/loss-term';
 import { checkSizes, cropSize, dividingBatch, keptImages, type StepImages } from './step-size';
 import { joined, repeated } from './tensor-parts';
@@ -88,6 +88,7 @@ export class TokenizerTrainer {
     const map = createResolutionMap(resolutionSettings(config));
     if (recipe.sizes) checkSizes(map, recipe.sizes, recipe.microBatch);
     const terms = lossTerms(config, recipe, networks);
+    requireJudgeable(recipe, networks, Math.min(config.imageSize, recipe.sizes?.minSize ?? config.imageSize));
     const specs = [...tokenizerParameters(config), ...terms.flatMap((term) => term.specs)];
     const learning = await TokenizerLearning.create({
       ...{ recipe, backends, seed, terms, specs, discriminator: networks.discriminator },

@@ -8,9 +8,9 @@ import {
   parseColour,
   type ViewOptions,
 } from '@detailflow/data';
-import type { PatchDiscriminatorConfig } from '@detailflow/features';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
 import type { ClassifierRecipe } from './classifier-trainer';
+import type { DiscriminatorConfig } from './discriminator-settings';
 import { trainingPresets } from './presets';
 import { notMultiple, whole } from './settings-values';
 import { parseTokenModel } from './token-model-settings';
@@ -58,8 +58,8 @@ export interface TrainingConfig extends CommonConfig {
     readonly model: TokenizerConfig;
     readonly batch: number;
     readonly recipe: TokenizerRecipe;
-    /** The PatchGAN that an adversarial loss plays against. */
-    readonly discriminator: PatchDiscriminatorConfig;
+    /** What an adversarial loss plays against. */
+    readonly discriminator: DiscriminatorConfig;
   };
   readonly tokenModel: {
     /** The classes are those of the data. */

@@ -97,6 +97,12 @@ export const trainCommand: Command = {
       value: 'FILE',
       help: 'heads of LPIPS, for the perceptual loss',
     },
+    dino: {
+      type: 'string',
+      source: 'files',
+      value: 'FILE',
+      help: "ViT with timm's names, such as DINO's ViT-S/16: discriminator dino, perceptual network vit",
+    },
     alignment: {
       type: 'string',
       source: 'files',
@@ -114,7 +120,7 @@ export const trainCommand: Command = {
       type: 'string',
       source: 'files',
       value: 'DIR',
-      help: 'google/siglip2-* (config.json, model.safetensors), for REPA',
+      help: 'google/siglip2-* (config.json, model.safetensors), for REPA or a perceptual loss',
     },
     features: {
       type: 'string',
@@ -244,6 +250,7 @@ export const trainCommand: Command = {
           lpips: values.text('lpips'),
           alignment: values.text('alignment'),
           siglip: values.text('siglip'),
+          dino: values.text('dino'),
         },
         resume: values.flag('resume'),
         ...(stopAfter !== undefined && { stopAfter: durationOf(stopAfter) }),

@@ -2,6 +2,7 @@ import {
   add,
   checkOptions,
   concat,
+  DetailFlowError,
   div,
   exp,
   type Graph,
@@ -24,7 +25,13 @@ import {
 import { gradients } from '@detailflow/core/gradients';
 import { accumulateGradients } from '../optimiser';
 import { augment, augmentationInputs } from './augmentation';
-import { type Discriminator, discriminatorSpecs, discriminatorWeights } from './discriminator';
+import { viewed } from './corner-view';
+import {
+  type Discriminator,
+  discriminatorSpecs,
+  discriminatorWeights,
+  readDiscriminator,
+} from './discriminator';
 
 /** The game against a discriminator. Source: docs/method.md section 5. */
 export interface AdversarialRecipe {
@@ -40,8 +47,8 @@ export interface AdversarialRecipe {
   readonly consistency: number;
   /** Whether images are changed at random before they are judged (`use_diff_aug`); default true. */
   readonly augment?: boolean;
-  /** What the discriminator is taught: `hinge` (default), or `vanilla`, the cross-entropy of real and restored. */
-  readonly loss?: 'hinge' | 'vanilla';
+  /** What the discriminator is taught: `hinge` (default), or `vanilla` or `non-saturating`, both the cross-entropy of real and restored. */
+  readonly loss?: 'hinge' | 'vanilla' | 'non-saturating';
   /** What the tokenizer is taught: `hinge` (default), or `non-saturating`, the cross-entropy of being taken for real. */
   readonly generatorLoss?: 'hinge' | 'non-saturating';
 }
@@ -51,6 +58,8 @@ export const LECAM_DECAY = 0.999;
 
 /** How the judged images are fed, beside {@link augmentationInputs}: judged [1, 1, h, w], the weights of the judgements. */
 export const JUDGED = 'judged';
+/** The feed [side, S] that brings images to the side that a discriminator takes. */
+export const JUDGED_VIEW = 'judgedView';
 
 /** Loss and gradient of the generator in its own graph, [1]. The discriminator stays as it is. */
 export function generatorLoss(
@@ -62,7 +71,8 @@ export function generatorLoss(
   const { pixels, pixelWeights } = images;
   const [batch, , size] = pixels.shape as number[];
   const changes = augmentationInputs(g, 'weak', batch, size);
-  const seen = augment(pixels, pixelWeights, insideOf(pixelWeights), changes);
+  const changed = augment(pixels, pixelWeights, insideOf(pixelWeights), changes);
+  const seen = broughtTo(g, model, changed);
   const logits = model.logits(discriminatorWeights(g, model), seen);
   const judged = judgedInput(g, logits);
   return kind === 'hinge'
@@ -98,14 +108,15 @@ export interface DiscriminatorGraphOptions {
  * Loss and gradients of the discriminator, added to its gradient buffers.
  * Feeds: real and fake [B, 3, S, S], pixelWeights [1, 1, S, S], judged [1, 1, h, w]; the changes weak and strong of
  * [real; fake]; emaReal and emaFake [1], running means of the judgements before this step.
- * Outputs: loss, judgedReal and judgedFake (mean judgements), each [1].
+ * Of some discriminators also judgedView [side, S] and the singular vectors of weights, `singular.NAME` [O].
+ * Outputs: loss, judgedReal and judgedFake (mean judgements), each [1]; `next.NAME` [O], singular vectors after the step.
  */
 export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Graph {
   checkOptions('discriminatorStepGraph', options, { model: true, recipe: true, images: true, size: true });
   const { model, recipe, images, size } = options;
   const specs = discriminatorSpecs(model);
   return trace((g) => {
-    const p = discriminatorWeights(g, model);
+    const { weight: p, learned, singular } = readDiscriminator(g, model);
     const dims = [images, 3, size, size];
     const both = concat([g.input('real', 'f32', dims), g.input('fake', 'f32', dims)], 0);
     const pixelWeights = g.input('pixelWeights', 'f32', [1, 1, size, size]);
@@ -113,7 +124,7 @@ export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Grap
     const views = ['weak', 'strong'].map((name) =>
       augment(both, pixelWeights, inside, augmentationInputs(g, name, 2 * images, size)),
     );
-    const all = concat(views, 0); // [4 B, 3, S, S]: weak and strong of [real; fake]
+    const all = broughtTo(g, model, concat(views, 0)); // [4 B, 3, S, S]: weak and strong of [real; fake]
     const part = (i: number) => slice(all, 0, i * images, (i + 1) * images);
     const logits = model.isOverBatch
       ? concat(
@@ -127,9 +138,9 @@ export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Grap
 
     const positive = (x: Value) => maximum(x, 0);
     const [ofReal, ofFake] =
-      recipe.loss === 'vanilla'
-        ? [softplus(neg(real)), softplus(fake)]
-        : [positive(sub(1, real)), positive(add(1, fake))];
+      (recipe.loss ?? 'hinge') === 'hinge'
+        ? [positive(sub(1, real)), positive(add(1, fake))]
+        : [softplus(neg(real)), softplus(fake)];
     const taught = mul(add(weightedMean(ofReal, judged), weightedMean(ofFake, judged)), 0.5);
     const means = { judgedReal: weightedMean(real, judged), judgedFake: weightedMean(fake, judged) };
     const running = (name: string, mean: Value) =>
@@ -148,15 +159,9 @@ export function discriminatorStepGraph(options: DiscriminatorGraphOptions): Grap
       mul(add(taught, mul(lecam, recipe.lecam)), recipe.weight),
       mul(consistency, recipe.consistency),
     );
-    accumulateGradients(
-      g,
-      specs,
-      gradients(
-        loss,
-        model.specs.map(({ name }) => p(name)),
-      ),
-    );
-    return { loss, ...means };
+    accumulateGradients(g, specs, gradients(loss, learned));
+    const next = [...singular].map(([name, u]) => [nextSingular(name), u]);
+    return { loss, ...means, ...Object.fromEntries(next) };
   });
 }
 
@@ -176,15 +181,38 @@ export function judgedWeights(
   return weights.map((weight) => weight / total);
 }
 
-/** Height and width of the judgements of images of S x S pixels. */
+/** The output with the singular vector of a weight after a step. */
+export const nextSingular = (name: string): string => `next.${name}`;
+
+/**
+ * Height and width of the judgements of images of S x S pixels.
+ * @throws DetailFlowError `config` when they are too small to be judged
+ */
 export function judgementSize(model: Discriminator, size: number): readonly [number, number] {
+  const side = model.side ?? size;
   let found: readonly number[] = [];
-  trace((g) => {
-    const logits = model.logits(discriminatorWeights(g, model), g.input('x', 'f32', [1, 3, size, size]));
-    found = logits.shape as number[];
-    return { logits };
-  });
+  try {
+    trace((g) => {
+      const logits = model.logits(discriminatorWeights(g, model), g.input('x', 'f32', [1, 3, side, side]));
+      found = logits.shape as number[];
+      return { logits };
+    });
+  } catch (cause) {
+    if (!DetailFlowError.isInstance(cause) || cause.code !== 'shape') throw cause;
+    throw new DetailFlowError(
+      'config',
+      `images of ${size} pixels are too small for this discriminator (${cause.message})`,
+      { entry: 'tokenizer.adversarial', cause },
+    );
+  }
   return [found[2], found[3]];
+}
+
+/** Images at the side that a discriminator takes, or as they are. */
+function broughtTo(g: GraphBuilder, { side }: Discriminator, images: Value): Value {
+  if (side === undefined) return images;
+  const view = g.input(JUDGED_VIEW, 'f32', [side, images.shape[3]]);
+  return viewed(images, view);
 }
 
 /** log(1 + e^x), without overflow. */

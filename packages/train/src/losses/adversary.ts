@@ -1,16 +1,21 @@
-import { DetailFlowError, Tensor, type Tensors } from '@detailflow/core';
+import { DetailFlowError, type ParameterSpec, RandomStream, Tensor, type Tensors } from '@detailflow/core';
+import { type Arrays, initialDiscriminator } from '../initialise';
 import type { Learner, ParameterGroup, ReplicatedExecutable } from '../learner';
 import type { OptimiserOptions } from '../optimiser';
+import { Purpose } from '../purpose';
 import {
   type AdversarialRecipe,
   discriminatorStepGraph,
   JUDGED,
+  JUDGED_VIEW,
   judgedWeights,
   judgementSize,
   LECAM_DECAY,
+  nextSingular,
 } from './adversarial';
 import { drawAugmentation, noAugmentation, strongAugmentation, weakAugmentation } from './augmentation';
-import { type Discriminator, discriminatorSpecs } from './discriminator';
+import { cornerView } from './corner-view';
+import { type Discriminator, discriminatorSpecs, singularFeed } from './discriminator';
 
 export interface AdversaryOptions {
   readonly model: Discriminator;
@@ -35,10 +40,14 @@ export interface AdversaryReport {
 }
 
 const MEANS = 'adversary.means';
+const SINGULAR = 'adversary.singular.';
 /** Distance between the random places of generator, real and restored images. */
 const PLACES = 1 << 20;
 
-/** The discriminator in the training of a tokenizer: its graphs, what they are fed, and its running means. */
+/**
+ * The discriminator in the training of a tokenizer: its graphs, what they are fed, its running means, and the singular vectors of its
+ * weights. These are the same for all micro-batches and replicas of a step, and move once a step.
+ */
 export class Adversary {
   readonly model: Discriminator;
   readonly recipe: AdversarialRecipe;
@@ -49,6 +58,9 @@ export class Adversary {
   readonly #graphs = new Map<string, Promise<ReplicatedExecutable>>();
   /** Running means of the judgements of real and restored images. */
   #means: Float32Array = new Float32Array(2);
+  /** Singular vectors of weights by their names, and what becomes of them once the step is made. */
+  #singular: ReadonlyMap<string, Float32Array>;
+  #nextSingular: ReadonlyMap<string, Float32Array> | undefined;
 
   constructor(options: AdversaryOptions) {
     const { model, recipe, optimiser } = options;
@@ -56,6 +68,14 @@ export class Adversary {
     this.model = model;
     this.recipe = recipe;
     this.group = { specs: discriminatorSpecs(model), optimiser: { ...optimiser, average: false } };
+    this.#singular = drawnSingular(model, options.seed);
+  }
+
+  /** Where what it learns begins. */
+  initialParameters(): Arrays {
+    const { seed } = this.#options;
+    const { initial } = this.model;
+    return initialDiscriminator({ specs: this.group.specs, seed, ...(initial && { initial }) });
   }
 
   isActive(step: number): boolean {
@@ -64,7 +84,11 @@ export class Adversary {
 
   /** What the term of the generator is fed for restored images [B, 3, S, S], the `place`th of the step. */
   generatorFeeds(moment: Moment, { place, images }: { place: number; images: number }): Tensors {
-    return { ...this.#judged(moment), ...this.#changes('weak', moment, { place: 3 * place, images }) };
+    return {
+      ...this.#judged(moment),
+      ...this.#singularFeeds(),
+      ...this.#changes('weak', moment, { place: 3 * place, images }),
+    };
   }
 
   /**
@@ -79,6 +103,7 @@ export class Adversary {
     const scalar = (value: number) => new Tensor('float32', Float32Array.of(value), [1]);
     const shared = {
       ...this.#judged(moment),
+      ...this.#singularFeeds(),
       pixelWeights: moment.pixelWeights,
       emaReal: scalar(this.#means[0]),
       emaFake: scalar(this.#means[1]),
@@ -92,6 +117,10 @@ export class Adversary {
     });
     const graph = await this.#graph(learner, images, moment.canvas);
     const results = await learner.accumulate(graph, batches, this.group);
+    const [first] = results; // weights and vectors are the same for all
+    this.#nextSingular = new Map(
+      [...this.#singular.keys()].map((name) => [name, first[nextSingular(name)].data as Float32Array]),
+    );
     const mean = (name: string) =>
       results.reduce((sum, result) => sum + (result[name].data[0] as number), 0) / results.length;
     const found = {
@@ -116,19 +145,32 @@ export class Adversary {
     this.#means = this.#means.map(
       (mean, i) => LECAM_DECAY * mean + (1 - LECAM_DECAY) * [judgedReal, judgedFake][i],
     );
+    this.#singular = this.#nextSingular ?? this.#singular;
   }
 
   snapshot(): Tensors {
-    return { [MEANS]: new Tensor('float32', this.#means.slice(), [2]) };
+    const vectors = [...this.#singular].map(([name, u]) => [
+      SINGULAR + name,
+      new Tensor('float32', u.slice(), [u.length]),
+    ]);
+    return { [MEANS]: new Tensor('float32', this.#means.slice(), [2]), ...Object.fromEntries(vectors) };
   }
 
   /** @throws DetailFlowError `weights` */
   restore(tensors: Tensors): void {
-    const found = tensors[MEANS];
-    if (found?.type !== 'float32' || found.data.length !== 2) {
-      throw new DetailFlowError('weights', 'the checkpoint does not have this tensor', { entry: MEANS });
-    }
-    this.#means = Float32Array.from(found.data as Float32Array);
+    const vector = (entry: string, length: number) => {
+      const found = tensors[entry];
+      if (found?.type === 'float32' && found.data.length === length)
+        return Float32Array.from(found.data as Float32Array);
+      throw new DetailFlowError('weights', `the checkpoint does not have this tensor of ${length} values`, {
+        entry,
+      });
+    };
+    const means = vector(MEANS, 2);
+    this.#singular = new Map(
+      [...this.#singular].map(([name, u]) => [name, vector(SINGULAR + name, u.length)]),
+    );
+    this.#means = means;
   }
 
   #graph(learner: Learner, images: number, size: number): Promise<ReplicatedExecutable> {
@@ -144,11 +186,23 @@ export class Adversary {
   }
 
   #judged({ size, canvas }: Moment): Tensors {
+    const { side } = this.model;
     const known = this.#judgements.get(canvas) ?? judgementSize(this.model, canvas);
     this.#judgements.set(canvas, known);
     const [height, width] = known;
-    const weights = judgedWeights([height, width], { canvas, size });
-    return { [JUDGED]: new Tensor('float32', weights, [1, 1, height, width]) };
+    const seen = side === undefined ? { canvas, size } : { canvas: side, size: side };
+    return {
+      [JUDGED]: new Tensor('float32', judgedWeights([height, width], seen), [1, 1, height, width]),
+      ...(side !== undefined && { [JUDGED_VIEW]: cornerView(side, { canvas, size }) }),
+    };
+  }
+
+  #singularFeeds(): Tensors {
+    const feeds = [...this.#singular].map(([name, u]) => [
+      singularFeed(name),
+      new Tensor('float32', u, [u.length]),
+    ]);
+    return Object.fromEntries(feeds);
   }
 
   #changes(name: 'weak' | 'strong', moment: Moment, { place, images }: { place: number; images: number }) {
@@ -161,6 +215,20 @@ export class Adversary {
       ...{ step, size, place: place + shift, seed, images, canvas, strength },
     });
   }
+}
+
+/** Where power iteration begins: vectors of unit length in any direction. */
+function drawnSingular({ specs, spectral = [] }: Discriminator, seed: number): Map<string, Float32Array> {
+  return new Map(
+    spectral.map((name, position) => {
+      const { shape } = specs.find((spec) => spec.name === name) as ParameterSpec;
+      const [rows] = shape;
+      const random = new RandomStream({ seed, purpose: Purpose.singular, position });
+      const drawn = Float64Array.from({ length: rows }, () => random.normal());
+      const length = Math.hypot(...drawn);
+      return [name, Float32Array.from(drawn, (x) => x / length)];
+    }),
+  );
 }
 
 /** Tensors of two batches, one after the other. */

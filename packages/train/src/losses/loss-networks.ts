@@ -2,6 +2,7 @@ import { DetailFlowError } from '@detailflow/core';
 import type { TokenizerConfig } from '@detailflow/tokenizer';
 import type { ImageLossContext } from '../tokenizer-graph';
 import type { TokenizerRecipe } from '../tokenizer-recipe';
+import { judgementSize } from './adversarial';
 import type { AlignmentTarget } from './alignment';
 import type { Discriminator } from './discriminator';
 import type { LossTerm } from './loss-term';
@@ -11,7 +12,7 @@ import { alignmentTerm, perceptualTerm, repaTerm } from './terms';
 
 /** Networks that losses need; a recipe with the loss demands its network. */
 export interface LossNetworks {
-  /** See {@link lpipsNetwork} and {@link classifierNetwork}. */
+  /** See {@link lpipsNetwork}, {@link classifierNetwork} and {@link vitNetwork}. */
   readonly perceptual?: PerceptualNetwork;
   readonly discriminator?: Discriminator;
   readonly alignment?: AlignmentTarget;
@@ -54,7 +55,8 @@ export function imageLossTerms(
 ): readonly LossTerm<ImageLossContext>[] {
   if (adversarial) needed(networks.discriminator, 'the adversarial loss needs a discriminator');
   if (!perceptual) return [];
-  const what = 'the perceptual loss needs its network: VGG16 and LPIPS, or a classifier';
+  const what =
+    'the perceptual loss needs its network: VGG16 and LPIPS, a classifier, or a vision transformer';
   const network = needed(networks.perceptual, what);
   if (perceptual.dropout && !network.widths) {
     throw new DetailFlowError('config', 'only the heads of LPIPS have dropout: leave it out, or take vgg', {
@@ -62,6 +64,18 @@ export function imageLossTerms(
     });
   }
   return [perceptualTerm(perceptual, network)];
+}
+
+/**
+ * Whether images of so many pixels, the fewest that there are, can be judged: told at once, not when the discriminator begins.
+ * @throws DetailFlowError `config`
+ */
+export function requireJudgeable(
+  { adversarial }: Pick<TokenizerRecipe, 'adversarial'>,
+  { discriminator }: Pick<LossNetworks, 'discriminator'>,
+  size: number,
+): void {
+  if (adversarial && discriminator) judgementSize(discriminator, size);
 }
 
 function needed<T>(network: T | undefined, message: string): T {

@@ -1,4 +1,6 @@
+import { siglipVisionParameters, type VitConfig, vitParameters } from '@detailflow/blocks';
 import {
+  DetailFlowError,
   type GraphBuilder,
   mul,
   type ParameterSpec,
@@ -18,27 +20,44 @@ import {
   lpips,
   lpipsParameters,
   networkWeights,
+  SIGLIP,
+  type SiglipConfig,
+  siglipDistance,
+  siglipSize,
+  VIT,
+  type VitFeatures,
   vggLevels,
   vggParameters,
   vggWidths,
+  vitDistance,
+  vitHeadParameters,
+  vitNetworkSize,
 } from '@detailflow/features';
 import { Purpose } from '../purpose';
+import { cornerView, viewed } from './corner-view';
 
 /** How much restored images must look like their targets to a network. Source: docs/method.md section 5. */
 export interface PerceptualRecipe {
-  /** `vgg`: LPIPS on VGG16, as published; `classifier`: features of a classifier of the images' own classes. */
-  readonly network: 'vgg' | 'classifier';
+  /**
+   * `vgg`: LPIPS on VGG16, as published; `classifier`: features of a classifier of the images' own classes; `vit`: those of a vision
+   * transformer, such as DINO's; `siglip`: those of SigLIP2.
+   */
+  readonly network: 'vgg' | 'classifier' | 'vit' | 'siglip';
   readonly weight: number;
   /** Steps over which the weight grows from 0. */
   readonly warmup: number;
   /** Whether the heads of LPIPS lose half of what they see, as in the official training; default false. */
   readonly dropout?: boolean;
+  /** Of `vit` and `siglip`: which features are compared; default `layers`. */
+  readonly features?: VitFeatures;
 }
 
 /** The network of a perceptual loss. */
 export interface PerceptualNetwork {
-  /** Its feature maps, each half the size of the one before. */
+  /** Its feature maps, each half the size of the one before; 0 where `side` says what it takes. */
   readonly levels: number;
+  /** Side in pixels of the images that it takes: those of a step are brought to it, and there are no masks. */
+  readonly side?: number;
   readonly weights: Weights;
   /** Images [B, 3, S, S] and others, and masks [1, 1, S, S], [1, 1, S/2, S/2], ... -> [B, 1, 1, 1]. */
   distance(
@@ -84,9 +103,54 @@ export function classifierNetwork(config: ClassifierConfig, weights: Weights): P
 }
 
 /**
+ * A vision transformer, such as `readVit` of `@detailflow/eval` reads it.
+ * @throws DetailFlowError `config` when its classes are to be compared, and it has no classifier
+ */
+export function vitNetwork(
+  { config, weights }: { readonly config: VitConfig; readonly weights: Weights },
+  features: VitFeatures = 'layers',
+): PerceptualNetwork {
+  const classes = weights.get(`${VIT}head.weight`)?.shape[0];
+  const refuse = (message: string) =>
+    new DetailFlowError('config', message, { entry: 'tokenizer.perceptual.features' });
+  if (features === 'logits' && classes === undefined)
+    throw refuse('is logits, and the network has no classifier (head.weight)');
+  if ((features === 'logits' || features === 'class') && !config.hasClass)
+    throw refuse(`is ${features}, and the network has no class token`);
+  const head = features === 'logits' ? vitHeadParameters(config, classes as number) : [];
+  const specs = [...vitParameters(VIT, config), ...head];
+  const own = new Set(specs.map(({ name }) => name));
+  return {
+    ...{ levels: 0, side: vitNetworkSize(config) },
+    weights: new Map([...weights].filter(([name]) => own.has(name))),
+    distance: (g, x, y) => vitDistance(networkWeights(g, specs), config, x, y, features),
+  };
+}
+
+/**
+ * SigLIP2, such as `readSiglip` of `@detailflow/eval` reads it.
+ * @throws DetailFlowError `config` for features that it does not have
+ */
+export function siglipNetwork(
+  { config, weights }: { readonly config: SiglipConfig; readonly weights: Weights },
+  features: VitFeatures = 'layers',
+): PerceptualNetwork {
+  if (features !== 'layers' && features !== 'last') {
+    throw new DetailFlowError('config', `is ${features}; of siglip there are layers and last`, {
+      entry: 'tokenizer.perceptual.features',
+    });
+  }
+  const specs = siglipVisionParameters(SIGLIP, config);
+  return {
+    ...{ levels: 0, side: siglipSize(config), weights },
+    distance: (g, x, y) => siglipDistance(networkWeights(g, specs), config, x, y, features),
+  };
+}
+
+/**
  * Mean distance of images and their targets to a network, [1].
- * Feeds: perceptualWeight [1], perceptualMask0 [1, 1, S, S], perceptualMask1 [1, 1, S/2, S/2], ...; with dropout
- * perceptualKeep0 bool [B, C, S, S], ...
+ * Feeds: perceptualWeight [1], perceptualMask0 [1, 1, S, S], perceptualMask1 [1, 1, S/2, S/2], ..., or perceptualView [side, S];
+ * with dropout perceptualKeep0 bool [B, C, S, S], ...
  */
 export function perceptualLoss(
   g: GraphBuilder,
@@ -104,10 +168,14 @@ export function perceptualLoss(
     const kept = g.input(`perceptualKeep${level}`, 'bool', difference.shape as number[]);
     return select(kept, mul(difference, 1 / (1 - DROPPED)), 0);
   };
-  const distances = network.distance(g, pixels, target, masks, dropout ? dropping : undefined); // [B, 1, 1, 1]
+  const view = network.side === undefined ? undefined : g.input(VIEW, 'f32', [network.side, size]);
+  const seen = (image: Value) => (view ? viewed(image, view) : image);
+  const distances = network.distance(g, seen(pixels), seen(target), masks, dropout ? dropping : undefined); // [B, 1, 1, 1]
   const mean = mul(reshape(sum(distances, [0, 1, 2, 3]), [1]), 1 / batch);
   return mul(mean, g.input('perceptualWeight', 'f32', [1]));
 }
+
+const VIEW = 'perceptualView';
 
 /** Share that the heads of LPIPS lose: one bit a value decides. */
 const DROPPED = 0.5;
@@ -137,11 +205,18 @@ export function perceptualDropoutFeeds(
 /** Feeds for images of `size` pixels in the top left corner of a canvas. */
 export function perceptualFeeds(
   { weight, warmup }: Pick<PerceptualRecipe, 'weight' | 'warmup'>,
-  { step, canvas, size, levels }: { step: number; canvas: number; size: number; levels: number },
+  {
+    step,
+    canvas,
+    size,
+    levels,
+    side,
+  }: { step: number; canvas: number; size: number } & Pick<PerceptualNetwork, 'levels' | 'side'>,
 ): Record<string, Tensor> {
   const factor = warmup > 0 ? Math.min(1, step / warmup) : 1;
   const feeds: Record<string, Tensor> = {
     perceptualWeight: new Tensor('float32', Float32Array.of(weight * factor), [1]),
+    ...(side !== undefined && { [VIEW]: cornerView(side, { canvas, size }) }),
   };
   for (let level = 0; level < levels; level++) {
     const [side, end] = [canvas >> level, size >> level];

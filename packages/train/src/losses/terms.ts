@@ -17,14 +17,14 @@ export function perceptualTerm(
   recipe: PerceptualRecipe,
   network: PerceptualNetwork,
 ): LossTerm<ImageLossContext> {
-  const { levels } = network;
+  const { levels, side } = network;
   return {
     ...{ name: 'perceptual', specs: [], weights: network.weights },
     loss: ({ graph, pixels, target }) => perceptualLoss(graph, network, pixels, target, recipe),
     async feeds({ seed, step, canvas, size, isCorrected }, { place, images }) {
       const restored = (isCorrected ? 2 : 1) * images.dims[0];
       return {
-        ...perceptualFeeds(recipe, { step, canvas, size, levels }),
+        ...perceptualFeeds(recipe, { step, canvas, size, levels, side }),
         ...(recipe.dropout &&
           perceptualDropoutFeeds(network, { seed, step, place, images: restored, canvas })),
       };

@@ -53,7 +53,11 @@ function runTokenizer({ tokenizer }: Pick<Models, 'tokenizer'>): RunTokenizer {
     ...{ imageSize: config.imageSize, tokens: config.tokens, codebookSize: config.codebookSize },
     async open(run) {
       const { lossNetworks: files = {} } = run.options;
-      const { networks, close } = await openLossNetworks({ tokenizer }, files, run.backends[0]);
+      const { networks, close } = await openLossNetworks(
+        { tokenizer, imageSize: config.imageSize },
+        files,
+        run.backends[0],
+      );
       const isFresh = (await run.folder.last('tokenizer')) === undefined;
       const terms = lossTerms(config, recipe, networks);
       const parameters = isFresh ? await startingTokenizer(tokenizer, terms, run.options) : undefined;

@@ -27,7 +27,7 @@ function runTokenizer({ tokenizer }: Models, family: TrainableFamily, file?: str
     ...{ config, specs, ignored, imageSize, tokens, codebookSize, previewCounts },
     async open(run) {
       const { lossNetworks: files = {} } = run.options;
-      const { networks, close } = await openLossNetworks({ tokenizer }, files, run.backends[0]);
+      const { networks, close } = await openLossNetworks({ tokenizer, imageSize }, files, run.backends[0]);
       const isFresh = (await run.folder.last('tokenizer')) === undefined;
       const parameters = isFresh
         ? await startingParameters('tokenizer', run.options, { config, specs, ignored, optional: [] })

@@ -1,13 +1,28 @@
 import { type Backend, DetailFlowError, ofType, Tensor } from '@detailflow/core';
 import { bytesOf } from '@detailflow/eval';
-import { isSiglip, openExtractor, openSiglip, readClassifier, readNetwork } from '@detailflow/eval/node';
-import { lpipsParameters, vggParameters } from '@detailflow/features';
+import {
+  isSiglip,
+  openExtractor,
+  openSiglip,
+  readClassifier,
+  readNetwork,
+  readSiglip,
+  readVit,
+} from '@detailflow/eval/node';
+import { lpipsParameters, styleDiscriminatorSize, vggParameters } from '@detailflow/features';
+import type { DiscriminatorConfig } from '../discriminator-settings';
 import type { AlignmentTarget } from '../losses/alignment';
-import { patchGan } from '../losses/discriminator';
+import { blurGan, type Discriminator, dinoGan, patchGan, styleGan } from '../losses/discriminator';
 import type { LossNetworks } from '../losses/loss-networks';
-import { classifierNetwork, lpipsNetwork, type PerceptualNetwork } from '../losses/perceptual';
+import {
+  classifierNetwork,
+  lpipsNetwork,
+  type PerceptualNetwork,
+  type PerceptualRecipe,
+  siglipNetwork,
+  vitNetwork,
+} from '../losses/perceptual';
 import type { TokenizerRecipe } from '../tokenizer-recipe';
-import type { TrainingConfig } from '../training-config';
 
 /** Files of networks that losses need. */
 export interface LossNetworkFiles {
@@ -19,17 +34,21 @@ export interface LossNetworkFiles {
   readonly classifier?: string;
   /** A network whose features the first token must tell: see `openExtractor` of `@detailflow/eval`. */
   readonly alignment?: string;
-  /** SigLIP2, whose features the decoder's patches must tell: see `openSiglip` of `@detailflow/eval`. */
+  /**
+   * SigLIP2, whose features the decoder's patches must tell, or a perceptual loss compares: see `openSiglip` of `@detailflow/eval`.
+   */
   readonly siglip?: string;
+  /**
+   * A vision transformer with timm's names, such as DINO's ViT-S/16, for the discriminator `dino` and the perceptual loss `vit`: see
+   * `readVit` of `@detailflow/eval`.
+   */
+  readonly dino?: string;
 }
 
 /** The losses of a recipe that need networks. */
 type LossRecipe = Pick<TokenizerRecipe, 'perceptual' | 'adversarial' | 'alignment' | 'repa'>;
 
-const entries: Partial<Record<keyof LossNetworkFiles, string>> = {
-  alignment: 'tokenizer.alignment',
-  siglip: 'tokenizer.repa',
-};
+const PERCEPTUAL = 'tokenizer.perceptual';
 
 /**
  * Opens the networks that a recipe needs.
@@ -39,8 +58,11 @@ const entries: Partial<Record<keyof LossNetworkFiles, string>> = {
 export async function openLossNetworks(
   {
     tokenizer,
+    imageSize,
   }: {
-    readonly tokenizer: Pick<TrainingConfig['tokenizer'], 'discriminator'> & { readonly recipe: LossRecipe };
+    readonly tokenizer: { readonly discriminator: DiscriminatorConfig; readonly recipe: LossRecipe };
+    /** Side in pixels of full images. */
+    readonly imageSize: number;
   },
   files: LossNetworkFiles,
   backend: Backend,
@@ -50,27 +72,49 @@ export async function openLossNetworks(
   close(): Promise<void>;
 }> {
   const { perceptual, adversarial, alignment, repa } = tokenizer.recipe;
-  const need = (name: keyof LossNetworkFiles, what: string): string => {
+  const need = (name: keyof LossNetworkFiles, what: string, entry: string): string => {
     const file = files[name];
     if (file !== undefined) return file;
-    throw new DetailFlowError('config', `this loss needs ${what}: give its file as "${name}"`, {
-      entry: entries[name] ?? 'tokenizer.perceptual',
-    });
+    throw new DetailFlowError('config', `this loss needs ${what}: give its file as "${name}"`, { entry });
   };
-  const openPerceptual = async (): Promise<PerceptualNetwork> => {
-    if (perceptual?.network === 'classifier') {
-      const found = await readClassifier(need('classifier', 'a classifier'));
+  let vit: ReturnType<typeof readVit> | undefined;
+  const vitFor = (entry: string) => {
+    vit ??= readVit(need('dino', 'a vision transformer such as DINO', entry));
+    return vit;
+  };
+  const openDiscriminator = async (config: DiscriminatorConfig): Promise<Discriminator> => {
+    switch (config.kind) {
+      case 'dino':
+        return dinoGan(await vitFor('tokenizer.adversarial.discriminator'));
+      case 'stylegan':
+        return styleGan({ width: config.width, size: styleDiscriminatorSize(imageSize) });
+      case 'maskbit':
+        return blurGan(config);
+      default:
+        return patchGan(config);
+    }
+  };
+  const openPerceptual = async ({ network, features }: PerceptualRecipe): Promise<PerceptualNetwork> => {
+    if (network === 'vit') return vitNetwork(await vitFor(`${PERCEPTUAL}.network`), features);
+    if (network === 'siglip') {
+      const file = need('siglip', 'the vision tower of SigLIP2', `${PERCEPTUAL}.network`);
+      return siglipNetwork(await readSiglip(file), features);
+    }
+    if (network === 'classifier') {
+      const found = await readClassifier(need('classifier', 'a classifier', PERCEPTUAL));
       return classifierNetwork(found.config, found.weights);
     }
     const [vgg, heads] = await Promise.all([
-      readNetwork(need('vgg', 'the weights of VGG16'), vggParameters()),
-      readNetwork(need('lpips', 'the heads of LPIPS'), lpipsParameters()),
+      readNetwork(need('vgg', 'the weights of VGG16', PERCEPTUAL), vggParameters()),
+      readNetwork(need('lpips', 'the heads of LPIPS', PERCEPTUAL), lpipsParameters()),
     ]);
     return lpipsNetwork(vgg, heads);
   };
-  const network = perceptual && (await openPerceptual());
-  const siglip = repa && (await openSiglip(need('siglip', 'the vision tower of SigLIP2'), backend));
-  const aligned = alignment && need('alignment', 'a feature network');
+  const network = perceptual && (await openPerceptual(perceptual));
+  const discriminator = adversarial && (await openDiscriminator(tokenizer.discriminator));
+  const siglip =
+    repa && (await openSiglip(need('siglip', 'the vision tower of SigLIP2', 'tokenizer.repa'), backend));
+  const aligned = alignment && need('alignment', 'a feature network', 'tokenizer.alignment');
   const tower =
     aligned !== undefined && (await isSiglip(aligned))
       ? aligned === files.siglip && siglip
@@ -94,7 +138,7 @@ export async function openLossNetworks(
   return {
     networks: {
       ...(network && { perceptual: network }),
-      ...(adversarial && { discriminator: patchGan(tokenizer.discriminator) }),
+      ...(discriminator && { discriminator }),
       ...(target && { alignment: target }),
       ...(siglip && { repa: siglip }),
     },

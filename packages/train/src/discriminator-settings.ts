@@ -1,0 +1,43 @@
+import { type ConfigFields, DetailFlowError } from '@detailflow/core';
+import type { BlurDiscriminatorConfig, PatchDiscriminatorConfig } from '@detailflow/features';
+import { given } from './settings-values';
+
+/** Which discriminator an adversarial loss plays against; a PatchGAN has no `kind`. */
+export type DiscriminatorConfig =
+  | (PatchDiscriminatorConfig & { readonly kind?: undefined })
+  | (BlurDiscriminatorConfig & { readonly kind: 'maskbit' })
+  | { readonly kind: 'stylegan'; readonly width: number }
+  | { readonly kind: 'dino' };
+
+/** Settings that only some discriminators have, and which. */
+const owners = {
+  width: ['patchgan', 'stylegan', 'maskbit'],
+  layers: ['patchgan', 'maskbit'],
+  norm: ['patchgan', 'maskbit'],
+};
+
+/** Settings of {@link parseDiscriminator}. */
+export const discriminatorFields = ['discriminator', ...Object.keys(owners)];
+
+/**
+ * The settings of the discriminator among those of `tokenizer.adversarial`.
+ * @throws DetailFlowError `config` naming the setting, also where it is one of another discriminator
+ */
+export function parseDiscriminator(fields: ConfigFields | undefined, file?: string): DiscriminatorConfig {
+  const kind =
+    fields?.choice('discriminator', ['patchgan', 'dino', 'stylegan', 'maskbit'], 'patchgan') ?? 'patchgan';
+  for (const [name, kinds] of Object.entries(owners)) {
+    if (kinds.includes(kind) || fields?.raw(name) === undefined) continue;
+    throw new DetailFlowError('config', `is a setting of ${kinds.join(', ')}; the discriminator is ${kind}`, {
+      ...{ file, entry: `tokenizer.adversarial.${name}` },
+    });
+  }
+  if (kind === 'dino') return { kind };
+  const width = fields?.count('width', 64) ?? 64;
+  if (kind === 'stylegan') return { kind, width };
+  const layers = fields?.count('layers', 3) ?? 3;
+  const norm = <T extends string>(...words: readonly T[]) =>
+    fields && given<{ norm: T }>(fields, { norm: () => fields.choice<T>('norm', words) });
+  if (kind === 'maskbit') return { kind, width, layers, ...norm('group', 'none') };
+  return { width, layers, ...norm('image', 'batch') };
+}
