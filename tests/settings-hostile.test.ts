@@ -190,6 +190,7 @@ test('settings that contradict one another', () => {
       { tokenizer: { adversarial: { discriminator: 'maskbit', norm: 'batch' } } },
       /norm: is "batch"; must be one of group, none/,
     ],
+    [{ tokenizer: { adversarial: { layers: 13 } } }, /layers: is 13; must be a whole number from 1 to 12/],
     [{ tokenizer: { adversarial: { norm: 'group' } } }, /norm: is "group"; must be one of image, batch/],
     [
       { tokenizer: { perceptual: { features: 'last' } } },

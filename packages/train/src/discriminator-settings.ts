@@ -16,6 +16,9 @@ const owners = {
   norm: ['patchgan', 'maskbit'],
 };
 
+/** The most that networks are made of: far more than any has. */
+const limits = { width: 4096, layers: 12 };
+
 /** Settings of {@link parseDiscriminator}. */
 export const discriminatorFields = ['discriminator', ...Object.keys(owners)];
 
@@ -33,9 +36,16 @@ export function parseDiscriminator(fields: ConfigFields | undefined, file?: stri
     });
   }
   if (kind === 'dino') return { kind };
-  const width = fields?.count('width', 64) ?? 64;
+  const count = (name: keyof typeof limits, fallback: number) => {
+    const value = fields?.count(name, fallback) ?? fallback;
+    if (value <= limits[name]) return value;
+    throw new DetailFlowError('config', `is ${value}; must be a whole number from 1 to ${limits[name]}`, {
+      ...{ file, entry: `tokenizer.adversarial.${name}` },
+    });
+  };
+  const width = count('width', 64);
   if (kind === 'stylegan') return { kind, width };
-  const layers = fields?.count('layers', 3) ?? 3;
+  const layers = count('layers', 3);
   const norm = <T extends string>(...words: readonly T[]) =>
     fields && given<{ norm: T }>(fields, { norm: () => fields.choice<T>('norm', words) });
   if (kind === 'maskbit') return { kind, width, layers, ...norm('group', 'none') };
