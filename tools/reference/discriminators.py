@@ -40,9 +40,13 @@ class Weights(dict):
         return self[name]
 
 
+def listed(x):
+    return [float(f"{v:.8g}") for v in x.detach().flatten().tolist()]
+
+
 def summary(x):
-    x = x.detach().flatten()
-    return dict(norm=float(x.double().norm()), first=x[:4].tolist(), last=x[-4:].tolist())
+    x = x.flatten()
+    return dict(norm=float(x.double().norm()), first=listed(x[:2]), last=listed(x[-2:]))
 
 
 def vit(w, c, images):
@@ -125,7 +129,7 @@ def dino(batch):
             for head, s in zip(heads, seen):
                 head((s[:, 1:] + s[:, :1]).transpose(1, 2))
     third = {f"heads.{i}.{part}.weight": summary(conv.weight_u) for i, h in enumerate(heads) for part, conv in h.parts.items()}
-    return dict(batch=batch, logits=logits.flatten().tolist(), gradient=gradient, slope=summary(x.grad), vectors=vectors, third=third)
+    return dict(batch=batch, logits=listed(logits), gradient=gradient, slope=summary(x.grad), vectors=vectors, third=third)
 
 
 def blurred(x, padding, stride=1):
@@ -160,7 +164,7 @@ def stylegan(size, width, batch):
     logits = F.linear(y, scaled("output", 1, 1, channels(4)), w.get("output.bias", 1))
     (logits * numbers("cotangent", batch, 1)).sum().backward()
     gradient = {k: summary(v.grad) for k, v in w.items()}
-    return dict(size=size, width=width, batch=batch, logits=logits.flatten().tolist(), gradient=gradient, slope=summary(x.grad))
+    return dict(size=size, width=width, batch=batch, logits=listed(logits), gradient=gradient, slope=summary(x.grad))
 
 
 def maskbit(norm, side, width, layers):
@@ -178,7 +182,7 @@ def maskbit(norm, side, width, layers):
     logits = conv("output", F.leaky_relu(conv("hidden", y, y.shape[1], 1), 0.2), 1, 3)
     (logits * numbers("cotangent", *logits.shape)).sum().backward()
     gradient = {k: summary(v.grad) for k, v in w.items()}
-    return dict(norm=norm, side=side, width=width, layers=layers, shape=list(logits.shape), logits=logits.flatten().tolist(), gradient=gradient, slope=summary(x.grad))
+    return dict(norm=norm, side=side, width=width, layers=layers, shape=list(logits.shape), logits=listed(logits), gradient=gradient, slope=summary(x.grad))
 
 
 def distance(features, registers):
@@ -203,7 +207,7 @@ def distance(features, registers):
         unit = lambda s: F.normalize(s, dim=-1)
         found = sum(((unit(a) - unit(b)) ** 2).sum(-1).mean(1) for a, b in pairs) / len(pairs)
     (slope,) = torch.autograd.grad(found.sum(), x)
-    return dict(features=features, registers=registers, distances=found.tolist(), slope=summary(slope))
+    return dict(features=features, registers=registers, distances=listed(found), slope=summary(slope))
 
 
 print(

@@ -89,9 +89,10 @@ export function vitNetworkConfig(
       { file },
     );
   }
+  const named = new Map([...weights].map(([name, weight]) => [name.slice(VIT.length), weight])); // as in the file
   const config = vitConfigOf(
-    weights,
-    VIT,
+    named,
+    '',
     { imageSize: grid * patchSize, patchSize, heads: heads ?? width / HEAD_WIDTH },
     { file },
   );

@@ -278,15 +278,16 @@ describe('a perceptual loss by tokens', () => {
 
   test('it teaches, and shares the network of the discriminator', async () => {
     const over = {
-      perceptual: { network: 'vit' as const, weight: 1, warmup: 0 },
-      adversarial: { ...recipe, start: 2 },
+      ...{ degradation: 0, correction: 0, learningRate: 5e-3 },
+      perceptual: { network: 'vit' as const, weight: 5, warmup: 0 },
+      adversarial: { ...recipe, weight: 0.01, start: 2 },
     };
     const both = { perceptual: networks['vit, layers'], discriminator: discriminators.dino };
     const one = await tinyTrainer(backend, over, both);
     const values = await batch();
     const seen: number[] = [];
     for (let step = 0; step < 12; step++) seen.push((await one.train(values)).extra?.perceptual as number);
-    expect(seen[11]).toBeLessThan(0.98 * seen[0]);
+    expect(seen[11]).toBeLessThan(0.9 * seen[0]);
     await one.dispose();
   });
 
