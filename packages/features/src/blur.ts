@@ -4,8 +4,7 @@ const taps = [1, 3, 3, 1];
 
 /**
  * Images [B, C, H, W] smoothed channel by channel with [1, 3, 3, 1] in both directions, which sums to 1, so that rows and columns can
- * be left out without aliasing.
- * @param options.stride rows and columns of which one is kept
+ * be left out without aliasing: one of `stride` is kept.
  * Source: Zhang, "Making convolutional networks shift-invariant again", 2019.
  */
 export function blur(

@@ -56,9 +56,9 @@ export function vitNetworkWeights(weights: Weights, file?: string): Weights {
 }
 
 /**
- * Sizes of a vision transformer, read off its weights.
+ * Sizes of a vision transformer, read off its weights; its heads are of 64, as in DINO, DINOv2 and DeiT, unless `heads` says how many
+ * there are.
  * @param weights names beginning with {@link VIT}: see {@link vitNetworkWeights}
- * @param options.heads default: heads of 64, as DINO, DINOv2 and DeiT have them
  * @throws DetailFlowError `weights`, `config` when they make none, or one with parts that are not known here
  */
 export function vitNetworkConfig(
@@ -130,7 +130,10 @@ export interface VitLevels {
   readonly last: Value;
 }
 
-/** @param images [B, 3, S, S] in [-1, 1], S being {@link vitNetworkSize}; they are normalised as ImageNet's are for DINO */
+/**
+ * Looks at images with a vision transformer, as they are normalised for DINO: by ImageNet's mean and deviation.
+ * @param images [B, 3, S, S] in [-1, 1], S being {@link vitNetworkSize}
+ */
 export function vitLevels(p: Parameters, config: VitConfig, images: Value): VitLevels {
   const channel = (value: (i: number) => number) =>
     images.graph.constant(Float32Array.from([0, 1, 2], value), [3, 1, 1]);

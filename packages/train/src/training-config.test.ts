@@ -128,7 +128,7 @@ test('settings of the further options: defaults, bounds, and what contradicts', 
   expect(recipe).toMatchObject({ pixelWeight: 2, finetuneDecoder: true, frozen: ['quantize'] });
   expect(recipe.pretrained).toEqual({ encoder: true, decoder: false });
   expect(recipe.adversarial).toMatchObject({ loss: 'vanilla', augment: false });
-  expect(tokenizer.discriminator.norm).toBe('batch');
+  expect(tokenizer.discriminator).toEqual({ width: 64, layers: 3, norm: 'batch' });
   expect(tokenModel.recipe).toMatchObject({ dropPath: 0.2, dropout: 0, tokenDropout: 0.1 });
   expect(tokenModel.model.tokens).toBeLessThan(64);
   expect(data.cropRanges).toEqual([1.1, 1.05]);
@@ -150,4 +150,28 @@ test('settings of the further options: defaults, bounds, and what contradicts', 
   ] as const) {
     expect(() => parseTrainingConfig({ ...base, ...over })).toThrow(message);
   }
+});
+
+test('each discriminator, and what a perceptual loss compares', () => {
+  const of = (adversarial: object | undefined, perceptual?: object) => {
+    const { tokenizer } = parseTrainingConfig({
+      ...{ preset: 'tiny-32' },
+      tokenizer: { ...(adversarial && { adversarial }), ...(perceptual && { perceptual }) },
+    });
+    return { discriminator: tokenizer.discriminator, perceptual: tokenizer.recipe.perceptual };
+  };
+  const plain = { width: 64, layers: 3 };
+  expect(of(undefined).discriminator).toEqual(plain); // runs that were begun before there were others go on
+  expect(of({ discriminator: 'patchgan' }).discriminator).toEqual(plain);
+  expect(of({ discriminator: 'dino' }).discriminator).toEqual({ kind: 'dino' });
+  expect(of({ discriminator: 'stylegan', width: 8 }).discriminator).toEqual({ kind: 'stylegan', width: 8 });
+  const maskbit = { kind: 'maskbit', width: 64, layers: 2 };
+  expect(of({ discriminator: 'maskbit', layers: 2 }).discriminator).toEqual(maskbit);
+  expect(of({ discriminator: 'maskbit', layers: 2, norm: 'none' }).discriminator).toEqual({
+    ...{ ...maskbit, norm: 'none' },
+  });
+  expect(of(undefined, { network: 'vit', features: 'class' }).perceptual).toEqual({
+    ...{ network: 'vit', features: 'class', weight: 1, warmup: 10_000 },
+  });
+  expect(of(undefined, { network: 'siglip' }).perceptual).not.toHaveProperty('features');
 });

@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import type { VitConfig } from '@detailflow/blocks';
 import { beforeAll, expect, test } from 'vitest';
 import { cli, cliJson, testFolder } from '../../../../tests/cli';
+import { siglipFolder } from '../../../../tests/siglip-folder';
 import { vitEntries, vitFile } from '../../../../tests/vit-file';
 
 // Losses that the command line adds to the training of a tokenizer: what each needs, and that it goes on bit by bit.
@@ -39,6 +41,7 @@ const steps = (out: string) =>
 beforeAll(async () => {
   writeFileSync(at('settings.json'), JSON.stringify(settings));
   await vitFile(at('dino.safetensors'));
+  await siglipFolder(at('tower'));
   await vitFile(at('nested.safetensors'), vitEntries('backbone.'));
 });
 
@@ -56,6 +59,7 @@ test.each([
     [],
   ],
   ['vit', { perceptual: { network: 'vit', warmup: 0 } }, ['--dino', 'nested.safetensors']],
+  ['siglip', { perceptual: { network: 'siglip', features: 'last', warmup: 0 } }, ['--siglip', 'tower']],
 ] as const)(
   '%s: a run that goes on from its third step ends as it did',
   async (name, tokenizer, files) => {
@@ -100,12 +104,12 @@ const damaged: Record<string, () => ReturnType<typeof vitEntries>> = {
     vitEntries('').map((entry) =>
       entry.name === 'pos_embed' ? { ...entry, shape: [1, 7, 64], data: new Float32Array(448) } : entry,
     ),
-  'narrow.safetensors': () => vitEntries('', { ...narrow }),
+  'narrow.safetensors': () => vitEntries('', narrow),
 };
-const narrow = {
+const narrow: VitConfig = {
   ...{ imageSize: 8, patchSize: 4, width: 40, heads: 1, layers: 1, hiddenDim: 8, registers: 0 },
   ...{ feedForward: 'gelu', hasClass: true, positions: 'class-and-patches', isScaled: false },
-} as const;
+};
 
 /** What a run says that is refused once its images are known, without a word about the program. */
 async function failure(args: readonly string[]): Promise<string> {
