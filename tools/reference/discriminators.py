@@ -132,6 +132,18 @@ def dino(batch):
     return dict(batch=batch, logits=listed(logits), gradient=gradient, slope=summary(x.grad), vectors=vectors, third=third)
 
 
+def spectral():
+    """Far from the largest singular value, where it matters what the vectors are to the gradient."""
+    conv = nn.Conv1d(4, 5, 3, bias=False)
+    conv.weight.data = numbers("matrix", 5, 4, 3)
+    conv = nn.utils.spectral_norm(conv, eps=1e-12).train()
+    u = numbers("u", 5)
+    conv.weight_u = u / u.norm()
+    conv(torch.zeros(1, 4, 3))
+    (conv.weight * numbers("cotangent", 5, 4, 3)).sum().backward()
+    return dict(weight=listed(conv.weight), u=listed(conv.weight_u), gradient=listed(conv.weight_orig.grad))
+
+
 def blurred(x, padding, stride=1):
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     kernel = (taps[:, None] * taps[None, :] / 64).expand(x.shape[1], 1, 4, 4)
@@ -213,6 +225,7 @@ def distance(features, registers):
 print(
     json.dumps(
         dict(
+            spectral=spectral(),
             dino=[dino(3), dino(10)],
             stylegan=[stylegan(16, 1, 6), stylegan(64, 2, 4), stylegan(8, 3, 1)],
             maskbit=[maskbit("group", 20, 3, 2), maskbit("none", 13, 4, 1), maskbit("group", 32, 40, 3)],

@@ -52,6 +52,7 @@ interface Judged {
 
 /** By torch: tools/reference/discriminators.py. */
 const reference: {
+  readonly spectral: Readonly<Record<'weight' | 'u' | 'gradient', readonly number[]>>;
   readonly dino: (Judged & {
     readonly batch: number;
     readonly vectors: Readonly<Record<string, Summary>>;
@@ -248,6 +249,31 @@ describe('heads on a vision transformer', () => {
     expect(vitDepths(6)).toEqual([1, 2, 4, 5]);
     expect(vitDepths(2)).toEqual([0, 1]);
     expect(vitDepths(1)).toEqual([0]);
+  });
+
+  test('a step of spectral norm: its vectors are constants to the gradient, as in torch', async () => {
+    const shape = [5, 4, 3];
+    const graph = trace((g) => {
+      const w = g.input('w', 'f32', shape);
+      const drawn = numbers('u', 5);
+      const length = Math.hypot(...drawn);
+      const { weight, u } = spectralNorm(
+        w,
+        g.constant(
+          drawn.map((x) => x / length),
+          [5],
+        ),
+      );
+      const [gradient] = gradients(weighed(weight), [w]);
+      return { weight, u, gradient: gradient as Value };
+    });
+    const executable = await backend.compile(graph, new Map());
+    const found = await executable.run({ w: new Tensor('float32', numbers('matrix', count(shape)), shape) });
+    await executable.dispose();
+    for (const [name, values] of Object.entries(reference.spectral)) {
+      expect(found[name].data).toHaveLength(values.length);
+      for (const [i, value] of values.entries()) expect(found[name].data[i], name).toBeCloseTo(value, 5);
+    }
   });
 
   test('power iteration finds the largest singular value, and its slope is that of the value', async () => {
