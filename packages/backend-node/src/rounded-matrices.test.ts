@@ -1,5 +1,5 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { matmul, rmsNorm, symbol, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { matmul, rmsNorm, symbol, Tensor, trace, type Value, weightFromArray } from '@detailflow/core';
 import { quantise, toOnnx } from '@detailflow/onnx';
 import ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
@@ -88,7 +88,7 @@ async function productOf(
 ): Promise<Float32Array> {
   await using backend = await createNodeBackend({ threads: 2, onNotice: () => {} });
   const out = weights.length / columns;
-  const graph = trace((g) => {
+  const graph = trace((g): Record<string, Value> => {
     const x = g.input('x', 'f32', [symbol('rows'), columns]);
     const from = normed ? rmsNorm(x, g.weight('n', [columns]), 1e-6) : x;
     const y = matmul(from, g.weight('w', [out, columns]), { transposeB: true });
