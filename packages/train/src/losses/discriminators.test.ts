@@ -1,6 +1,7 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import { siglipVisionParameters } from '@detailflow/blocks';
 import { type Backend, resizeImages, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { gradients } from '@detailflow/core/gradients';
 import { siglipSize } from '@detailflow/features';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pixelWeightsOf } from '../../../../tests/formula-changes';
@@ -9,6 +10,7 @@ import { smallSiglip } from '../../../../tests/siglip-folder';
 import { smallVit, vitEntries } from '../../../../tests/vit-file';
 import { Learner } from '../learner';
 import type { TokenizerTrainer } from '../tokenizer-trainer';
+import { generatorLoss } from './adversarial';
 import { Adversary } from './adversary';
 import {
   blurGan,
@@ -70,6 +72,49 @@ describe.each(Object.entries(discriminators))('%s', (_name, discriminator) => {
     }
     await one.dispose();
     await other.dispose();
+  });
+
+  test('finite differences of the term of the generator, through changes and resizing', async () => {
+    const [canvas, size, images] = [32, 16, 2];
+    const adversary = new Adversary({ model: discriminator, recipe, optimiser, seed: 4 });
+    // Drawn ones of .02 hardly have a slope at so few channels.
+    const larger = (name: string, values: Float32Array) =>
+      discriminator.initial || name.endsWith('norm.weight') ? values : values.map((x) => 8 * x);
+    const learner = await Learner.create({
+      ...{ backends: [backend], ...adversary.group },
+      parameters: new Map(
+        [...adversary.initialParameters()].map(([name, values]) => [name, larger(name, values)]),
+      ),
+    });
+    const dims = [images, 3, canvas, canvas];
+    const graph = await learner.compile(
+      trace((g) => {
+        const pixels = g.input('pixels', 'f32', dims);
+        const pixelWeights = g.input('pixelWeights', 'f32', [1, 1, canvas, canvas]);
+        const term = generatorLoss(g, discriminator, { pixels, pixelWeights }, 'non-saturating');
+        const [slope] = gradients(term, [pixels]);
+        return { term, slope: slope as NonNullable<typeof slope> };
+      }),
+      { weights: discriminator.fixed?.weights },
+    );
+    const feeds = {
+      ...adversary.generatorFeeds({ step: 3, size, canvas }, { place: 0, images }),
+      pixelWeights: pixelWeightsOf(size, canvas),
+    };
+    const at = numbers('fake', images * 3 * canvas ** 2);
+    const of = (data: Float32Array) =>
+      learner.run(graph, { ...feeds, pixels: new Tensor('float32', data, dims) });
+    const slope = (await of(at)).slope.data as Float32Array;
+    const norm = Math.hypot(...slope);
+    const along = async (distance: number) => {
+      const { term } = await of(at.map((x, i) => x + (distance * slope[i]) / norm));
+      return term.data[0] as number;
+    };
+    const step = 0.02;
+    const found = ((await along(step)) - (await along(-step))) / (2 * step);
+    expect(norm).toBeGreaterThan(1e-3);
+    expect(Math.abs(found / norm - 1)).toBeLessThan(0.02);
+    await learner.dispose();
   });
 
   test('of an image in the corner of a canvas the image alone counts', async () => {
