@@ -1,10 +1,9 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { VitConfig } from '@detailflow/blocks';
 import { beforeAll, expect, test } from 'vitest';
 import { cli, cliJson, testFolder } from '../../../../tests/cli';
 import { siglipFolder } from '../../../../tests/siglip-folder';
-import { vitEntries, vitFile } from '../../../../tests/vit-file';
+import { type smallVit, vitEntries, vitFile } from '../../../../tests/vit-file';
 
 // Losses that the command line adds to the training of a tokenizer: what each needs, and that it goes on bit by bit.
 
@@ -106,7 +105,7 @@ const damaged: Record<string, () => ReturnType<typeof vitEntries>> = {
     ),
   'narrow.safetensors': () => vitEntries('', narrow),
 };
-const narrow: VitConfig = {
+const narrow: typeof smallVit = {
   ...{ imageSize: 8, patchSize: 4, width: 40, heads: 1, layers: 1, hiddenDim: 8, registers: 0 },
   ...{ feedForward: 'gelu', hasClass: true, positions: 'class-and-patches', isScaled: false },
 };
