@@ -261,6 +261,49 @@ describe('training', () => {
   });
 });
 
+describe('push', () => {
+  const model = inRepository('packages/model-fashion-32/model');
+
+  test('puts a model on the hub, from where it is loaded and draws as before', async () => {
+    const address = 'hf:acme/tiny/pushed';
+    const listed = await cli(['push', model, address, '--dry-run']);
+    expect(listed).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/would be sent .*MB\n(.|\n)*ar\.safetensors/),
+    });
+    expect([...hub.files.keys()].some((file) => file.startsWith('pushed/'))).toBe(false);
+    process.env.HF_TOKEN = 'hf_x';
+    const sent = await cliJson('push', model, address, '--message', 'First');
+    expect(sent.commit).toBe(hub.commit);
+    expect(hub.writes.commits.at(-1)).toMatchObject({ summary: 'First' });
+    const again = await cli(['push', model, address]);
+    expect(again.stdout).toContain(`nothing has changed since commit ${hub.commit}`);
+    expect(await drawn(['--model', address], 'from-hub')).toEqual(
+      await drawn(['--model', model], 'from-disk'),
+    );
+  });
+
+  test('says what is missing', async () => {
+    process.env.HF_HUB_DISABLE_IMPLICIT_TOKEN = '1';
+    expect(await cliFailure(1, 'push', model, 'hf:acme/tiny')).toContain('set HF_TOKEN');
+    delete process.env.HF_HUB_DISABLE_IMPLICIT_TOKEN;
+    process.env.HF_TOKEN = 'hf_x';
+    expect(await cliFailure(1, 'push', model, 'hf:acme/none')).toMatch(/no such repository.*--create/);
+    expect(await cliFailure(1, 'push', model, 'hf:acme/tiny', '--create')).toContain('is there already');
+    hub.writes.token = 'hf_owner';
+    expect(await cliFailure(1, 'push', model, 'hf:acme/tiny/else')).toMatch(/lacks the right/);
+    hub.writes.token = undefined;
+    for (const [args, message] of [
+      [[model], /which folder/],
+      [['hf:acme/tiny', model], /folder first/],
+      [[model, 'hf:acme'], /no address/],
+      [[model, 'hf:acme/tiny', 'more'], /not expected/],
+      [[model, 'hf:acme/tiny', '--private'], /--create/],
+    ] as const)
+      expect(await cliFailure(2, 'push', ...args)).toMatch(message);
+  });
+});
+
 describe('what goes wrong', () => {
   test.each([
     ['hf:acme', 2, 'is no address on the hub'],
