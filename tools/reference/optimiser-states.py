@@ -48,7 +48,7 @@ class Tokenizer(nn.Module):
         self.quantize = Quantize()
 
 
-def patchgan(width=4, layers=2):
+def patchgan(width=2, layers=1):
     channels = lambda i: width * min(2**i, 8)
     made = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for i in range(1, layers + 1):
@@ -87,7 +87,7 @@ def step(module, optimiser, number):
 
 
 def values(module):
-    return {n: [float(x) for x in p.detach().flatten()] for n, p in module.named_parameters()}
+    return {n: [round(float(x), 8) for x in p.detach().flatten()] for n, p in module.named_parameters()}
 
 
 def record(folder):
