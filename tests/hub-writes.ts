@@ -209,8 +209,10 @@ export class HubWrites {
     }
     this.hub.commit = randomBytes(20).toString('hex');
     this.commits.push({ ...header, paths: operations.map(({ value }) => value.path) });
+    const { endpoint, repository, commit } = this.hub;
+    const commitUrl = `${endpoint}/${repository}/commit/${commit}`;
     if (this.losesAnswer(this.commits.length - 1)) response.destroy();
-    else send(200, { success: true, commitOid: this.hub.commit, commitUrl: '' });
+    else send(200, { success: true, commitOid: this.hub.commit, commitUrl });
   }
 }
 

@@ -215,6 +215,7 @@ export const trainCommand: Command = {
     }
     const out = await runFolder(given, {
       newest: values.flag('resume') || part === 'codes' || part === 'ar',
+      isQuiet: invocation.values.json === true,
     });
     const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
     if (isClassifier) {
@@ -309,13 +310,16 @@ export const trainCommand: Command = {
 };
 
 /** The folder of the run; a number in its name is looked up, or the next one. */
-async function runFolder(out: string, options: { readonly newest: boolean }): Promise<string> {
+async function runFolder(
+  out: string,
+  { newest, isQuiet }: { readonly newest: boolean; readonly isQuiet: boolean },
+): Promise<string> {
   if (!isNumbered(out)) return out;
-  const folder = await numberedFolder(out, options).catch((error) => {
+  const folder = await numberedFolder(out, { newest }).catch((error) => {
     const isMisused = DetailFlowError.isInstance(error) && error.code === 'invalid-argument';
     throw isMisused ? new UsageError(`--out ${error.message}`) : error;
   });
-  process.stderr.write(`the run is in ${folder}\n`);
+  if (!isQuiet) process.stderr.write(`the run is in ${folder}\n`);
   return folder;
 }
 

@@ -63,8 +63,8 @@ test('a run that would measure by images which its beginning was trained on is r
 
 test('a bundle does not take a tokenizer that was trained on images which the run measures by', async () => {
   await cliJson(...run('tokenizer', 'before'));
-  await cliJson(...run('tokenizer', 'other', '--set', 'seed=8'));
-  const bundle = ['train', 'bundle', '--run', at('other'), '--out', at('other-model')];
+  await cliJson(...run('tokenizer', 'other-split', '--set', 'seed=8'));
+  const bundle = ['train', 'bundle', '--run', at('other-split'), '--out', at('other-model')];
   expect(await cliFailure(1, ...bundle, '--tokenizer', at('before/bundle'))).toMatch(
     /before.*held out other images of a set of 60.*data\.heldOut 0\.05, data\.splitSeed 7/,
   );
