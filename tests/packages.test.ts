@@ -15,12 +15,12 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/backend-node': 10_100,
   '@detailflow/backend-webgpu': 26_400,
   '@detailflow/blocks': 18_800,
-  '@detailflow/checkpoint': 36_800,
+  '@detailflow/checkpoint': 39_600,
   '@detailflow/core': 40_500,
   '@detailflow/data': 44_900,
   '@detailflow/eval': 28_300,
   '@detailflow/features': 8_000,
-  '@detailflow/hub': 18_000,
+  '@detailflow/hub': 23_200,
   '@detailflow/llamagen': 13_900,
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
@@ -30,9 +30,9 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 58_400,
+  '@detailflow/train': 65_400,
   '@detailflow/var': 20_700,
-  detailflow: 64_000,
+  detailflow: 66_000,
 };
 
 interface Manifest {
