@@ -1,7 +1,8 @@
 // Trains small variants of the emoji model at an equal budget, and judges them: what widths, patches, codebooks, groups,
 // self-correction, dropout and the losses of looks change.
-//   node tools/emoji/ablations.mjs train EMOJI RUNS [--only NAME,..] [--tokenizer 1500] [--ar 1200] [--device cpu|cuda|webgpu]
-//   node tools/emoji/ablations.mjs judge EMOJI RUNS --classifier FILE [--only NAME,..] [--count 1000] [--cfg 1,2.5]
+//   node tools/emoji/ablations.mjs train EMOJI RUNS [--only NAME,..] [--small] [--tokenizer 1500] [--ar 1200] [--device cpu|cuda|webgpu]
+//   node tools/emoji/ablations.mjs judge EMOJI RUNS --classifier FILE [--only NAME,..] [--small] [--count 1000] [--cfg 1,2.5]
+// --small takes pictures of 48 pixels, 32 tokens and narrower models, for which two cores have time.
 // EMOJI is the folder that build-emoji.mjs wrote. Runs that are interrupted go on where they were; variants are
 // independent, so several processes may train different ones at once (those that share a tokenizer come after it).
 import { spawnSync } from 'node:child_process';
@@ -14,6 +15,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     only: { type: 'string' },
+    small: { type: 'boolean', default: false },
     device: { type: 'string', default: 'cpu' },
     classifier: { type: 'string' },
     tokenizer: { type: 'string', default: '1500' },
@@ -49,6 +51,10 @@ const budget = {
   validation: { every: 500, images: 128 },
 };
 const towers = (tower) => ({ encoder: tower, decoder: tower });
+if (values.small) {
+  const narrow = towers({ width: 96, heads: 3, mlpWidth: 384, positionGrid: 6 });
+  budget.tokenizer.model = { imageSize: 48, tokens: 32, ...narrow };
+}
 /** The decoder alone, begun with that of another variant. */
 const longer = {
   steps: Math.round(Number(values.tokenizer) / 3),
@@ -65,7 +71,7 @@ const variants = {
   'width-192': { tokenizer: { model: towers({ width: 192, heads: 6, mlpWidth: 768 }) } },
   'patch-4-at-48': {
     tokenizer: { model: { imageSize: 48, ...towers({ patchSize: 4, positionGrid: 12 }) } },
-    evalSize: 64, // what the classifier takes
+    evalSize: true, // the classifier takes 64
   },
   'codebook-2048': { tokenizer: { model: { codebookSize: 2048 } } },
   'no-correction': { tokenizer: { correction: 0 }, tokenModel: { correction: 0 } },
@@ -95,7 +101,11 @@ function train(run, { from, start, tokenizer, tokenModel }) {
     settings,
     JSON.stringify({
       ...budget,
-      tokenizer: { ...budget.tokenizer, ...tokenizer },
+      tokenizer: {
+        ...budget.tokenizer,
+        ...tokenizer,
+        model: merged(budget.tokenizer.model, tokenizer?.model),
+      },
       tokenModel: { ...budget.tokenModel, ...tokenModel },
     }),
   );
@@ -108,12 +118,18 @@ function train(run, { from, start, tokenizer, tokenModel }) {
   );
 }
 
+/** The sizes of a variant over those that all have, those of the towers as well. */
+function merged(all = {}, own = {}) {
+  const tower = (name) => (all[name] || own[name] ? { [name]: { ...all[name], ...own[name] } } : {});
+  return { ...all, ...own, ...tower('encoder'), ...tower('decoder') };
+}
+
 /** PSNR of all tokens, Frechet distance of reconstructions, and of pictures by guidance, with their class agreement. */
 function judge(run, { start, from, evalSize }) {
   const shared = [
     ...['--model', path.join(run, 'bundle'), '--data', data],
     ...['--features', values.classifier, '--json'],
-    ...(evalSize ? ['--eval-size', `${evalSize}`] : []),
+    ...(evalSize || values.small ? ['--eval-size', '64'] : []),
   ];
   const found = {};
   if (!from) {

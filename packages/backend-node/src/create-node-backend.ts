@@ -130,28 +130,24 @@ class NodeBackend implements Backend {
     checkOptions('compile', options, { dtype: true });
     this.#worker.requireOpen();
     requireWeights(graph, weights);
-    const {
-      place: placeWeight,
-      quantised,
-      folder,
-      memory,
-    } = await placeWeights(graph, weights, {
+    const placed = await placeWeights(graph, weights, {
       ...{ dtype: options.dtype, rows: this.name === 'cpu', levels: () => this.#levels() },
     });
-    const target = this.name === 'webgpu' ? 'webgpu' : 'any';
-    const model = toOnnx(graph, {
-      dialect: 'onnxruntime',
-      target,
-      rowUpdates: true,
-      placeWeight,
-      quantised,
-    });
-    const session = this.#nextId++;
-    await this.#worker.send(
-      { kind: 'load', session, model: model.bytes, folder, memory, states: model.states },
-      memory ? [memory.data.buffer] : [],
-    );
-    return new NodeExecutable(this, graph, model, session, this.#worker, () => this.#nextId++);
+    try {
+      const { folder, memory, place: placeWeight, quantised } = placed;
+      const target = this.name === 'webgpu' ? 'webgpu' : 'any';
+      const model = toOnnx(graph, {
+        ...{ dialect: 'onnxruntime', target, rowUpdates: true, placeWeight, quantised },
+      });
+      const session = this.#nextId++;
+      await this.#worker.send(
+        { kind: 'load', session, model: model.bytes, folder, memory, states: model.states },
+        memory ? [memory.data.buffer] : [],
+      );
+      return new NodeExecutable(this, graph, model, session, this.#worker, () => this.#nextId++);
+    } finally {
+      await placed.release();
+    }
   }
 
   /** How levels of rows have to be given here, tried out once. */

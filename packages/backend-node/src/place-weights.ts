@@ -21,6 +21,7 @@ import {
   quantise,
   type WeightPlacement,
 } from '@detailflow/onnx';
+import { type MemoryBlock, openBlock } from './weights-block';
 
 /** Where the weights of one session are. */
 export interface PlacedWeights {
@@ -29,11 +30,11 @@ export interface PlacedWeights {
   readonly quantised: ReadonlyMap<string, PlacedMatrix>;
   /** Folder of the file that ONNX Runtime maps into memory. */
   readonly folder?: string;
-  /** Weights that had to be read: rounded and widened ones, and those from other places. */
-  readonly memory?: { readonly name: string; readonly data: Uint8Array<ArrayBuffer> };
+  /** Weights that had to be read, if they are not in a file: rounded and widened ones, and those from other places. */
+  readonly memory?: MemoryBlock;
+  /** To be called when the session is loaded: removes a file that was written for it. */
+  readonly release: () => Promise<void>;
 }
-
-const MEMORY = 'detailflow-memory';
 
 /** How weights are wanted. */
 export interface PlaceOptions {
@@ -46,8 +47,8 @@ export interface PlaceOptions {
 
 /**
  * Leaves the weights in the files they lie in, for ONNX Runtime to map, where all are float32, or matrices in few bits, in files
- * of one folder. A session takes its weights either from files or from memory, so otherwise all are read into one block; with
- * a dtype of few bits, matrices that are not rounded yet are rounded on the way, one after the other.
+ * of one folder. A session takes its weights either from files or from memory, so otherwise all are read into one block, a large one in a
+ * temporary file; with a dtype of few bits, matrices that are not rounded yet are rounded on the way, one after the other.
  */
 export async function placeWeights(
   graph: Graph,
@@ -70,41 +71,41 @@ export async function placeWeights(
   const raised = (bytes: ArrayBufferView) => (unsigned ? withMiddle(bytes) : bytes);
   const placements = new Map<string, WeightPlacement>();
   const quantised = new Map<string, PlacedMatrix>();
-  const block = new Block();
+  const most = needed.reduce((sum, weight) => sum + float32Bytes(weight), 0);
+  await using block = folder === undefined ? await openBlock(most) : undefined;
+  /** Where the bytes of a weight are, which are read only if they have to be. */
+  const placed = async (weight: Weight, read: () => Promise<ArrayBufferView>): Promise<FilePlacement> =>
+    block ? block.add(await read()) : inFile(weight);
   for (const weight of needed) {
     const { name, shape } = weight;
     const [format, rounded] = [formats.get(name), roundedOf(weight)];
     const [out, columns] = shape;
+    const byRows = { unsigned, fine: fine.has(name) };
     if (rounded) {
-      const { bits, block: size } = rounded;
-      const checked = await rounded.scales.read();
-      const scales = folder === undefined ? block.add(checked) : inFile(rounded.scales);
-      const asStored = async () => {
-        const bytes = await rounded.values.read();
-        return block.add(size === 'row' ? raised(bytes) : bytes);
-      };
-      const values = folder === undefined ? await asStored() : inFile(rounded.values);
-      const held = { ...(size === 'row' && { unsigned, fine: fine.has(name) }), values, scales };
+      const { bits, block: size, values: levels, scales: steps } = rounded;
+      const checked = await steps.read();
+      const scales = await placed(steps, async () => checked);
+      const values = await placed(levels, async () => {
+        const bytes = await levels.read();
+        return size === 'row' ? raised(bytes) : bytes;
+      });
+      const held = { ...(size === 'row' && byRows), values, scales };
       quantised.set(name, { bits, block: size, out, in: columns, ...held });
-    } else if (folder !== undefined) {
-      placements.set(name, inFile(weight));
-    } else if (format) {
+    } else if (format && block) {
       const matrix = quantise(await readFloat32(weight), { ...format, name, out, in: columns });
-      const byRows = matrix.block === 'row';
-      const values = block.add(byRows ? raised(matrix.values) : matrix.values);
-      const held = {
-        ...(byRows && { unsigned, fine: fine.has(name) }),
-        values,
-        scales: block.add(matrix.scales),
-      };
+      const isRow = matrix.block === 'row';
+      const values = await block.add(isRow ? raised(matrix.values) : matrix.values);
+      const held = { ...(isRow && byRows), values, scales: await block.add(matrix.scales) };
       quantised.set(name, { ...matrix, ...held });
     } else {
-      placements.set(name, block.add(await readFloat32(weight)));
+      placements.set(name, await placed(weight, () => readFloat32(weight)));
     }
   }
   const place = (name: string) => placements.get(name) as WeightPlacement;
-  return { place, quantised, folder, memory: block.finish() };
+  return { place, quantised, ...(block ? await block.finish() : { folder, release: async () => {} }) };
 }
+
+const float32Bytes = ({ shape }: Weight): number => 4 * shape.reduce((a, b) => a * b, 1);
 
 function inFile({ location }: Weight): FilePlacement {
   const { path: file, offset, length } = location as NonNullable<Weight['location']>;
@@ -114,32 +115,6 @@ function inFile({ location }: Weight): FilePlacement {
 /** Signed levels as bytes, 128 more. */
 const withMiddle = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength).map((level) => level ^ 128);
-
-/** Collects arrays that will be one block of memory. */
-class Block {
-  readonly #parts: Uint8Array[] = [];
-  #size = 0;
-
-  add({ buffer, byteOffset, byteLength }: ArrayBufferView): FilePlacement {
-    const placement = { file: MEMORY, offset: this.#size, length: byteLength };
-    this.#parts.push(new Uint8Array(buffer, byteOffset, byteLength));
-    this.#size += Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT;
-    return placement;
-  }
-
-  finish(): PlacedWeights['memory'] {
-    if (this.#parts.length === 0) return undefined;
-    const data = new Uint8Array(this.#size);
-    let at = 0;
-    for (let part = this.#parts.shift(); part; part = this.#parts.shift()) {
-      data.set(part, at);
-      at += Math.ceil(part.byteLength / ALIGNMENT) * ALIGNMENT;
-    }
-    return { name: MEMORY, data };
-  }
-}
-
-const ALIGNMENT = 64;
 
 /**
  * The weights, located in the files themselves where they lie behind symbolic links, as in the cache of the Hugging Face

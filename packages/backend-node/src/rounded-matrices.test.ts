@@ -1,5 +1,5 @@
 import { createNodeBackend } from '@detailflow/backend-node';
-import { matmul, rmsNorm, symbol, Tensor, trace, weightFromArray } from '@detailflow/core';
+import { matmul, rmsNorm, symbol, Tensor, trace, type Value, weightFromArray } from '@detailflow/core';
 import { quantise, toOnnx } from '@detailflow/onnx';
 import ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
@@ -88,17 +88,12 @@ async function productOf(
 ): Promise<Float32Array> {
   await using backend = await createNodeBackend({ threads: 2, onNotice: () => {} });
   const out = weights.length / columns;
-  const graph = trace((g) => {
+  const graph = trace((g): Record<string, Value> => {
     const x = g.input('x', 'f32', [symbol('rows'), columns]);
+    const from = normed ? rmsNorm(x, g.weight('n', [columns]), 1e-6) : x;
+    const y = matmul(from, g.weight('w', [out, columns]), { transposeB: true });
     // Not the last product, and after a norm: then what goes in keeps 8 bits.
-    const first = matmul(
-      normed ? rmsNorm(x, g.weight('n', [columns]), 1e-6) : x,
-      g.weight('w', [out, columns]),
-      {
-        transposeB: true,
-      },
-    );
-    return { y: first, z: matmul(first, g.weight('v', [4, out]), { transposeB: true }) };
+    return normed ? { y, z: matmul(y, g.weight('v', [4, out]), { transposeB: true }) } : { y };
   });
   const ones = new Float32Array(columns).fill(1);
   const all = [
@@ -106,7 +101,7 @@ async function productOf(
     weightFromArray('w', [out, columns], weights),
     weightFromArray('v', [4, out], even(4 * out, 9)),
   ];
-  const used = new Map(all.filter(({ name }) => normed || name !== 'n').map((one) => [one.name, one]));
+  const used = new Map(all.filter(({ name }) => normed || name === 'w').map((one) => [one.name, one]));
   const compiled = await backend.compile(graph, used, { dtype: 'q8' });
   const x = new Tensor('float32', values, [values.length / columns, columns]);
   return (await compiled.run({ x })).y.data as Float32Array;
@@ -137,7 +132,7 @@ test('a row product is that of integers: levels of weights and of inputs, by the
   }
 });
 
-test('inputs that come from no norm keep more: the error is that of the weights alone', async () => {
+test('inputs of the last product keep more: the error is that of the weights alone', async () => {
   const [rows, out, columns] = [9, 40, 320];
   const [values, weights] = [numbers(rows * columns, 7), even(out * columns, 8)];
   const found = await productOf(values, { weights, columns, normed: false });

@@ -8,13 +8,20 @@ interface Session {
 
 type Buffers = Map<string, WireTensor>;
 
+/** Buffers of a state, and the runs that read them. */
+interface KeptState {
+  readonly buffers: Buffers;
+  runs: number;
+  isDropped: boolean;
+}
+
 const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 
 /** Sessions of ONNX Runtime, their state, and the requests that they answer. */
 export class RuntimeServer {
   readonly #settings: RuntimeSettings;
   readonly #sessions = new Map<number, Session>();
-  readonly #states = new Map<number, Buffers>();
+  readonly #states = new Map<number, KeptState>();
   /** Weights of sessions that come in parts. */
   readonly #blocks = new Map<number, Uint8Array>();
 
@@ -46,29 +53,35 @@ export class RuntimeServer {
       case 'create-state': {
         const buffers: Buffers = new Map();
         for (const [name, { type, dims, data }] of Object.entries(request.buffers)) {
-          buffers.set(name, { type, data: data ?? new arrays[type](dims.reduce((a, b) => a * b, 1)), dims });
+          buffers.set(name, { type, data: data ?? zeros(type, dims), dims });
         }
-        this.#states.set(request.state, buffers);
+        this.#states.set(request.state, { buffers, runs: 0, isDropped: false });
         return {};
       }
       case 'read-state': {
-        const buffer = this.#buffersOf(request.state).get(request.name);
+        const buffer = this.#stateOf(request.state).buffers.get(request.name);
         if (!buffer) throw new Error(`there is no state "${request.name}"`);
         return { value: { ...buffer, data: buffer.data.slice() } };
       }
       case 'write-state':
-        this.#buffersOf(request.state).set(request.name, request.tensor);
+        this.#stateOf(request.state).buffers.set(request.name, request.tensor);
         return {};
       case 'copy-entry': {
-        for (const buffer of this.#buffersOf(request.state).values()) {
+        for (const buffer of this.#stateOf(request.state).buffers.values()) {
           const source = entriesOf(buffer, { first: request.from, count: 1 });
           entriesOf(buffer, { first: request.to, count: 1 }).data.set(source.data);
         }
         return {};
       }
-      case 'drop-state':
+      case 'drop-state': {
+        const state = this.#states.get(request.state);
         this.#states.delete(request.state);
+        if (state) {
+          state.isDropped = true;
+          release(state);
+        }
         return {};
+      }
       case 'release': {
         const session = this.#sessions.get(request.session);
         this.#sessions.delete(request.session);
@@ -101,7 +114,23 @@ export class RuntimeServer {
   async #run(request: Extract<Request, { kind: 'run' }>): Promise<Record<string, WireTensor>> {
     const session = this.#sessions.get(request.session);
     if (!session) throw new Error('the session is not loaded');
-    const buffers = request.state === undefined ? undefined : this.#buffersOf(request.state);
+    const state = request.state === undefined ? undefined : this.#stateOf(request.state);
+    if (state) state.runs++;
+    try {
+      return await this.#runWith(session, state?.buffers, request);
+    } finally {
+      if (state) {
+        state.runs--;
+        release(state);
+      }
+    }
+  }
+
+  async #runWith(
+    session: Session,
+    buffers: Buffers | undefined,
+    request: Extract<Request, { kind: 'run' }>,
+  ): Promise<Record<string, WireTensor>> {
     const feeds: Record<string, ort.Tensor> = {};
     for (const [name, feed] of Object.entries(request.feeds)) feeds[name] = toOrt(feed);
     for (const { name, input } of session.states) {
@@ -119,10 +148,26 @@ export class RuntimeServer {
     );
   }
 
-  #buffersOf(state: number): Buffers {
-    const buffers = this.#states.get(state);
-    if (!buffers) throw new Error('the state is disposed');
-    return buffers;
+  #stateOf(id: number): KeptState {
+    const state = this.#states.get(id);
+    if (!state) throw new Error('the state is disposed');
+    return state;
+  }
+}
+
+/** An array whose memory can be given back at once. */
+function zeros(type: WireTensor['type'], dims: readonly number[]): WireTensor['data'] {
+  const length = dims.reduce((a, b) => a * b, 1);
+  const bytes = length * arrays[type].BYTES_PER_ELEMENT;
+  return new arrays[type](new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, length);
+}
+
+/** Gives the memory of a dropped state back that no run reads any more, and does not wait for the garbage collector to see how much it is. */
+function release({ buffers, runs, isDropped }: KeptState): void {
+  if (!isDropped || runs > 0) return;
+  for (const { data } of buffers.values()) {
+    const { buffer } = data;
+    if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0);
   }
 }
 

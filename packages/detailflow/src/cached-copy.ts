@@ -12,7 +12,7 @@ import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { type RecordedFile, recordedSource } from './recorded-files';
 
 /** Goes up when matrices are rounded in another way, so that earlier copies are not used any more. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** How a rounded copy of a model is kept. */
 export interface CachedCopyOptions extends OpenFamilyOptions {

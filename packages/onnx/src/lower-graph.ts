@@ -2,7 +2,8 @@ import { DetailFlowError, type DType, type Graph, type Shape, type Value } from 
 import type { Emitter } from './emitter';
 import { ELEMENT, type TensorProto, type ValueInfoProto } from './proto';
 import type { QuantisedMatrix } from './quantise';
-import { type Dialect, type QuantisedInitializers, rules, type Target } from './rules';
+import type { QuantisedInitializers } from './rounded-product';
+import { type Dialect, rules, type Target } from './rules';
 
 /** Where a weight's float32 bytes are: in the model itself, or at an offset of a file beside it. */
 export type WeightPlacement = { readonly inline: Float32Array } | FilePlacement;

@@ -19,12 +19,12 @@ const graph = trace((g) => {
   };
 });
 
-test('in 8 bits, rows have a scale, and products of activations go into short blocks', () => {
+test('in 8 bits, rows have a scale, or else blocks, which are short where activations are multiplied', () => {
   expect(Object.fromEntries(matrixFormats(graph, 'q8'))).toEqual({
-    w1: { bits: 8, block: 'row' },
-    w3: { bits: 8, block: 'row' },
-    w2: { bits: 8, block: 16 },
-    head: { bits: 8, block: 'row' },
+    w1: { bits: 8, block: 'row', otherwise: 64 },
+    w3: { bits: 8, block: 'row', otherwise: 64 },
+    w2: { bits: 8, block: 'row', otherwise: 16 },
+    head: { bits: 8, block: 'row', otherwise: 64 },
   });
 });
 
@@ -37,17 +37,20 @@ test('without rows, all go into blocks', () => {
   });
 });
 
-test('what comes from a norm and is not the last product needs no more than 8 bits', () => {
-  const normed = trace((g) => {
-    const x = g.input('x', 'f32', [symbol('rows'), 32]);
-    const w = (name: string) => g.weight(name, [32, 32]);
-    const y = linear(rmsNorm(x, g.weight('norm', [32]), 1e-6), w('afterNorm'));
-    const z = linear(y, w('afterProduct'));
-    const modulated = add(mul(standardise(z, 1e-6), g.weight('scale', [32])), g.weight('shift', [32]));
-    const u = add(z, linear(modulated, w('afterModulation')));
-    return { logits: linear(rmsNorm(u, g.weight('last', [32]), 1e-6), w('head')) };
-  });
-  expect(fineInputs(normed)).toEqual(new Set(['afterProduct', 'head']));
+test('what goes on from what it made needs more than 8 bits of what comes from no norm', () => {
+  const blocks = (goesOn: boolean) =>
+    trace((g) => {
+      const x = g.input('x', 'f32', [symbol('rows'), 32]);
+      const w = (name: string) => g.weight(name, [32, 32]);
+      const y = linear(rmsNorm(x, g.weight('norm', [32]), 1e-6), w('afterNorm'));
+      const z = linear(y, w('afterProduct'));
+      const modulated = add(mul(standardise(z, 1e-6), g.weight('scale', [32])), g.weight('shift', [32]));
+      const u = add(z, linear(modulated, w('afterModulation')));
+      if (goesOn) g.update('before', add(g.state('before', [symbol('rows'), 32]), u));
+      return { logits: linear(rmsNorm(u, g.weight('last', [32]), 1e-6), w('head')) };
+    });
+  expect(fineInputs(blocks(true))).toEqual(new Set(['afterProduct', 'head']));
+  expect(fineInputs(blocks(false))).toEqual(new Set(['head']));
 });
 
 test('in 4 bits, the last matrix keeps 8', () => {

@@ -6,8 +6,8 @@ export type Quantisation = 'q8' | 'q4';
 
 /**
  * The weights of a graph that are held in few bits, and how: matrices [out, in] used for nothing but x W^T. In 8 bits each row
- * has a scale, and products are those of integers, which processors are fastest at. What goes into a product in blocks is rounded in blocks
- * as long, so products of gated activations, which have outliers, go in short ones. The last matrices of a graph, whose errors nothing
+ * has a scale, and products are those of integers, which processors are fastest at; where rows are too coarse, or not wanted, blocks have. What goes
+ * into a product in blocks is rounded in blocks as long, so products of gated activations, which have outliers, go in short ones. The last matrices of a graph, whose errors nothing
  * evens out any more, keep 8 bits in q4, too.
  * @param options.rows false: 8 bits in blocks as well, for graphics cards, which have no product of integers here. Default: true
  */
@@ -22,8 +22,8 @@ export function matrixFormats(
   const last = lastOf(graph, products);
   const formatOf = (product: Value): MatrixFormat => {
     if (dtype === 'q4' && !last.has(product)) return { bits: 4, block: 32 };
-    if (product.inputs[0].op === 'mul') return { bits: 8, block: 16 };
-    return { bits: 8, block: dtype === 'q8' && rows ? 'row' : 64 };
+    const block = product.inputs[0].op === 'mul' ? 16 : 64;
+    return { bits: 8, ...(dtype === 'q8' && rows ? { block: 'row', otherwise: block } : { block }) };
   };
   return new Map([...products].map(([name, product]) => [name, formatOf(product)]));
 }
@@ -54,12 +54,14 @@ const isLinear = ({ op, inputs, attrs }: Value, operand: number): boolean =>
   attrs.transposeA === false;
 
 /**
- * Matrices that need more of what goes into their products than 8 bits a row keep: what comes from no norm, and the last of a graph.
+ * Matrices that need more of what goes into their products than 8 bits a row keep: the last of a graph, and in a graph that goes on from what
+ * it made before, where errors add up, what comes from no norm.
  */
 export function fineInputs(graph: Graph): Set<string> {
   const products = linearProducts(graph);
   const last = lastOf(graph, products);
-  const needsMore = (product: Value) => last.has(product) || !isNormed(product.inputs[0]);
+  const goesOn = graph.states.size > 0;
+  const needsMore = (product: Value) => last.has(product) || (goesOn && !isNormed(product.inputs[0]));
   return new Set([...products].filter(([, product]) => needsMore(product)).map(([name]) => name));
 }
 

@@ -56,10 +56,13 @@ export interface ModelProto {
   graph: GraphProto;
 }
 
+/** The domain of the operators that only ONNX Runtime has. */
+export const MICROSOFT = 'com.microsoft';
+
 /** Versions of the operator sets that models are written in. */
 export const opsets = (withMicrosoft: boolean): ModelProto['opsetImport'] => [
   { domain: '', version: 21 },
-  ...(withMicrosoft ? [{ domain: 'com.microsoft', version: 1 }] : []),
+  ...(withMicrosoft ? [{ domain: MICROSOFT, version: 1 }] : []),
 ];
 
 const field = (id: number, type: string, rule?: 'repeated') => (rule ? { id, type, rule } : { id, type });

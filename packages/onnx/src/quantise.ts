@@ -5,10 +5,12 @@ export interface MatrixFormat {
   readonly bits: 4 | 8;
   /** 16, 32, 64 or 128; or 'row', of 8 bits: one scale for a whole row. */
   readonly block: number | 'row';
+  /** The block of a matrix that one scale a row is too coarse for; default 64. */
+  readonly otherwise?: number;
 }
 
 /** A matrix [out, in] in few bits. */
-export interface QuantisedMatrix extends MatrixFormat {
+export interface QuantisedMatrix extends Omit<MatrixFormat, 'otherwise'> {
   readonly out: number;
   readonly in: number;
   /**
@@ -39,13 +41,13 @@ export function quantise(weights: Float32Array, matrix: QuantiseOptions): Quanti
 }
 
 /**
- * The format a matrix really gets: blocks of 64 where one scale a row would be too coarse.
+ * The format a matrix really gets: blocks where one scale a row would be too coarse.
  * @throws DetailFlowError `weights` where one is no finite number
  */
 export function suitableFormat(weights: Float32Array, matrix: QuantiseOptions): MatrixFormat {
-  const { bits, block, in: columns } = matrix;
+  const { bits, block, in: columns, otherwise = 64 } = matrix;
   if (block !== 'row') return { bits, block };
-  return { bits, block: isCoarse(weights, rowScales(weights, matrix), columns) ? 64 : 'row' };
+  return { bits, block: isCoarse(weights, rowScales(weights, matrix), columns) ? otherwise : 'row' };
 }
 
 /**

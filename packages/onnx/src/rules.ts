@@ -1,7 +1,7 @@
 import { type Dim, extent, sameDim, sameShape, type Value } from '@detailflow/core';
 import type { Emitter } from './emitter';
-import { attribute, ELEMENT } from './proto';
-import type { QuantisedMatrix } from './quantise';
+import { attribute, ELEMENT, MICROSOFT } from './proto';
+import { blockProduct, type QuantisedInitializers, rowProduct } from './rounded-product';
 
 /** Which operators may appear: those of the ONNX standard, or also the ones only ONNX Runtime knows. */
 export type Dialect = 'standard' | 'onnxruntime';
@@ -17,20 +17,8 @@ export interface RuleContext {
   readonly quantised: ReadonlyMap<string, QuantisedInitializers>;
 }
 
-/** A matrix in few bits, as initialisers of the model. */
-export interface QuantisedInitializers extends Omit<QuantisedMatrix, 'values' | 'scales'> {
-  /** Whether what goes into its product keeps 15 bits of the largest entry of a row, not 8: of matrices with a scale a row. */
-  readonly fine?: boolean;
-  /** Whether its levels are 128 more than they stand for: of matrices with a scale a row. */
-  readonly unsigned?: boolean;
-  readonly values: string;
-  readonly scales: string;
-}
-
 /** Turns one operation into ONNX nodes; `inputs` are names of the operands' results. */
 export type Rule = (value: Value, inputs: readonly string[], context: RuleContext) => string;
-
-const MICROSOFT = 'com.microsoft';
 
 /** An operation that ONNX has under another name. */
 const direct =
@@ -75,57 +63,6 @@ const broadcastTo: Rule = ({ shape, dtype }, [x], { emitter }) => {
 };
 
 const isNumber = (dim: Dim): dim is number => typeof dim === 'number';
-
-/** `accuracy_level` 4 rounds what goes in, too, to 8 bits, block by block of each row: many times faster. */
-const blockProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string =>
-  emitter.node(
-    'MatMulNBits',
-    [x, matrix.values, matrix.scales],
-    [
-      attribute.int('K', matrix.in),
-      attribute.int('N', matrix.out),
-      attribute.int('bits', matrix.bits),
-      attribute.int('block_size', matrix.block as number),
-      attribute.int('accuracy_level', 4),
-    ],
-    MICROSOFT,
-  );
-
-/**
- * Each row of what goes in is rounded to levels of its size, which it gets back in the end: to 8 bits of its largest entry, or, where that is too
- * little, to 8 bits of its length and what they leave over to 8 more. Products of integers are exact, so a row comes out the same
- * whatever rows are beside it. A row of zeros stays one, since it is multiplied by zero. Something that is no number makes the length none; the
- * largest entry it may not, but what is added up from layer to layer keeps it, and the last product goes by lengths.
- */
-const rowProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string => {
-  const number = (value: number) =>
-    emitter.shared(`${value}`, () => [emitter.constant(Float32Array.of(value), [], 'f32')])[0];
-  const [step, small, middle] = [number(1 / 127), number(1 / 127 / 254), emitter.uint8(128)];
-  const round = (x: string, step: string) => emitter.node('QuantizeLinear', [x, step, middle]);
-  const [size, levels, rest] = emitter.shared(`levels of ${x}, ${matrix.fine}`, () => {
-    const perRow = (op: string, x: string) =>
-      emitter.node(op, [x, emitter.int64([-1])], [attribute.int('keepdims', 1)]);
-    if (!matrix.fine) {
-      const largest = perRow('ReduceMax', emitter.node('Abs', [x]));
-      return [largest, round(emitter.node('Div', [x, largest]), step)];
-    }
-    const length = perRow('ReduceL2', x);
-    const share = emitter.node('Div', [x, length]);
-    const levels = round(share, step);
-    const kept = emitter.node('DequantizeLinear', [levels, step, middle]);
-    return [length, levels, round(emitter.node('Sub', [share, kept]), small)];
-  });
-  const product = (levels: string, step: string) => {
-    const inputs = [levels, matrix.values, step, matrix.scales, middle];
-    if (matrix.unsigned) inputs.push(middle);
-    return emitter.node('MatMulIntegerToFloat', inputs, [], MICROSOFT);
-  };
-  const coarse = product(levels, step);
-  return emitter.node('Mul', [
-    matrix.fine ? emitter.node('Add', [coarse, product(rest, small)]) : coarse,
-    size,
-  ]);
-};
 
 /** 0 copies an extent and one -1 is inferred; only where that does not suffice is the shape computed. */
 const reshape: Rule = (value, [x], { emitter }) => {
