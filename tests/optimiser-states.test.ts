@@ -129,6 +129,7 @@ const settings = {
       ...{ encoder: tower, decoder: tower },
     },
     ...{ steps: 4, batch: 4, microBatch: 4, warmup: 0, initialFactor: 1, finalFactor: 1, weightDecay: 0.05 },
+    averageDecay: 0.9,
     ...{ degradation: 0.3, correction: 0.5, revival: { every: 2, until: 1, patience: 1000 } },
     adversarial: { start: 1, width: 2, layers: 1, norm: 'batch', lecam: 0, weight: 0.1 },
   },

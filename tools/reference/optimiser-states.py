@@ -140,7 +140,8 @@ def go_on(file, names):
     for key, of, order in pairs:
         if key not in saved:
             continue
-        state = saved[key]
+        # Of a run with running means these are what learns; `model` has the means.
+        state = saved.get("training_model", saved[key]) if key == "model" else saved[key]
         if order is None:
             module = patchgan(state["main.0.weight"].shape[0], sum(k.endswith("running_mean") for k in state))
             module.load_state_dict(state)  # strictly: every name and shape, statistics included

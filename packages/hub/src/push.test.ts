@@ -138,14 +138,14 @@ describe('repositories and branches', () => {
     hub.exists = false;
     expect(await codeOf(pushed())).toBe('not-found');
     expect(hub.writes.made).toEqual([]);
-    await pushed({ create: true, private: true });
+    await pushed({ create: true, isPrivate: true });
     expect(hub.writes.made).toEqual([{ name: 'acme/tiny', isPrivate: true }]);
     expect(await fetched()).toEqual(content);
     expect(await codeOf(pushed({ create: true }))).toBe('invalid-argument');
     hub.exists = false;
     hub.writes.ignoresPrivate = true;
     const commits = hub.writes.commits.length;
-    await expect(pushed({ create: true, private: true })).rejects.toThrow(/everyone can see it/);
+    await expect(pushed({ create: true, isPrivate: true })).rejects.toThrow(/everyone can see it/);
     expect(hub.writes.commits).toHaveLength(commits);
     expect(await codeOf(pushed({}, 'hf:acme/tiny@new'))).toBe('not-found');
     await pushed({ create: true }, 'hf:acme/tiny@new');

@@ -14,7 +14,7 @@ export interface PushOptions extends Partial<NodeHubSettings> {
   /** Make the repository, or the branch where the repository is there; otherwise they must be there. */
   readonly create?: boolean;
   /** A repository that is made is seen by its owner only. */
-  readonly private?: boolean;
+  readonly isPrivate?: boolean;
   /** What the commit says: a first line, and lines below it. */
   readonly message?: string;
   /** Only list what would be sent; no server is asked, and no token is needed. */
@@ -63,9 +63,9 @@ export async function push(
 ): Promise<PushResult> {
   checkOptions('push', options, {
     ...{ ...hubSettingNames, cache: true, urlCache: true, offline: true },
-    ...{ create: true, private: true, message: true, dryRun: true, onProgress: true },
+    ...{ create: true, isPrivate: true, message: true, dryRun: true, onProgress: true },
   });
-  const { create = false, private: isPrivate = false, message, dryRun, onProgress, ...given } = options;
+  const { create = false, isPrivate = false, message, dryRun, onProgress, ...given } = options;
   const parsed = typeof address === 'string' ? parseHubAddress(address) : address;
   const named = hubAddressText(parsed);
   if (isCommit(parsed.revision)) {

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   cli,
   cliFailure,
@@ -263,6 +263,7 @@ describe('training', () => {
 
 describe('push', () => {
   const model = inRepository('packages/model-fashion-32/model');
+  afterEach(() => hub.writes.objects.clear());
 
   test('puts a model on the hub, from where it is loaded and draws as before', async () => {
     const address = 'hf:acme/tiny/pushed';
@@ -281,6 +282,22 @@ describe('push', () => {
     expect(await drawn(['--model', address], 'from-hub')).toEqual(
       await drawn(['--model', model], 'from-disk'),
     );
+  });
+
+  test('stops by Ctrl-C in the middle of a file, and the branch is as it was', async () => {
+    process.env.HF_TOKEN = 'hf_x';
+    const before = hub.commit;
+    hub.writes.uploadFault = () => ({ stallAfter: 1 });
+    const begun = hub.writes.uploads;
+    const stopped = await cli(['push', model, 'hf:acme/tiny/stopped'], {
+      interrupt: async (ready) => {
+        await ready;
+        await vi.waitFor(() => expect(hub.writes.uploads).toBeGreaterThan(begun), { timeout: 60_000 });
+      },
+    });
+    hub.writes.uploadFault = () => undefined;
+    expect(stopped).toMatchObject({ code: 130, stderr: expect.stringContaining('push: stopped') });
+    expect(hub.commit).toBe(before);
   });
 
   test('says what is missing', async () => {

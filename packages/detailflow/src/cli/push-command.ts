@@ -39,7 +39,7 @@ export const pushCommand: Command = {
       throw new UsageError('--private says how --create makes the repository: give that, too');
     try {
       const result = await push(folder, address, {
-        ...{ create, private: isPrivate, message: values.text('message'), dryRun: values.flag('dry-run') },
+        ...{ create, isPrivate, message: values.text('message'), dryRun: values.flag('dry-run') },
         ...{ signal, onProgress: showing(progress), onNotice: showNotice },
       });
       return report(result);

@@ -87,7 +87,7 @@ export const trainCommand: Command = {
     },
     'with-optimiser': {
       type: 'boolean',
-      help: '--init: go on with step, optimiser and discriminator of a .pt file as the official training leaves it',
+      help: '--init: go on with step, optimiser and discriminator of a .pt file of an official training',
     },
     lenient: { type: 'boolean', help: '--init: take what has the same name and shape, and draw the rest' },
     classifier: {
@@ -158,6 +158,7 @@ export const trainCommand: Command = {
     'train all --config mine.yaml --data pictures/ --out runs/mine --resume --stop-after 2h',
     'train all --init @detailflow/model-fashion-32 --data pictures/ --out runs/mine --set tokenModel.steps=3000',
     'train codes --config mine.yaml --data /mnt/shared/pictures --out /mnt/shared/run --queue redis://10.0.0.1',
+    'train tokenizer --config mine.yaml --data pictures/ --out runs/%03d-on --init 0040000.pt --with-optimiser',
     'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
     'train all --family llamagen --config llamagen-32 --data fashion-mnist/ --out runs/llamagen',
