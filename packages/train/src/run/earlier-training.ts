@@ -15,6 +15,8 @@ export interface EarlierTraining {
   /** The latest codes of a tokenizer (`quantize.codebook_used`). */
   readonly recentCodes?: Weight;
   readonly discriminator?: { readonly weights: Weights; readonly optimiser?: AdamState };
+  /** What only runs of ours keep, by the names of a snapshot. */
+  readonly own?: Weights;
 }
 
 /** Below this share of what bias correction corrects, steps need not be those of the run. */
@@ -114,10 +116,21 @@ export async function goingOn(
     }
     found[RING] = new Tensor('int32', Int32Array.from(codes), [codes.length]);
   }
-  // Nothing says when a code was last used; as of long ago all would be dead at once.
+  // Where nothing says when a code was last used, it is now: as of long ago all would be dead at once.
   const lastUse = tensors[LAST_USE];
-  if (lastUse)
-    found[LAST_USE] = new Tensor('int32', new Int32Array(lastUse.data.length).fill(step), lastUse.dims);
+  if (lastUse) {
+    const uses = earlier.own?.get(LAST_USE);
+    const known = uses?.shape.join() === lastUse.dims.join() ? await readFloat32(uses as Weight) : undefined;
+    const wrong = known?.find((use) => !(Number.isInteger(use) && use >= 0 && use <= step));
+    if (wrong !== undefined) {
+      throw new DetailFlowError('weights', `has ${wrong}, which is no step up to ${step}`, {
+        file,
+        entry: LAST_USE,
+      });
+    }
+    const values = known ? Int32Array.from(known) : new Int32Array(lastUse.data.length).fill(step);
+    found[LAST_USE] = new Tensor('int32', values, lastUse.dims);
+  }
   await takeDiscriminator();
   return { step, tensors: found };
 
@@ -142,6 +155,9 @@ export async function goingOn(
     const ownOf = new Map(names.map((name) => [official.name(name), name]));
     for (const [name, own] of ownOf)
       await put(prefix + own, discriminator.weights.get(name) as Weight, 'this weight of the discriminator');
+    for (const [name, weight] of earlier.own ?? [])
+      if (name.startsWith('adversary.') && tensors[name])
+        await put(name, weight, 'this state of the discriminator');
     const made = Math.max(0, step - start);
     if (!discriminator.optimiser) return;
     await takeMoments(discriminator.optimiser, (name) => DISCRIMINATOR + (ownOf.get(name) ?? name), made);

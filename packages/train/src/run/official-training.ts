@@ -21,6 +21,9 @@ import { parametersOf } from './weights';
 export const DISCRIMINATOR = 'discriminator.';
 /** The parameters that go on learning, where `model` has their running means: the official layout has no place for both. */
 export const LEARNING = 'training_model';
+/** What a run keeps besides, which the official layout has no place for: averages and vectors of the discriminator, last uses of codes. */
+export const OWN = 'detailflow';
+const own = /^(adversary\.|codebook\.lastUse$)/;
 
 /**
  * Whether a snapshot is the training that parameters come from: other ones may lie in the folder of a run whose tokenizer was given.
@@ -51,7 +54,7 @@ export function isTrainingOf(
 export function tokenizerTraining(snapshot: Snapshot, recipe: TokenizerRecipe): TorchContents {
   const { step } = snapshot;
   const names = namesIn(snapshot);
-  const own = names.filter((name) => !name.startsWith(DISCRIMINATOR));
+  const ofModel = names.filter((name) => !name.startsWith(DISCRIMINATOR));
   const factor = tokenizerSchedule(Math.max(0, step - 1), recipe.schedule);
   const optimiser = (parameters: readonly Weight[], moments: ReadonlyMap<string, AdamMoments>) =>
     adamContents({
@@ -59,13 +62,15 @@ export function tokenizerTraining(snapshot: Snapshot, recipe: TokenizerRecipe): 
       ...{ moments, parameters, initialRate: recipe.learningRate, first: 'others' },
     });
   const hasMeans = recipe.averageDecay !== undefined;
+  const kept = Object.keys(snapshot.tensors).filter((name) => own.test(name));
   return {
     ...(hasMeans && {
-      ema: weightsIn(snapshot, Kind.average, own),
-      [LEARNING]: weightsIn(snapshot, Kind.parameter, own),
+      ema: weightsIn(snapshot, Kind.average, ofModel),
+      [LEARNING]: weightsIn(snapshot, Kind.parameter, ofModel),
     }),
-    optimizer: optimiser(known(snapshot, own, recipe), momentsIn(snapshot, own, step)),
+    optimizer: optimiser(known(snapshot, ofModel, recipe), momentsIn(snapshot, ofModel, step)),
     ...(recipe.adversarial && discriminatorTraining(snapshot, names, recipe.adversarial.start, optimiser)),
+    ...(kept.length > 0 && { [OWN]: new Map(kept.map((name) => [name, weightIn(snapshot, name, name)])) }),
   };
 }
 
@@ -185,7 +190,8 @@ const weightsIn = (snapshot: Snapshot, kind: string, names: readonly string[]): 
 
 function weightIn({ tensors }: Snapshot, key: string, name: string): Weight {
   const { data, dims } = tensors[key];
-  return weightFromArray(name, dims, data as Float32Array);
+  const values = data instanceof Float32Array ? data : Float32Array.from(data as Int32Array);
+  return weightFromArray(name, dims, values);
 }
 
 const integer = (name: string): Weight => ({

@@ -2,7 +2,7 @@ import { adamState, type StateDicts, stepsMade } from '@detailflow/checkpoint';
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { isOfDecoder } from '../tokenizer-recipe';
 import type { EarlierTraining } from './earlier-training';
-import { LEARNING } from './official-training';
+import { LEARNING, OWN } from './official-training';
 
 /** Torch's names for running statistics of batch norms. */
 const STATISTICS = /\.(running_mean|running_var|num_batches_tracked)$/;
@@ -36,12 +36,14 @@ export async function readTraining(
   const furthest = Math.max(0, ...[...optimiser.moments.values()].map(({ step }) => step));
   const discriminator = half === 'tokenizer' ? named('discriminator') : undefined;
   const averages = named('ema');
+  const own = named(OWN);
   const recentCodes = model.get('quantize.codebook_used');
   return {
     weights: named(LEARNING) ?? model,
     training: {
       ...{ step: stepsMade(checkpoint) ?? furthest, optimiser },
       ...(averages && { averages }),
+      ...(own && { own }),
       ...(recentCodes && { recentCodes }),
       ...(discriminator && {
         discriminator: {
