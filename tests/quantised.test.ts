@@ -68,6 +68,8 @@ test.each([
   { name: 'tests/fixtures/fashion-ref', dtype: 'q8', top1: 0.985, kl: 0.0003 },
   { name: 'packages/model-fashion-32/model', dtype: 'q8', top1: 0.98, kl: 0.0006 },
   { name: 'packages/model-emoji-64/model', dtype: 'q8', top1: 0.98, kl: 0.0003 },
+  { name: 'tests/fixtures/fashion-ref', dtype: 'q8', calibrate: true, top1: 0.985, kl: 0.0002 },
+  { name: 'packages/model-emoji-64/model', dtype: 'q8', calibrate: true, top1: 0.98, kl: 0.0002 },
   { name: 'tests/fixtures/fashion-ref', dtype: 'q4', top1: 0.92, kl: 0.01 },
   { name: 'tests/fixtures/fashion-ref', dtype: 'q4', calibrate: true, top1: 0.95, kl: 0.005 },
   { name: 'tests/fixtures/golden/A', dtype: 'q8', top1: 0.84, kl: 0.015 },
@@ -77,7 +79,7 @@ test.each([
 ] as const)('$name in $dtype keeps to its float32 logits', async ({ name, dtype, top1, kl, ...rest }) => {
   const exact = await load(path.join(root, name), { backend });
   const { calibrate = false } = rest as { calibrate?: boolean };
-  const converted = path.join(folder, 'calibrated');
+  const converted = path.join(folder, `${name}-${dtype}`.replace(/\W/g, '-'));
   if (calibrate) await convert(path.join(root, name), converted, { dtype, calibrate });
   const rounded = await load(calibrate ? converted : path.join(root, name), { backend, dtype });
   const { classes = 1 } = exact.tokenModel ?? {};

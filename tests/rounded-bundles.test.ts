@@ -20,11 +20,27 @@ let device: Backend;
 beforeAll(async () => {
   device = await createNodeBackend({ threads: 1 });
   for (const dtype of ['q8', 'q4'] as const) await convert(fashion, at(dtype), { dtype });
+  await convert(fashion, at('uneven'), {});
+  withOutliers(path.join(at('uneven'), 'ar.safetensors'), BLOCKS);
+  await convert(at('uneven'), at('uneven-q8'), { dtype: 'q8' });
 });
 afterAll(async () => {
   await device.close();
   rmSync(folder, { recursive: true, force: true });
 });
+
+/** Makes the first weight of every row so large that one scale a row would leave little of the others. */
+function withOutliers(file: string, name: string): void {
+  const bytes = readFileSync(file);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.subarray(8, 8 + length).toString()) as Record<string, Entry>;
+  const {
+    shape: [rows, columns],
+    data_offsets: [first],
+  } = header[name];
+  for (let row = 0; row < rows; row++) bytes.writeFloatLE(3, 8 + length + first + 4 * row * columns);
+  writeFileSync(file, bytes);
+}
 
 async function refusal(work: Promise<unknown>): Promise<string> {
   const error = await work.then(
@@ -191,12 +207,12 @@ describe('a copy in the cache', () => {
   });
 });
 
-/** The bundle again, with its header and bytes changed. */
+/** A bundle of rows, and of blocks where one is uneven, with its header and bytes changed. */
 function damaged(
   name: string,
   change: (file: { header: Record<string, Entry>; record: Record<string, unknown>; data: Buffer }) => void,
 ): string {
-  cpSync(at('q8'), at(name), { recursive: true });
+  cpSync(at('uneven-q8'), at(name), { recursive: true });
   const file = path.join(at(name), 'ar.safetensors');
   const bytes = readFileSync(file);
   const length = Number(bytes.readBigUInt64LE(0));
@@ -224,6 +240,15 @@ interface Entry {
 const MATRIX = 'layers.0.attention.wqkv.weight';
 const [VALUES, SCALES] = [`${MATRIX}.q8`, `${MATRIX}.scales`];
 const BLOCKS = 'layers.0.feed_forward.w2.weight';
+
+test('a matrix whose rows have outliers is stored in blocks, of 16 weights where gated activations go in', async () => {
+  const rounded = await logits(at('uneven'), 1, { device, dtype: 'q8' });
+  expect(await logits(at('uneven-q8'), 1, { device })).toEqual(rounded);
+  damaged('as-it-was', ({ record }) => {
+    expect(record[MATRIX]).toEqual([8, 'row', 160]);
+    expect(record[BLOCKS]).toEqual([8, 16, expect.any(Number)]);
+  });
+});
 
 test.each<[string, Parameters<typeof damaged>[1], RegExp]>([
   [
