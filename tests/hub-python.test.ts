@@ -1,10 +1,10 @@
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { openHub } from '@detailflow/hub/node';
+import { openHub, push } from '@detailflow/hub/node';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { StandInHub } from './stand-in-hub';
 
@@ -54,6 +54,26 @@ describe.skipIf(!isThere)('one cache with huggingface_hub of Python', () => {
     const scan =
       'from huggingface_hub import *; i = scan_cache_dir(); print(len(i.warnings), i.size_on_disk, len(i.repos))';
     expect(await run(scan)).toBe('0 300007 1');
+  });
+
+  test('what is pushed here is fetched by Python, and the other way round', async () => {
+    const model = path.join(cache, 'model');
+    mkdirSync(path.join(model, 'weights'), { recursive: true });
+    writeFileSync(path.join(model, 'weights/one.safetensors'), new Uint8Array(50_000).fill(7));
+    writeFileSync(path.join(model, 'notes.txt'), 'ours');
+    const { commit } = await push(model, 'hf:acme/tiny', { endpoint: hub.endpoint, cache, token: 'hf_x' });
+    expect(commit).toBe(hub.commit);
+    const folder = await run(fetched);
+    expect(readFileSync(path.join(folder, 'weights/one.safetensors'))).toEqual(Buffer.alloc(50_000, 7));
+    writeFileSync(path.join(model, 'notes.txt'), 'theirs');
+    writeFileSync(path.join(model, 'weights/two.safetensors'), new Uint8Array(60_000).fill(8));
+    const upload = `from huggingface_hub import *; upload_folder(repo_id='acme/tiny', folder_path=${JSON.stringify(model)})`;
+    await run(upload, { HF_TOKEN: 'hf_x' });
+    const files = await open();
+    const two = await files.open('weights/two.safetensors');
+    expect(Buffer.from(await two.read(0, two.size))).toEqual(Buffer.alloc(60_000, 8));
+    const again = await push(model, 'hf:acme/tiny', { endpoint: hub.endpoint, cache, token: 'hf_x' });
+    expect(again.files.map(({ state }) => state)).toEqual(['unchanged', 'unchanged', 'unchanged']);
   });
 
   test.skipIf(process.platform !== 'linux')("Python's lock is waited for", async () => {

@@ -37,6 +37,7 @@ const kinds: Readonly<Record<string, Kind>> = {
     ...{ learningRate: 'share', scaleByBatch: 'flag', initialFactor: 'share', finalFactor: 'share' },
     ...{ betas: 'list', epsilon: 'share', clip: 'number', weightDecay: 'share', averageDecay: 'share' },
     ...{ frozen: 'list', finetuneDecoder: 'flag', degradation: 'share', correction: 'share' },
+    draws: 'count',
     ...{ pixelLoss: 'word', pixelWeight: 'factor', vqRatio: 'factor', commitBeta: 'factor' },
     ...{ entropyRatio: 'factor', revival: 'section', sizes: 'section', pretrained: 'section' },
     ...{ perceptual: 'section', adversarial: 'section', alignment: 'section', repa: 'section' },

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { HubWrites } from './hub-writes';
 
 /** A request that arrived. */
 export interface Seen {
@@ -73,6 +74,12 @@ export class StandInHub {
   announcedSize?: number;
   /** Pages and scripts that the hub serves as they are, by path. */
   readonly pages = new Map<string, readonly [type: string, text: string]>();
+  /** Branches; all have the same files. */
+  readonly branches = new Set(['main']);
+  /** Whether the repository is there. */
+  exists = true;
+  /** What changes the repository. */
+  readonly writes = new HubWrites(this);
   readonly #servers: Server[] = [];
   readonly #answers = new Map<string, number>();
   readonly #signed = new Set<string>();
@@ -102,6 +109,11 @@ export class StandInHub {
 
   get endpoint(): string {
     return this.#address(0);
+  }
+
+  /** Of the host of large files. */
+  get contentEndpoint(): string {
+    return this.#address(1);
   }
 
   add(path: string, bytes: Uint8Array, { large = false } = {}): this {
@@ -150,12 +162,13 @@ export class StandInHub {
       response.writeHead(307, { Location: location }).end();
       return undefined;
     }
-    if (url.pathname.startsWith(`/api/models/${this.repository}/revision/`)) {
-      if (!['main', this.commit].includes(plain.split('/revision/')[1])) {
+    if (request.method === 'POST') return this.writes.answer(request, response);
+    if (this.exists && url.pathname.startsWith(`/api/models/${this.repository}/revision/`)) {
+      if (![...this.branches, this.commit].includes(plain.split('/revision/')[1])) {
         response.writeHead(404, { 'x-error-code': 'RevisionNotFound' }).end();
         return undefined;
       }
-      response.end(JSON.stringify({ id: this.repository, sha: this.commit }));
+      response.end(JSON.stringify({ id: this.repository, sha: this.commit, private: this.writes.isPrivate }));
       return undefined;
     }
     if (url.pathname === `/api/models/${this.repository}/tree/${this.commit}`)
@@ -166,7 +179,7 @@ export class StandInHub {
       const etag = `"${this.etag(path)}"`;
       return this.#send(request, response, path, { ETag: etag, 'x-repo-commit': this.commit });
     }
-    for (const revision of ['main', this.commit]) {
+    for (const revision of [...this.branches, this.commit]) {
       const prefix = `/${this.repository}/resolve/${revision}/`;
       if (plain.startsWith(prefix)) return this.#resolve(plain.slice(prefix.length), response);
     }
@@ -224,6 +237,7 @@ export class StandInHub {
   }
 
   #content(request: IncomingMessage, response: ServerResponse): void | Promise<void> {
+    if (request.method === 'PUT') return this.writes.take(request, response);
     const url = new URL(request.url!, this.endpoint);
     const isGood = this.#signed.delete(url.searchParams.get('signature') ?? '');
     if (!isGood || request.headers.authorization !== undefined) {

@@ -12,8 +12,8 @@ import type {
 } from '@detailflow/core';
 import type { BundleCard } from './bundle-card';
 import type { ConfigObject } from './config-files';
+import type { TorchContents } from './encode-pickle';
 import type { FileTree } from './file-tree';
-import type { TorchContents } from './write-torch';
 
 /** The files that somebody names as a model: one tree, or one for each half. */
 export type ModelFiles =

@@ -1,3 +1,4 @@
+export { type AdamMoments, type AdamPlace, type AdamSettings, type AdamState, adamState } from './adam-state';
 export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
 export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
@@ -49,7 +50,12 @@ export { openStateDicts, type StateDicts } from './state-dicts';
 export { type ReadTorchOptions, readTorchCheckpoint, type TorchCheckpoint } from './torch-checkpoint';
 export type { TorchValue } from './torch-globals';
 export { TorchStorage, TorchTensor } from './torch-tensor';
-export { newestCheckpoint, openTrainingCheckpoint, type TrainingCheckpoint } from './training-checkpoint';
+export {
+  newestCheckpoint,
+  openTrainingCheckpoint,
+  stepsMade,
+  type TrainingCheckpoint,
+} from './training-checkpoint';
 export { isWeightsPath, openWeightFiles, type WeightFiles } from './weight-files';
 export { withoutPrefixes } from './weight-names';
 export { readZip, type ZipEntry } from './zip';

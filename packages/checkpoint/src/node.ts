@@ -1,6 +1,8 @@
+export { type AdamContents, adamContents } from './adam-contents';
 export { syncFolder, writeFileAtomically } from './atomic-file';
 export type { FloatStorage } from './convert-floats';
 export { digestFile } from './digest-file';
+export { NumberedItems, type TorchContents, type TorchItem } from './encode-pickle';
 export { FileLock, type LockHolder, type LockOptions } from './file-lock';
 export { ioError, type OpenFile, openFile, openFolder } from './node-files';
 export { openWeightsPath } from './open-weights-path';
@@ -8,4 +10,4 @@ export { readConfig } from './read-config';
 export { type BundleContents, type BundlePart, type WriteBundleOptions, writeBundle } from './write-bundle';
 export { type OfficialContents, writeOfficialFolder } from './write-official';
 export { type WriteReleasedOptions, writeReleased } from './write-released';
-export { type TorchContents, writeTorchCheckpoint } from './write-torch';
+export { MOST_BYTES as mostCheckpointBytes, writeTorchCheckpoint } from './write-torch';

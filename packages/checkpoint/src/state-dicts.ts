@@ -16,6 +16,8 @@ export interface StateDicts {
   readonly keys: readonly string[];
   /** The state dict below some keys, one inside the other; none: the file itself. Undefined where there is no such one. */
   at(keys: readonly string[]): Weights | undefined;
+  /** The checkpoint of torch that the file is; undefined where it is another kind of file. */
+  readonly checkpoint?: TorchCheckpoint;
   /** Plain settings below some keys, such as the arguments of the training; undefined where there are none. */
   settings(keys: readonly string[]): ConfigObject | undefined;
   /** Frees what it holds, files included. */
@@ -44,7 +46,7 @@ export async function openStateDicts(
       throw new DetailFlowError('format', 'it holds no dict of weights', { file: source.name });
     }
     return {
-      file: source.name,
+      ...{ file: source.name, checkpoint },
       keys: [...entries.keys()].filter((key) => typeof key === 'string'),
       at: (keys) => weightsAt(checkpoint, keys),
       settings: (keys) => settingsAt(checkpoint, keys),

@@ -38,6 +38,12 @@ export async function openTrainingCheckpoint(
   return { weights, args: () => readArgs(checkpoint, args) };
 }
 
+/** How many steps the training that left a checkpoint had made (`steps`); undefined where it does not say. */
+export function stepsMade({ root }: TorchCheckpoint): number | undefined {
+  const steps = dictEntries(root)?.get('steps');
+  return typeof steps === 'number' && Number.isSafeInteger(steps) && steps >= 0 ? steps : undefined;
+}
+
 /** The newest of checkpoints/NNNNNNN.pt in a folder; undefined where there is none. */
 export async function newestCheckpoint(tree: FileTree): Promise<string | undefined> {
   const names = await tree.list('checkpoints');

@@ -4,6 +4,7 @@ import { DetailFlowError, fileLimits, type Weights } from '@detailflow/core';
 import { stringify } from 'yaml';
 import { writeFileAtomically } from './atomic-file';
 import { type ConfigObject, configObject } from './config-files';
+import type { TorchContents } from './encode-pickle';
 import { writeTorchCheckpoint } from './write-torch';
 
 /** One half of a model in the layout of the official training scripts. */
@@ -18,6 +19,8 @@ export interface OfficialContents {
   /** Which state dict it is: 'model' for tokenizers, 'ema' for AR models. */
   readonly key: 'model' | 'ema';
   readonly steps: number;
+  /** What else of the training lies in the file: `optimizer`, `discriminator`, ... */
+  readonly training?: TorchContents;
 }
 
 /**
@@ -26,7 +29,7 @@ export interface OfficialContents {
  *   written)
  */
 export async function writeOfficialFolder(path: string, contents: OfficialContents): Promise<void> {
-  const { config, args, vision, weights, key, steps } = contents;
+  const { config, args, vision, weights, key, steps, training } = contents;
   const { jsonBytes, yamlBytes } = fileLimits.config;
   const json = (value: ConfigObject) => `${JSON.stringify(value, undefined, 2)}\n`;
   const texts = [
@@ -36,7 +39,7 @@ export async function writeOfficialFolder(path: string, contents: OfficialConten
   ];
   await mkdir(join(path, 'checkpoints'), { recursive: true });
   const file = `${String(steps).padStart(7, '0')}.pt`;
-  await writeTorchCheckpoint(join(path, 'checkpoints', file), { [key]: weights, steps });
+  await writeTorchCheckpoint(join(path, 'checkpoints', file), { [key]: weights, ...training, steps });
   for (const { name, bytes } of texts) await writeFileAtomically(name, (write) => write(bytes));
 }
 

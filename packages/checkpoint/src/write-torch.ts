@@ -1,23 +1,16 @@
 import { crc32 } from 'node:zlib';
 import { DetailFlowError, fileLimits, type Weight, type Weights } from '@detailflow/core';
 import { writeFileAtomically } from './atomic-file';
+import { encodePickle, type TorchContents } from './encode-pickle';
 import { unsafePath } from './paths';
 
-/** What goes into a file: plain values, and weights for the state dicts. */
-export type TorchContents = Readonly<Record<string, Weights | string | number | null>>;
-
 const ALIGNMENT = 64;
-const MOST_BYTES = 0xffffffff;
+/** Bytes of a file: larger ones would need the zip64 format. */
+export const MOST_BYTES = 0xffffffff;
 /** One more would say that a zip64 record follows. */
 const MOST_ENTRIES = 0xfffe;
 /** Besides the storages: pickle, byte order, version. */
 const OTHER_ENTRIES = 3;
-const storages: Readonly<Record<string, string>> = {
-  f32: 'FloatStorage',
-  i64: 'LongStorage',
-  f16: 'HalfStorage',
-  bf16: 'BFloat16Storage',
-};
 
 /**
  * Writes a checkpoint as torch.save does: a zip of stored entries with a pickle of tensors, all of it or nothing. One
@@ -117,91 +110,4 @@ class ZipWriter {
     }
     await this.output(bytes);
   }
-}
-
-const isWeights = (contents: TorchContents | Weights): contents is Weights => contents instanceof Map;
-
-/** Protocol 2, with the opcodes that torch.save uses. */
-function encodePickle(contents: TorchContents | Weights, tensors: Weight[], file: string): Uint8Array {
-  const parts: Uint8Array[] = [Buffer.from([0x80, 2])];
-  const raw = (text: string) => parts.push(Buffer.from(text, 'latin1'));
-  const text = (value: string) => {
-    const bytes = Buffer.from(value);
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(bytes.length);
-    parts.push(Buffer.from('X'), length, bytes);
-  };
-  const int = (value: number) => {
-    const small = value < 0x80000000;
-    const bytes = Buffer.alloc(small ? 5 : 10);
-    bytes[0] = small ? 0x4a : 0x8a;
-    if (small) bytes.writeInt32LE(value, 1);
-    else {
-      bytes[1] = 8;
-      bytes.writeBigInt64LE(BigInt(value), 2);
-    }
-    parts.push(bytes);
-  };
-  const ints = (values: readonly number[]) => {
-    raw('(');
-    for (const value of values) int(value);
-    raw('t');
-  };
-  const tensor = (weight: Weight) => {
-    const storage = storages[weight.dtype];
-    if (!storage) {
-      throw new DetailFlowError(
-        'dtype',
-        `is ${weight.dtype}; checkpoints are written in f32, f16, bf16 or i64`,
-        {
-          file,
-          entry: weight.name,
-        },
-      );
-    }
-    if (weight.shape.length > fileLimits.torch.axes) {
-      throw new DetailFlowError(
-        'limit',
-        `has ${weight.shape.length} axes; at most ${fileLimits.torch.axes} are read`,
-        {
-          file,
-          entry: weight.name,
-        },
-      );
-    }
-    raw('ctorch._utils\n_rebuild_tensor_v2\n((');
-    text('storage');
-    raw(`ctorch\n${storage}\n`);
-    text(String(tensors.length));
-    text('cpu');
-    int(weight.shape.reduce((a, b) => a * b, 1));
-    raw('tQ');
-    int(0);
-    ints(weight.shape);
-    ints(weight.shape.map((_, i) => weight.shape.slice(i + 1).reduce((a, b) => a * b, 1)));
-    raw('\x89ccollections\nOrderedDict\n)RtR');
-    tensors.push(weight);
-  };
-  const stateDict = (weights: Weights) => {
-    raw('ccollections\nOrderedDict\n)R(');
-    for (const [key, weight] of weights) {
-      text(key);
-      tensor(weight);
-    }
-    raw('u');
-  };
-  if (isWeights(contents)) stateDict(contents);
-  else {
-    raw('}(');
-    for (const [name, value] of Object.entries(contents)) {
-      text(name);
-      if (value === null) raw('N');
-      else if (typeof value === 'string') text(value);
-      else if (typeof value === 'number') int(value);
-      else stateDict(value);
-    }
-    raw('u');
-  }
-  raw('.');
-  return Buffer.concat(parts);
 }

@@ -1,5 +1,6 @@
 export { type NodeHubSettings, nodeHubSettings } from './environment';
 export { HubFolder, type OpenHubOptions, openHub } from './hub-folder';
 export type { HubProgress } from './hub-options';
+export { type PushedFile, type PushOptions, type PushResult, push } from './push';
 export { fetchRemote, isRemote, openRemote } from './remote';
 export { openUrlFolder } from './url-files';

@@ -12,7 +12,9 @@ export interface Answer {
 }
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'HEAD';
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT';
+  /** What is sent, made anew for every hop. */
+  readonly body?: () => BodyInit;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
   /** Which redirects are followed: all (default), or only those that stay on the host. */
@@ -29,7 +31,7 @@ export async function request(
   address: string,
   options: RequestOptions = {},
 ): Promise<Answer> {
-  const { method = 'GET', follow = 'all', signal } = options;
+  const { method = 'GET', follow = 'all', signal, body } = options;
   const { redirect } = settings;
   const home = new URL(settings.endpoint).origin;
   const hops: Headers[] = [];
@@ -43,6 +45,7 @@ export async function request(
         redirect,
         signal,
         credentials: 'omit',
+        ...(body && { body: body(), duplex: 'half' as const }),
         headers: {
           ...(redirect === 'manual' && { 'Accept-Encoding': 'identity' }),
           ...options.headers,

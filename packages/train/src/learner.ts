@@ -138,19 +138,21 @@ export class Learner {
 
   /**
    * Runs a graph that adds to the gradients once for each micro-batch, as many at once as there are replicas.
+   * @param one the graph, or one for each micro-batch
    * @param group whose gradients; default: the first parameters
    * @returns the outputs, in the order of the micro-batches
    */
   async accumulate(
-    one: ReplicatedExecutable,
+    one: ReplicatedExecutable | readonly ReplicatedExecutable[],
     batches: readonly Tensors[],
     group: ParameterGroup = this.#groups[0],
   ): Promise<Record<string, Tensor>[]> {
     const results: Record<string, Tensor>[] = [];
+    const graphOf = (i: number) => ('executables' in one ? one : one[i]);
     await Promise.all(
       this.#replicas.map(async ({ state }, replica) => {
         for (let i = replica; i < batches.length; i += this.#replicas.length) {
-          results[i] = await one.executables[replica].run(batches[i], { state });
+          results[i] = await graphOf(i).executables[replica].run(batches[i], { state });
         }
       }),
     );

@@ -7,10 +7,13 @@ export {
   type OpenedCodesWork,
   openCodesWork,
 } from './run/codes-work';
+export type { EarlierTraining } from './run/earlier-training';
 export { type CodesElsewhere, type CodesPart, type ExtractOptions, extractCodes } from './run/extract-codes';
 export type { ImagesIdentity } from './run/images-identity';
 export { type LossNetworkFiles, openLossNetworks } from './run/loss-networks';
+export { isNumbered, numberedFolder } from './run/numbered-folder';
 export { type CodesOf, OfficialCodes, writeOfficialCodes } from './run/official-codes';
+export { readTraining } from './run/read-training';
 export { type LogLine, type LogWriter, RunFolder, type Stage } from './run/run-folder';
 export {
   runStage,

@@ -94,7 +94,8 @@ export class PlainTokenizerTrainer {
       judging: () => {
         const weights = new Float32Array(size * size).fill(1 / size ** 2);
         const pixelWeights = new Tensor('float32', weights, [1, 1, size, size]);
-        return { real: (batch) => batch.images, size, canvas: size, pixelWeights };
+        const count = batches.length;
+        return { real: (batch) => batch.images, count, size, canvas: size, pixelWeights };
       },
     });
   }

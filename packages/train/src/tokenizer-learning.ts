@@ -58,15 +58,21 @@ export interface TokenizerLearningOptions<Context extends ImageLossContext> {
 
 /** What a step computes, and how the discriminator is to see it. */
 export interface LearningStep {
-  readonly graph: ReplicatedExecutable;
+  /** The graph, or one for each micro-batch. */
+  readonly graph: ReplicatedExecutable | readonly ReplicatedExecutable[];
   /** What each micro-batch is fed. */
   readonly batches: readonly Tensors[];
   /** The output with the vectors [B, n, d] that dead codes become. */
   readonly vectors: string;
   /** Takes in the codes of the micro-batches. @returns the share of the codebook in use */
   count(results: readonly Record<string, Tensor>[], codes: CodebookLife): number;
-  /** The images that restored ones [B, 3, S, S] are told from; their side, that of the canvas, and the weights of pixels. */
-  judging(): {
+  /**
+   * The images that restored ones [B, 3, S, S] are told from; their side, that of the canvas, and the weights of pixels. Micro-batches
+   * with as many images and all of this alike are the first `count`, and so on.
+   * @param first the micro-batch that is asked about
+   */
+  judging(first: number): {
+    readonly count: number;
     readonly real: (batch: Tensors, fake: Tensor) => Tensor;
     readonly size: number;
     readonly canvas: number;
@@ -239,14 +245,24 @@ export class TokenizerLearning<Context extends ImageLossContext> {
   }
 
   /** Gradients of the discriminator, from what was restored. */
-  #judge(
+  async #judge(
     adversary: Adversary,
     results: readonly Tensors[],
     { batches, judging }: LearningStep,
   ): Promise<AdversaryReport> {
-    const { real, ...images } = judging();
-    const pairs = results.map(({ pixels: fake }, i) => ({ real: real(batches[i], fake), fake }));
-    return adversary.accumulate(this.#learner, pairs, { step: this.#step, ...images });
+    const found = { discriminator: 0, judgedReal: 0, judgedFake: 0 };
+    for (let first = 0; first < results.length; ) {
+      const { real, count, ...images } = judging(first);
+      const pairs = results.slice(first, first + count).map(({ pixels: fake }, i) => ({
+        ...{ real: real(batches[first + i], fake), fake },
+      }));
+      const step = this.#step;
+      const part = await adversary.accumulate(this.#learner, pairs, { step, first, ...images });
+      for (const name of ['discriminator', 'judgedReal', 'judgedFake'] as const)
+        found[name] += (part[name] * pairs.length) / results.length;
+      first += count;
+    }
+    return found;
   }
 
   /** Dead codes become vectors of this batch. */

@@ -25,6 +25,11 @@ export interface TokenizerRecipe {
   readonly degradation: number;
   /** Probability of a self-correction step. */
   readonly correction: number;
+  /**
+   * Into how many parts a batch is divided that each have a draw of tokens and noise of their own, as each process of the official training
+   * has; default 1. Parts have as many images, and the same mean gradient as one batch would.
+   */
+  readonly draws?: number;
   readonly pixelLoss: PixelLoss;
   /** Factor of the distance of pixels (`reconstruction_weight`); default 1. */
   readonly pixelWeight?: number;
@@ -92,6 +97,8 @@ export function dividedByFrozen(
 export interface TokenizerStepReport {
   readonly step: number;
   readonly variant: StepVariant;
+  /** What each part of the batch was, where they are several; `variant` is the first. */
+  readonly variants?: readonly StepVariant[];
   /** Images that were learned from: fewer than were given where large sizes take fewer. */
   readonly images: number;
   readonly loss: number;

@@ -16,7 +16,7 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
   fields.only(
     ...recipeFields,
     ...imageLossFields,
-    ...['degradation', 'correction', 'alignment', 'repa', 'sizes', 'finetuneDecoder', 'pretrained'],
+    ...['degradation', 'correction', 'draws', 'alignment', 'repa', 'sizes', 'finetuneDecoder', 'pretrained'],
   );
   const section = (name: string) => optionalSection(fields, name, file);
   const [alignment, repa, sizes] = ['alignment', 'repa', 'sizes'].map(section);
@@ -26,25 +26,42 @@ export function parseTokenizer(fields: ConfigFields, file?: string): TrainingCon
   refuseUnknown(fields.raw('model') ?? {}, file);
   const model = inSection('tokenizer.model', file, () => parseTokenizerConfig(fields.raw('model'), file));
   const batch = fields.count('batch', 256);
+  const common = commonRecipe(fields, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 });
+  const draws = parseDraws(fields, { batch, microBatch: common.microBatch, file });
   return {
     model,
     batch,
     recipe: {
-      ...commonRecipe(fields, 'tokenizer', file, { initialFactor: 0.1, finalFactor: 0.1 }),
+      ...common,
       degradation: probability('degradation', 0.2),
       correction: probability('correction', 1),
       ...losses.recipe,
       ...(alignment && { alignment: parseAlignment(alignment) }),
       ...(repa && { repa: parseRepa(repa, file) }),
-      ...(sizes && { sizes: parseSizes(sizes, { model, batch, file }) }),
+      ...(sizes && { sizes: parseSizes(sizes, { model, batch: batch / draws, file }) }),
       ...losses.weight,
       ...given<TokenizerRecipe>(fields, {
+        draws: () => draws,
         finetuneDecoder: () => fields.flag('finetuneDecoder'),
         pretrained: () => parsePretrained(fields.raw('pretrained'), file),
       }),
     },
     discriminator: losses.discriminator,
   };
+}
+
+/** @throws DetailFlowError `config` when a batch cannot be divided so */
+function parseDraws(
+  fields: ConfigFields,
+  { batch, microBatch, file }: { batch: number; microBatch: number; file?: string },
+): number {
+  const draws = fields.count('draws', 1);
+  if (batch % (draws * microBatch) === 0) return draws;
+  throw new DetailFlowError(
+    'config',
+    `the batch (${batch}) must be a multiple of draws (${draws}) times microBatch (${microBatch})`,
+    { file, entry: 'tokenizer.draws' },
+  );
 }
 
 /** Settings of losses that any tokenizer can have. */

@@ -126,23 +126,44 @@ export class TokenizerTrainer {
    */
   async train(images: Float32Array): Promise<TokenizerStepReport> {
     const { recipe, config } = this;
-    const { degradation, correction, sizes } = recipe;
+    const { degradation, correction, sizes, draws = 1 } = recipe;
     const at = { seed: this.#seed, step: this.step };
-    const variant = drawVariant(this.#map, { ...at, degradation, correction, sizes });
-    const seen = this.#seenImages(images, variant);
-    const microBatch = dividingBatch(seen.count, recipe.microBatch);
-    const graph = await this.#graph(variant, microBatch);
-    const batches = await this.#microBatches(seen.images, microBatch, variant);
+    const variants = Array.from({ length: draws }, (_, index) =>
+      drawVariant(this.#map, { ...at, degradation, correction, sizes, draw: { index, of: draws } }),
+    );
+    const seen = this.#seenImages(images, variants[0]);
+    const each = seen.count / draws;
+    const microBatch = dividingBatch(each, recipe.microBatch);
+    const perDraw = each / microBatch;
+    const graphs: ReplicatedExecutable[] = [];
+    const batches: Tensors[] = [];
+    for (const [draw, variant] of variants.entries()) {
+      const graph = await this.#graph(variant, microBatch);
+      const length = seen.images.length / draws;
+      const part = seen.images.subarray(draw * length, (draw + 1) * length);
+      const fed = await this.#microBatches(part, microBatch, variant, draw * perDraw);
+      batches.push(...fed);
+      graphs.push(...fed.map(() => graph));
+    }
     const { step, ...done } = await this.#learning.train({
-      ...{ graph, batches, vectors: 'unit' },
-      count: (results, codes) => this.#countCodes(results, variant, codes),
-      judging: () => ({
-        real: ({ target }, fake) => repeated(target, fake),
-        ...{ size: variant.size, canvas: imagesOf(config, variant).size },
-        pixelWeights: batches[0].pixelWeights,
-      }),
+      ...{ graph: graphs, batches, vectors: 'unit' },
+      count: (results, codes) => {
+        const usages = variants.map((variant, draw) =>
+          this.#countCodes(results.slice(draw * perDraw, (draw + 1) * perDraw), variant, codes),
+        );
+        return usages[usages.length - 1];
+      },
+      judging: (first) => {
+        const variant = variants[first / perDraw];
+        return {
+          real: ({ target }, fake) => repeated(target, fake),
+          ...{ count: perDraw, size: variant.size, canvas: imagesOf(config, variant).size },
+          pixelWeights: batches[first].pixelWeights,
+        };
+      },
     });
-    return { step, variant, images: seen.count, ...done };
+    const all = draws > 1 && { variants };
+    return { step, variant: variants[0], ...all, images: seen.count, ...done };
   }
 
   /** Parameters, or their running means. */
@@ -166,16 +187,17 @@ export class TokenizerTrainer {
   }
 
   /**
-   * The images of a step at their size, and how many they are.
+   * The images of a step at their size, and how many they are; of each draw as many.
    * @throws DetailFlowError `shape`
    */
   #seenImages(images: Float32Array, variant: StepVariant): { images: Float32Array; count: number } {
     const { imageSize: given } = this;
-    const { microBatch, sizes } = this.recipe;
-    const batch = imagesOfBatch(images, { imageSize: given, microBatch });
+    const { microBatch, sizes, draws = 1 } = this.recipe;
+    const batch = imagesOfBatch(images, { imageSize: given, microBatch: microBatch * draws }) / draws;
     const { size } = imagesOf(this.config, variant);
-    const count = sizes ? keptImages(batch, size, sizes) : batch;
-    const kept = images.subarray(0, count * 3 * given ** 2);
+    const each = sizes ? keptImages(batch, size, sizes) : batch;
+    const count = each * draws;
+    const kept = each === batch ? images : firstOfEach(images, { draws, share: each / batch });
     if (size === given) return { images: kept, count };
     const square = { height: size, width: size };
     return { images: resizeImages(kept, [count, 3, given, given], square, 'degradation'), count };
@@ -200,7 +222,13 @@ export class TokenizerTrainer {
     );
   }
 
-  async #microBatches(images: Float32Array, batch: number, variant: StepVariant): Promise<Tensors[]> {
+  /** @param first micro-batches of the step before these */
+  async #microBatches(
+    images: Float32Array,
+    batch: number,
+    variant: StepVariant,
+    first: number,
+  ): Promise<Tensors[]> {
     const image: StepImages = imagesOf(this.config, variant);
     const plane = 3 * image.size ** 2;
     const isCorrected = variant.noiseIndex !== null;
@@ -213,12 +241,12 @@ export class TokenizerTrainer {
       const part = images.slice(place * batch * plane, (place + 1) * batch * plane);
       const tensor = new Tensor('float32', part, dims);
       const target = new Tensor('float32', variantTarget(part, dims, variant), dims);
-      const rows = { ...at, image: place * batch, batch, tokens: image.tokens };
+      const rows = { ...at, image: (first + place) * batch, batch, tokens: image.tokens };
       feeds.push({
         ...{ ...shared, images: tensor, target },
         ...(isCorrected && { ranks: drawRanks(this.config, rows) }),
         ...(await this.#learning.extraFeeds(moment, {
-          ...{ place, images: tensor, target, restored: isCorrected ? 2 * batch : batch },
+          ...{ place: first + place, images: tensor, target, restored: isCorrected ? 2 * batch : batch },
         })),
       });
     }
@@ -239,4 +267,17 @@ export class TokenizerTrainer {
     const freshUsage = life.see(fresh, this.step);
     return (usage * tokens + freshUsage * (tokens - end)) / (2 * tokens - end);
   }
+}
+
+/** The first images of each part of a batch. */
+function firstOfEach(
+  images: Float32Array,
+  { draws, share }: { readonly draws: number; readonly share: number },
+): Float32Array {
+  const length = images.length / draws;
+  const kept = Math.round(length * share);
+  const result = new Float32Array(kept * draws);
+  for (let draw = 0; draw < draws; draw++)
+    result.set(images.subarray(draw * length, draw * length + kept), draw * kept);
+  return result;
 }

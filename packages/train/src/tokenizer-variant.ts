@@ -9,7 +9,7 @@ import {
 import { Purpose } from './purpose';
 import { drawStepImages, type SizeRecipe, type StepImages } from './step-size';
 
-/** What is drawn once for a whole step: how many tokens are decoded, at which size, and which are made wrong. */
+/** What is drawn once for a whole step, or for a part of its batch: how many tokens are decoded, at which size, and which are made wrong. */
 export interface StepVariant {
   /** Tokens that the decoder is given, t. */
   readonly tokens: number;
@@ -33,14 +33,18 @@ export interface VariantOptions {
   readonly correction: number;
   /** Images of other sizes than the full one. */
   readonly sizes?: SizeRecipe;
+  /** Which of several draws of the step it is; all have images of the same size. */
+  readonly draw?: { readonly index: number; readonly of: number };
 }
 
 /** Draws the variant of a step. Source: docs/method.md section 5. */
 export function drawVariant(map: ResolutionMap, options: VariantOptions): StepVariant {
   checkOptions('drawVariant', options, {
-    ...{ seed: true, step: true, degradation: true, correction: true, sizes: true },
+    ...{ seed: true, step: true, degradation: true, correction: true, sizes: true, draw: true },
   });
-  const random = new RandomStream({ seed: options.seed, purpose: Purpose.variant, position: options.step });
+  const { draw = { index: 0, of: 1 } } = options;
+  const position = options.step * draw.of + draw.index;
+  const random = new RandomStream({ seed: options.seed, purpose: Purpose.variant, position });
   const [degradation, place, correction, noise] = Array.from({ length: 4 }, () => random.uniform());
   const drawn =
     options.sizes && drawStepImages(map, options.sizes, { seed: options.seed, step: options.step });
@@ -64,7 +68,7 @@ export const imagesOf = (
   { image }: StepVariant,
 ): StepImages => image ?? { size, tokens };
 
-/** Feeds that all micro-batches of a step share: masks that say which variant it is. */
+/** Feeds that all micro-batches of a draw share: masks that say which variant it is. */
 export function variantFeeds(config: TokenizerConfig, variant: StepVariant): Tensors {
   const { groupSize, causalTokens } = config;
   const { size: imageSize, tokens } = imagesOf(config, variant);

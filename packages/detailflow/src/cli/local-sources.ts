@@ -153,7 +153,7 @@ async function folderOf(files: ReadonlyMap<string, string>, hub: OpenHubOptions)
 }
 
 /** Shows the bytes of all files together. */
-function showing(progress: Progress): (state: HubProgress) => void {
+export function showing(progress: Progress): (state: HubProgress) => void {
   let [known, expected] = [0, -1];
   return ({ allDone, allTotal }) => {
     if (allTotal !== expected || allDone < known) {

@@ -16,6 +16,7 @@ import { localSources } from './local-sources';
 import { modelsCommand } from './models-command';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
+import { pushCommand } from './push-command';
 import { queueCommand } from './queue-command';
 import { reconstructCommand } from './reconstruct-command';
 import { serveCommand } from './serve-command';
@@ -34,6 +35,7 @@ const commands: readonly Command[] = [
   modelsCommand,
   convertCommand,
   exportCommand,
+  pushCommand,
   trainCommand,
   evalCommand,
   serveCommand,

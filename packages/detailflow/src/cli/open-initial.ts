@@ -12,7 +12,12 @@ import { DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
 import { parseHoldOutRecord } from '@detailflow/data';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
-import type { InitialParameters, InitialPart, TrainedTokenizer } from '@detailflow/train/node';
+import {
+  type InitialParameters,
+  type InitialPart,
+  readTraining,
+  type TrainedTokenizer,
+} from '@detailflow/train/node';
 import { renamedVarWeights } from '@detailflow/var';
 import { officialHalf } from '../detailflow-folder';
 import { toTree } from '../folder-source';
@@ -37,13 +42,19 @@ type Half = 'tokenizer' | 'ar';
  * web server.
  * @param options.isOfFamily models may be of any family; otherwise of DetailFlow alone
  * @param options.key which state dict of a .pt file; default: `model` of a tokenizer, `ema` of an AR model
+ * @param options.withOptimiser also take the state of the training: of files .pt, and the newest one of an official folder
  * @throws UsageError when two of them hold the same half; DetailFlowError as the files are
  */
 export async function openInitial(
   sources: readonly string[],
-  options: { readonly key?: Key; readonly signal?: AbortSignal; readonly isOfFamily?: boolean },
+  options: {
+    readonly key?: Key;
+    readonly signal?: AbortSignal;
+    readonly isOfFamily?: boolean;
+    readonly withOptimiser?: boolean;
+  },
 ): Promise<OpenedInitial> {
-  const { key, signal } = options;
+  const { key, signal, withOptimiser } = options;
   const found: { tokenizer?: InitialPart; ar?: InitialPart } = {};
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -58,7 +69,7 @@ export async function openInitial(
   };
   try {
     for (const source of sources) {
-      const file = await weightsFile(source, { key, signal });
+      const file = await weightsFile(source, { key, signal, withOptimiser });
       if (file !== undefined) {
         const { half, part, close: closeFile } = await openHalf(file, options);
         open.push(closeFile);
@@ -120,7 +131,7 @@ const WEIGHTS = /\.(pt|pth|bin|safetensors)$/;
 /** The file of weights that a source is, here or on the hub; with a key, and of an AR model, the newest checkpoint of an official folder. */
 async function weightsFile(
   source: string,
-  { key, signal }: { readonly key?: Key; readonly signal?: AbortSignal },
+  { key, signal, withOptimiser }: Pick<Parameters<typeof openInitial>[1], 'key' | 'signal' | 'withOptimiser'>,
 ): Promise<PlacedFile | undefined> {
   const hub = { signal, onNotice: showNotice };
   const isFile = isRemote(source)
@@ -131,16 +142,21 @@ async function weightsFile(
     return { tree: await openFolder(path.dirname(file)), name: path.basename(file), file: source };
   }
   const tree = await toTree(namedFolder(source), { signal, hub });
-  if (key === undefined && (await officialHalf(tree)) !== 'ar') return undefined;
+  if (key === undefined && !withOptimiser && (await officialHalf(tree)) !== 'ar') return undefined;
   const newest = await newestCheckpoint(tree);
   if (newest !== undefined) return { tree, name: newest, file: `${source}/${newest}` };
+  if (withOptimiser) {
+    throw new UsageError(
+      `--with-optimiser: ${source} has no checkpoints/*.pt, which keeps the state of a training; give an official folder of one half, or a .pt file`,
+    );
+  }
   if (key === undefined) return undefined;
   throw new UsageError(`--init-key: ${source} has no checkpoints/*.pt, which could hold several state dicts`);
 }
 
 async function openHalf(
   { tree, name, file }: PlacedFile,
-  { key, signal, isOfFamily = false }: Parameters<typeof openInitial>[1],
+  { key, signal, isOfFamily = false, withOptimiser }: Parameters<typeof openInitial>[1],
 ) {
   const dicts = await openStateDicts(tree, name, { signal });
   try {
@@ -155,6 +171,10 @@ async function openHalf(
         `holds neither a tokenizer (${signOf('tokenizer', isOfFamily).join(' or ')}) nor an AR model (${signOf('ar', isOfFamily).join(' or ')})${isOfFamily ? '' : ' of DetailFlow'}; there is ${dicts.keys.slice(0, 10).join(', ')}`,
         { file },
       );
+    }
+    if (withOptimiser) {
+      const found = await readTraining(dicts, half);
+      return { half, part: { ...found, file }, close: () => dicts.close() };
     }
     const byDefault = half === 'ar' ? ['ema', 'model'] : ['model', 'ema'];
     const [chosen] = (key === undefined ? byDefault : [key]).flatMap((name) => named(name) ?? []);

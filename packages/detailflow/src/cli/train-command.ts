@@ -1,10 +1,13 @@
 import path from 'node:path';
+import { DetailFlowError } from '@detailflow/core';
 import { useLines } from '@detailflow/data';
 import type { ShardClient } from '@detailflow/queue';
 import {
   bundleRun,
   type CodesElsewhere,
   type CodesWork,
+  isNumbered,
+  numberedFolder,
   type TrainedClassifier,
   type TrainingPart,
   train,
@@ -55,7 +58,11 @@ export const trainCommand: Command = {
       value: 'SOURCE',
       help: 'folder with a folder of images for each class, IDX or CIFAR files, a .npz file, or shapes:N',
     },
-    out: { type: 'string', value: 'DIR', help: 'folder of the run: checkpoints, logs, report.html, bundle' },
+    out: {
+      type: 'string',
+      value: 'DIR',
+      help: 'folder of the run: checkpoints, logs, report.html, bundle; runs/%03d-mine numbers itself',
+    },
     tokenizer: {
       type: 'string',
       source: 'model',
@@ -77,6 +84,10 @@ export const trainCommand: Command = {
       type: 'string',
       value: 'KEY',
       help: 'model or ema: which weights of an official --tokenizer (default: model)',
+    },
+    'with-optimiser': {
+      type: 'boolean',
+      help: '--init: go on with step, optimiser and discriminator of a .pt file of an official training',
     },
     lenient: { type: 'boolean', help: '--init: take what has the same name and shape, and draw the rest' },
     classifier: {
@@ -153,6 +164,7 @@ export const trainCommand: Command = {
     'train all --config mine.yaml --data pictures/ --out runs/mine --resume --stop-after 2h',
     'train all --init @detailflow/model-fashion-32 --data pictures/ --out runs/mine --set tokenModel.steps=3000',
     'train codes --config mine.yaml --data /mnt/shared/pictures --out /mnt/shared/run --queue redis://10.0.0.1',
+    'train tokenizer --config mine.yaml --data pictures/ --out runs/%03d-on --init 0040000.pt --with-optimiser',
     'train bundle --run runs/mine --step 4000 --out model/',
     'train tokenizer --config mine.yaml --data pictures/ --out runs/mine',
     'train all --family llamagen --config llamagen-32 --data fashion-mnist/ --out runs/llamagen',
@@ -169,33 +181,33 @@ export const trainCommand: Command = {
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const createBackend = ({ threads }: { threads: number }) => openDevice({ device, threads });
-    const [data, out] = [values.required('data'), values.required('out')];
+    const [data, given] = [values.required('data'), values.required('out')];
     const sources = values.text('init')?.split(',');
     const key = values.choice('init-key', ['model', 'ema'] as const);
-    if (sources === undefined && (key !== undefined || values.flag('lenient'))) {
-      throw new UsageError(
-        `--${key === undefined ? 'lenient' : 'init-key'} says how --init is read: give that, too`,
-      );
+    const withOptimiser = values.flag('with-optimiser');
+    const reading = (['init-key', 'lenient', 'with-optimiser'] as const).filter(
+      (name) => invocation.values[name] !== undefined,
+    );
+    if (sources === undefined && reading.length > 0) {
+      throw new UsageError(`--${reading[0]} says how --init is read: give that, too`);
+    }
+    if (withOptimiser && reading.length > 1) {
+      throw new UsageError(`--with-optimiser goes on with a whole training: leave out --${reading[0]}`);
     }
     const known = values.text('config') === undefined ? undefined : await trainingSettings(values);
     const isOfFamily = known?.family !== undefined;
-    const initial = sources && (await openInitial(sources, { key, signal, isOfFamily }));
+    if (withOptimiser && isOfFamily) {
+      throw new UsageError(
+        '--with-optimiser is for the models of DetailFlow, not for those of other families',
+      );
+    }
+    const initial = sources && (await openInitial(sources, { key, signal, isOfFamily, withOptimiser }));
     const settings =
       known ??
       (await trainingSettings(values, initial).catch(async (error) => {
         await initial?.close();
         throw error;
       }));
-    const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
-    if (isClassifier) {
-      const found = await trainClassifier({
-        ...{ ...settings, data, out: classifier, createBackend, signal },
-        onProgress: progress.show,
-      });
-      progress.end();
-      await initial?.close();
-      return classifierReport(found);
-    }
     const source = values.text('tokenizer');
     const tokenizerKey = values.choice('tokenizer-key', ['model', 'ema'] as const);
     if (tokenizerKey !== undefined && (source === undefined || values.text('queue') !== undefined)) {
@@ -207,6 +219,20 @@ export const trainCommand: Command = {
     }
     if (values.text('queue') !== undefined && part !== 'codes') {
       throw new UsageError(`--queue is for train codes, not for train ${part}`);
+    }
+    const out = await runFolder(given, {
+      newest: values.flag('resume') || part === 'codes' || part === 'ar',
+      isQuiet: invocation.values.json === true,
+    });
+    const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
+    if (isClassifier) {
+      const found = await trainClassifier({
+        ...{ ...settings, data, out: classifier, createBackend, signal },
+        onProgress: progress.show,
+      });
+      progress.end();
+      await initial?.close();
+      return classifierReport(found);
     }
     const tokenizer =
       source === undefined ? undefined : await openTrained(source, { isOfFamily, tokenizerKey, signal });
@@ -223,7 +249,11 @@ export const trainCommand: Command = {
         },
         ...{ stamp: stamp as string, title: `codes of ${data}` },
       });
-    const interruption = new TrainingInterruption(process.argv.slice(2).map(withoutPasswords));
+    const args = process.argv.slice(2).map((arg) => {
+      const named = arg === given ? out : arg === `--out=${given}` ? `--out=${out}` : arg;
+      return withoutPasswords(named);
+    });
+    const interruption = new TrainingInterruption(args);
     const announce = () => {
       progress.end();
       process.stderr.write(`${interruption.atOnce}\n`);
@@ -286,6 +316,20 @@ export const trainCommand: Command = {
     }
   },
 };
+
+/** The folder of the run; a number in its name is looked up, or the next one. */
+async function runFolder(
+  out: string,
+  { newest, isQuiet }: { readonly newest: boolean; readonly isQuiet: boolean },
+): Promise<string> {
+  if (!isNumbered(out)) return out;
+  const folder = await numberedFolder(out, { newest }).catch((error) => {
+    const isMisused = DetailFlowError.isInstance(error) && error.code === 'invalid-argument';
+    throw isMisused ? new UsageError(`--out ${error.message}`) : error;
+  });
+  if (!isQuiet) process.stderr.write(`the run is in ${folder}\n`);
+  return folder;
+}
 
 async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
   const [run, out] = [values.required('run'), values.required('out')];

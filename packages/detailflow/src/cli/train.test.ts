@@ -61,6 +61,32 @@ test('a run that would measure by images which its beginning was trained on is r
   await cliJson(...elsewhere.map((word) => (word === 'shapes:60x16' ? 'shapes:50x16' : word)));
 });
 
+test('a bundle does not take a tokenizer that was trained on images which the run measures by', async () => {
+  await cliJson(...run('tokenizer', 'before'));
+  await cliJson(...run('tokenizer', 'other-split', '--set', 'seed=8'));
+  const bundle = ['train', 'bundle', '--run', at('other-split'), '--out', at('other-model')];
+  expect(await cliFailure(1, ...bundle, '--tokenizer', at('before/bundle'))).toMatch(
+    /before.*held out other images of a set of 60.*data\.heldOut 0\.05, data\.splitSeed 7/,
+  );
+  expect(existsSync(at('other-model'))).toBe(false);
+  await cliJson(...run('tokenizer', 'same-split', '--set', 'seed=8', '--set', 'data.splitSeed=7'));
+  const same = ['train', 'bundle', '--run', at('same-split'), '--out', at('same-model')];
+  await cliJson(...same, '--tokenizer', at('before/bundle'));
+});
+
+test('a folder of a run numbers itself, and --resume goes on in the newest of its name', async () => {
+  const name = 'numbered/%03d-mine';
+  const first = await cliJson(...run('tokenizer', name, '--stop-after', '0.001s'));
+  expect(first.stopped).toEqual({ stage: 'tokenizer' });
+  const second = await cli(run('tokenizer', name, '--stop-after', '0.001s'));
+  expect(second.stderr).toContain(`the run is in ${at('numbered/001-mine')}`);
+  expect((await cliJson(...run('tokenizer', name, '--resume'))).bundle).toBe(at('numbered/001-mine/bundle'));
+  expect((await cliJson(...run('codes', name))).report).toContain(at('numbered/001-mine'));
+  expect(readdirSync(at('numbered'))).toEqual(['000-mine', '001-mine']);
+  expect(await cliFailure(2, ...run('tokenizer', 'a%d/%d'))).toMatch(/--out .*one number, in the last part/);
+  expect(existsSync(at('a%d'))).toBe(false);
+});
+
 test('a classifier lies in the folder of its run', async () => {
   const found = await cliJson(...run('classifier', 'judge/deep'));
   expect(found.file).toBe(at('judge/deep/classifier.safetensors'));

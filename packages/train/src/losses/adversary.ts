@@ -93,11 +93,12 @@ export class Adversary {
 
   /**
    * Adds to the gradients of the discriminator, from pairs of images [B, 3, S, S] and the weights of their pixels.
+   * @param moment `first`: how many pairs of the step came before
    */
   async accumulate(
     learner: Learner,
     pairs: readonly { real: Tensor; fake: Tensor }[],
-    moment: Moment & { pixelWeights: Tensor },
+    moment: Moment & { pixelWeights: Tensor; first?: number },
   ): Promise<AdversaryReport> {
     const [images] = pairs[0].fake.dims;
     const scalar = (value: number) => new Tensor('float32', Float32Array.of(value), [1]);
@@ -110,7 +111,8 @@ export class Adversary {
     };
     const batches = pairs.map(({ real, fake }, i) => {
       const both = (name: 'weak' | 'strong') => {
-        const half = (at: number) => this.#changes(name, moment, { place: 3 * i + at, images });
+        const half = (at: number) =>
+          this.#changes(name, moment, { place: 3 * ((moment.first ?? 0) + i) + at, images });
         return stacked(half(1), half(2));
       };
       return { ...shared, real, fake, ...both('weak'), ...both('strong') };

@@ -13,6 +13,7 @@ import { modelsInFile } from './models-of';
 import { readCheckpoint, type Stage } from './run-folder';
 import { notedImages } from './run-images';
 import type { RunModels } from './run-models';
+import { requireSameHeldOut } from './same-held-out';
 import type { TrainedTokenizer } from './trained-tokenizer';
 import { parametersOf, readArrays } from './weights';
 import { dataOf, halfOf } from './write-model';
@@ -44,7 +45,8 @@ export interface BundledRun {
 /**
  * Makes a bundle of any checkpoint of a run, whether it goes on meanwhile or not: running means where the recipe keeps
  * them.
- * @throws DetailFlowError `io` when there is no such checkpoint, `config` and `weights` as the files are
+ * @throws DetailFlowError `io` when there is no such checkpoint, `config` and `weights` as the files are; `config` for a tokenizer that
+ *   held out other images of the set than the run
  */
 export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> {
   checkOptions('bundleRun', options, {
@@ -60,6 +62,7 @@ export async function bundleRun(options: BundleRunOptions): Promise<BundledRun> 
   const ar = stage === 'ar' ? await requireCheckpoint(run, 'ar', step) : undefined;
   const tokenizerSettings = settings.section('tokenizer');
   const models = modelsInFile(settings.value, families, file);
+  requireSameHeldOut(record, [options.tokenizer]);
   const tokenizer = await tokenizerOf(
     options,
     models,

@@ -5,8 +5,8 @@ import {
   tokenModelParameters,
   toOfficialTokenModelConfig,
 } from '@detailflow/ar-model';
-import { writeOfficialFolder } from '@detailflow/checkpoint/node';
-import { type Backend, type Weights, weightFromArray } from '@detailflow/core';
+import { type OfficialContents, writeOfficialFolder } from '@detailflow/checkpoint/node';
+import { type Backend, type Weight, type Weights, weightFromArray } from '@detailflow/core';
 import { previewCounts } from '@detailflow/eval';
 import {
   createMixtureTokenizer,
@@ -21,7 +21,11 @@ import { lossTerms } from '../losses/loss-networks';
 import { TokenModelTrainer } from '../token-model-trainer';
 import { TokenizerTrainer } from '../tokenizer-trainer';
 import type { TrainingConfig } from '../training-config';
+import type { Snapshot } from './checkpoint-file';
+import { goingOn } from './earlier-training';
 import { openLossNetworks } from './loss-networks';
+import { inOfficialOrder } from './official-order';
+import { fitsCheckpoint, isTrainingOf, tokenizerTraining, tokenModelTraining } from './official-training';
 import type { RunFolder } from './run-folder';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
 import { runTokenizerTrainer } from './run-tokenizer-trainer';
@@ -65,6 +69,16 @@ function runTokenizer({ tokenizer }: Pick<Models, 'tokenizer'>): RunTokenizer {
         ...{ config, recipe, networks, backends: run.backends, seed: run.config.seed },
         ...(parameters && { parameters }),
       });
+      const { initial, onNotice } = run.options;
+      const earlier = isFresh ? initial?.tokenizer : undefined;
+      if (earlier?.training) {
+        const { schedule, optimiser, adversarial } = recipe;
+        const snapshot = await goingOn(await trainer.snapshot(), earlier.training, {
+          ...{ file: earlier.file, section: 'tokenizer', steps: schedule.steps, optimiser, onNotice },
+          start: adversarial?.start,
+        });
+        await trainer.restore(snapshot);
+      }
       return runTokenizerTrainer(trainer, { imageSize: trainer.imageSize, close });
     },
     create,
@@ -100,30 +114,71 @@ async function writeOfficial(
   { tokenizer, tokenModel }: Models,
   model: TrainedModel,
 ): Promise<void> {
-  const weights = weightsOf(tokenizerParameters(tokenizer.model), model.tokenizer);
+  const specs = tokenizerParameters(tokenizer.model);
+  const weights = weightsOf(specs, model.tokenizer);
+  const last = await folder.last('tokenizer');
   // Which codes were used lately: the official scripts look for it. A tokenizer from elsewhere has forgotten.
-  const ring = (await folder.last('tokenizer'))?.tensors['codebook.ring'];
+  const ring = last?.tensors['codebook.ring'];
   const used = ring ? Float32Array.from(ring.data as Int32Array) : new Float32Array(RECENT_CODES);
-  const alignment = alignmentWeights(model.tokenizer);
   const usedName = 'quantize.codebook_used';
-  await writeOfficialFolder(await folder.place('official', 'tokenizer'), {
+  const { recipe } = tokenizer;
+  const hasMeans = recipe.averageDecay !== undefined;
+  const isOwn = last !== undefined && isTrainingOf(last, model.tokenizer, specs, { hasMeans });
+  const projections = isOwn ? projectionsIn(last, model.tokenizer) : alignmentWeights(model.tokenizer);
+  const all = new Map([...weights, ...projections]);
+  await writeOfficialHalf(await folder.place('official', 'tokenizer'), {
     ...toOfficialTokenizerConfig(tokenizer.model),
-    weights: new Map([...weights, ...alignment, [usedName, weightFromArray(usedName, [used.length], used)]]),
+    weights: new Map([
+      ...inOfficialOrder(all.keys()).map((name) => [name, all.get(name) as Weight] as const),
+      [usedName, weightFromArray(usedName, [used.length], used)],
+    ]),
     key: 'model',
-    steps: tokenizer.recipe.schedule.steps,
+    steps: isOwn ? last.step : recipe.schedule.steps,
+    training: isOwn ? tokenizerTraining(last, recipe) : undefined,
+    onNotice: model.onNotice,
   });
   if (!model.ar) return;
   const config = { ...tokenModel.model, classes: model.classNames.length };
-  await writeOfficialFolder(await folder.place('official', 'ar'), {
+  const arSpecs = tokenModelParameters(config);
+  const lastAr = await folder.last('ar');
+  const arHasMeans = tokenModel.recipe.averageDecay !== undefined;
+  const isOwnAr = lastAr !== undefined && isTrainingOf(lastAr, model.ar, arSpecs, { hasMeans: arHasMeans });
+  const ar = weightsOf(arSpecs, model.ar);
+  await writeOfficialHalf(await folder.place('official', 'ar'), {
     config: toOfficialTokenModelConfig(config),
     args: { gpt_type: 'c2i', num_classes: config.classes },
-    weights: weightsOf(tokenModelParameters(config), model.ar),
+    weights: new Map(inOfficialOrder(ar.keys()).map((name) => [name, ar.get(name) as Weight])),
     key: 'ema',
-    steps: tokenModel.recipe.schedule.steps,
+    steps: isOwnAr ? lastAr.step : tokenModel.recipe.schedule.steps,
+    training: isOwnAr ? tokenModelTraining(lastAr, tokenModel.recipe) : undefined,
+    onNotice: model.onNotice,
   });
 }
 
-/** The MLP of the alignment loss, where there is one: official checkpoints hold it too. */
+/** Writes a half with the state of its training, or without where the file would be too large. */
+async function writeOfficialHalf(
+  path: string,
+  { onNotice, ...contents }: OfficialContents & Pick<TrainedModel, 'onNotice'>,
+): Promise<void> {
+  const { weights, training } = contents;
+  if (training === undefined || fitsCheckpoint(weights, training)) return writeOfficialFolder(path, contents);
+  onNotice?.(
+    `${path}: without optimisers and discriminator, since with them the file would exceed 4 GiB; the checkpoints of the run have them`,
+  );
+  return writeOfficialFolder(path, { ...contents, training: undefined });
+}
+
+/** The MLPs of the alignment and REPA losses, where there are any: official checkpoints hold them too. */
+function projectionsIn({ tensors }: Snapshot, arrays: Arrays): Weights {
+  const found = Object.entries(tensors).flatMap(([key, { dims }]) => {
+    const name = key.replace(/^param\./, '');
+    const values = /^(global_token_proj|projection)\./.test(name) ? arrays.get(name) : undefined;
+    return values ? [[name, weightFromArray(name, dims, values)] as const] : [];
+  });
+  return new Map(found);
+}
+
+/** The MLP of the alignment loss of a tokenizer from elsewhere. */
 function alignmentWeights(arrays: Arrays): Weights {
   const bias = arrays.get('global_token_proj.4.bias');
   const first = arrays.get('global_token_proj.0.weight');

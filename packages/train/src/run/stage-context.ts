@@ -83,8 +83,8 @@ export class StageContext {
   write(parts: Pick<TrainedModel, 'tokenizer' | 'ar'>): Promise<void> {
     const { classNames } = this.data.train;
     const { record: heldOut } = this.data;
-    const { data: trainedOn } = this.options;
-    const model = { ...parts, classNames, trainedOn, heldOut };
+    const { data: trainedOn, onNotice } = this.options;
+    const model = { ...parts, classNames, trainedOn, heldOut, onNotice };
     return writeModel(this.folder, this.config, this.models, model);
   }
 

@@ -4,6 +4,7 @@ import type { CodeBatch } from '../token-model-trainer';
 import { type CodeSource, readBatch } from './code-batch';
 import { CodeStore } from './code-store';
 import { centerOf } from './data-views';
+import { goingOn } from './earlier-training';
 import { heldOutCodes } from './held-out-codes';
 import { detailflowTokenizer, OfficialCodes } from './official-codes';
 import { type PictureJudge, pictureJudge } from './picture-judge';
@@ -33,6 +34,15 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
     ? await startingParameters('ar', run.options, { config, specs, ignored, optional: [] })
     : undefined;
   const trainer = await model.createTrainer({ run, tokenizer: parameters, parameters: start });
+  const earlier = isFresh ? run.options.initial?.ar : undefined;
+  if (earlier?.training) {
+    const { schedule, optimiser } = recipe;
+    const snapshot = await goingOn(await trainer.snapshot(), earlier.training, {
+      ...{ file: earlier.file, section: 'tokenModel', steps: schedule.steps, optimiser },
+      onNotice: run.options.onNotice,
+    });
+    await trainer.restore(snapshot);
+  }
   const [backend] = run.backends;
   const tokenizer = run.models.tokenizer.create(backend, parameters);
   const drawing = model.createTokenizer(backend, parameters);

@@ -3,6 +3,7 @@ import type { Backend, Weights } from '@detailflow/core';
 import type { HoldOutRecord, SkippedImage, SourceUse } from '@detailflow/data';
 import type { RunConfig } from '../family-config';
 import type { CodesWork } from './codes-work';
+import type { EarlierTraining } from './earlier-training';
 import type { CodesElsewhere } from './extract-codes';
 import type { LossNetworkFiles } from './loss-networks';
 import type { SavedCheckpoint, StageProgress } from './run-stage';
@@ -74,6 +75,8 @@ export interface InitialPart {
   readonly config?: object;
   /** What its training held out, where that is known: the same images must be held out now. */
   readonly heldOut?: HoldOutRecord;
+  /** The training that they are of, to go on from its step, moments and discriminator; of DetailFlow's models. */
+  readonly training?: EarlierTraining;
   /** For messages. */
   readonly file?: string;
 }

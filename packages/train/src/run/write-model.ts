@@ -16,6 +16,8 @@ export interface TrainedModel {
   readonly trainedOn: string;
   /** Which images were held out. */
   readonly heldOut: HoldOutRecord;
+  /** Takes one-line notices. */
+  readonly onNotice?: (message: string) => void;
 }
 
 /** Writes a model into the folder of its run: as a bundle, and in the layout of the official scripts where it has one. */
