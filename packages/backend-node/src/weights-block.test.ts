@@ -68,7 +68,8 @@ test('a small block is in memory, and so is a large one that no folder takes', a
 test('a matrix of 256 MiB is rounded on the way into a session, and nothing stays on the disk', async () => {
   const [out, columns] = [8192, 8192];
   const ends = (i: number) => ((i % 251) - 125) / 125;
-  const read = async () => Float32Array.from({ length: out * columns }, (_, i) => ends(i));
+  const read = async () =>
+    new Uint8Array(Float32Array.from({ length: out * columns }, (_, i) => ends(i)).buffer);
   const weight: Weight = { name: 'w', dtype: 'f32', shape: [out, columns], read };
   const graph = trace((g) => ({
     y: matmul(g.input('x', 'f32', [symbol('rows'), columns]), g.weight('w', [out, columns]), {

@@ -36,7 +36,8 @@ const create = (tokenizer: object, replicas = 1) => {
   const { model: config, recipe, discriminator } = parsed(tokenizer);
   return TokenizerTrainer.create({
     ...{ config, recipe, backends: Array.from({ length: replicas }, createReferenceBackend), seed: 3 },
-    ...(recipe.adversarial && { networks: { discriminator: patchGan(discriminator) } }),
+    ...(recipe.adversarial &&
+      discriminator.kind === undefined && { networks: { discriminator: patchGan(discriminator) } }),
   });
 };
 
