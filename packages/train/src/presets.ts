@@ -146,7 +146,7 @@ const EPOCH = 5004;
 /**
  * The official recipe: ImageNet, 256 pixels. Two things differ. The towers are trained from scratch unless parameters
  * are given, and the discriminator is a PatchGAN, where the official one has heads on the features of DINO: whoever has
- * its weights gives a `Discriminator` of their own to the `TokenizerTrainer`. Source: docs/method.md sections 3 to 5.
+ * its weights sets `tokenizer.adversarial.discriminator` to dino. Source: docs/method.md sections 3 to 5.
  */
 const official = (name: string, tokens: number): Settings => ({
   name,

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { cli, cliJson, testFolder } from '../../../../tests/cli';
@@ -89,6 +89,32 @@ test.each([
   },
   120_000,
 );
+
+test('a run goes on with the networks that it was begun with, whatever their files are called', async () => {
+  const vit = { perceptual: { network: 'vit', warmup: 0 } };
+  const other = vitEntries('backbone.').map((entry, i) =>
+    i === 0 ? { ...entry, data: entry.data.map((x) => x + 1e-3) } : entry,
+  );
+  await vitFile(at('other.safetensors'), other);
+  cpSync(at('vit'), at('vit-again'), { recursive: true });
+  expect(await failure([...run('vit-again', vit, '--dino', at('other.safetensors')), '--resume'])).toMatch(
+    /other\.safetensors: this is not the network that the run was begun with as "dino"/,
+  );
+  cpSync(at('nested.safetensors'), at('renamed.safetensors'));
+  expect((await cli([...run('vit-again', vit, '--dino', at('renamed.safetensors')), '--resume'])).code).toBe(
+    0,
+  );
+  cpSync(at('siglip'), at('siglip-again'), { recursive: true });
+  cpSync(at('tower'), at('other-tower'), { recursive: true });
+  writeFileSync(at('other-tower/more.json'), '{}');
+  const siglip = { perceptual: { network: 'siglip', features: 'last', warmup: 0 } };
+  const words = [...run('siglip-again', siglip, '--siglip', at('other-tower')), '--resume'];
+  expect(await failure(words)).toMatch(/other-tower: this is not the network/);
+  writeFileSync(at('vit-again/loss-networks.json'), '[');
+  expect(await failure([...run('vit-again', vit, '--dino', at('nested.safetensors')), '--resume'])).toMatch(
+    /loss-networks\.json: is damaged/,
+  );
+}, 120_000);
 
 const damaged: Record<string, () => ReturnType<typeof vitEntries>> = {
   'nothing.safetensors': () => [{ name: 'other', shape: [1], data: new Float32Array(1) }],

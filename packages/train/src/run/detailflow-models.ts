@@ -29,6 +29,7 @@ import { fitsCheckpoint, isTrainingOf, tokenizerTraining, tokenModelTraining } f
 import type { RunFolder } from './run-folder';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
 import { runTokenizerTrainer } from './run-tokenizer-trainer';
+import { requireSameNetworks } from './same-networks';
 import { startingTokenizer } from './starting-parameters';
 import { weightsOf } from './weights';
 import type { TrainedModel } from './write-model';
@@ -57,11 +58,12 @@ function runTokenizer({ tokenizer }: Pick<Models, 'tokenizer'>): RunTokenizer {
     ...{ imageSize: config.imageSize, tokens: config.tokens, codebookSize: config.codebookSize },
     async open(run) {
       const { lossNetworks: files = {} } = run.options;
-      const { networks, close } = await openLossNetworks(
+      const { networks, used, close } = await openLossNetworks(
         { tokenizer, imageSize: config.imageSize },
         files,
         run.backends[0],
       );
+      await requireSameNetworks(run.folder, used);
       const isFresh = (await run.folder.last('tokenizer')) === undefined;
       const terms = lossTerms(config, recipe, networks);
       const parameters = isFresh ? await startingTokenizer(tokenizer, terms, run.options) : undefined;

@@ -5,6 +5,7 @@ import { TokenModelTrainer } from '../token-model-trainer';
 import { openLossNetworks } from './loss-networks';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
 import { runTokenizerTrainer } from './run-tokenizer-trainer';
+import { requireSameNetworks } from './same-networks';
 import { startingParameters } from './starting-parameters';
 import { weightsOf } from './weights';
 
@@ -27,7 +28,12 @@ function runTokenizer({ tokenizer }: Models, family: TrainableFamily, file?: str
     ...{ config, specs, ignored, imageSize, tokens, codebookSize, previewCounts },
     async open(run) {
       const { lossNetworks: files = {} } = run.options;
-      const { networks, close } = await openLossNetworks({ tokenizer, imageSize }, files, run.backends[0]);
+      const { networks, used, close } = await openLossNetworks(
+        { tokenizer, imageSize },
+        files,
+        run.backends[0],
+      );
+      await requireSameNetworks(run.folder, used);
       const isFresh = (await run.folder.last('tokenizer')) === undefined;
       const parameters = isFresh
         ? await startingParameters('tokenizer', run.options, { config, specs, ignored, optional: [] })

@@ -68,13 +68,19 @@ export async function openLossNetworks(
   backend: Backend,
 ): Promise<{
   networks: LossNetworks;
+  /** The files that were read. */
+  used: LossNetworkFiles;
   /** Frees the networks. */
   close(): Promise<void>;
 }> {
   const { perceptual, adversarial, alignment, repa } = tokenizer.recipe;
+  const used: { -readonly [name in keyof LossNetworkFiles]: string } = {};
   const need = (name: keyof LossNetworkFiles, what: string, entry: string): string => {
     const file = files[name];
-    if (file !== undefined) return file;
+    if (file !== undefined) {
+      used[name] = file;
+      return file;
+    }
     throw new DetailFlowError('config', `this loss needs ${what}: give its file as "${name}"`, { entry });
   };
   let vit: ReturnType<typeof readVit> | undefined;
@@ -142,6 +148,7 @@ export async function openLossNetworks(
       ...(target && { alignment: target }),
       ...(siglip && { repa: siglip }),
     },
+    used,
     close: async () => {
       await extractor?.dispose();
       await siglip?.dispose();
