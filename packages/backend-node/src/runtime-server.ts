@@ -92,7 +92,6 @@ export class RuntimeServer {
     }
   }
 
-  /** Graphs with a cache have small results, for which malloc is faster than an arena, and keeps less. */
   async #load(request: Extract<Request, { kind: 'load' }>): Promise<void> {
     const { device, threads, profile } = this.#settings;
     const data = request.memory?.data ?? this.#blocks.get(request.session);
@@ -102,7 +101,6 @@ export class RuntimeServer {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       graphOptimizationLevel: 'all',
-      enableCpuMemArena: !request.states.some(({ rows }) => rows),
       logSeverityLevel: 3,
       ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
       ...(request.memory && data && { externalData: [{ path: request.memory.name, data }] }),
