@@ -1,5 +1,6 @@
 import ort from 'onnxruntime-node';
 import type { Reply, Request, RuntimeSettings, StateWindow, WireState, WireTensor } from './protocol';
+import { StateMemory } from './state-memory';
 
 interface Session {
   readonly runtime: ort.InferenceSession;
@@ -15,13 +16,12 @@ interface KeptState {
   isDropped: boolean;
 }
 
-const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
-
 /** Sessions of ONNX Runtime, their state, and the requests that they answer. */
 export class RuntimeServer {
   readonly #settings: RuntimeSettings;
   readonly #sessions = new Map<number, Session>();
   readonly #states = new Map<number, KeptState>();
+  readonly #memory = new StateMemory();
   /** Weights of sessions that come in parts. */
   readonly #blocks = new Map<number, Uint8Array>();
 
@@ -53,7 +53,7 @@ export class RuntimeServer {
       case 'create-state': {
         const buffers: Buffers = new Map();
         for (const [name, { type, dims, data }] of Object.entries(request.buffers)) {
-          buffers.set(name, { type, data: data ?? zeros(type, dims), dims });
+          buffers.set(name, { type, data: data ?? this.#memory.take(type, dims), dims });
         }
         this.#states.set(request.state, { buffers, runs: 0, isDropped: false });
         return {};
@@ -78,7 +78,7 @@ export class RuntimeServer {
         this.#states.delete(request.state);
         if (state) {
           state.isDropped = true;
-          release(state);
+          this.#giveBack(state);
         }
         return {};
       }
@@ -87,6 +87,7 @@ export class RuntimeServer {
         this.#sessions.delete(request.session);
         if (this.#settings.profile) session?.runtime.endProfiling();
         await session?.runtime.release();
+        this.#memory.clear();
         return {};
       }
     }
@@ -121,7 +122,7 @@ export class RuntimeServer {
     } finally {
       if (state) {
         state.runs--;
-        release(state);
+        this.#giveBack(state);
       }
     }
   }
@@ -148,26 +149,15 @@ export class RuntimeServer {
     );
   }
 
+  /** The memory of a dropped state, once no run reads it any more. */
+  #giveBack({ buffers, runs, isDropped }: KeptState): void {
+    if (isDropped && runs === 0) this.#memory.giveBack([...buffers.values()].map(({ data }) => data));
+  }
+
   #stateOf(id: number): KeptState {
     const state = this.#states.get(id);
     if (!state) throw new Error('the state is disposed');
     return state;
-  }
-}
-
-/** An array whose memory can be given back at once. */
-function zeros(type: WireTensor['type'], dims: readonly number[]): WireTensor['data'] {
-  const length = dims.reduce((a, b) => a * b, 1);
-  const bytes = length * arrays[type].BYTES_PER_ELEMENT;
-  return new arrays[type](new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, length);
-}
-
-/** Gives the memory of a dropped state back that no run reads any more, and does not wait for the garbage collector to see how much it is. */
-function release({ buffers, runs, isDropped }: KeptState): void {
-  if (!isDropped || runs > 0) return;
-  for (const { data } of buffers.values()) {
-    const { buffer } = data;
-    if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0);
   }
 }
 
@@ -211,16 +201,23 @@ function bringUpToDate(
       `rows ${outside}..${outside + (ofEach ? 1 : count)} do not fit the state "${state.name}" of ${size} rows`,
     );
   }
+  // Places that follow each other are written at once.
+  const spans = ofEach
+    ? Array.from({ length: places.length / count }, (_, entry) =>
+        spansOf(places.subarray(entry * count, (entry + 1) * count)),
+      )
+    : [[{ from: 0, to: places[0], count }]];
   for (let block = 0; block < blocks; block++) {
-    const rows = data.subarray(block * count * inner, (block + 1) * count * inner);
-    const start = block * size * inner;
-    if (!ofEach) {
-      buffer.data.set(rows, start + places[0] * inner);
-      continue;
-    }
-    const entry = Math.floor(block / blocksOfEntry) * count;
-    for (let row = 0; row < count; row++) {
-      buffer.data.set(rows.subarray(row * inner, (row + 1) * inner), start + places[entry + row] * inner);
+    const [start, first] = [block * size, block * count];
+    for (const span of ofEach ? spans[Math.floor(block / blocksOfEntry)] : spans[0]) {
+      const from = (first + span.from) * inner;
+      buffer.data.set(data.subarray(from, from + span.count * inner), (start + span.to) * inner);
     }
   }
+}
+
+/** Rows and the places that they go to, both in a row. */
+function spansOf(places: Int32Array): { readonly from: number; readonly to: number; readonly count: number }[] {
+  const starts = [...places.keys()].filter((i) => i === 0 || places[i] !== places[i - 1] + 1);
+  return starts.map((from, i) => ({ from, to: places[from], count: (starts[i + 1] ?? places.length) - from }));
 }

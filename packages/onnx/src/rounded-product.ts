@@ -1,3 +1,4 @@
+import type { Shape } from '@detailflow/core';
 import type { Emitter } from './emitter';
 import { attribute, MICROSOFT } from './proto';
 import type { QuantisedMatrix } from './quantise';
@@ -39,9 +40,10 @@ const PARTS = 254;
  * little, to 8 bits of its length and what they leave over to 8 more. Products of integers are exact, so a row comes out the same
  * whatever rows are beside it. Something that is no number makes the length none; the largest entry it may not, but what is added up
  * from layer to layer keeps it, and the last product goes by lengths.
+ * @param shape of the result
  */
-export const rowProduct = (x: string, matrix: QuantisedInitializers, emitter: Emitter): string =>
-  matrix.fine ? fineProduct(x, matrix, emitter) : plainProduct(x, matrix, emitter);
+export const rowProduct = (x: string, matrix: QuantisedInitializers, shape: Shape, emitter: Emitter): string =>
+  matrix.fine ? fineProduct(x, matrix, shape, emitter) : plainProduct(x, matrix, emitter);
 
 /** A row of zeros stays one, since it is multiplied by zero. */
 function plainProduct(x: string, matrix: QuantisedInitializers, emitter: Emitter): string {
@@ -58,7 +60,7 @@ function plainProduct(x: string, matrix: QuantisedInitializers, emitter: Emitter
 const LEAST_SQUARE = 1e-30;
 
 /** Levels and what they leave over are rows of one product, one batch after the other. */
-function fineProduct(x: string, matrix: QuantisedInitializers, emitter: Emitter): string {
+function fineProduct(x: string, matrix: QuantisedInitializers, shape: Shape, emitter: Emitter): string {
   const root = Math.sqrt(matrix.in);
   const [inverse, both] = emitter.shared(`fine levels of ${x}`, () => {
     const [step, small] = [number(emitter, STEP), number(emitter, STEP / PARTS)];
@@ -76,12 +78,13 @@ function fineProduct(x: string, matrix: QuantisedInitializers, emitter: Emitter)
     return [inverse, emitter.node('Concat', [levels, rest], [attribute.int('axis', 0)])];
   });
   const product = integerProduct(emitter, both, number(emitter, root * STEP), matrix);
-  const [coarse, rest] = emitter.nodeWithOutputs('Split', [product], 2, [
-    attribute.int('axis', 0),
-    attribute.int('num_outputs', 2),
+  // The levels' rows and a part of the rest's, in one pass over both: a product of one row of two.
+  const parts = emitter.shared('parts', () => [
+    emitter.constant(Float32Array.of(1, 1 / PARTS), [1, 2], 'f32'),
   ]);
-  const sum = emitter.node('Add', [coarse, emitter.node('Mul', [rest, number(emitter, 1 / PARTS)])]);
-  return emitter.node('Div', [sum, inverse]);
+  const halves = emitter.node('Reshape', [product, emitter.int64([2, -1])]);
+  const sum = emitter.node('MatMul', [...parts, halves]);
+  return emitter.node('Div', [emitter.node('Reshape', [sum, emitter.shape(shape)]), inverse]);
 }
 
 const rounded = (emitter: Emitter, x: string, step: string): string =>

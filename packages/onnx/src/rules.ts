@@ -38,7 +38,7 @@ const reduce =
 const matmul: Rule = (value, inputs, { emitter, dialect, quantised }) => {
   const [, weight] = value.inputs;
   const matrix = weight.op === 'weight' ? quantised.get(weight.attrs.name as string) : undefined;
-  if (matrix?.block === 'row') return rowProduct(inputs[0], matrix, emitter);
+  if (matrix?.block === 'row') return rowProduct(inputs[0], matrix, value.shape, emitter);
   if (matrix) return blockProduct(inputs[0], matrix, emitter);
   const flags = [value.attrs.transposeA, value.attrs.transposeB] as boolean[];
   if (!flags.includes(true)) return emitter.node('MatMul', inputs);
