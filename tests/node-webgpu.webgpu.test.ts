@@ -4,6 +4,7 @@ import { type Backend, matmul, sin, Tensor, trace } from '@detailflow/core';
 import {
   checkConformance,
   checkSharedState,
+  checkStateExtents,
   checkStateWindows,
   conformanceCases,
   gradientCases,
@@ -21,6 +22,8 @@ describe.skipIf(webgpuMissing !== undefined)("the conformance suite on ONNX Runt
   test('executables share a state of the backend', () => checkSharedState(backend));
 
   test('states have windows', () => checkStateWindows(backend));
+
+  test('states grow and shrink', () => checkStateExtents(backend));
 
   test.each([...conformanceCases, ...gradientCases])('$name', async (one) => {
     await checkConformance(backend, one);

@@ -3,6 +3,7 @@ import type { Backend } from '@detailflow/core';
 import {
   checkConformance,
   checkSharedState,
+  checkStateExtents,
   checkStateWindows,
   conformanceCases,
   gradientCases,
@@ -18,6 +19,8 @@ afterAll(() => backend.close());
 test('executables share a state of the backend', () => checkSharedState(backend));
 
 test('states have windows', () => checkStateWindows(backend));
+
+test('states grow and shrink', () => checkStateExtents(backend));
 
 test.each([...conformanceCases, ...gradientCases])('$name', async (one) => {
   await checkConformance(backend, one);

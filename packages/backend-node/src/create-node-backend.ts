@@ -285,9 +285,12 @@ class NodeState implements State {
   readonly id: number;
   /** The executable or the backend that the state was made by. */
   readonly owner: object;
-  readonly buffers: ReadonlyMap<string, BufferKind>;
   /** The part of the buffers of `whole` that this is a window of. */
   readonly entries?: StateWindow;
+  /** As they were made. */
+  readonly #made: ReadonlyMap<string, BufferKind>;
+  /** As they are, of a whole state. */
+  #buffers: ReadonlyMap<string, BufferKind>;
   readonly #whole?: NodeState;
   readonly #worker: WorkerClient;
   #disposed = false;
@@ -301,10 +304,21 @@ class NodeState implements State {
   ) {
     this.id = id;
     this.owner = owner;
-    this.buffers = buffers;
+    this.#made = buffers;
+    this.#buffers = buffers;
     this.#worker = worker;
     this.entries = part?.entries;
     this.#whole = part?.whole;
+  }
+
+  get buffers(): ReadonlyMap<string, BufferKind> {
+    const { entries } = this;
+    if (!this.#whole || !entries) return this.#buffers;
+    const kinds = [...this.#whole.buffers].map(([name, { dtype, shape }]) => {
+      requireEntries(name, shape, entries.first, entries.count);
+      return [name, { dtype, shape: shape.with(0, entries.count) }] as const;
+    });
+    return new Map(kinds);
   }
 
   requireOpen(): void {
@@ -314,12 +328,9 @@ class NodeState implements State {
 
   window(first: number, count: number): State {
     this.#requireWhole();
-    const buffers = [...this.buffers].map(([name, { dtype, shape }]) => {
-      requireEntries(name, shape, first, count);
-      return [name, { dtype, shape: [count, ...shape.slice(1)] }] as const;
-    });
+    for (const [name, { shape }] of this.buffers) requireEntries(name, shape, first, count);
     const part = { whole: this, entries: { first, count } };
-    return new NodeState(this.id, this.owner, new Map(buffers), this.#worker, part);
+    return new NodeState(this.id, this.owner, new Map(), this.#worker, part);
   }
 
   async copyEntry(from: number, to: number): Promise<void> {
@@ -328,6 +339,16 @@ class NodeState implements State {
       for (const entry of [from, to]) requireEntries(name, shape, entry, 1);
     }
     await this.#worker.send({ kind: 'copy-entry', state: this.id, from, to });
+  }
+
+  async resize(axis: number, extent: number): Promise<void> {
+    this.#requireWhole();
+    for (const [name, { shape }] of this.#made) requireEntries(name, shape, 0, extent, axis);
+    const resized = [...this.#buffers].map(
+      ([name, { dtype, shape }]) => [name, { dtype, shape: shape.with(axis, extent) }] as const,
+    );
+    this.#buffers = new Map(resized); // runs that are asked for from now on come after it
+    await this.#worker.send({ kind: 'resize-state', state: this.id, axis, extent });
   }
 
   /** What crosses threads is whole buffers. */

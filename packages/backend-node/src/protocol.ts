@@ -85,6 +85,7 @@ export type Request =
       readonly tensor: WireTensor;
     }
   | { readonly kind: 'copy-entry'; readonly state: number; readonly from: number; readonly to: number }
+  | { readonly kind: 'resize-state'; readonly state: number; readonly axis: number; readonly extent: number }
   | { readonly kind: 'drop-state'; readonly state: number }
   | { readonly kind: 'release'; readonly session: number };
 

@@ -13,6 +13,8 @@ type Buffers = Map<string, WireTensor>;
 interface KeptState {
   readonly buffers: Buffers;
   runs: number;
+  /** Whether nothing but zeros was ever in it, and its memory may hold something else still. */
+  isBlank: boolean;
   isDropped: boolean;
 }
 
@@ -51,11 +53,15 @@ export class RuntimeServer {
       case 'run':
         return this.#run(request);
       case 'create-state': {
+        const given = Object.entries(request.buffers);
+        const isBlank = given.every(([, { data }]) => data === undefined);
         const buffers: Buffers = new Map();
-        for (const [name, { type, dims, data }] of Object.entries(request.buffers)) {
-          buffers.set(name, { type, data: data ?? this.#memory.take(type, dims), dims });
+        for (const [name, { type, dims, data }] of given) {
+          const taken = data ?? this.#memory.take(type, dims);
+          if (!data && !isBlank) this.#memory.clean(taken);
+          buffers.set(name, { type, data: taken, dims });
         }
-        this.#states.set(request.state, { buffers, runs: 0, isDropped: false });
+        this.#states.set(request.state, { buffers, runs: 0, isBlank, isDropped: false });
         return {};
       }
       case 'read-state': {
@@ -70,6 +76,15 @@ export class RuntimeServer {
         for (const buffer of this.#stateOf(request.state).buffers.values()) {
           const source = entriesOf(buffer, { first: request.from, count: 1 });
           entriesOf(buffer, { first: request.to, count: 1 }).data.set(source.data);
+        }
+        return {};
+      }
+      case 'resize-state': {
+        const { axis, extent } = request;
+        const state = this.#states.get(request.state);
+        if (!state) throw new Error('the state is disposed');
+        for (const [name, buffer] of state.buffers) {
+          state.buffers.set(name, resized(buffer, { axis, extent, isBlank: state.isBlank }));
         }
         return {};
       }
@@ -157,8 +172,40 @@ export class RuntimeServer {
   #stateOf(id: number): KeptState {
     const state = this.#states.get(id);
     if (!state) throw new Error('the state is disposed');
+    if (state.isBlank) {
+      for (const { data } of state.buffers.values()) this.#memory.clean(data);
+      state.isBlank = false;
+    }
     return state;
   }
+}
+
+/** A buffer whose axis has another extent, in its own memory where that is large enough. */
+function resized(
+  { type, data, dims }: WireTensor,
+  { axis, extent, isBlank }: { readonly axis: number; readonly extent: number; readonly isBlank: boolean },
+): WireTensor {
+  const inner = dims.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const outer = dims.slice(0, axis).reduce((a, b) => a * b, 1);
+  const [before, after] = [dims[axis] * inner, extent * inner];
+  const both = arrayOver(data, outer * Math.max(before, after));
+  if (both.buffer !== data.buffer) both.set(data);
+  const blocks = isBlank ? [] : [...Array(outer).keys()];
+  if (after > before) blocks.reverse(); // so that nothing is written over that is still to be moved
+  for (const i of blocks) {
+    const kept = Math.min(before, after);
+    both.copyWithin(i * after, i * before, i * before + kept);
+    both.fill(0, i * after + kept, (i + 1) * after);
+  }
+  return { type, data: both.subarray(0, outer * after), dims: dims.with(axis, extent) };
+}
+
+/** Another length of the memory of an array, or new memory where it has not as much. */
+function arrayOver(array: WireTensor['data'], length: number): WireTensor['data'] {
+  const { buffer, byteOffset, BYTES_PER_ELEMENT } = array;
+  const Kind = array.constructor as Float32ArrayConstructor;
+  const fits = byteOffset + length * BYTES_PER_ELEMENT <= buffer.byteLength;
+  return fits ? new Kind(buffer as ArrayBuffer, byteOffset, length) : new Kind(length);
 }
 
 const toOrt = ({ type, data, dims }: WireTensor): ort.Tensor =>
@@ -217,7 +264,13 @@ function bringUpToDate(
 }
 
 /** Rows and the places that they go to, both in a row. */
-function spansOf(places: Int32Array): { readonly from: number; readonly to: number; readonly count: number }[] {
+function spansOf(
+  places: Int32Array,
+): { readonly from: number; readonly to: number; readonly count: number }[] {
   const starts = [...places.keys()].filter((i) => i === 0 || places[i] !== places[i - 1] + 1);
-  return starts.map((from, i) => ({ from, to: places[from], count: (starts[i + 1] ?? places.length) - from }));
+  return starts.map((from, i) => ({
+    from,
+    to: places[from],
+    count: (starts[i + 1] ?? places.length) - from,
+  }));
 }

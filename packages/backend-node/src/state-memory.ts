@@ -14,15 +14,21 @@ const KEPT_FOR = 3000;
 export class StateMemory {
   /** By their size in bytes. */
   readonly #spare = new Map<number, ArrayBuffer[]>();
+  /** Those that were in use before and may hold something. */
+  readonly #used = new WeakSet<ArrayBufferLike>();
   #timer: NodeJS.Timeout | undefined;
 
-  /** Zeros. */
+  /** An array that is to be cleaned before it is read. */
   take(type: WireTensor['type'], dims: readonly number[]): Data {
     const length = dims.reduce((a, b) => a * b, 1);
     const bytes = length * arrays[type].BYTES_PER_ELEMENT;
-    const used = this.#spare.get(bytes)?.pop();
-    if (used) return new arrays[type](used, 0, length).fill(0);
-    return new arrays[type](new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, length);
+    const buffer = this.#spare.get(bytes)?.pop() ?? new ArrayBuffer(bytes, { maxByteLength: bytes });
+    return new arrays[type](buffer, 0, length);
+  }
+
+  /** Zeros in an array that was taken. */
+  clean(array: Data): void {
+    if (this.#used.has(array.buffer)) array.fill(0);
   }
 
   /** Takes back what nobody reads any more, in place of what was kept before. */
@@ -30,6 +36,7 @@ export class StateMemory {
     this.clear();
     for (const { buffer } of all) {
       if (!(buffer instanceof ArrayBuffer && buffer.resizable) || buffer.byteLength === 0) continue;
+      this.#used.add(buffer);
       this.#spare.set(buffer.byteLength, [...(this.#spare.get(buffer.byteLength) ?? []), buffer]);
     }
     this.#timer = setTimeout(() => this.clear(), KEPT_FOR).unref();

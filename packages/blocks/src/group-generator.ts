@@ -78,13 +78,7 @@ export function groupGenerator(
     const unconditional = add(mul(labels, 0), ar.classes);
     const ids = concat([fed(labels), fed(unconditional)], 0); // [2 B, g]
     const freshBias = row('f32', (one) => one.hidden);
-    const logits = step(
-      g,
-      groupWeights(g, ar),
-      ar,
-      { ids, kinds, positions },
-      { cacheLength: length, freshBias },
-    ); // [2 B, g, V]
+    const logits = step(g, groupWeights(g, ar), ar, { ids, kinds, positions }, { cache: length, freshBias }); // [2 B, g, V]
 
     const conditional = slice(logits, 0, 0, batch);
     const other = slice(logits, 0, batch, extent(logits, 0));

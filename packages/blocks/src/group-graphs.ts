@@ -1,23 +1,23 @@
 import { type Graph, type GraphBuilder, symbol, trace } from '@detailflow/core';
 import type { GroupTransformerConfig } from './group-config';
-import { forward, groupWeights, type PlaceInputs, pooledStep, step } from './group-transformer';
+import { forward, groupWeights, type PlaceInputs, step } from './group-transformer';
 
 const batch = symbol('batch');
 /** Places fed at once. */
 const places = symbol('step');
+/** Places of the cache. */
+const cached = symbol('cache');
 
 /** Feeds: ids i32 [B, L], kinds i32 [L], positions i32 [L]. Output: logits [B, L, V]. */
 export function stepGraph(config: GroupTransformerConfig): Graph {
   return trace((g) => ({ logits: step(g, groupWeights(g, config), config, placeInputs(g)) }));
 }
 
-/** Feeds: ids, kinds and positions, all i32 [B, L]. Output: logits [B, L, V]. */
-export function pooledStepGraph(config: GroupTransformerConfig): Graph {
+/** As {@link stepGraph} with a cache of as many places as the feed `cache` counts, i32 [N]. */
+export function growingStepGraph(config: GroupTransformerConfig): Graph {
   return trace((g) => {
-    const [ids, kinds, positions] = ['ids', 'kinds', 'positions'].map((name) =>
-      g.input(name, 'i32', [batch, places]),
-    );
-    return { logits: pooledStep(g, groupWeights(g, config), config, { ids, kinds, positions }) };
+    const cache = g.input('cache', 'i32', [cached]);
+    return { logits: step(g, groupWeights(g, config), config, placeInputs(g), { cache }) };
   });
 }
 

@@ -15,9 +15,12 @@ import {
 import { checkChosenTokens } from './chosen-tokens';
 import { classLabels } from './class-labels';
 import type { GroupTransformerConfig } from './group-config';
+import { growingCache } from './growing-cache';
 import { PlaceKind } from './places';
 import { PoolSlots } from './pool-slots';
 import { stepPlaces } from './step-places';
+
+export { pooledStepGraph } from './pooled-graph';
 
 const MOST_ROWS = 1024;
 
@@ -34,7 +37,7 @@ export async function openGroupPool(
   }
   signal?.throwIfAborted();
   const executable = await compile();
-  const state = await executable.createState({ batch: rows + 1 });
+  const state = await executable.createState({ batch: rows + 1, cache: config.tokens });
   return new GroupPool(config, executable, state, rows);
 }
 
@@ -65,10 +68,19 @@ class Member implements PoolMember {
     return countAt(this.#config, this.position);
   }
 
+  /** Tokens of the step after the next. */
+  get stepAfter(): number {
+    return countAt(this.#config, this.position + this.nextCount);
+  }
+
   release(): void {
     this.#release(this);
   }
 }
+
+/** The places that a member has reached with its next step. */
+const endOf = ({ position, predicted, nextCount, stepAfter }: Member): number =>
+  position + nextCount + (predicted ? stepAfter : 0);
 
 /** Tokens of the step at a position; 0 at the end. */
 function countAt({ tokens, causalTokens, groupSize }: GroupTransformerConfig, position: number): number {
@@ -85,6 +97,7 @@ class GroupPool implements TokenPool {
   readonly #config: GroupTransformerConfig;
   readonly #executable: Executable;
   readonly #state: State;
+  readonly #reach: (places: number) => Promise<Tensor>;
   readonly #slots: PoolSlots<Row>;
   readonly #members = new Set<PoolMember>();
   /** Steps run one after the other, since they move rows. */
@@ -94,6 +107,7 @@ class GroupPool implements TokenPool {
     this.#config = config;
     this.#executable = executable;
     this.#state = state;
+    this.#reach = growingCache(state, config.tokens);
     this.rows = rows;
     this.#slots = new PoolSlots(rows);
   }
@@ -172,10 +186,12 @@ class GroupPool implements TokenPool {
     }
     const order = this.#slots.rowsFrom(first, wanted.size) as Row[];
     const chosen = new Map(steps.map((step, i) => [members[i], step.chosen]));
-    const { logits } = await this.#executable.run(this.#feeds(order, chosen, count), {
-      state: this.#state.window?.(first, wanted.size),
-      signal,
-    });
+    const reached = [...this.#members].map((member) => endOf(member as Member));
+    const cache = await this.#reach(Math.max(...reached));
+    const { logits } = await this.#executable.run(
+      { ...this.#feeds(order, chosen, count), cache },
+      { state: this.#state.window?.(first, wanted.size), signal },
+    );
     for (const member of members) {
       if (member.predicted) member.position += member.nextCount;
       member.predicted = true;

@@ -26,9 +26,10 @@ import { classLabels } from './class-labels';
 import { type DrawGraphOptions, drawGraph } from './draw-graph';
 import { DeviceDrawingSession } from './drawing-session';
 import type { GroupTransformerConfig } from './group-config';
-import { pooledStepGraph, stepGraph } from './group-graphs';
+import { growingStepGraph } from './group-graphs';
 import { groupParameters, ignoredGroupWeights } from './group-parameters';
 import { gradualGuidance, groupSchedule } from './group-schedule';
+import { growingCache } from './growing-cache';
 import { PlaceKind } from './places';
 import { type StepPlaces, stepPlaces } from './step-places';
 
@@ -83,8 +84,13 @@ export class GroupTokenModel implements TokenModel {
     this.#backend = backend;
     this.#weights = weights;
     this.#dtype = dtype;
-    this.#executable = new LazyExecutable(() => backend.compile(stepGraph(config), weights, { dtype }));
-    this.#pooled = new LazyExecutable(() => backend.compile(pooledStepGraph(config), weights, { dtype }));
+    this.#executable = new LazyExecutable(() =>
+      backend.compile(growingStepGraph(config), weights, { dtype }),
+    );
+    this.#pooled = new LazyExecutable(async () => {
+      const { pooledStepGraph } = await import('./group-pool');
+      return backend.compile(pooledStepGraph(config), weights, { dtype });
+    });
     if (backend.stateWindows) {
       this.openPool = async (options) => {
         const { openGroupPool } = await import('./group-pool'); // what only servers need is loaded by them
@@ -114,7 +120,7 @@ export class GroupTokenModel implements TokenModel {
     signal?.throwIfAborted();
     const labels = classLabels(conditions, this.classes);
     const executable = await this.#executable.get();
-    const state = await executable.createState({ batch: labels.length });
+    const state = await executable.createState({ batch: labels.length, cache: this.tokens });
     return new CachedSession(this.config, executable, state, Int32Array.from(labels));
   }
 
@@ -161,6 +167,7 @@ class CachedSession implements TokenSession {
   readonly #config: GroupTransformerConfig;
   readonly #executable: Executable;
   readonly #state: State;
+  readonly #reach: (places: number) => Promise<Tensor>;
   readonly #labels: Int32Array;
   #position = 0;
   /** Whether logits for the next tokens have been handed out. */
@@ -170,6 +177,7 @@ class CachedSession implements TokenSession {
     this.#config = config;
     this.#executable = executable;
     this.#state = state;
+    this.#reach = growingCache(state, config.tokens);
     this.#labels = labels;
   }
 
@@ -196,7 +204,8 @@ class CachedSession implements TokenSession {
       positions: new Tensor('int32', positions, [count]),
     };
     try {
-      const { logits } = await this.#executable.run(feeds, { state: this.#state, signal });
+      const cache = await this.#reach(this.#position + count);
+      const { logits } = await this.#executable.run({ ...feeds, cache }, { state: this.#state, signal });
       this.#predicted = true;
       return ofType(logits, 'float32');
     } catch (error) {

@@ -16,7 +16,6 @@ import {
   cachedAttend,
   type Dropout,
   maskedAttend,
-  pooledAttend,
   type RopeTransformerInputs,
   ropeTransformer,
 } from './rope-transformer';
@@ -57,8 +56,8 @@ export function forward(
 export interface StepOptions {
   /** Bias [L] that hides some of the fed places from each other; all see all if omitted. */
   readonly freshBias?: Value;
-  /** Places of the cache: N unless said. */
-  readonly cacheLength?: number;
+  /** Places of the cache, or what counts them, see {@link cachedAttend}: N unless said. */
+  readonly cache?: number | Value;
 }
 
 /**
@@ -71,30 +70,19 @@ export function step(
   p: Parameters,
   config: GroupTransformerConfig,
   inputs: PlaceInputs,
-  { freshBias, cacheLength = config.tokens }: StepOptions = {},
+  { freshBias, cache = config.tokens }: StepOptions = {},
 ): Value {
   const attend = cachedAttend(graph, config, {
     batch: extent(inputs.ids, 0),
     offset: slice(inputs.positions, 0, 0, 1), // [1]
-    cacheLength,
+    cache,
     freshBias,
   });
   return ropeTransformer(p, config, { ...embedded(p, config, inputs), attend });
 }
 
-/** As {@link step} for rows that are each at places of their own; kinds and positions are [B, L]. */
-export function pooledStep(
-  graph: GraphBuilder,
-  p: Parameters,
-  config: GroupTransformerConfig,
-  inputs: PlaceInputs,
-): Value {
-  const attend = pooledAttend(graph, config, { positions: inputs.positions, cacheLength: config.tokens });
-  return ropeTransformer(p, config, { ...embedded(p, config, inputs), attend });
-}
-
 /** The embedded places [B, L, E] and their rotary tables, cos and sin [L, D/2], or [B, L, D/2]. */
-function embedded(
+export function embedded(
   p: Parameters,
   config: GroupTransformerConfig,
   inputs: PlaceInputs,

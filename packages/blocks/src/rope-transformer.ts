@@ -1,16 +1,13 @@
 import {
   add,
-  addDims,
   attention,
   cachedAttention,
-  concat,
   type Dim,
   extent,
   type GraphBuilder,
   HIDDEN,
   less,
   linear,
-  matmul,
   mul,
   multiplyDims,
   type ParameterSpec,
@@ -20,11 +17,9 @@ import {
   select,
   silu,
   slice,
-  softmax,
   swapHeads,
   type Value,
   writeRows,
-  writeRowsAt,
 } from '@detailflow/core';
 import type { Parameters } from './parameters';
 
@@ -109,8 +104,8 @@ export interface CachedAttendOptions {
   readonly batch: Dim;
   /** i32 [1]: the place of the first fed row; all places before it are seen. */
   readonly offset: Value;
-  /** Places of the cache. */
-  readonly cacheLength: number;
+  /** Places of the cache: so many, or i32 [N] that counts them from 0, where the cache grows from run to run. */
+  readonly cache: number | Value;
   /** Bias [L] that hides some of the fed places from each other; all see all if omitted. */
   readonly freshBias?: Value;
 }
@@ -122,14 +117,11 @@ export interface CachedAttendOptions {
 export function cachedAttend(
   graph: GraphBuilder,
   config: RopeTransformerConfig,
-  { batch, offset, cacheLength, freshBias }: CachedAttendOptions,
+  { batch, offset, cache: given, freshBias }: CachedAttendOptions,
 ): Attend {
   const { kvHeads, dim, heads } = config;
-  const places = graph.constant(
-    Int32Array.from({ length: cacheLength }, (_, i) => i),
-    [cacheLength],
-    'i32',
-  );
+  const places = cachePlaces(graph, given);
+  const cacheLength = extent(places, 0);
   const pastBias = select(less(places, offset), 0, HIDDEN); // [N]
   return (layer, q, k, v) => {
     const [pastK, pastV] = [k, v].map((rows, i) => {
@@ -142,49 +134,15 @@ export function cachedAttend(
   };
 }
 
-export interface PooledAttendOptions {
-  /** i32 [B, L]: the places of each row, ascending; it sees these and all before them. */
-  readonly positions: Value;
-  /** Places of the cache. */
-  readonly cacheLength: number;
-}
-
-/**
- * As {@link cachedAttend}, for rows that are each at a place of their own. Keys and values are written for the next run; this
- * one reads the cache as it was, so that nothing but the new rows leaves the run.
- */
-export function pooledAttend(
-  graph: GraphBuilder,
-  config: RopeTransformerConfig,
-  { positions, cacheLength }: PooledAttendOptions,
-): Attend {
-  const { kvHeads, dim, heads } = config;
-  const [batch, length] = positions.shape;
-  const every = graph.constant(
-    Int32Array.from({ length: cacheLength }, (_, i) => i),
-    [1, 1, 1, cacheLength],
-    'i32',
-  );
-  const first = reshape(slice(positions, 1, 0, 1), [batch, 1, 1, 1]);
-  const pastBias = select(less(every, first), 0, HIDDEN); // [B, 1, 1, N]
-  return (layer, q, k, v) => {
-    const [pastK, pastV] = [k, v].map((rows, i) => {
-      const name = `${layer}.${i === 0 ? 'k' : 'v'}`;
-      const cache = graph.state(name, [batch, kvHeads, cacheLength, dim / heads]);
-      graph.update(name, writeRowsAt(cache, rows, positions));
-      return cache;
-    });
-    const scaled = mul(q, scoreScale(config));
-    const past = add(matmul(scaled, pastK, { transposeB: true }), pastBias); // [B, K, R, N]
-    const fresh = matmul(scaled, k, { transposeB: true }); // [B, K, R, L]
-    const weights = softmax(concat([past, fresh], -1));
-    const end = addDims(cacheLength, length);
-    return add(
-      matmul(slice(weights, -1, 0, cacheLength), pastV),
-      matmul(slice(weights, -1, cacheLength, end), v),
-    );
-  };
-}
+/** i32 [N]: 0 .. N - 1. */
+const cachePlaces = (graph: GraphBuilder, cache: number | Value): Value =>
+  typeof cache === 'number'
+    ? graph.constant(
+        Int32Array.from({ length: cache }, (_, i) => i),
+        [cache],
+        'i32',
+      )
+    : cache;
 
 /** Names (those of the official state dicts) and shapes of the layers, the last norm and the output matrix. */
 export function ropeTransformerParameters(config: RopeTransformerConfig): ParameterSpec[] {
@@ -249,7 +207,8 @@ const feedForward = (p: Parameters, name: string, x: Value): Value =>
     p(`${name}.w2.weight`),
   );
 
-const scoreScale = ({ dim, heads }: RopeTransformerConfig): number => 1 / Math.sqrt(dim / heads);
+/** What scores are multiplied by. */
+export const scoreScale = ({ dim, heads }: RopeTransformerConfig): number => 1 / Math.sqrt(dim / heads);
 
 /** A bias [L, L] repeated for the query heads that share a key head: [(H/K) L, L]. */
 function groupedBias(bias: Value, repeats: number): Value {

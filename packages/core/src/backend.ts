@@ -26,6 +26,12 @@ export interface State {
    * @throws DetailFlowError `shape` when a buffer has no such entries
    */
   copyEntry?(from: number, to: number): Promise<void>;
+  /**
+   * Gives an axis of every buffer `extent` entries, 1 up to as many as the buffer was made with. Entries that are there
+   * before and after stay as they are, further ones are zeros; windows change along. Not every backend can.
+   * @throws DetailFlowError `shape` when a buffer has no such axis, or was made with fewer entries
+   */
+  resize?(axis: number, extent: number): Promise<void>;
   /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }

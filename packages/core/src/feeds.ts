@@ -102,14 +102,19 @@ export function requireBuffer<B extends { readonly shape: readonly number[]; rea
   return buffer;
 }
 
-/** Checks that a buffer has these entries of its first axis. @throws DetailFlowError `shape` */
-export function requireEntries(name: string, shape: readonly number[], first: number, count: number): void {
-  const [there = 0] = shape;
-  const isInside = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count >= 1;
-  if (isInside && first + count <= there) return;
+/** Checks that an axis of a buffer, the first unless said, has these entries. @throws DetailFlowError `shape` */
+export function requireEntries(
+  name: string,
+  shape: readonly number[],
+  first: number,
+  count: number,
+  axis = 0,
+): void {
+  const areWhole = [first, count].every(Number.isInteger);
+  if (areWhole && first >= 0 && count >= 1 && first + count <= shape[axis]) return;
   throw new DetailFlowError(
     'shape',
-    `the state is ${formatShape(shape)}: it has no ${describe(count)} entries from ${describe(first)} on`,
+    `the state is ${formatShape(shape)}: axis ${axis} has no ${count} entries from ${first}`,
     { entry: name },
   );
 }

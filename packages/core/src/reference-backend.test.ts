@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkSharedState } from './conformance/shared-state';
+import { checkStateExtents } from './conformance/state-extents';
 import { checkStateWindows } from './conformance/state-windows';
 import { symbol } from './dim';
 import { type Graph, trace } from './graph';
@@ -176,3 +177,5 @@ test('what is disposed or closed says so', async () => {
 
 test('executables share a state of the backend', () => checkSharedState(createReferenceBackend()));
 test('states have windows', () => checkStateWindows(createReferenceBackend()));
+
+test('states grow and shrink', () => checkStateExtents(createReferenceBackend()));

@@ -53,11 +53,14 @@ class ReferenceState implements State {
   /** The graph or the backend that the state was made by. */
   readonly owner: object;
   readonly buffers: Map<string, Held>;
+  /** The shapes that they were made with. */
+  readonly #most: ReadonlyMap<string, readonly number[]>;
   disposed = false;
 
   constructor(owner: object, buffers: Map<string, Held>) {
     this.owner = owner;
     this.buffers = buffers;
+    this.#most = new Map([...buffers].map(([name, { shape }]) => [name, shape]));
   }
 
   get(name: string): Held | undefined {
@@ -88,6 +91,12 @@ class ReferenceState implements State {
   async copyEntry(from: number, to: number): Promise<void> {
     const [source, target] = [this.window(from, 1) as ReferenceState, this.window(to, 1) as ReferenceState];
     for (const name of this.buffers.keys()) target.put(name, source.get(name) as Held);
+  }
+
+  async resize(axis: number, extent: number): Promise<void> {
+    if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
+    for (const [name, most] of this.#most) requireEntries(name, most, 0, extent, axis);
+    for (const [name, held] of this.buffers) this.put(name, resized(held, axis, extent));
   }
 
   #buffer(name: string): Held {
@@ -121,6 +130,7 @@ class ReferenceWindow extends ReferenceState {
     if (this.#whole.disposed) throw new DetailFlowError('closed', 'the state is disposed');
     const held = this.#whole.get(name);
     if (!held) return undefined;
+    requireEntries(name, held.shape, this.#first, this.#count);
     const size = this.#entrySize(held);
     const data = held.data.slice(this.#first * size, (this.#first + this.#count) * size);
     return { ...held, data, shape: [this.#count, ...held.shape.slice(1)] };
@@ -149,6 +159,10 @@ class ReferenceWindow extends ReferenceState {
     throw wholeOnly();
   }
 
+  override async resize(): Promise<void> {
+    throw wholeOnly();
+  }
+
   override async dispose(): Promise<void> {
     this.disposed = true;
   }
@@ -156,6 +170,18 @@ class ReferenceWindow extends ReferenceState {
   #entrySize({ shape }: Held): number {
     return shape.slice(1).reduce((a, b) => a * b, 1);
   }
+}
+
+/** A buffer whose axis has other entries: the first ones of before, then zeros. */
+function resized({ data, shape, dtype }: Held, axis: number, extent: number): Held {
+  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const outer = shape.slice(0, axis).reduce((a, b) => a * b, 1);
+  const [before, after] = [shape[axis] * inner, extent * inner];
+  const out = allocate(dtype, outer * after);
+  for (let i = 0; i < outer; i++) {
+    for (let j = 0; j < Math.min(before, after); j++) out[i * after + j] = data[i * before + j];
+  }
+  return { data: out, shape: shape.map((old, i) => (i === axis ? extent : old)), dtype };
 }
 
 const wholeOnly = () =>

@@ -42,8 +42,12 @@ const PARTS = 254;
  * from layer to layer keeps it, and the last product goes by lengths.
  * @param shape of the result
  */
-export const rowProduct = (x: string, matrix: QuantisedInitializers, shape: Shape, emitter: Emitter): string =>
-  matrix.fine ? fineProduct(x, matrix, shape, emitter) : plainProduct(x, matrix, emitter);
+export const rowProduct = (
+  x: string,
+  matrix: QuantisedInitializers,
+  shape: Shape,
+  emitter: Emitter,
+): string => (matrix.fine ? fineProduct(x, matrix, shape, emitter) : plainProduct(x, matrix, emitter));
 
 /** A row of zeros stays one, since it is multiplied by zero. */
 function plainProduct(x: string, matrix: QuantisedInitializers, emitter: Emitter): string {

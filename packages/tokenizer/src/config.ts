@@ -112,7 +112,7 @@ function checkSizes(config: TokenizerConfig, file?: string): void {
       throw new DetailFlowError(
         'config',
         `images of ${config.imageSize} pixels in patches of ${patchSize}, and ${config.tokens} tokens, make ` +
-          `a sequence of ${places} places; at most ${MOST_PLACES} are possible`,
+          `${places} places; at most ${MOST_PLACES} fit`,
         { file, entry },
       );
     }

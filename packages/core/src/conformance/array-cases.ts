@@ -104,8 +104,8 @@ export const indexingCases: readonly ConformanceCase[] = [
   ),
   fixed(
     'writeRowsAt',
-    { b: f32(2, 3, 5, 2), r: f32(2, 3, 2, 2), at: i32([4, 0, 1, 2], 2, 2) },
-    ({ b, r, at }) => writeRowsAt(b, r, at),
+    { b: f32(2, 3, 5, 2), r: f32(2, 3, 2, 2), at: i32([4, 0, 1, 2], 2, 2), every: i32([0, 1, 2, 3, 4], 5) },
+    ({ b, r, at, every }) => writeRowsAt(b, r, at, every),
   ),
   fixed('writeRows on the first axis', { b: f32(4, 3), r: f32(4, 3), at: i32([0], 1) }, ({ b, r, at }) =>
     writeRows(b, r, at, 0),

@@ -14,7 +14,8 @@ const graph = trace((g) => {
   const total = g.state('total', [batch, 1, 2, 1]);
   g.update('total', add(total, x));
   const rows = g.state('rows', [batch, 1, 4, 1]);
-  g.update('rows', writeRowsAt(rows, x, g.input('places', 'i32', [batch, 2])));
+  const every = g.constant(Int32Array.of(0, 1, 2, 3), [4], 'i32');
+  g.update('rows', writeRowsAt(rows, x, g.input('places', 'i32', [batch, 2]), every));
   return { before: mul(total, 1) };
 });
 

@@ -221,8 +221,9 @@ const cases: readonly Case[] = [
       buffer: randomTensor(20, 2, 3, 4, 2),
       fresh: randomTensor(21, 2, 3, 2, 2),
       places: new Tensor('int32', Int32Array.of(3, 0, 1, 2), [2, 2]),
+      every: new Tensor('int32', Int32Array.of(0, 1, 2, 3), [4]),
     },
-    build: ({ buffer, fresh, places }) => writeRowsAt(buffer, fresh, places),
+    build: ({ buffer, fresh, places, every }) => writeRowsAt(buffer, fresh, places, every),
     formula: (rows) =>
       rows('buffer').flatMap((row, at) => {
         const [block, place] = [Math.floor(at / 4), at % 4]; // rows are [entry 2, head 3, place 4]
