@@ -5,7 +5,10 @@ type Data = WireTensor['data'];
 const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 
 /** How long memory is kept for a state to come, in milliseconds: pictures follow each other, with time for decoding between them. */
-const KEPT_FOR = 3000;
+const KEPT_FOR = 10_000;
+
+/** More than so many bytes are given back at once. */
+const MOST_BYTES = 2 ** 30;
 
 /**
  * Memory of states. A page that is touched for the first time costs more than all that is done with it in a run, so what the
@@ -34,12 +37,15 @@ export class StateMemory {
   /** Takes back what nobody reads any more, in place of what was kept before. */
   giveBack(all: Iterable<Data>): void {
     this.clear();
+    let bytes = 0;
     for (const { buffer } of all) {
       if (!(buffer instanceof ArrayBuffer && buffer.resizable) || buffer.byteLength === 0) continue;
+      bytes += buffer.byteLength;
       this.#used.add(buffer);
       this.#spare.set(buffer.byteLength, [...(this.#spare.get(buffer.byteLength) ?? []), buffer]);
     }
-    this.#timer = setTimeout(() => this.clear(), KEPT_FOR).unref();
+    if (bytes > MOST_BYTES) this.clear();
+    else this.#timer = setTimeout(() => this.clear(), KEPT_FOR).unref();
   }
 
   /** Frees what is kept at once, instead of when the garbage collector sees how much it is. */

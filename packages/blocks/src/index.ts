@@ -23,6 +23,7 @@ export { gradualGuidance, groupSchedule } from './group-schedule';
 export { createGroupTokenModel, GroupTokenModel, type GroupTokenModelOptions } from './group-token-model';
 export { groupTraining, placeKinds, sequenceIds } from './group-training';
 export { forward, groupWeights, type PlaceInputs, type StepOptions, step } from './group-transformer';
+export { growingCache } from './growing-cache';
 export { convolution, groupNorm, nearestTwice } from './image-layers';
 export { type Parameters, parameterAccess } from './parameters';
 export { PlaceKind, placeMask, regionOrder, ropeTables } from './places';

@@ -1,5 +1,5 @@
 import { parameterAccess, strideOf } from '@detailflow/blocks';
-import { type Graph, maximum, neg, symbol, trace, type Value } from '@detailflow/core';
+import { type Graph, type GraphBuilder, maximum, neg, symbol, trace, type Value } from '@detailflow/core';
 import { codeMap, latentMap, mapPixels, scaleCodes, scaleInputs, summedMap } from './scale-coding';
 import {
   cachedScales,
@@ -63,7 +63,13 @@ export function scaleInputsGraph(config: ScaleTokenizerConfig): Graph {
 }
 
 /** A step of the transformer: feeds as `ScaleInputs` has them, and offset i32 [1]. Output: logits f32 [B, l, V]. */
-export function scaleStepGraph(config: ScaleTransformerConfig): Graph {
+export const scaleStepGraph = (config: ScaleTransformerConfig): Graph => stepGraph(config);
+
+/** As {@link scaleStepGraph} with a cache of as many places as the feed `cache` counts, i32 [N]. */
+export const growingScaleStepGraph = (config: ScaleTransformerConfig): Graph =>
+  stepGraph(config, (g) => g.input('cache', 'i32', [symbol('cache')]));
+
+function stepGraph(config: ScaleTransformerConfig, every?: (g: GraphBuilder) => Value): Graph {
   const length = symbol('step');
   return trace((g) => {
     const positions: ScaleInputs['positions'] =
@@ -77,7 +83,11 @@ export function scaleStepGraph(config: ScaleTransformerConfig): Graph {
       firstPlaces: g.input('firstPlaces', 'i32', [length]),
       positions,
     };
-    const attend = cachedScales(g, config, { batch, offset: g.input('offset', 'i32', [1]) });
+    const attend = cachedScales(g, config, {
+      batch,
+      offset: g.input('offset', 'i32', [1]),
+      every: every?.(g),
+    });
     const p = parameterAccess(g, scaleTransformerParameters(config));
     return { logits: scaleTransformer(p, config, inputs, attend) };
   });

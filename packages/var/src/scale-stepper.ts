@@ -1,3 +1,4 @@
+import { growingCache } from '@detailflow/blocks';
 import { type Executable, ofType, resizeMatrix, type State, Tensor, type Tensors } from '@detailflow/core';
 import { POSITION_SIDE, type ScaleTransformerConfig } from './scale-transformer';
 import { places, placesOf, type Scale, scaleStarts } from './scales';
@@ -5,7 +6,7 @@ import { places, placesOf, type Scale, scaleStarts } from './scales';
 /** What steps along the scales are made of. */
 export interface ScaleStepperOptions {
   readonly config: ScaleTransformerConfig;
-  /** A `scaleStepGraph`. */
+  /** A `growingScaleStepGraph`, with a state of as many places as the sequence has. */
   readonly step: Executable;
   readonly state: State;
   readonly labels: Int32Array;
@@ -19,16 +20,21 @@ const INVALID_LOGIT = -100;
 /** Runs the transformer scale after scale; what a scale is fed with comes from outside. */
 export class ScaleStepper {
   readonly #options: ScaleStepperOptions;
+  readonly #reach: (places: number) => Promise<Tensor>;
 
   constructor(options: ScaleStepperOptions) {
     this.#options = options;
+    this.#reach = growingCache(options.state, placesOf(options.config.scales));
   }
 
   /** Logits float32 [rows, p, V] of scale k, from maps float32 [rows, p, z]; those of the first scale do not matter. */
   async logits(k: number, maps: Float32Array, signal?: AbortSignal): Promise<Tensor<'float32'>> {
     const { step, state, labels, invalidCodes, config } = this.#options;
+    signal?.throwIfAborted();
+    const end = scaleStarts(config.scales)[k] + places(config.scales[k]);
     const feeds = {
       ...stepPlaces(config, k),
+      cache: await this.#reach(end),
       labels: new Tensor('int32', labels, [labels.length]),
       maps: new Tensor('float32', maps, [labels.length, places(config.scales[k]), config.codeDim]),
     };
@@ -47,7 +53,7 @@ export class ScaleStepper {
   }
 }
 
-/** The feeds of a `scaleStepGraph` that say which places are fed. */
+/** The feeds of a step that say which places are fed. */
 function stepPlaces(config: ScaleTransformerConfig, k: number): Tensors {
   const { scales } = config;
   const [count, start, isFirst] = [places(scales[k]), scaleStarts(scales)[k], k === 0];

@@ -18,7 +18,7 @@ import {
   type WeightDType,
   type Weights,
 } from '@detailflow/core';
-import { scaleInputsGraph, scaleStepGraph } from './graphs';
+import { growingScaleStepGraph, scaleInputsGraph } from './graphs';
 import { FLEXVAR_SAMPLING, flexChoice, flexGuidance, growingGuidance, VAR_SAMPLING } from './scale-rules';
 import { ScaleStepper } from './scale-stepper';
 import {
@@ -97,7 +97,7 @@ export class ScaleTokenModel implements TokenModel {
     this.sampling = isPlain ? FLEXVAR_SAMPLING : VAR_SAMPLING;
     this.guidances = { growing: isPlain ? flexGuidance(config.scales, largestDrawn) : growingGuidance };
     if (isPlain) this.choiceAt = flexChoice(config.scales, largestDrawn);
-    this.#step = new LazyExecutable(() => backend.compile(scaleStepGraph(config), weights, { dtype }));
+    this.#step = new LazyExecutable(() => backend.compile(growingScaleStepGraph(config), weights, { dtype }));
     this.#inputs = new LazyExecutable(() =>
       backend.compile(scaleInputsGraph(tokenizer.config), tokenizer.weights),
     );
@@ -132,7 +132,7 @@ export class ScaleTokenModel implements TokenModel {
     signal?.throwIfAborted();
     const labels = Int32Array.from(classLabels(conditions, this.classes));
     const step = await this.#step.get();
-    const state = await step.createState({ batch: labels.length });
+    const state = await step.createState({ batch: labels.length, cache: this.tokens });
     const { invalidCodes = [] } = this.#options;
     return new ScaleStepper({ config: this.config, step, state, labels, invalidCodes });
   }

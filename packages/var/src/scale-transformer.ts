@@ -110,18 +110,20 @@ export function scaleTransformer(
   return linear(modulated(x, scale, shift), p('head.weight'), p('head.bias'));
 }
 
-/** Attention of the fed places to themselves and all before them, by a cache in the states `blocks.i.k` and `.v`. */
+/**
+ * Attention of the fed places to themselves and all before them, by a cache in the states `blocks.i.k` and `.v`, of as many places
+ * as `every` counts, i32 [N]; all of the sequence unless given.
+ */
 export function cachedScales(
   graph: GraphBuilder,
   config: ScaleTransformerConfig,
-  { batch, offset }: { readonly batch: Dim; readonly offset: Value },
+  {
+    batch,
+    offset,
+    every = everyPlace(graph, config),
+  }: { readonly batch: Dim; readonly offset: Value; readonly every?: Value },
 ): Attend {
-  const length = placesOf(config.scales);
-  const every = graph.constant(
-    Int32Array.from({ length }, (_, i) => i),
-    [length],
-    'i32',
-  );
+  const length = extent(every, 0);
   const pastBias = select(less(every, offset), 0, HIDDEN); // [L]
   return (block, q, k, v) => {
     const [pastK, pastV] = [k, v].map((rows, i) => {
@@ -132,6 +134,16 @@ export function cachedScales(
     });
     return cachedAttention(q, k, v, { scale: 1, pastK, pastV, pastBias });
   };
+}
+
+/** i32 [L]: 0 .. L - 1. */
+function everyPlace(graph: GraphBuilder, { scales }: ScaleTransformerConfig): Value {
+  const length = placesOf(scales);
+  return graph.constant(
+    Int32Array.from({ length }, (_, i) => i),
+    [length],
+    'i32',
+  );
 }
 
 /** Attention under a mask, for training: a place sees those of its own scale and of all coarser ones; `levels` i32 [L]. */
