@@ -4,11 +4,11 @@ type Data = WireTensor['data'];
 
 const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 
-/** How long memory is kept for a state to come, in milliseconds: pictures follow each other, with time for decoding between them. */
-const KEPT_FOR = 10_000;
+/** How long memory is kept for a state to come, in milliseconds: pictures follow each other, with time for looking at them. */
+const KEPT_FOR = 60_000;
 
 /** More than so many bytes are given back at once. */
-const MOST_BYTES = 2 ** 30;
+const MOST_BYTES = 2 ** 29;
 
 /**
  * Memory of states. A page that is touched for the first time costs more than all that is done with it in a run, so what the

@@ -1,4 +1,5 @@
 import { DetailFlowError, type DType, type Graph, type Shape, type Value } from '@detailflow/core';
+import { type Division, divisionsOf } from './divisions';
 import type { Emitter } from './emitter';
 import { ELEMENT, type TensorProto, type ValueInfoProto } from './proto';
 import type { QuantisedMatrix } from './quantise';
@@ -56,6 +57,7 @@ export function lowerNodes(
   const { dialect, target = 'any', leaves, skipped } = options;
   const quantised = new Map<string, QuantisedInitializers>();
   const names = new Map<Value, string>(leaves);
+  const divisions = dialect === 'onnxruntime' ? divisionsOf(graph) : new Map<Value, Division>();
   const scopes = new Scopes();
   for (const node of graph.nodes) {
     if (names.has(node) || skipped?.has(node)) continue;
@@ -73,7 +75,7 @@ export function lowerNodes(
     const rule = rules[value.op];
     if (!rule) throw new DetailFlowError('unsupported', `the operation "${value.op}" has no ONNX form`);
     const inputs = value.inputs.map((input) => names.get(input) as string);
-    return rule(value, inputs, { emitter, dialect, target, quantised });
+    return rule(value, inputs, { emitter, dialect, target, divisions, quantised });
   }
 
   function lowerWeight(name: string, shape: readonly number[]): string {

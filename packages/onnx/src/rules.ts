@@ -1,4 +1,5 @@
 import { type Dim, extent, sameDim, sameShape, type Value } from '@detailflow/core';
+import type { Division } from './divisions';
 import type { Emitter } from './emitter';
 import { attribute, ELEMENT, MICROSOFT } from './proto';
 import { blockProduct, type QuantisedInitializers, rowProduct } from './rounded-product';
@@ -13,6 +14,8 @@ export interface RuleContext {
   readonly emitter: Emitter;
   readonly dialect: Dialect;
   readonly target: Target;
+  /** Slices that are parts of one cut. */
+  readonly divisions: ReadonlyMap<Value, Division>;
   /** Weights that are held in few bits: the names of their initialisers. */
   readonly quantised: ReadonlyMap<string, QuantisedInitializers>;
 }
@@ -81,14 +84,25 @@ const isCopied = (dim: Dim, from: Dim | undefined): boolean => from !== undefine
 const sliceAlong = (emitter: Emitter, x: string, axis: number, start: string, end: string): string =>
   emitter.node('Slice', [x, start, end, emitter.int64([axis])]);
 
-const slice: Rule = ({ attrs }, [x], { emitter }) =>
-  sliceAlong(
+const slice: Rule = (value, [x], { emitter, divisions }) => {
+  const division = divisions.get(value);
+  if (division) return partOf(division, value, x, emitter);
+  const { attrs } = value;
+  return sliceAlong(
     emitter,
     x,
     attrs.axis as number,
     emitter.dim(attrs.start as Dim),
     emitter.dim(attrs.end as Dim),
   );
+};
+
+function partOf({ axis, parts, sizes }: Division, part: Value, x: string, emitter: Emitter): string {
+  const outputs = emitter.shared(`parts of ${x}`, () =>
+    emitter.nodeWithOutputs('Split', [x, emitter.shape(sizes)], parts.length, [attribute.int('axis', axis)]),
+  );
+  return outputs[parts.indexOf(part)];
+}
 
 const writeRows: Rule = (value, [buffer, rows, offset], { emitter }) => {
   const axis = value.attrs.axis as number;
