@@ -341,14 +341,17 @@ class NodeState implements State {
     await this.#worker.send({ kind: 'copy-entry', state: this.id, from, to });
   }
 
-  async resize(axis: number, extent: number): Promise<void> {
+  async resize(axis: number, extent: number, entries?: StateWindow): Promise<void> {
     this.#requireWhole();
+    for (const [name, { shape }] of this.#buffers) {
+      if (entries) requireEntries(name, shape, entries.first, entries.count);
+    }
     for (const [name, { shape }] of this.#made) requireEntries(name, shape, 0, extent, axis);
     const resized = [...this.#buffers].map(
       ([name, { dtype, shape }]) => [name, { dtype, shape: shape.with(axis, extent) }] as const,
     );
     this.#buffers = new Map(resized); // runs that are asked for from now on come after it
-    await this.#worker.send({ kind: 'resize-state', state: this.id, axis, extent });
+    await this.#worker.send({ kind: 'resize-state', state: this.id, axis, extent, entries });
   }
 
   /** What crosses threads is whole buffers. */

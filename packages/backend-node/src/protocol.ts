@@ -85,7 +85,14 @@ export type Request =
       readonly tensor: WireTensor;
     }
   | { readonly kind: 'copy-entry'; readonly state: number; readonly from: number; readonly to: number }
-  | { readonly kind: 'resize-state'; readonly state: number; readonly axis: number; readonly extent: number }
+  | {
+      readonly kind: 'resize-state';
+      readonly state: number;
+      readonly axis: number;
+      readonly extent: number;
+      /** Entries of the first axis that are to be kept; all unless given. */
+      readonly entries?: StateWindow;
+    }
   | { readonly kind: 'drop-state'; readonly state: number }
   | { readonly kind: 'release'; readonly session: number };
 

@@ -80,11 +80,14 @@ export class RuntimeServer {
         return {};
       }
       case 'resize-state': {
-        const { axis, extent } = request;
+        const { axis, extent, entries } = request;
         const state = this.#states.get(request.state);
         if (!state) throw new Error('the state is disposed');
         for (const [name, buffer] of state.buffers) {
-          state.buffers.set(name, resized(buffer, { axis, extent, isBlank: state.isBlank }));
+          state.buffers.set(
+            name,
+            resized(buffer, { axis, extent, entries: state.isBlank ? NO_ENTRIES : entries }),
+          );
         }
         return {};
       }
@@ -180,17 +183,27 @@ export class RuntimeServer {
   }
 }
 
+/** Of a state that holds nothing but zeros. */
+const NO_ENTRIES: StateWindow = { first: 0, count: 0 };
+
 /** A buffer whose axis has another extent, in its own memory where that is large enough. */
 function resized(
   { type, data, dims }: WireTensor,
-  { axis, extent, isBlank }: { readonly axis: number; readonly extent: number; readonly isBlank: boolean },
+  {
+    axis,
+    extent,
+    entries,
+  }: { readonly axis: number; readonly extent: number; readonly entries?: StateWindow },
 ): WireTensor {
   const inner = dims.slice(axis + 1).reduce((a, b) => a * b, 1);
   const outer = dims.slice(0, axis).reduce((a, b) => a * b, 1);
   const [before, after] = [dims[axis] * inner, extent * inner];
   const both = arrayOver(data, outer * Math.max(before, after));
   if (both.buffer !== data.buffer) both.set(data);
-  const blocks = isBlank ? [] : [...Array(outer).keys()];
+  const ofEntry = dims.slice(1, axis).reduce((a, b) => a * b, 1);
+  const [first, end] =
+    entries && axis > 0 ? [entries.first * ofEntry, (entries.first + entries.count) * ofEntry] : [0, outer];
+  const blocks = Array.from({ length: end - first }, (_, i) => first + i);
   if (after > before) blocks.reverse(); // so that nothing is written over that is still to be moved
   for (const i of blocks) {
     const kept = Math.min(before, after);

@@ -7,16 +7,16 @@ const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 /** How long memory is kept for a state to come, in milliseconds: pictures follow each other, with time for looking at them. */
 const KEPT_FOR = 60_000;
 
-/** More than so many bytes are given back at once. */
+/** So many bytes are kept at most; what was given back first goes first. */
 const MOST_BYTES = 2 ** 29;
 
 /**
- * Memory of states. A page that is touched for the first time costs more than all that is done with it in a run, so what the
- * last dropped state held is kept for a moment, for the next one of the same sizes.
+ * Memory of states. A page that is touched for the first time costs more than all that is done with it in a run, so what
+ * dropped states held is kept for a while, for the next ones of the same sizes.
  */
 export class StateMemory {
-  /** By their size in bytes. */
-  readonly #spare = new Map<number, ArrayBuffer[]>();
+  /** In the order in which they were given back. */
+  readonly #spare = new Set<ArrayBuffer>();
   /** Those that were in use before and may hold something. */
   readonly #used = new WeakSet<ArrayBufferLike>();
   #timer: NodeJS.Timeout | undefined;
@@ -25,7 +25,9 @@ export class StateMemory {
   take(type: WireTensor['type'], dims: readonly number[]): Data {
     const length = dims.reduce((a, b) => a * b, 1);
     const bytes = length * arrays[type].BYTES_PER_ELEMENT;
-    const buffer = this.#spare.get(bytes)?.pop() ?? new ArrayBuffer(bytes, { maxByteLength: bytes });
+    let buffer = [...this.#spare].find(({ byteLength }) => byteLength === bytes);
+    if (buffer) this.#spare.delete(buffer);
+    else buffer = new ArrayBuffer(bytes, { maxByteLength: bytes });
     return new arrays[type](buffer, 0, length);
   }
 
@@ -34,24 +36,32 @@ export class StateMemory {
     if (this.#used.has(array.buffer)) array.fill(0);
   }
 
-  /** Takes back what nobody reads any more, in place of what was kept before. */
+  /** Takes back what nobody reads any more. */
   giveBack(all: Iterable<Data>): void {
-    this.clear();
-    let bytes = 0;
     for (const { buffer } of all) {
       if (!(buffer instanceof ArrayBuffer && buffer.resizable) || buffer.byteLength === 0) continue;
-      bytes += buffer.byteLength;
       this.#used.add(buffer);
-      this.#spare.set(buffer.byteLength, [...(this.#spare.get(buffer.byteLength) ?? []), buffer]);
+      this.#spare.add(buffer);
     }
-    if (bytes > MOST_BYTES) this.clear();
-    else this.#timer = setTimeout(() => this.clear(), KEPT_FOR).unref();
+    let bytes = [...this.#spare].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    for (const buffer of this.#spare) {
+      if (bytes <= MOST_BYTES) break;
+      bytes -= buffer.byteLength;
+      this.#free(buffer);
+    }
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.clear(), KEPT_FOR).unref();
   }
 
-  /** Frees what is kept at once, instead of when the garbage collector sees how much it is. */
+  /** Frees what is kept. */
   clear(): void {
     clearTimeout(this.#timer);
-    for (const buffer of [...this.#spare.values()].flat()) buffer.resize(0);
-    this.#spare.clear();
+    for (const buffer of this.#spare) this.#free(buffer);
+  }
+
+  /** At once, instead of when the garbage collector sees how much it is. */
+  #free(buffer: ArrayBuffer): void {
+    this.#spare.delete(buffer);
+    buffer.resize(0);
   }
 }

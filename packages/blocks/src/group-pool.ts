@@ -97,7 +97,7 @@ class GroupPool implements TokenPool {
   readonly #config: GroupTransformerConfig;
   readonly #executable: Executable;
   readonly #state: State;
-  readonly #reach: (places: number) => Promise<Tensor>;
+  readonly #reach: ReturnType<typeof growingCache>;
   readonly #slots: PoolSlots<Row>;
   readonly #members = new Set<PoolMember>();
   /** Steps run one after the other, since they move rows. */
@@ -187,7 +187,7 @@ class GroupPool implements TokenPool {
     const order = this.#slots.rowsFrom(first, wanted.size) as Row[];
     const chosen = new Map(steps.map((step, i) => [members[i], step.chosen]));
     const reached = [...this.#members].map((member) => endOf(member as Member));
-    const cache = await this.#reach(Math.max(...reached));
+    const cache = await this.#reach(Math.max(...reached), this.#slots.used);
     const { logits } = await this.#executable.run(
       { ...this.#feeds(order, chosen, count), cache },
       { state: this.#state.window?.(first, wanted.size), signal },

@@ -167,7 +167,7 @@ class CachedSession implements TokenSession {
   readonly #config: GroupTransformerConfig;
   readonly #executable: Executable;
   readonly #state: State;
-  readonly #reach: (places: number) => Promise<Tensor>;
+  readonly #reach: ReturnType<typeof growingCache>;
   readonly #labels: Int32Array;
   #position = 0;
   /** Whether logits for the next tokens have been handed out. */

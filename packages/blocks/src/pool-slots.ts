@@ -28,6 +28,13 @@ export class PoolSlots<Row extends object> {
     this.#slots[this.#slots.indexOf(row)] = undefined;
   }
 
+  /** From the first slot with a row to the last. */
+  get used(): { readonly first: number; readonly count: number } {
+    const taken = [...this.#slots.keys()].filter((at) => this.#slots[at] !== undefined);
+    const first = taken[0] ?? 0;
+    return { first, count: (taken.at(-1) ?? 0) - first + 1 };
+  }
+
   /** What lies in `count` slots from `first` on. */
   rowsFrom(first: number, count: number): readonly (Row | undefined)[] {
     return this.#slots.slice(first, first + count);

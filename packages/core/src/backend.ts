@@ -6,6 +6,12 @@ import type { Weights } from './weights';
 /** Tensors by name: float32, int32 or bool, as the graph declares. */
 export type Tensors = Readonly<Record<string, Tensor>>;
 
+/** Entries of the first axis of the buffers of a state. */
+export interface StateEntries {
+  readonly first: number;
+  readonly count: number;
+}
+
 /**
  * Buffers on the device that live from run to run: the KV cache of one generation, or the parameters and moments of a
  * training run. Disposed by who created them.
@@ -29,9 +35,10 @@ export interface State {
   /**
    * Gives an axis of every buffer `extent` entries, 1 up to as many as the buffer was made with. Entries that are there
    * before and after stay as they are, further ones are zeros; windows change along. Not every backend can.
-   * @throws DetailFlowError `shape` when a buffer has no such axis, or was made with fewer entries
+   * @param entries of the first axis that are needed still; what the others hold is not defined then. All unless given
+   * @throws DetailFlowError `shape` when a buffer has no such axis or entries, or was made with fewer
    */
-  resize?(axis: number, extent: number): Promise<void>;
+  resize?(axis: number, extent: number, entries?: StateEntries): Promise<void>;
   /** Frees what it holds on the device. */
   dispose(): Promise<void>;
 }

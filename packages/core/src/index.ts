@@ -4,6 +4,7 @@ export type {
   Executable,
   RunOptions,
   State,
+  StateEntries,
   Tensors,
   WeightDType,
 } from './backend';

@@ -1,4 +1,4 @@
-import type { Backend, Executable, RunOptions, State, Tensors } from './backend';
+import type { Backend, Executable, RunOptions, State, StateEntries, Tensors } from './backend';
 import { checkOptions } from './check-options';
 import { type Bindings, evaluateShape } from './dim';
 import { DetailFlowError } from './errors';
@@ -93,8 +93,9 @@ class ReferenceState implements State {
     for (const name of this.buffers.keys()) target.put(name, source.get(name) as Held);
   }
 
-  async resize(axis: number, extent: number): Promise<void> {
+  async resize(axis: number, extent: number, entries?: StateEntries): Promise<void> {
     if (this.disposed) throw new DetailFlowError('closed', 'the state is disposed');
+    if (entries) this.window(entries.first, entries.count); // checks them; the others are kept as well here
     for (const [name, most] of this.#most) requireEntries(name, most, 0, extent, axis);
     for (const [name, held] of this.buffers) this.put(name, resized(held, axis, extent));
   }

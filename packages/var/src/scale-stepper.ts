@@ -20,7 +20,7 @@ const INVALID_LOGIT = -100;
 /** Runs the transformer scale after scale; what a scale is fed with comes from outside. */
 export class ScaleStepper {
   readonly #options: ScaleStepperOptions;
-  readonly #reach: (places: number) => Promise<Tensor>;
+  readonly #reach: ReturnType<typeof growingCache>;
 
   constructor(options: ScaleStepperOptions) {
     this.#options = options;

@@ -92,6 +92,16 @@ export async function checkStateExtents(backend: Backend): Promise<void> {
     await refused('shape', `${extent} entries of axis ${axis}`, () => resize(axis, extent));
   await refused('shape', 'a run of other extents', () => write([1, 1], [0, 0], 3));
   await expect(4, state.copyEntry ? [1, 0, 0, 0, 1, 0, 0, 0] : [1, 0, 0, 0, 0, 0, 0, 0]);
+  if (state.copyEntry) {
+    await state.resize?.(2, 2, { first: 1, count: 1 }); // the first entry may hold anything now
+    await state.resize?.(2, 3, { first: 1, count: 1 });
+    await state.copyEntry(1, 0);
+    await expect(3, [1, 0, 0, 1, 0, 0]);
+    await refused('shape', 'keeping entries that are not there', async () =>
+      state.resize?.(2, 2, { first: 1, count: 2 }),
+    );
+  }
+  await resize(2, 4);
   await resize(0, 1);
   if (second) await refused('shape', 'a window of what is left out', () => write([1], [0], 4, second));
   await state.dispose();
