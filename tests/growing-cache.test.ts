@@ -1,6 +1,7 @@
 import { createNodeBackend } from '@detailflow/backend-node';
 import type { Backend, State } from '@detailflow/core';
 import { modelUrl } from '@detailflow/model-fashion-32';
+import { createPictureBatch } from '@detailflow/sampler/batch';
 import { load } from 'detailflow';
 import { expect, test } from 'vitest';
 
@@ -44,7 +45,7 @@ test.each(['fp32', 'q8'] as const)(
       for await (const step of model.generate({ labels: [3, 5], seed: 1 })) {
         if (step.count === step.total) tokens = (await step.tokens()).data.join();
       }
-      const { createPictureBatch } = await import('@detailflow/sampler/batch');
+      if (!model.tokenModel) throw new Error('the model draws nothing');
       const batch = createPictureBatch({ model: model.tokenModel, pictures: 3 });
       const draw = async (label: number, seed: number) => {
         let last = '';
