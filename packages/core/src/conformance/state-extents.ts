@@ -1,10 +1,11 @@
 import type { Backend, State } from '../backend';
 import { symbol } from '../dim';
-import { DetailFlowError } from '../errors';
+import { DetailFlowError, type ErrorCode } from '../errors';
 import { trace } from '../graph';
 import { mul } from '../ops/elementwise';
 import { writeRowsAt } from '../ops/write-rows-at';
 import { Tensor } from '../tensor';
+import { requireRefusal } from './refusal';
 
 const [batch, length] = [symbol('batch'), symbol('length')];
 
@@ -73,14 +74,8 @@ export async function checkStateExtents(backend: Backend): Promise<void> {
   await resize(2, 4);
   await expect(4, state.copyEntry ? [1, 0, 0, 0, 1, 0, 0, 0] : [1, 0, 0, 0, 0, 0, 0, 0]);
 
-  const refused = async (code: string, what: string, use: () => unknown) => {
-    try {
-      await use();
-    } catch (error) {
-      if (DetailFlowError.isInstance(error) && error.code === code) return;
-    }
-    throw new DetailFlowError('runtime', `state extents: ${what} is not refused with "${code}"`);
-  };
+  const refused = (code: ErrorCode, what: string, use: () => unknown) =>
+    requireRefusal('state extents', { code, what }, use);
   for (const [axis, extent] of [
     [2, 5],
     [2, 0],

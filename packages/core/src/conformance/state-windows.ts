@@ -1,10 +1,11 @@
 import type { Backend } from '../backend';
 import { symbol } from '../dim';
-import { DetailFlowError } from '../errors';
+import { DetailFlowError, type ErrorCode } from '../errors';
 import { trace } from '../graph';
 import { add, mul } from '../ops/elementwise';
 import { writeRowsAt } from '../ops/write-rows-at';
 import { Tensor } from '../tensor';
+import { requireRefusal } from './refusal';
 
 const batch = symbol('batch');
 
@@ -54,14 +55,8 @@ export async function checkStateWindows(backend: Backend): Promise<void> {
     throw new DetailFlowError('runtime', `state windows: a run read [${before.data}], must read [33,44]`);
   }
 
-  const refused = async (code: string, what: string, use: () => unknown) => {
-    try {
-      await use();
-    } catch (error) {
-      if (DetailFlowError.isInstance(error) && error.code === code) return;
-    }
-    throw new DetailFlowError('runtime', `state windows: ${what} is not refused with "${code}"`);
-  };
+  const refused = (code: ErrorCode, what: string, use: () => unknown) =>
+    requireRefusal('state windows', { code, what }, use);
   for (const [first, count] of [
     [3, 2],
     [-1, 1],
