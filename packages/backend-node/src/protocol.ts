@@ -1,3 +1,4 @@
+import type { StateEntries } from '@detailflow/core';
 import type { OnnxState } from '@detailflow/onnx';
 
 /** Devices ONNX Runtime can run on in Node. */
@@ -36,12 +37,6 @@ export const Flag = {
 /** State as the worker needs it: how its buffers are called and brought up to date. */
 export type WireState = Omit<OnnxState, 'shape' | 'dtype'>;
 
-/** Entries of the first axis of the buffers of a state. */
-export interface StateWindow {
-  readonly first: number;
-  readonly count: number;
-}
-
 /** Requests to the worker; each is answered by one {@link Reply} with the same id. */
 export type Request =
   | {
@@ -69,7 +64,7 @@ export type Request =
       readonly outputs: readonly string[];
       readonly state?: number;
       /** Entries of the first axis of its buffers that the run works on; all unless given. */
-      readonly window?: StateWindow;
+      readonly window?: StateEntries;
     }
   | {
       readonly kind: 'create-state';
@@ -91,7 +86,7 @@ export type Request =
       readonly axis: number;
       readonly extent: number;
       /** Entries of the first axis that are to be kept; all unless given. */
-      readonly entries?: StateWindow;
+      readonly entries?: StateEntries;
     }
   | { readonly kind: 'drop-state'; readonly state: number }
   | { readonly kind: 'release'; readonly session: number };

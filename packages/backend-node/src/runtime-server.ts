@@ -1,5 +1,6 @@
+import type { StateEntries } from '@detailflow/core';
 import ort from 'onnxruntime-node';
-import type { Reply, Request, RuntimeSettings, StateWindow, WireState, WireTensor } from './protocol';
+import type { Reply, Request, RuntimeSettings, WireState, WireTensor } from './protocol';
 import { StateMemory } from './state-memory';
 
 interface Session {
@@ -184,7 +185,7 @@ export class RuntimeServer {
 }
 
 /** Of a state that holds nothing but zeros. */
-const NO_ENTRIES: StateWindow = { first: 0, count: 0 };
+const NO_ENTRIES: StateEntries = { first: 0, count: 0 };
 
 /** A buffer whose axis has another extent, in its own memory where that is large enough. */
 function resized(
@@ -193,7 +194,7 @@ function resized(
     axis,
     extent,
     entries,
-  }: { readonly axis: number; readonly extent: number; readonly entries?: StateWindow },
+  }: { readonly axis: number; readonly extent: number; readonly entries?: StateEntries },
 ): WireTensor {
   const inner = dims.slice(axis + 1).reduce((a, b) => a * b, 1);
   const outer = dims.slice(0, axis).reduce((a, b) => a * b, 1);
@@ -225,7 +226,7 @@ const toOrt = ({ type, data, dims }: WireTensor): ort.Tensor =>
   new ort.Tensor(type as 'float32', data as Float32Array, dims);
 
 /** Some entries of the first axis of a buffer, in the same memory. */
-function entriesOf({ type, data, dims }: WireTensor, { first, count }: StateWindow): WireTensor {
+function entriesOf({ type, data, dims }: WireTensor, { first, count }: StateEntries): WireTensor {
   const size = dims.slice(1).reduce((a, b) => a * b, 1);
   return { type, data: data.subarray(first * size, (first + count) * size), dims: [count, ...dims.slice(1)] };
 }
@@ -235,7 +236,7 @@ function bringUpToDate(
   state: WireState,
   buffers: Buffers,
   results: ort.InferenceSession.ReturnType,
-  window: StateWindow | undefined,
+  window: StateEntries | undefined,
 ): void {
   if (state.output === undefined) return;
   const whole = buffers.get(state.name) as WireTensor;
