@@ -117,9 +117,13 @@ async function bandwidthPeak(backend) {
 async function bitsOfNodes(dtype) {
   if (dtype === 'fp32') return () => 32;
   const opened = await openFamilyModel(source);
-  const formats = matrixFormats(opened.graphs.step().graph, dtype);
+  // The decoder keeps 8 bits.
+  const formats = [
+    ...matrixFormats(opened.graphs.step().graph, dtype),
+    ...matrixFormats(opened.graphs.decoder().graph, 'q8'),
+  ];
   await opened.close();
-  const bits = new Map([...formats].map(([name, format]) => [name.replace(/\.\w+$/, ''), format.bits]));
+  const bits = new Map(formats.map(([name, format]) => [name.replace(/\.\w+$/, ''), format.bits]));
   return (node) => {
     const found = bits.get(node.split('/')[1]);
     if (found === undefined) throw new Error(`the node ${node} reads no matrix that is known`);

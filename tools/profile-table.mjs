@@ -50,12 +50,15 @@ function workOf({ name, args }, bitsOf) {
   const [inputs, [output]] = [shapes(args.input_type_shape), shapes(args.output_type_shape)];
   const size = (shape) => shape.reduce((a, b) => a * b, 1);
   const moved = Number(args.activation_size) + Number(args.output_size) + Number(args.parameter_size);
-  if (!/MatMul/.test(args.op_name)) return { flops: 0, bytes: moved };
-  const columns = inputs[0].at(-1);
-  const isPacked = args.op_name === 'MatMulNBits' || inputs.length < 2;
-  const bits = args.op_name === 'MatMulNBits' ? bitsOf(name) : 32;
+  const kind = args.op_name;
+  if (!/MatMul/.test(kind)) return { flops: 0, bytes: moved };
+  const matrix = inputs[0].at(-1) * output.at(-1);
+  const isPacked = !inputs
+    .slice(1)
+    .some((shape) => shape.length >= 2 && shape.at(-1) * shape.at(-2) === matrix);
+  const bits = kind === 'MatMulNBits' ? bitsOf(name) : /Integer/.test(kind) ? 8 : 32;
   return {
-    flops: 2 * size(output) * columns,
-    bytes: moved + (isPacked ? (columns * output.at(-1) * bits) / 8 : 0),
+    flops: 2 * size(output) * inputs[0].at(-1),
+    bytes: moved + (isPacked ? (matrix * bits) / 8 : 0),
   };
 }

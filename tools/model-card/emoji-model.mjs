@@ -1,11 +1,12 @@
 // Makes the package of the emoji model from a run, with every figure of its card measured.
-//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--face 1] [--recommend 2] [--tokenizer DIR]
-// RUN is the folder of a run with the settings of the preset emoji-64, DATA the folder of images that tools/emoji built.
+//   node tools/model-card/emoji-model.mjs RUN DATA [--out packages/model-emoji-64] [--count 2000] [--cfg 1,1.5,2,2.5,3] [--seed 0,100000] [--face 1] [--recommend 2] [--tokenizer DIR] [--classifier FILE] [--work DIR]
+// RUN is the folder of a run with the settings of the preset emoji-64, DATA the folder of images that tools/emoji built. RUN may also be a
+// bundle, such as OUT/model itself, which then gets the decoder of --tokenizer; its classifier is given (--classifier) or that of OUT. What is measured is kept in DIR, by default RUN/card.
 // Writes OUT/model (a bundle, fp16), OUT/classifier.safetensors, OUT/images (samples, and classes.png: one picture of each class,
 // one below the other, of the seed --face) and OUT/figures.json; measuring goes on where it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
 // was not trained there.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -19,6 +20,8 @@ const { values, positionals } = parseArgs({
     cfg: { type: 'string', default: '1,1.5,2,2.5,3' },
     seed: { type: 'string', default: '0,100000' },
     tokenizer: { type: 'string' },
+    classifier: { type: 'string' },
+    work: { type: 'string' },
     face: { type: 'string', default: '1' },
     recommend: { type: 'string', default: '2' },
   },
@@ -33,25 +36,25 @@ if (!run || !data) {
 const { out, count, cfg, seed } = values;
 const cli = fileURLToPath(new URL('../../packages/detailflow/dist/cli.js', import.meta.url));
 const [model, classifier] = [path.join(out, 'model'), path.join(out, 'classifier.safetensors')];
-const kept = path.join(run, 'card');
+const kept = values.work ?? path.join(run, 'card');
 mkdirSync(path.join(out, 'images'), { recursive: true });
 
 const credits = readFileSync(path.join(data, '..', 'CREDITS.md'), 'utf8');
 const drawings = [...credits.matchAll(/^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| <[^|]+> \|/gm)].map(
   ([, title, by, licence]) => `${title.trim()} (${by.trim()}, ${licence.trim()})`,
 );
-const whole = path.join(kept, 'bundle');
 mkdirSync(kept, { recursive: true });
-const given = values.tokenizer === undefined ? [] : ['--tokenizer', values.tokenizer];
-const made = detailflow('train', 'bundle', '--run', run, '--out', whole, '--overwrite', ...given);
+const bundled = JSON.parse(readFileSync(path.join(run, 'config.json'), 'utf8')).format === 'detailflow';
+const { source, steps } = bundled ? { source: decoderExchanged() } : bundleOfRun();
 detailflow(
-  ...['convert', '--model', whole, '--dtype', 'fp16', '--out', model, '--overwrite'],
+  ...['convert', ...source, '--dtype', 'fp16', '--out', model, '--overwrite'],
   ...['--name', 'emoji-64', '--license', 'Apache-2.0'],
   ...['--description', 'Draws emoji of 20 classes, 64 x 64 pixels, from 64 tokens.'],
   ...['--subject', 'emoji on white', '--cfg', values.recommend],
   ...['--attribution', `Trained on the drawings of ${drawings.join(', ')}`],
 );
-copyFileSync(path.join(run, 'classifier.safetensors'), classifier);
+const its = values.classifier ?? (bundled ? classifier : path.join(run, 'classifier.safetensors'));
+if (path.resolve(its) !== path.resolve(classifier)) copyFileSync(its, classifier);
 const measured = ['--model', model, '--data', data, '--features', classifier, '--out', kept];
 const tokenizer = detailflow('eval', 'tokenizer', ...measured);
 const generation = detailflow(
@@ -60,8 +63,8 @@ const generation = detailflow(
 const scales = cfg.split(',');
 copyFileSync(path.join(kept, `samples-cfg${values.recommend}.png`), path.join(out, 'images', 'samples.png'));
 await classPictures();
-const images = imagesSeen();
-const figures = { steps: made.steps, images, tokenizer, generation: { ...generation, rows: undefined } };
+const images = steps ? imagesSeen() : undefined;
+const figures = { steps, images, tokenizer, generation: { ...generation, rows: undefined } };
 // Where the images lay on this machine is nobody's business.
 const withoutPaths = (_, value) => (value === data ? path.basename(data) : value);
 writeFileSync(path.join(out, 'figures.json'), `${JSON.stringify(figures, withoutPaths, 1)}\n`);
@@ -77,6 +80,21 @@ function detailflow(...args) {
   });
   if (status !== 0) process.exit(status ?? 1);
   return JSON.parse(stdout);
+}
+
+/** The bundle of a run, and the steps that it was trained for. */
+function bundleOfRun() {
+  const whole = path.join(kept, 'bundle');
+  const given = values.tokenizer === undefined ? [] : ['--tokenizer', values.tokenizer];
+  const made = detailflow('train', 'bundle', '--run', run, '--out', whole, '--overwrite', ...given);
+  return { source: ['--model', whole], steps: made.steps };
+}
+
+/** A copy of the bundle, since OUT/model may be the one, with the decoder that is given. */
+function decoderExchanged() {
+  const copy = path.join(kept, 'bundle');
+  if (!existsSync(copy)) detailflow('convert', '--model', run, '--out', copy);
+  return ['--model', copy, ...(values.tokenizer === undefined ? [] : ['--decoder', values.tokenizer])];
 }
 
 /** One picture of each class, one below the other. */
@@ -110,10 +128,10 @@ async function classPictures() {
 function imagesSeen() {
   const settings = JSON.parse(readFileSync(path.join(run, 'config.json'), 'utf8'));
   return {
-    ...(made.steps.tokenizer !== undefined && {
-      tokenizer: made.steps.tokenizer * settings.tokenizer.batch,
+    ...(steps.tokenizer !== undefined && {
+      tokenizer: steps.tokenizer * settings.tokenizer.batch,
     }),
-    ar: (made.steps.ar ?? 0) * settings.tokenModel.batch,
+    ar: (steps.ar ?? 0) * settings.tokenModel.batch,
   };
 }
 
@@ -133,8 +151,8 @@ function tables() {
   const copied = (cell) =>
     scales.map((scale) => cell(copies.find((one) => `${one.cfg}` === `${Number(scale)}`)));
   return [
-    `Trained with ${images.tokenizer ?? 'a tokenizer from elsewhere'}${images.tokenizer ? ' images (tokenizer)' : ''} and ${images.ar} images (AR model).`,
-    '',
+    images &&
+      `Trained with ${images.tokenizer ?? 'a tokenizer from elsewhere'}${images.tokenizer ? ' images (tokenizer)' : ''} and ${images.ar} images (AR model).\n`,
     `On ${tokenizer.images} held-out pictures:`,
     '',
     row(['tokens', ...restorations.map(({ tokens }) => tokens)]),
@@ -163,5 +181,7 @@ function tables() {
     '',
     `The classifier names the class of ${(100 * accuracy).toFixed(1)} % of the held-out pictures; their median distance to the nearest training picture is ${copies[0].heldOut.toFixed(2)}.`,
     '',
-  ].join('\n');
+  ]
+    .filter((line) => line !== undefined)
+    .join('\n');
 }

@@ -23,6 +23,7 @@ export { type NpzArray, openNpz } from './npz';
 export { type NpzParts, npzDataset, npzParts } from './npz-dataset';
 export { NpzWriter, writeNpz } from './npz-writer';
 export { cutImage, flipImage, imageValues, padImage, pictureFromBytes, type RgbImage } from './rgb-image';
+export { type EarlierModel, requireSameHeldOut } from './same-held-out';
 export { shapeNames, shapesDataset } from './shapes';
 export { skipUnreadable } from './skip-unreadable';
 export { acrossClasses, evenlySpaced } from './some-images';

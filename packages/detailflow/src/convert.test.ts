@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readBundle } from '@detailflow/checkpoint';
-import { openFolder } from '@detailflow/checkpoint/node';
-import { readFloat32 } from '@detailflow/core';
+import { openFolder, writeBundle } from '@detailflow/checkpoint/node';
+import { readFloat32, type Weight, weightFromArray } from '@detailflow/core';
+import { tokenizerParameters } from '@detailflow/tokenizer';
 import { afterAll, expect, test } from 'vitest';
-import { convert } from './convert';
+import { type ConvertOptions, convert } from './convert';
 import { openModel } from './model-source';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'detailflow-convert-'));
@@ -72,6 +73,64 @@ test('what the card of a bundle says is kept unless said anew', async () => {
   for (const cfg of [-1, Number.NaN]) {
     await expect(convert(at('third'), at('wrong'), { cfg })).rejects.toThrow(/recipe\.cfg/);
   }
+});
+
+test('a decoder of other sizes takes the place of the own one where it learned the same codes', async () => {
+  await convert(golden('A'), at('own'), { name: 'A', license: 'MIT', classNames });
+  const own = await openModel(at('own'));
+  const { config, weights } = own.tokenizer;
+  const shorter = { ...config, decoder: { ...config.decoder, layers: config.decoder.layers - 1 } };
+  const written = (changes: Partial<typeof config>, name?: string) => {
+    const changed = async (key: string, weight: Weight): Promise<[string, Weight]> => {
+      if (key !== name) return [key, weight];
+      const numbers = await readFloat32(weight);
+      numbers[numbers.length - 1] += 1e-6;
+      return [key, weightFromArray(key, weight.shape, numbers)];
+    };
+    const specs = tokenizerParameters(shorter).map(({ name: key }) =>
+      changed(key, weights.get(key) as Weight),
+    );
+    return Promise.all(specs).then((entries) =>
+      writeBundle(
+        at('other'),
+        {
+          ...{ name: 'other', license: 'MIT' },
+          tokenizer: { config: { ...shorter, ...changes }, weights: new Map(entries) },
+        },
+        { overwrite: true },
+      ),
+    );
+  };
+
+  const bias = 'decoder.to_pixel.model.bias';
+  await written({}, bias);
+  const card = await convert(at('own'), at('exchanged'), { decoder: at('other') });
+  expect(card).toMatchObject({ name: 'A', license: 'MIT', classNames });
+  const exchanged = await openModel(at('exchanged'));
+  expect(exchanged.tokenizer.config).toEqual(shorter);
+  expect(exchanged.ar?.config).toEqual(own.ar?.config);
+  const [before, after] = await Promise.all(
+    [own, exchanged].map(({ tokenizer }) => readFloat32(tokenizer.weights.get(bias) as Weight)),
+  );
+  expect(after.at(-1)).not.toBe(before.at(-1));
+  expect(after.slice(0, -1)).toEqual(before.slice(0, -1));
+  await exchanged.close();
+
+  const refused = (other: ConvertOptions['decoder'] = at('other')) =>
+    expect(convert(at('own'), at('refused'), { decoder: other })).rejects;
+  for (const name of [
+    'quantize.embedding.weight',
+    'quant_conv.bias',
+    'encoder.latent_tokens',
+    'refine_conv.weight',
+  ]) {
+    await written({}, name);
+    await refused().toMatchObject({ code: 'weights', entry: name });
+  }
+  await written({ groupSize: 1, causalTokens: 1 });
+  await refused().toMatchObject({ code: 'config', entry: 'groupSize' });
+  expect(readdirSync(folder)).not.toContain('refused');
+  await own.close();
 });
 
 test('a tokenizer alone has no class names', async () => {

@@ -12,6 +12,7 @@ import { calibrate } from './calibrate';
 import { isDetailFlow } from './detailflow-family';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
+import { withDecoder } from './other-decoder';
 import { roundedDecoder, roundedTransformer } from './rounded-weights';
 
 /** Options of {@link convert}. */
@@ -27,6 +28,8 @@ export interface ConvertOptions extends Omit<WriteBundleOptions, 'dtype'>, OpenF
    * it nearer to float32. Takes the memory and the time of a few pictures in float32, and of the rounding. Default: no.
    */
   readonly calibrate?: boolean;
+  /** A model of DetailFlow whose decoder takes the place of the source's; it must have learned the same codes. */
+  readonly decoder?: ModelSource;
   readonly name?: string;
   /** SPDX expression or text. Default: that of the source bundle, else "unknown". */
   readonly license?: string;
@@ -53,13 +56,17 @@ export async function convert(
 ): Promise<BundleCard> {
   checkOptions('convert', options, {
     ...{ name: true, license: true, description: true, attribution: true, classNames: true, dtype: true },
-    ...{ calibrate: true, subject: true, cfg: true },
+    ...{ calibrate: true, decoder: true, subject: true, cfg: true },
     ...{ overwrite: true, signal: true, onProgress: true, families: true, settings: true, hub: true },
   });
   const { name, license, description, attribution, classNames, subject, cfg, ...rest } = options;
-  const { families, settings, hub, dtype, calibrate: isCalibrated = false, ...writing } = rest;
-  const opened = await openFamilyModel(source, { families, settings, hub, signal: options.signal });
+  const { families, settings, hub, dtype, calibrate: isCalibrated = false, decoder, ...writing } = rest;
+  const reading = { families, hub, signal: options.signal };
+  const found = await openFamilyModel(source, { ...reading, settings });
+  let other: FamilyModel | undefined;
   try {
+    other = decoder === undefined ? undefined : await openFamilyModel(decoder, reading);
+    const opened = other ? await withDecoder(found, other) : found;
     const { card, family, ar } = opened;
     const kinds = { f32: 'fp32', f16: 'fp32', q8: 'q8', q4: 'q4' } as const;
     if (dtype !== undefined && !Object.hasOwn(kinds, dtype)) {
@@ -107,7 +114,8 @@ export async function convert(
       { ...writing, dtype: dtype === 'f16' ? 'f16' : 'f32' },
     );
   } finally {
-    await opened.close();
+    await found.close();
+    await other?.close();
   }
 }
 

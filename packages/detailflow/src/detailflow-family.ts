@@ -242,7 +242,8 @@ interface Parts {
   close(): Promise<void>;
 }
 
-function checked(model: Parts): DetailFlowModel {
+/** A model made of its parts. @throws DetailFlowError `weights`, `config` where they do not fit together */
+export function checked(model: Parts): DetailFlowModel {
   const { tokenizer, ar } = model;
   validateWeights(tokenizer.weights, tokenizerParameters(tokenizer.config), {
     file: tokenizer.file,

@@ -140,6 +140,11 @@ export class TokenModelTrainer {
     return this.#step;
   }
 
+  /** Graphs of the loss compiled so far: one to learn by and one to measure by. */
+  get graphs(): number {
+    return [this.#gradients, this.#losses].filter((graph) => graph !== undefined).length;
+  }
+
   /**
    * One step on the codes of B images; B is a multiple of the micro-batch.
    * @throws DetailFlowError `diverged` when loss or gradients are not finite: parameters are as before the step;

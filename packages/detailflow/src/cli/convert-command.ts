@@ -2,7 +2,7 @@ import { DetailFlowError } from '@detailflow/core';
 import { convert } from '../convert';
 import { convertToReleased } from '../released-layout';
 import { type Command, type Invocation, type Report, UsageError } from './command';
-import { familyOptions, hubOptions, modelSource } from './model-options';
+import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
 import { modelSettings } from './model-settings';
 import { Values } from './values';
 
@@ -27,6 +27,12 @@ export const convertCommand: Command = {
       type: 'boolean',
       help: 'with q8 or q4: draw pictures first, and round by what goes into the matrices',
     },
+    decoder: {
+      type: 'string',
+      value: 'DIR',
+      source: 'model',
+      help: "a DetailFlow model or tokenizer whose decoder takes the place of the model's; of the same codes",
+    },
     name: { type: 'string', value: 'TEXT', help: 'name on the model card' },
     license: { type: 'string', value: 'TEXT', help: 'licence of the weights (SPDX)' },
     description: { type: 'string', value: 'TEXT', help: 'one line on the model card' },
@@ -40,6 +46,7 @@ export const convertCommand: Command = {
     'convert --tokenizer official/tokenizer --ar official/ar --license MIT --out fashion',
     'convert --tokenizer vq_ds16_c2i.pt --ar c2i_L_384.pt --license MIT --out llamagen-l',
     'convert --model llamagen-l --dtype q4 --calibrate --out llamagen-l-q4',
+    'convert --model emoji --decoder runs/sharper/bundle --out emoji-sharper',
     'convert --model llamagen-l --layout released --out files/',
   ],
   async run(invocation) {
@@ -52,6 +59,7 @@ export const convertCommand: Command = {
     }
     const settings = await modelSettings(values);
     const dtype = values.choice('dtype', ['fp32', 'fp16', 'q8', 'q4']);
+    const decoder = values.text('decoder');
     let begun = false;
     let done = 0;
     try {
@@ -69,6 +77,7 @@ export const convertCommand: Command = {
         overwrite: values.flag('overwrite'),
         dtype: dtype && storage[dtype],
         calibrate: values.flag('calibrate'),
+        decoder: decoder === undefined ? undefined : namedFolder(decoder),
         ...{ settings, hub: hubOptions(values), signal },
         onProgress(state) {
           if (!begun) progress.start(state.total, 'bytes');
@@ -92,7 +101,7 @@ const storage = { fp32: 'f32', fp16: 'f16', q8: 'q8', q4: 'q4' } as const;
 
 /** Of a card, which released files have not, and of a bundle's storage. */
 const bundleOnly = [
-  ...['dtype', 'calibrate', 'name', 'license', 'description', 'attribution', 'class-names'],
+  ...['dtype', 'calibrate', 'decoder', 'name', 'license', 'description', 'attribution', 'class-names'],
   ...['subject', 'cfg', 'overwrite'],
 ];
 

@@ -1,16 +1,9 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import {
-  type ConfigObject,
-  type FileTree,
-  newestCheckpoint,
-  openStateDicts,
-  withoutPrefixes,
-} from '@detailflow/checkpoint';
+import { type FileTree, newestCheckpoint, openStateDicts, withoutPrefixes } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
-import { parseHoldOutRecord } from '@detailflow/data';
 import { fetchRemote, isRemote } from '@detailflow/hub/node';
 import {
   type InitialParameters,
@@ -21,6 +14,7 @@ import {
 import { renamedVarWeights } from '@detailflow/var';
 import { officialHalf } from '../detailflow-folder';
 import { toTree } from '../folder-source';
+import { heldOutBy } from '../held-out-by';
 import { openModel } from '../model-source';
 import { openFamilyModel } from '../open-family';
 import { UsageError } from './command';
@@ -106,11 +100,9 @@ export async function openTrained(
     ? await openFamilyModel(namedFolder(source), reading)
     : await openModel(await tokenizerSource(source, { signal, hub }), reading);
   const { tokenizer, ar, card } = model;
-  const record = (card?.data as ConfigObject | undefined)?.heldOut;
   const close = () => model.close();
   try {
-    const at = { file: source, entry: 'data.heldOut' };
-    const heldOut = record === undefined ? undefined : parseHoldOutRecord(record, at);
+    const heldOut = heldOutBy(card, source);
     return { tokenizer: { ...tokenizer, heldOut }, ...(ar && { ar: { ...ar, heldOut } }), close };
   } catch (error) {
     await close();

@@ -178,6 +178,12 @@ export const trainCommand: Command = {
     if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
       throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}, bundle`);
     }
+    const unfit = isClassifier && notOfClassifier.find((name) => invocation.values[name] !== undefined);
+    if (unfit) {
+      throw new UsageError(
+        `--${unfit} is not for train classifier, which is done in minutes and saved at the end`,
+      );
+    }
     const device = values.choice('device', ['cpu', 'cuda', 'webgpu'] as const) ?? 'cpu';
     const progress = trainingProgress(process.stderr, invocation.values.json === true);
     const createBackend = ({ threads }: { threads: number }) => openDevice({ device, threads });
@@ -226,13 +232,21 @@ export const trainCommand: Command = {
     });
     const classifier = values.text('classifier') ?? path.join(out, 'classifier.safetensors');
     if (isClassifier) {
-      const found = await trainClassifier({
-        ...{ ...settings, data, out: classifier, createBackend, signal },
-        onProgress: progress.show,
-      });
-      progress.end();
-      await initial?.close();
-      return classifierReport(found);
+      try {
+        return classifierReport(
+          await trainClassifier({
+            ...{ ...settings, data, out: classifier, createBackend, signal },
+            onProgress: progress.show,
+          }),
+        );
+      } catch (error) {
+        if (!wasInterrupted(error, signal)) throw error;
+        const said = ['nothing of the classifier was saved: it is written at the end of its training'];
+        throw new InterruptedError(said, { cause: error });
+      } finally {
+        await initial?.close();
+        progress.end();
+      }
     }
     const tokenizer =
       source === undefined ? undefined : await openTrained(source, { isOfFamily, tokenizerKey, signal });
@@ -348,6 +362,12 @@ async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
     await given?.close();
   }
 }
+
+/** Options of the other parts: a classifier has no checkpoints. */
+const notOfClassifier = [
+  ...['resume', 'stop-after', 'tokenizer', 'codes', 'save-codes', 'codes-shard', 'features'],
+  ...['vgg', 'lpips', 'dino', 'alignment', 'siglip'],
+];
 
 const units = { h: 3_600_000, m: 60_000, s: 1000 };
 

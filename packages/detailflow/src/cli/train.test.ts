@@ -99,6 +99,8 @@ test.each([
   [run('tokenizer', 'x', '--stop-after', '10'), /--stop-after "10"/],
   [['train', 'bundle', '--out', 'x'], /--run is missing/],
   [['train', 'bundle', '--run', 'x', '--out', 'y', '--step', '1.5'], /--step/],
+  [run('classifier', 'x', '--resume'), /--resume is not for train classifier/],
+  [run('classifier', 'x', '--stop-after', '1h'), /--stop-after is not for train classifier/],
   [['train', 'everything'], /classifier, tokenizer, codes, ar, all, bundle/],
 ])('%j is refused', async (args, message) => {
   expect(await cliFailure(2, ...args)).toMatch(message);

@@ -45,10 +45,6 @@ type Progress = StageProgress | CodesProgress | ClassifierProgress | ImagesProgr
 function lineOf(progress: Progress): string {
   if (progress.stage === 'images') return `reading    ${progress.done}/${progress.total} images`;
   if (progress.stage === 'codes') return `codes      ${progress.done}/${progress.total} images`;
-  if (progress.stage === 'classifier') {
-    const { step, steps, loss } = progress;
-    return `classifier step ${step}/${steps}  loss ${loss.toFixed(4)}`;
-  }
   const { stage, step, steps, loss, samplesPerSecond, secondsLeft } = progress;
   const made = `${stage.padEnd(10)} step ${step}/${steps}  loss ${loss.toFixed(4)}`;
   if (samplesPerSecond === undefined || secondsLeft === undefined) return made;

@@ -11,8 +11,10 @@ import { runStage, type SavedCheckpoint, type StageOptions } from './run-stage';
 class Sum {
   step = 0;
   total = 0;
+  graphs = 0;
 
   async train(batch: number) {
+    if (batch === 1) this.graphs++;
     this.total += batch;
     return { step: this.step++, loss: this.total };
   }
@@ -33,6 +35,7 @@ beforeEach(async () => {
 afterEach(() => rm(home, { recursive: true }));
 
 interface StageSettings {
+  readonly onStep?: StageOptions<number>['onStep'];
   /** Aborts in the middle of this validation. */
   readonly abortIn?: number;
   readonly steps?: number;
@@ -53,6 +56,7 @@ async function stage(out: string, settings: StageSettings = {}): Promise<SavedCh
     await runStage<number>({
       ...{ folder, stage: 'tokenizer', trainer, steps, batchSize: 1, signal: controller.signal },
       checkpoints,
+      onStep: settings.onStep,
       batch: async (step) => step + 1,
       ...{ patience, score: ({ found }) => found as number | undefined },
       validation: {
@@ -79,6 +83,12 @@ const lines = async (out: string): Promise<Record<string, unknown>[]> =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+
+test('a step that compiled a graph says nothing of the pace', async () => {
+  const rates: boolean[] = [];
+  await stage('pace', { onStep: ({ samplesPerSecond }) => rates.push(samplesPerSecond !== undefined) });
+  expect(rates).toEqual([false, true, true, true, true, true]);
+});
 
 test('a stage that is stopped in the middle of a validation makes it up, and ends the same', async () => {
   expect(await stage('whole')).toEqual({ stage: 'tokenizer', step: 6, steps: 6 });

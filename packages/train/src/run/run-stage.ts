@@ -1,12 +1,13 @@
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import type { Snapshot } from './checkpoint-file';
+import { Pace } from './pace';
 import { ENDED, isMultiple, type LogLine, type RunFolder, type Stage } from './run-folder';
 
 /** What trains step by step and can be saved. */
 export interface Trainable<Batch> {
   readonly step: number;
   /** Graphs compiled so far: a step that compiles says nothing of the pace. */
-  readonly graphs?: number;
+  readonly graphs: number;
   /** Makes a step. */
   train(batch: Batch): Promise<LogLine>;
   /** All that a step depends on. */
@@ -176,30 +177,3 @@ function isStale(scores: readonly number[], patience: number): boolean {
 
 /** Marks the line of a step whose validation was stopped. */
 const PENDING = 'validationPending';
-
-/** Rate and time left by the last steps, but those that compiled a graph. */
-class Pace {
-  readonly #seconds: number[] = [];
-  #begun = 0;
-  #graphs: number | undefined;
-
-  constructor(private readonly batch: number) {}
-
-  begin(graphs: number | undefined): void {
-    this.#graphs = graphs;
-    this.#begun = performance.now();
-  }
-
-  end(graphs: number | undefined): void {
-    if (graphs !== this.#graphs) return;
-    this.#seconds.push((performance.now() - this.#begun) / 1000);
-    if (this.#seconds.length > 50) this.#seconds.shift();
-  }
-
-  /** Undefined before a step was only a step. */
-  left(steps: number): { samplesPerSecond?: number; secondsLeft?: number } {
-    if (this.#seconds.length === 0) return {};
-    const seconds = this.#seconds.reduce((a, b) => a + b, 0) / this.#seconds.length;
-    return { samplesPerSecond: this.batch / seconds, secondsLeft: steps * seconds };
-  }
-}

@@ -63,6 +63,9 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
         get step() {
           return trainer.step;
         },
+        get graphs() {
+          return trainer.graphs;
+        },
         train: async (codes) => {
           const { positionLoss, ...report } = await trainer.train(codes);
           return {

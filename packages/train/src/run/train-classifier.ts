@@ -22,6 +22,7 @@ import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
 import { centerOf, openingOf, viewOf } from './data-views';
 import { modelsOf } from './models-of';
+import { Pace } from './pace';
 import { visitOrder } from './visit-order';
 
 /** Options of `trainClassifier`. */
@@ -46,6 +47,9 @@ export interface ClassifierProgress {
   readonly step: number;
   readonly steps: number;
   readonly loss: number;
+  /** Unknown before the first step. */
+  readonly samplesPerSecond?: number;
+  readonly secondsLeft?: number;
 }
 
 /** What was trained. */
@@ -95,9 +99,11 @@ export async function trainClassifier(options: TrainClassifierOptions): Promise<
     trainer = await ClassifierTrainer.create({ config: model, recipe, backends, seed });
     const order = visitOrder(train.labels, { balance: data.balance, seed: seed + 2 });
     const plane = 3 * size ** 2;
+    const pace = new Pace(recipe.batch);
     while (trainer.step < recipe.steps) {
       signal?.throwIfAborted();
       const { step } = trainer;
+      pace.begin(0);
       const indices = order.batch(step, recipe.batch);
       const images = new Float32Array(recipe.batch * plane);
       for (const [i, index] of indices.entries()) {
@@ -110,7 +116,11 @@ export async function trainClassifier(options: TrainClassifierOptions): Promise<
       }
       const labels = Int32Array.from(indices, (index) => train.labels[index]);
       const loss = await trainer.train(images, labels);
-      onProgress?.({ stage: 'classifier', step: trainer.step, steps: recipe.steps, loss });
+      pace.end(0);
+      onProgress?.({
+        ...{ stage: 'classifier', step: trainer.step, steps: recipe.steps, loss },
+        ...pace.left(recipe.steps - trainer.step),
+      });
     }
     const { byClass, right } = await judge(trainer, heldOut, { ...centerOf(data), size }, signal);
     const accuracy = right / heldOut.labels.length;

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
-import { type SkippedImage, skipUnreadable, withSkipped } from '@detailflow/data';
+import { requireSameHeldOut, type SkippedImage, skipUnreadable, withSkipped } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { makeCodes } from './codes-stage';
 import { writeDataUse } from './data-use';
@@ -12,7 +12,6 @@ import { writeReport } from './report';
 import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
 import type { RunModels } from './run-models';
-import { requireSameHeldOut } from './same-held-out';
 import { StageContext } from './stage-context';
 import { requireConfig } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';

@@ -1,15 +1,15 @@
 import { DetailFlowError } from '@detailflow/core';
-import type { HoldOutRecord } from '@detailflow/data';
+import type { HoldOutRecord } from './hold-out-record';
 
-/** A model that a run takes something from. */
-interface EarlierModel {
+/** A model that another takes something from. */
+export interface EarlierModel {
   readonly heldOut?: HoldOutRecord;
   readonly file?: string;
 }
 
 /**
- * What a run measures by must be new to all that it takes over: a model that was trained on as many images must have held out the same
- * ones. Of another data set nothing is known.
+ * What a model is measured by must be new to all that goes into it: another that was trained on as many images must have held out the
+ * same ones. Of another data set nothing is known.
  * @throws DetailFlowError `config` naming the model and the settings that hold the same images out
  */
 export function requireSameHeldOut(
@@ -23,7 +23,7 @@ export function requireSameHeldOut(
     if (now.seed === then.seed && now.share === then.share && now.groupBy === then.groupBy) continue; // other images
     throw new DetailFlowError(
       'config',
-      `this model held out other images of a set of ${earlier.images}, so it was trained on some that this run would measure by: set ` +
+      `this model held out other images of a set of ${earlier.images}, so it was trained on some that are measured by here: set ` +
         `data.heldOut ${then.share}, data.splitSeed ${then.seed}${then.groupBy === undefined ? '' : `, data.groupBy "${then.groupBy}"`} as it was`,
       { file },
     );
