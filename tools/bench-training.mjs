@@ -1,8 +1,9 @@
 // Times training steps on the CPU, and the same steps of plain PyTorch after them where python3 has torch.
-//   node tools/bench-training.mjs [--seconds 20] [--rounds 3] [--threads N] [--python PROGRAM] [--json FILE] [--profile]
+//   node tools/bench-training.mjs [--seconds 20] [--rounds 3] [--threads N] [--replicas N] [--only NAME] [--python PROGRAM] [--json FILE] [--profile]
 // Tokenizers: the preset tiny-32, and the one PyTorch trained as reference (32 tokens, batch 64, correction in 35 % of
 // the steps), and the preset emoji-64 (with varying numbers of tokens, as in its training). Prints images per second (median of the rounds), the share of the matrix product's peak that was measured
-// in the same run, and the time to compile. With --profile says instead where the time of a step goes, by operation.
+// in the same run, the time to compile, and the anonymous memory that steps added at most. Replicas compute micro-batches side by side and share the threads; by default each
+// has one. With --profile says instead where the time of a step goes, by operation.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
@@ -19,6 +20,7 @@ import {
   tokenModelStepGraph,
 } from '@detailflow/train';
 import { matmulPeak } from './matmul-peak.mjs';
+import { memoryMiB } from './memory.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -28,6 +30,8 @@ const { values } = parseArgs({
     python: { type: 'string', default: 'python3' },
     json: { type: 'string' },
     profile: { type: 'boolean', default: false },
+    replicas: { type: 'string' },
+    only: { type: 'string' },
   },
 });
 const [seconds, rounds, wanted] = [values.seconds, values.rounds, values.threads].map(Number);
@@ -46,13 +50,19 @@ const reference = parseTrainingConfig({
 });
 
 const profiles = values.profile ? mkdtempSync(path.join(tmpdir(), 'profile-')) : undefined;
+const replicas = Math.min(threads, Number(values.replicas ?? threads));
 const backends = [];
-for (let i = 0; i < threads; i++) {
-  backends.push(await createNodeBackend({ threads: 1, profile: profiles && path.join(profiles, 'graph') }));
+for (let i = 0; i < replicas; i++) {
+  const each = Math.max(1, Math.floor(threads / replicas));
+  backends.push(
+    await createNodeBackend({ threads: each, profile: profiles && path.join(profiles, 'graph') }),
+  );
 }
 const whole = await createNodeBackend({ threads });
 const peak = await matmulPeak(whole);
-console.log(`${cpus()[0].model}, ${threads} threads; matrix product peak ${peak.toFixed(0)} GFLOP/s`);
+console.log(
+  `${cpus()[0].model}, ${threads} threads, ${replicas} replicas; matrix product peak ${peak.toFixed(0)} GFLOP/s`,
+);
 
 const results = { cpu: cpus()[0].model, threads, peakGflops: peak, steps: [] };
 for (const [name, run] of [
@@ -61,8 +71,10 @@ for (const [name, run] of [
   ['AR model tiny-32', () => tokenModelSteps(tiny)],
   ['tokenizer emoji-64', () => tokenizerSteps(emoji)],
   ['AR model emoji-64', () => tokenModelSteps(emoji)],
-]) {
+].filter(([name]) => values.only === undefined || name.includes(values.only))) {
+  const before = memoryMiB()?.anonymous ?? 0;
   const found = { name, ...(await run()) };
+  found.memoryMiB = found.held === undefined ? undefined : found.held - before;
   results.steps.push(found);
   if (profiles) {
     printProfile(name);
@@ -71,7 +83,7 @@ for (const [name, run] of [
   console.log(
     `${name}: ${found.imagesPerSecond.toFixed(0)} images/s (rounds ${found.rounds.map((r) => r.toFixed(0)).join(', ')}), ` +
       `${found.gflops.toFixed(0)} GFLOP/s in matrix products, ${(100 * found.shareOfPeak).toFixed(0)} % of the peak; ` +
-      `compiled in ${(found.compileMs / 1000).toFixed(2)} s`,
+      `compiled in ${(found.compileMs / 1000).toFixed(2)} s; ${found.memoryMiB ?? '?'} MiB`,
   );
 }
 for (const backend of [...backends, whole]) await backend.close();
@@ -80,14 +92,21 @@ if (profiles) {
   rmSync(profiles, { recursive: true });
   process.exit();
 }
-const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'pytorch-training-baseline.py');
-const args = [script, '--seconds', values.seconds, '--rounds', values.rounds, '--threads', values.threads];
-const torch = spawnSync(values.python, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-if (torch.status === 0) {
+if (values.only === undefined && replicas === threads) beside();
+if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+
+/** The same steps in PyTorch, which knows no replicas. */
+function beside() {
+  const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'pytorch-training-baseline.py');
+  const args = [script, '--seconds', values.seconds, '--rounds', values.rounds, '--threads', values.threads];
+  const torch = spawnSync(values.python, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  if (torch.status !== 0) {
+    console.log(`no PyTorch beside it: ${values.python} has no torch`);
+    return;
+  }
   results.pytorch = torch.stdout.trim().split('\n');
   console.log(torch.stdout.trim());
-} else console.log(`no PyTorch beside it: ${values.python} has no torch`);
-if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+}
 
 async function tokenizerSteps({ tokenizer, seed }) {
   const { model: config, recipe, batch } = tokenizer;
@@ -144,9 +163,17 @@ async function timed(trainer, step, { batch, flops, warm }) {
     elapsed += took;
     rates.push((steps * batch) / took);
   }
+  const held = memoryMiB()?.anonymous;
   await trainer.dispose();
   const gflops = operations / elapsed / 1e9;
-  return { imagesPerSecond: median(rates), rounds: rates, gflops, shareOfPeak: gflops / peak, compileMs };
+  return {
+    imagesPerSecond: median(rates),
+    rounds: rates,
+    gflops,
+    shareOfPeak: gflops / peak,
+    compileMs,
+    held,
+  };
 }
 
 /** Shares of the time of all operations that the graphs of a step spent, by kind; the profiles are removed. */

@@ -7,12 +7,13 @@
 // Prints medians: seconds per image (and the worst round), milliseconds per step by step size, the decoder, load time, memory, and the
 // matrix product's peak, which is measured in the same run.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { answerTurns, Participant } from './bench-turns.mjs';
+import { memoryMiB } from './memory.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -90,6 +91,7 @@ async function compare() {
   }
   const baseline = results.find(({ name }) => name === 'PyTorch');
   for (const result of results) print(result, baseline);
+  printTable(results, baseline);
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
 }
 
@@ -162,18 +164,20 @@ async function draw(model, batch, seed) {
   const started = performance.now();
   let last = started;
   let decoder = 0;
+  let memory;
   await drain(model.generate({ labels, cfg: 1.45, seed }), async (step) => {
     const now = performance.now();
     steps.push({ size: schedule[steps.length], ms: now - last });
     last = now;
     if (step.count < step.total) return;
     await step.tokens(); // a device may still be at work on the steps
+    memory = memoryMiB(); // with the keys and values of all pictures
     const drawn = performance.now();
     await step.pixels();
     decoder = performance.now() - drawn;
   });
   const seconds = (performance.now() - started) / 1000;
-  return { seconds, decoder, steps, flops: generationFlops(model, batch), memory: memoryMiB() };
+  return { seconds, decoder, steps, flops: generationFlops(model, batch), memory };
 }
 
 /** @returns the backend, and what it computes on */
@@ -228,12 +232,31 @@ async function weightBytes(model, dtype) {
   return matrices + decoder + (own / 8) * (vocabularySize + classes + 1) * dim;
 }
 
-/** Memory of this process: its own pages, and pages of mapped files. Linux only. */
-function memoryMiB() {
-  if (!existsSync('/proc/self/status')) return undefined;
-  const status = readFileSync('/proc/self/status', 'utf8');
-  const of = (name) => Math.round(Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024);
-  return { anonymous: of('RssAnon'), mappedFiles: of('RssFile'), peak: of('VmHWM') };
+/** All of it once more, as a table for a page. */
+function printTable(results, baseline) {
+  const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
+  console.log('');
+  row([
+    '',
+    'batch',
+    's an image, median',
+    'worst',
+    'PyTorch / this',
+    'ms a step, by tokens',
+    'decoder, ms',
+    'MiB of the host',
+  ]);
+  row(Array.from({ length: 8 }, () => '---'));
+  for (const { name, batches } of results) {
+    for (const [index, { batch, secondsPerImage, worst, stepMs, decoderMs, memory }] of batches.entries()) {
+      const ratio = baseline ? baseline.batches[index].secondsPerImage / secondsPerImage : undefined;
+      const steps = Object.entries(stepMs).map(([size, ms]) => `${size}: ${ms.toFixed(1)}`);
+      row([
+        ...[name, batch, secondsPerImage.toFixed(3), worst.toFixed(3), ratio?.toFixed(1) ?? ''],
+        ...[steps.join(', '), decoderMs.toFixed(0), memory?.anonymous ?? ''],
+      ]);
+    }
+  }
 }
 
 function print(result, baseline) {
@@ -261,7 +284,8 @@ function print(result, baseline) {
       const rate = one.flops / one.batch / one.secondsPerImage / 1e9;
       parts.push(`${rate.toFixed(0)} GFLOP/s, ${((100 * rate) / peakGflops).toFixed(0)} % of the peak`);
     }
-    if (one.memory) parts.push(`anonymous ${one.memory.anonymous} MiB (peak so far ${one.memory.peak})`);
+    if (one.memory)
+      parts.push(`anonymous ${one.memory.anonymous} MiB at the last step (peak so far ${one.memory.peak})`);
     console.log(`  batch ${one.batch}: ${parts.join('; ')}`);
   }
   if (memory) {

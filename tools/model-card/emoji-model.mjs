@@ -62,6 +62,7 @@ const generation = detailflow(
 );
 const scales = cfg.split(',');
 copyFileSync(path.join(kept, `samples-cfg${values.recommend}.png`), path.join(out, 'images', 'samples.png'));
+copyFileSync(path.join(kept, 'nearest-neighbours.png'), path.join(out, 'images', 'nearest.png'));
 await classPictures();
 const images = steps ? imagesSeen() : undefined;
 const figures = { steps, images, tokenizer, generation: { ...generation, rows: undefined } };

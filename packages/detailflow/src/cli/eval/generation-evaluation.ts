@@ -39,6 +39,8 @@ import { presetOf } from './tokenizer-evaluation';
 
 /** Classes and pictures of each that the sheets show. */
 const [MOST_CLASSES, COLUMNS] = [20, 10];
+/** Pictures that are shown over their nearest training images. */
+const NEAREST = 40;
 
 /** Every figure of generated pictures at every guidance scale, the floor, and the nearest neighbours. */
 export async function evaluateGenerated(invocation: Invocation, values: Values): Promise<Report> {
@@ -241,18 +243,21 @@ async function trainingImages(
     /** Whether pictures lie nearer to training images than real ones that are new. */
     copies: ({ features }: DrawnPictures, heldOut: FeatureSet): Copies =>
       copies({ drawn: features.pool, heldOut: heldOut.pool, train: all.pool }, features.width),
-    /** 20 pictures over their nearest training images. */
+    /** 40 pictures over their nearest training images. */
     async showNearest({ source: drawn, features }: DrawnPictures): Promise<void> {
-      const shown = Math.min(20, features.count);
+      const columns = Math.min(COLUMNS, features.count);
+      const shown = Math.min(NEAREST, features.count - (features.count % columns)); // whole rows
       const { width } = features;
       const nearest = nearestNeighbours(features.pool.subarray(0, shown * width), all.pool, width);
       const top = picturesOf(await drawn.read(0, shown, run));
       const bottom = [];
       for (const index of nearest) bottom.push(...picturesOf(await source.read(index, 1, run)));
-      const half = Math.ceil(shown / 2);
-      const rows = [top.slice(0, half), bottom.slice(0, half), top.slice(half), bottom.slice(half)];
+      const rows = [];
+      for (let at = 0; at < shown; at += columns) {
+        for (const line of [top, bottom]) rows.push(line.slice(at, at + columns));
+      }
       const caption = 'Pictures over their nearest training images';
-      await run.picture('nearest-neighbours.png', caption, gridPicture(rows.flat(), { columns: half }));
+      await run.picture('nearest-neighbours.png', caption, gridPicture(rows.flat(), { columns }));
     },
   };
 }
