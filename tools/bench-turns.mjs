@@ -9,9 +9,10 @@ export class Participant {
   #answers;
   #process;
 
-  /** @param {string} program @param {string[]} args */
-  constructor(program, args) {
-    this.#process = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  /** @param {string} program @param {string[]} args @param {Record<string, string>} [env] beside that of this process */
+  constructor(program, args, env = {}) {
+    const options = { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } };
+    this.#process = spawn(program, args, options);
     this.#answers = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
   }
 

@@ -1,8 +1,10 @@
 // Times a full-size generator (DetailFlow-16/32/64 and GPT-L, random weights), on the CPU or a GPU.
 //   node tools/bench.mjs [--device cpu|cuda|webgpu] [--tokens 128|256|512] [--dtype fp32,fp16,q8,q4] [--stored] [--batch 1,4] [--rounds 3] [--threads N]
-//     [--python /usr/bin/python3] [--json FILE]
+//     [--python /usr/bin/python3] [--beside DIR|NAME=VALUE ...] [--json FILE]
 // --stored loads q8 and q4 from bundles that are converted once (runs/), instead of rounding while loading.
 // --python times tools/pytorch-baseline.py as well; every round all take their turn, so that they share the machine's minutes.
+// --beside adds the same generator of another checkout of this repository that is built (with packages that still fit together), or with
+// another environment, such as GLIBC_TUNABLES=glibc.malloc.hugetlb=1: what a change gains is measured by turns, too.
 // On webgpu it is @detailflow/backend-webgpu that computes, in fp32 and fp16 (halves); milliseconds by step are those of asking for it there.
 // Prints medians: seconds per image (and the worst round), milliseconds per step by step size, the decoder, load time, memory, and the
 // matrix product's peak, which is measured in the same run.
@@ -10,7 +12,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { answerTurns, Participant } from './bench-turns.mjs';
 import { memoryMiB } from './memory.mjs';
@@ -26,6 +28,8 @@ const { values } = parseArgs({
     decoder: { type: 'string', default: 'released' },
     stored: { type: 'boolean', default: false },
     python: { type: 'string' },
+    beside: { type: 'string', multiple: true, default: [] },
+    library: { type: 'string' },
     json: { type: 'string' },
     child: { type: 'string' },
   },
@@ -56,9 +60,22 @@ async function compare() {
     execFileSync(process.execPath, [script, ...args], { stdio: ['ignore', 2, 2] });
   }
   // Each in a process of its own, so that its memory is its own.
-  const participants = dtypes.map((dtype) => {
-    const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--child', dtype];
-    return { name: dtype, start: () => new Participant(process.execPath, args) };
+  const self = [fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const participants = dtypes.flatMap((dtype) => {
+    const own = [...self, '--child', dtype];
+    return [
+      { name: dtype, start: () => new Participant(process.execPath, own) },
+      ...values.beside.map((other) => {
+        const [, name, value] = /^(\w+)=(.*)$/.exec(other) ?? [];
+        const args = name === undefined ? [...own, '--library', path.resolve(other)] : own;
+        const env = name === undefined ? {} : { [name]: value };
+        return {
+          name: `${dtype}, ${other}`,
+          dtype,
+          start: () => new Participant(process.execPath, args, env),
+        };
+      }),
+    ];
   });
   if (values.python) {
     const script = path.join(root, 'tools', 'pytorch-baseline.py');
@@ -95,6 +112,12 @@ async function compare() {
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
 }
 
+/** A package of this checkout, or of the one that is measured beside it. */
+function library(name) {
+  const file = path.join(values.library ?? root, 'packages', name, 'dist', 'index.js');
+  return import(pathToFileURL(file).href);
+}
+
 /** @returns medians of the rounds of one batch size, and the worst */
 function summary(batch, rounds) {
   const seconds = rounds.map((round) => round.seconds);
@@ -117,7 +140,7 @@ function summary(batch, rounds) {
 
 /** The process of one dtype: loads, then one round of every batch size whenever it is asked. */
 async function measure(dtype) {
-  const { load } = await import('detailflow');
+  const { load } = await library('detailflow');
   const { matmulPeak } = await import('./matmul-peak.mjs');
   const threads = Number(values.threads);
   const { backend, processor } = await openBackend(values.device, threads);
@@ -183,13 +206,13 @@ async function draw(model, batch, seed) {
 /** @returns the backend, and what it computes on */
 async function openBackend(device, threads) {
   if (device !== 'webgpu') {
-    const { createNodeBackend } = await import('@detailflow/backend-node');
+    const { createNodeBackend } = await library('backend-node');
     return { backend: await createNodeBackend({ device, threads }), processor: cpus()[0].model };
   }
   const { provideDriver } = await import('./webgpu/driver.mjs');
   const missing = provideDriver();
   if (missing) throw new Error(missing);
-  const { createWebGPUBackend } = await import('@detailflow/backend-webgpu');
+  const { createWebGPUBackend } = await library('backend-webgpu');
   const backend = await createWebGPUBackend();
   const { vendor, architecture, description } = backend.device.adapterInfo ?? {};
   return { backend, processor: [vendor, architecture, description].filter(Boolean).join(' ') || 'unknown' };
@@ -212,10 +235,10 @@ function generationFlops(model, batch) {
 
 /** Bytes of the weights that a generation uses, as they are held. */
 async function weightBytes(model, dtype) {
-  const { stepGraph } = await import('@detailflow/ar-model');
-  const { linearProducts, matrixFormats } = await import('@detailflow/onnx');
+  const { stepGraph } = await library('ar-model');
+  const { linearProducts, matrixFormats } = await library('onnx');
   const { dim, vocabularySize, classes } = model.tokenModel.config;
-  const { decoderGraph } = await import('@detailflow/tokenizer');
+  const { decoderGraph } = await library('tokenizer');
   const own = dtype === 'fp16' ? 16 : 32;
   const bytesOf = (graph, kind) => {
     const formats = isRounded(kind) ? matrixFormats(graph, kind) : new Map();
@@ -235,6 +258,7 @@ async function weightBytes(model, dtype) {
 /** All of it once more, as a table for a page. */
 function printTable(results, baseline) {
   const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
+  const plainest = baseline ?? results[0];
   console.log('');
   row([
     '',
@@ -249,10 +273,10 @@ function printTable(results, baseline) {
   row(Array.from({ length: 8 }, () => '---'));
   for (const { name, batches } of results) {
     for (const [index, { batch, secondsPerImage, worst, stepMs, decoderMs, memory }] of batches.entries()) {
-      const ratio = baseline ? baseline.batches[index].secondsPerImage / secondsPerImage : undefined;
+      const ratio = plainest.batches[index].secondsPerImage / secondsPerImage;
       const steps = Object.entries(stepMs).map(([size, ms]) => `${size}: ${ms.toFixed(1)}`);
       row([
-        ...[name, batch, secondsPerImage.toFixed(3), worst.toFixed(3), ratio?.toFixed(1) ?? ''],
+        ...[name, batch, secondsPerImage.toFixed(3), worst.toFixed(3), ratio.toFixed(2)],
         ...[steps.join(', '), decoderMs.toFixed(0), memory?.anonymous ?? ''],
       ]);
     }
