@@ -35,7 +35,10 @@ const { values } = parseArgs({
   },
 });
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
-const folder = path.join(root, 'runs', `full-${values.tokens}-${values.decoder}`);
+const generator = path.join('runs', `full-${values.tokens}-${values.decoder}`);
+/** Another checkout may have files of its own. */
+const home = values.library && existsSync(path.join(values.library, generator)) ? values.library : root;
+const folder = path.join(home, generator);
 const dtypes = (values.dtype ?? { cpu: 'fp32,q8,q4', webgpu: 'fp32,fp16' }[values.device] ?? 'fp32').split(
   ',',
 );
