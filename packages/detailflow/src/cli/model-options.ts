@@ -60,7 +60,7 @@ export function namedFolder(text: string): string {
   );
 }
 
-const WEIGHTS = ['*.pt', '*.pth', '*.bin', '*.safetensors'];
+const WEIGHTS = ['*.pt', '*.pth', '*.ckpt', '*.bin', '*.safetensors'];
 
 /** How a model on the hub is read. */
 export function hubOptions(values: Values): OpenHubOptions {
