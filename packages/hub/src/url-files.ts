@@ -1,15 +1,19 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { digestFile, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
+import { advisingRoom } from './full-disk';
 import { HubApi } from './hub-api';
 import type { OpenHubOptions } from './hub-folder';
 import { refusal, shown } from './request';
 import { Tally } from './tally';
 import { sizeOf, transfer } from './transfer';
+
+/** The variable of the environment that says where the cache is. */
+const URL_CACHE = 'HF_HOME';
 
 /** What a web server says of a file. */
 interface Announced {
@@ -85,12 +89,13 @@ export class UrlFiles {
     const { size, ifRange } = announced;
     await transfer(
       { name, url: url.href, size, etag: pin, ifRange },
-      { blob, lock: path.join(folder, `${key}.lock`) },
+      { blob, lock: path.join(folder, `${key}.lock`), variable: URL_CACHE },
       { settings: this.#settings, onBytes, anew: true },
     );
     const text = JSON.stringify(announced);
-    await mkdir(folder, { recursive: true });
-    await writeFileAtomically(note, (write) => write(new TextEncoder().encode(text)));
+    await advisingRoom(URL_CACHE, () =>
+      writeFileAtomically(note, (write) => write(new TextEncoder().encode(text))),
+    );
     onBytes(size);
     return blob;
   }
