@@ -20,7 +20,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/data': 44_900,
   '@detailflow/eval': 28_500,
   '@detailflow/features': 9_400,
-  '@detailflow/hub': 23_200,
+  '@detailflow/hub': 24_400,
   '@detailflow/llamagen': 13_900,
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
@@ -32,7 +32,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 68_500,
   '@detailflow/var': 20_700,
-  detailflow: 66_000,
+  detailflow: 68_000,
 };
 
 interface Manifest {

@@ -72,6 +72,12 @@ export class StandInHub {
   pageSize = 1000;
   /** Size that HEAD and the listing announce for a file, in place of its own. */
   announcedSize?: number;
+  /** Host that links between pages of the listing name, as they do behind a mirror. */
+  listedAt?: string;
+  /** Where in its host the hub lies, such as `/mirror`. */
+  prefix = '';
+  /** ETag that the host of large files gives, which says nothing of their content; undefined for none. */
+  contentEtag: string | undefined = `"${'f'.repeat(64)}"`;
   /** Pages and scripts that the hub serves as they are, by path. */
   readonly pages = new Map<string, readonly [type: string, text: string]>();
   /** Branches; all have the same files. */
@@ -138,7 +144,7 @@ export class StandInHub {
   }
 
   #hub(request: IncomingMessage, response: ServerResponse): void | Promise<void> {
-    const url = new URL(request.url!, this.endpoint);
+    const url = new URL(request.url!.slice(this.prefix.length), this.endpoint);
     const page = this.pages.get(url.pathname);
     if (page) {
       response.writeHead(200, { 'Content-Type': page[0] }).end(page[1]);
@@ -230,7 +236,8 @@ export class StandInHub {
     const next = from + this.pageSize;
     if (next < all.length) {
       url.searchParams.set('cursor', String(next));
-      response.setHeader('Link', `<${url.href}>; rel="next"`);
+      const address = `${this.listedAt ?? url.origin}${url.pathname}${url.search}`;
+      response.setHeader('Link', `<${address}>; rel="next"`);
     }
     response.setHeader('Content-Type', 'application/json');
     response.end(JSON.stringify(all.slice(from, next)));
@@ -245,7 +252,8 @@ export class StandInHub {
       return undefined;
     }
     const path = decodeURIComponent(url.pathname.slice(1));
-    return this.#send(request, response, path, { ETag: `"${'f'.repeat(64)}"` });
+    const { contentEtag } = this;
+    return this.#send(request, response, path, contentEtag === undefined ? {} : { ETag: contentEtag });
   }
 
   async #send(

@@ -36,6 +36,14 @@ describe.skipIf(!browserPath)('the page', () => {
     page = await browser.newPage({ viewport: { width: 1100, height: 760 } });
     page.on('pageerror', (error) => problems.push(error.message));
     page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));
+    await page.addInitScript(() => {
+      const seen: number[] = [];
+      Object.assign(globalThis, { seenShares: seen });
+      new MutationObserver(() => {
+        const bar = document.querySelector<HTMLProgressElement>('progress#loaded:not([hidden])');
+        if (bar?.hasAttribute('value')) seen.push(bar.value);
+      }).observe(document, { subtree: true, attributes: true, attributeFilter: ['value'] });
+    });
     await page.goto(server.resolvedUrls?.local[0] as string);
   }, 120_000);
   afterAll(async () => {
@@ -73,6 +81,18 @@ describe.skipIf(!browserPath)('the page', () => {
     await screenshot('first');
     expect(await findings(page)).toEqual([]);
   }, 900_000);
+
+  test('shows how much of the model has come, and nothing of it later', async () => {
+    const shares = await page.evaluate(() => (globalThis as { seenShares?: number[] }).seenShares ?? []);
+    expect(shares).toEqual([...shares].sort((a, b) => a - b));
+    expect(shares.filter((share) => share > 0 && share < 1).length).toBeGreaterThan(3);
+    expect([shares[0], shares.at(-1)]).toEqual([0, 1]);
+    const bar = page.locator('#loaded');
+    expect([await bar.isVisible(), await bar.getAttribute('aria-label')]).toEqual([
+      false,
+      'How much of the model is loaded',
+    ]);
+  });
 
   test.each(['light', 'dark'] as const)('edges of controls stand out from a %s page', async (colorScheme) => {
     await page.emulateMedia({ colorScheme });

@@ -7,7 +7,7 @@ self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim(
 self.addEventListener('fetch', (event) => {
   const { request } = event;
   if (new URL(request.url).origin !== self.location.origin) return;
-  if (request.method === 'GET') event.respondWith(answer(request));
+  if (request.method === 'GET') event.respondWith(answer(event));
   if (request.method === 'HEAD') event.respondWith(headOf(request));
 });
 
@@ -26,7 +26,8 @@ async function headOf(request) {
 const current = new Set();
 
 /** From the network, and from what is kept where there is none; of a file in parts the whole is kept. */
-async function answer(request) {
+async function answer(event) {
+  const { request } = event;
   const cache = await caches.open(CACHE);
   const whole = new Request(request.url);
   const isPart = request.headers.has('range');
@@ -37,8 +38,9 @@ async function answer(request) {
   try {
     const response = await fetch(isPart ? whole : request);
     if (response.status === 200) {
-      await cache.put(whole, response.clone());
-      current.add(request.url);
+      // While the page reads it, so that the page can show how much has come.
+      const kept = cache.put(whole, response.clone()).then(() => current.add(request.url));
+      event.waitUntil(kept.catch(() => {})); // without room there is no copy
     }
     return response;
   } catch (error) {

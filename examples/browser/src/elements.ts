@@ -10,6 +10,15 @@ export const contextOf = (element: HTMLCanvasElement, options?: CanvasRenderingC
 /** The line above the picture that says what goes on. */
 export function say(text: string, kind: 'news' | 'problem' = 'news'): void {
   const status = find('status');
-  status.textContent = text;
+  // A text that stays is not read aloud again.
+  if (status.textContent !== text) status.textContent = text;
   status.classList.toggle('problem', kind === 'problem');
+}
+
+/** The bar below that line: a share from 0 to 1, 'busy' where none is known, or nothing. */
+export function showShare(share: number | 'busy' | undefined): void {
+  const bar = find<HTMLProgressElement>('loaded');
+  bar.hidden = share === undefined;
+  if (typeof share === 'number') bar.value = share;
+  else bar.removeAttribute('value');
 }

@@ -1,5 +1,5 @@
 // The page: controls on the left, pictures in the middle, a picture of one's own on the right.
-import { button, find, input, say } from './elements';
+import { button, find, input, say, showShare } from './elements';
 import { acceptPictures } from './own-picture';
 import type { Job, ModelFacts, Reply, Request } from './protocol';
 import { Stage } from './stage';
@@ -19,10 +19,16 @@ let own: Float32Array | undefined;
 let jobs = 0;
 
 worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
-  if (data.kind === 'progress') say(data.text);
-  else if (data.kind === 'unavailable') say(data.message, 'problem');
-  else if (data.kind === 'ready') begin(data.facts);
-  else if (data.id !== current?.id)
+  if (data.kind === 'progress') {
+    say(data.text);
+    showShare(data.share ?? 'busy');
+  } else if (data.kind === 'unavailable') {
+    say(data.message, 'problem');
+    showShare(undefined);
+  } else if (data.kind === 'ready') {
+    showShare(undefined);
+    begin(data.facts);
+  } else if (data.id !== current?.id)
     return; // of an earlier job
   else if (data.kind === 'preview') {
     stage.add(data.preview);
@@ -30,7 +36,10 @@ worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
     say(`${count} of ${total} tokens after ${seconds(elapsed)}`);
   } else finish(data);
 });
-worker.addEventListener('error', ({ message }) => say(`The worker failed: ${message}`, 'problem'));
+worker.addEventListener('error', ({ message }) => {
+  say(`The worker failed: ${message}`, 'problem');
+  showShare(undefined);
+});
 
 if ('serviceWorker' in navigator && import.meta.env.PROD) navigator.serviceWorker.register('./sw.js');
 say('Loading the model ...');

@@ -52,7 +52,8 @@ export interface Preview {
 }
 
 export type Reply =
-  | { readonly kind: 'progress'; readonly text: string }
+  /** share: of the model's bytes that have come, 0 to 1; not given where that is not known. */
+  | { readonly kind: 'progress'; readonly text: string; readonly share?: number }
   | { readonly kind: 'ready'; readonly facts: ModelFacts }
   | { readonly kind: 'unavailable'; readonly message: string }
   | { readonly kind: 'preview'; readonly id: number; readonly preview: Preview }

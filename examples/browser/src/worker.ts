@@ -7,6 +7,7 @@ import { type GenerationStep, generate, vary } from '@detailflow/sampler';
 import { createTokenizer, parseTokenizerConfig, type Tokenizer } from '@detailflow/tokenizer';
 import { openBackend } from './open-backend';
 import type { Job, ModelFacts, Preview, Reply, Request } from './protocol';
+import { watchedFetch } from './watched-fetch';
 
 interface Model {
   readonly backend: Backend;
@@ -14,6 +15,9 @@ interface Model {
   readonly tokenizer: Tokenizer;
   readonly ar: GroupTokenModel;
 }
+
+/** The large files of a bundle. */
+const WEIGHTS = ['tokenizer.safetensors', 'ar.safetensors'];
 
 const running = new Map<number, AbortController>();
 let address = '';
@@ -127,7 +131,12 @@ async function load(): Promise<{ model: Model; facts: ModelFacts }> {
   reply({ kind: 'progress', text: 'Opening the graphics card ...' });
   const { backend, device, isSlow, note } = await openBackend();
   reply({ kind: 'progress', text: 'Loading the model ...' });
-  const bundle: Bundle = await readBundle(urlTree(address, { wholeBelow: 32 * 2 ** 20 }));
+  const get = await watchedFetch(
+    WEIGHTS.map((name) => new URL(name, address).href),
+    (share, total) =>
+      reply({ kind: 'progress', text: `Loading the model (${(total / 1e6).toFixed(1)} MB) ...`, share }),
+  );
+  const bundle: Bundle = await readBundle(urlTree(address, { wholeBelow: 32 * 2 ** 20, fetch: get }));
   try {
     const { card } = bundle;
     if (!card.ar || !bundle.ar) throw new Error('the model has no AR part');

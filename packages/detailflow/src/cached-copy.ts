@@ -1,18 +1,22 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import type { FamilyModel } from '@detailflow/checkpoint';
+import { FileLock, ioError, syncFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, describe } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
 import type { Quantisation } from '@detailflow/onnx';
 import { convert } from './convert';
+import { fileDigest } from './file-digest';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { type RecordedFile, recordedSource } from './recorded-files';
+import { sealFault, sealFolder } from './sealed-folder';
 
-/** Goes up when matrices are rounded in another way, so that earlier copies are not used any more. */
-const VERSION = 3;
+/** Goes up when matrices are rounded in another way or a copy is laid out otherwise, so that earlier ones are not used any more. */
+const VERSION = 4;
 
 /** How a rounded copy of a model is kept. */
 export interface CachedCopyOptions extends OpenFamilyOptions {
@@ -33,8 +37,9 @@ function cacheFolder(env: Readonly<Record<string, string | undefined>> = process
 /**
  * Opens the rounded copy of a model, which is made where there is none yet: a bundle in the cache under a hash of all that the
  * model's files hold and of what is said of them, so that a copy never stands for other weights. All files are read for that, every
- * time. Several processes may do so at once. A model that is stored in few bits already is opened as it is.
- * @throws DetailFlowError as {@link convert}
+ * time, and those of the copy too: digests beside them say what was written, and a damaged copy is made again, which
+ * `hub.onNotice` is told. Of several processes one makes it. A model that is stored in few bits already is opened as it is.
+ * @throws DetailFlowError as {@link convert}; `io` when a damaged copy cannot be removed
  */
 export async function openCachedCopy(source: ModelSource, options: CachedCopyOptions): Promise<FamilyModel> {
   const { dtype, cache, onProgress, families, settings, hub, signal } = options;
@@ -49,17 +54,17 @@ export async function openCachedCopy(source: ModelSource, options: CachedCopyOpt
     const identity = { version: VERSION, dtype, family: opened.family, settings, files: [] as unknown[] };
     const trees = [...new Set(seen.map(({ tree }) => tree))];
     for (const file of seen) {
-      const digest = await digestOf(file, signal);
+      const digest = await fileDigest(file.tree, file.path, signal);
       identity.files.push([trees.indexOf(file.tree), file.path, file.size, digest]);
     }
     const key = createHash('sha256').update(JSON.stringify(identity)).digest('hex');
     const folder = path.join(cache === true ? cacheFolder() : cache, 'rounded', key);
-    if (!existsSync(folder)) {
-      const reading = { families, settings, signal };
-      await convert(recorded, folder, { ...reading, dtype, onProgress }).catch((error) => {
-        if (!existsSync(folder)) throw error; // else another process has just made it
-      });
-    }
+    await provide(folder, {
+      ...{ signal, onNotice: hub?.onNotice },
+      make: async (place, signal) => {
+        await convert(recorded, place, { families, settings, signal, dtype, onProgress });
+      },
+    });
     // What is said of the original holds for its copy.
     const copy = { ...(await openFamilyModel(folder, { families, signal })), card: opened.card };
     await opened.close();
@@ -70,18 +75,70 @@ export async function openCachedCopy(source: ModelSource, options: CachedCopyOpt
   }
 }
 
-const CHUNK = 4 * 2 ** 20;
-
-async function digestOf({ tree, path: file }: RecordedFile, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256');
-  const source = await tree.open(file);
+/** Makes a copy, unless a whole one is there: under a lock, beside its place, sealed, and moved there in one go. */
+async function provide(
+  folder: string,
+  {
+    make,
+    signal,
+    onNotice,
+  }: {
+    readonly make: (place: string, signal: AbortSignal) => Promise<void>;
+    readonly signal?: AbortSignal;
+    readonly onNotice?: (message: string) => void;
+  },
+): Promise<void> {
+  const faultOf = async () => (existsSync(folder) ? sealFault(folder, signal) : 'it is not there');
+  if ((await faultOf()) === undefined) return;
+  const [home, name] = [path.dirname(folder), path.basename(folder)];
+  await mkdir(home, { recursive: true }).catch(cannot('be made', home));
+  const lock = await FileLock.take(`${folder}.lock`, {
+    ...{ signal, onNotice },
+    onBusy: ({ process: id }) => onNotice?.(`process ${id} is making the rounded copy, waiting for that`),
+    lostMessage: 'another process makes this copy since this one was stopped for long; try again',
+  });
   try {
-    for (let at = 0; at < source.size; at += CHUNK) {
-      signal?.throwIfAborted();
-      hash.update(await source.read(at, Math.min(CHUNK, source.size - at)));
+    const fault = await faultOf();
+    if (fault === undefined) return;
+    if (existsSync(folder)) {
+      onNotice?.(`${folder}: the rounded copy is damaged (${fault}); it is made again`);
+      await remove(folder, 'be removed, although it is damaged; remove it yourself');
     }
-    return hash.digest('hex');
+    for (const left of await readdir(home).catch(cannot('be listed', home))) {
+      // Of a process that was killed.
+      if (left.startsWith(`${name}.making-`) || left.startsWith(`.${name}.making-`))
+        await remove(path.join(home, left), 'be removed, although it is half a copy; remove it yourself');
+    }
+    const aside = `${folder}.making-${randomBytes(6).toString('hex')}`;
+    try {
+      const both = signal ? AbortSignal.any([signal, lock.lost]) : lock.lost;
+      await make(aside, both);
+      await sealFolder(aside, both);
+      await lock.require();
+      await rename(aside, folder).catch(cannot('be moved into place', folder));
+      await syncFolder(home).catch(cannot('be forced to disk', home));
+    } catch (error) {
+      await rm(aside, { recursive: true, force: true });
+      if (!DetailFlowError.isInstance(error) || !UNWRITABLE.includes(codeOf(error.cause))) throw error;
+      throw new DetailFlowError(
+        'io',
+        `the rounded copy could not be kept: ${error.message}; make room in ${home}, set DETAILFLOW_CACHE to a folder elsewhere, or go without a cache`,
+        { cause: error },
+      );
+    }
   } finally {
-    await source.close?.();
+    await lock.release();
   }
 }
+
+/** What a disk says that takes no more, or nothing at all. */
+const UNWRITABLE: readonly unknown[] = ['ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS', 'EACCES', 'EPERM'];
+
+const codeOf = (cause: unknown) => (cause as { code?: unknown } | undefined)?.code;
+
+const cannot = (what: string, file: string) => (cause: unknown) => {
+  throw ioError(`cannot ${what}`, file, cause);
+};
+
+const remove = (place: string, what: string) =>
+  rm(place, { recursive: true, force: true }).catch(cannot(what, place));

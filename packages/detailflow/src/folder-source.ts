@@ -4,9 +4,17 @@ import { fileURLToPath } from 'node:url';
 import { type FileTree, type ModelFiles, oneFileTree } from '@detailflow/checkpoint';
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, describe } from '@detailflow/core';
-import { isRemote, type OpenHubOptions, openRemote } from '@detailflow/hub/node';
+import {
+  isRemote,
+  type OneRemoteFile,
+  type OpenHubOptions,
+  openRemote,
+  openRemoteFile,
+  remotePath,
+} from '@detailflow/hub/node';
 import { modelFolder } from './model-package';
 import { releasedModel } from './released-models';
+import { isWeightsPath } from './weights-path';
 
 export interface SourceOptions {
   readonly signal?: AbortSignal;
@@ -40,8 +48,11 @@ export async function modelFiles(source: ModelSource, options: SourceOptions = {
 /** Opens a folder, or a file as a folder of itself, by its path or address. */
 export async function toTree(source: FolderSource, options: SourceOptions = {}): Promise<FileTree> {
   const remote = source instanceof URL ? source.href : source;
-  if (typeof remote === 'string' && isRemote(remote))
-    return openRemote(remote, { signal: options.signal, ...options.hub });
+  if (typeof remote === 'string' && isRemote(remote)) {
+    const hub = { signal: options.signal, ...options.hub };
+    const one = await remoteWeights(remote, hub);
+    return one ? oneFileTree(one.tree, one.name) : openRemote(remote, hub);
+  }
   if (typeof source === 'string') {
     const found = modelFolder(source);
     if (found !== undefined) return openPath(found);
@@ -64,12 +75,19 @@ export async function toTree(source: FolderSource, options: SourceOptions = {}):
   });
 }
 
+/** The file of weights that an address names by its ending, in its folder; undefined for other addresses. */
+export async function remoteWeights(
+  address: string,
+  options: OpenHubOptions,
+): Promise<OneRemoteFile | undefined> {
+  return isWeightsPath(remotePath(address)) ? openRemoteFile(address, options) : undefined;
+}
+
 async function openPath(place: string): Promise<FileTree> {
   const isFile = await stat(place).then(
     (stats) => stats.isFile(),
     () => false,
   );
-  const isWeights = /\.(pt|pth|ckpt|bin|safetensors|safetensors\.index\.json)$/.test(place);
-  if (!isFile || !isWeights) return openFolder(place);
+  if (!isFile || !isWeightsPath(place)) return openFolder(place);
   return oneFileTree(await openFolder(path.dirname(place)), path.basename(place));
 }

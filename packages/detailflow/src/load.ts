@@ -44,7 +44,8 @@ export interface LoadOptions extends OpenFamilyOptions {
   readonly dtype?: WeightDType;
   /**
    * With dtype `q8` or `q4`: rounds once, keeps the rounded copy in a cache (`DETAILFLOW_CACHE`, else `~/.cache/detailflow`; or the
-   * folder given here), and starts from it whenever the files of the model hold the same. Default: nothing is kept.
+   * folder given here), and starts from it whenever the files of the model hold the same. Its own bytes are checked each time; a damaged copy
+   * is made again, which `hub.onNotice` is told. Default: nothing is kept.
    */
   readonly cache?: boolean | string;
 }

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { openMember, readZip } from '@detailflow/checkpoint';
 import { type ByteSource, checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
+import { sourceDigest } from './file-digest';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { type RecordedFile, recordedSource } from './recorded-files';
@@ -85,7 +85,7 @@ async function verifyFile({ tree, path: file }: RecordedFile, findings: Findings
   const source = await tree.open(file);
   try {
     const sha256 = await statedHash(source);
-    if (sha256 !== undefined && (await hashOf(source, findings.signal)) !== sha256) {
+    if (sha256 !== undefined && (await sourceDigest(source, findings.signal)) !== sha256) {
       findings.faults.push(`${source.name}: its SHA-256 is not ${sha256}, as its name in the cache says`);
     }
     const found = { file: source.name, bytes: source.size, ...(sha256 !== undefined && { sha256 }) };
@@ -178,17 +178,6 @@ async function statedHash({ path: place }: ByteSource): Promise<string | undefin
   const real = await realpath(place);
   const isBlob = path.basename(path.dirname(real)) === 'blobs' && /^[0-9a-f]{64}$/.test(path.basename(real));
   return isBlob ? path.basename(real) : undefined;
-}
-
-const CHUNK = 4 * 2 ** 20;
-
-async function hashOf(source: ByteSource, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256');
-  for (let at = 0; at < source.size; at += CHUNK) {
-    signal?.throwIfAborted();
-    hash.update(await source.read(at, Math.min(CHUNK, source.size - at)));
-  }
-  return hash.digest('hex');
 }
 
 function faultOf(error: unknown): string {

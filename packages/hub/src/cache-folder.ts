@@ -14,6 +14,9 @@ const TAG = `Signature: 8a477f597d28d172789f06886806bc55
 `;
 const PART = 2 ** 20;
 
+/** The variable of the environment that says where it is. */
+export const HUB_CACHE = 'HF_HUB_CACHE';
+
 /**
  * The part of Python's cache that belongs to one repository: `models--org--name/{blobs/ETAG, snapshots/COMMIT/path ->
  * blob, refs/REVISION}` and `.locks/models--org--name/ETAG.lock`. Callers have checked etags, commits and paths.
@@ -32,7 +35,8 @@ export class CacheFolder {
   }
 
   places(etag: string): Places {
-    return { blob: path.join(this.#root, 'blobs', etag), lock: path.join(this.#locks, `${etag}.lock`) };
+    const lock = path.join(this.#locks, `${etag}.lock`);
+    return { blob: path.join(this.#root, 'blobs', etag), lock, variable: HUB_CACHE };
   }
 
   snapshot(commit: string): string {
@@ -62,7 +66,9 @@ export class CacheFolder {
   async writeRef(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.readRef(revision)) === commit) return;
     const file = path.join(this.#root, 'refs', ...revision.split('/'));
-    await mkdir(path.dirname(file), { recursive: true });
+    await mkdir(path.dirname(file), { recursive: true }).catch((cause) => {
+      throw ioError('cannot be made', path.dirname(file), cause);
+    });
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(commit)));
   }
 

@@ -187,12 +187,15 @@ export class HubApi {
     return { path, size: bytes, etag };
   }
 
+  /** Mirrors leave the name of another host in it: its path counts, and goes to the hub that was asked. */
   #nextPage({ header, url }: Answer): string | undefined {
     const link = /<([^<>]+)>\s*;[^,]*\brel="?next"?/.exec(header('link') ?? '')?.[1];
     if (link === undefined) return undefined;
-    const next = new URL(link, url);
-    if (next.origin === new URL(this.settings.endpoint).origin) return next.href;
-    throw this.#odd('the listing goes on at another host');
+    if (!URL.canParse(link, url)) throw this.#odd('the listing goes on at what is no address');
+    const { origin, pathname, search } = new URL(link, url);
+    const home = new URL(this.settings.endpoint);
+    const isAtHome = origin === home.origin || pathname.startsWith(home.pathname.replace(/\/?$/, '/'));
+    return `${isAtHome ? home.origin : this.settings.endpoint}${pathname}${search}`;
   }
 
   #odd(message: string): DetailFlowError {

@@ -9,6 +9,7 @@ import {
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -131,6 +132,23 @@ describe('the wire', () => {
     expect(await folder.list('folder')).toEqual(['weights.pt']);
     await (await folder.open('folder/weights.pt')).close?.();
   });
+
+  test.each(['', '/mirror'])(
+    'a listing whose next page is named at another host, behind a mirror at "%s"',
+    async (prefix) => {
+      hub.pageSize = 1;
+      hub.listedAt = 'https://hub.invalid';
+      hub.token = 'hf_secret';
+      hub.prefix = prefix;
+      const folder = await open({ token: 'hf_secret', endpoint: hub.endpoint + prefix });
+      expect(await folder.list('folder')).toEqual(['weights.pt']);
+      expect(hub.seen.filter(({ url }) => url.includes('/tree/')).length).toBe(3);
+      for (const { host, headers, url } of hub.seen) {
+        expect([host, headers.authorization]).toEqual(['hub', 'Bearer hf_secret']);
+        expect(url.startsWith(`${prefix}/api/`)).toBe(true);
+      }
+    },
+  );
 
   test('an etag that is no hash, a commit that is another, and bytes that differ from the listing are refused', async () => {
     const folder = await open({ retries: 0 });
@@ -264,6 +282,49 @@ describe('a transfer that goes wrong', () => {
   });
 });
 
+describe.skipIf(process.platform === 'win32')('a disk that is full', () => {
+  const partial = () =>
+    path.join(repository(), 'blobs', `${hub.etag('folder/weights.pt')}.detailflow.incomplete`);
+
+  test('half-way leaves no file by its name, says what to do, and is gone on from', async () => {
+    const program = path.join(cache, 'fetch.mjs');
+    writeFileSync(
+      program,
+      `import { openHub } from ${JSON.stringify(new URL('../dist/node.js', import.meta.url).href)};
+       const folder = await openHub('hf:acme/tiny');
+       await folder.open('folder/weights.pt').catch(({ code, message }) => console.log(code, message));`,
+    );
+    const env = { ...process.env, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cache };
+    // Files of this process cannot be longer than 200 blocks of half a kilobyte, or of a whole one.
+    const command = `trap '' XFSZ; ulimit -f 200; exec "$0" "$1"`;
+    const child = spawn('sh', ['-c', command, process.execPath, program], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = '';
+    child.stdout.on('data', (data) => (said += data));
+    await once(child, 'close');
+    expect(said).toMatch(/^io .*incomplete: cannot be written: .*make room, or set HF_HUB_CACHE/);
+    expect(blobs()).toEqual([path.basename(partial())]);
+    expect(existsSync(path.join(repository(), 'snapshots', hub.commit, 'folder/weights.pt'))).toBe(false);
+    const { size } = statSync(partial());
+    expect(size).toBeGreaterThan(50_000);
+    expect(Buffer.from(await read()).equals(large)).toBe(true);
+    expect(ranges().at(-1)).toBe(`bytes=${size}-`);
+  });
+
+  test.skipIf(!existsSync('/dev/full'))('at the first byte', async () => {
+    mkdirSync(path.dirname(partial()), { recursive: true });
+    symlinkSync('/dev/full', partial());
+    await expect(read()).rejects.toMatchObject({
+      code: 'io',
+      message: expect.stringMatching(/cannot be written: the disk is full; make room, or set HF_HUB_CACHE/),
+    });
+    expect(weights()).toBe(1); // another try would not help
+    expect(existsSync(path.join(repository(), 'blobs', hub.etag('folder/weights.pt')))).toBe(false);
+  });
+});
+
 test('progress of a file and of all', async () => {
   const seen: { file: string; done: number; total: number; allDone: number; allTotal: number }[] = [];
   await (await open({ onProgress: (progress) => seen.push(progress) })).fetch();
@@ -365,14 +426,19 @@ describe('refusals', () => {
     });
   });
 
-  test('a listing that goes round, or on at another host', async () => {
+  test('a listing that goes round, on at no address, or at another host', async () => {
     const link = (address: string) => {
       hub.hubFault = (url) =>
         url.includes('/tree/') ? [200, { Link: `<${address}>; rel="next"` }, '[]'] : undefined;
       return expect(open()).rejects;
     };
     await link(`/api/models/acme/tiny/tree/${hub.commit}?recursive=true`).toMatchObject({ code: 'format' });
-    await link('http://127.0.0.1:1/steal').toMatchObject({ code: 'format' });
+    await link('http://').toMatchObject({ code: 'format' });
+    const asked = hub.seen.length;
+    await link(`${hub.contentEndpoint}/steal?x=1`).toMatchObject({ code: 'not-found' });
+    const paths = hub.seen.slice(asked).map(({ host, url }) => `${host} ${url}`);
+    expect(paths.at(-1)).toBe('hub /steal?x=1');
+    expect(paths.some((one) => one.startsWith('content'))).toBe(false);
   });
 
   test('redirects for ever, to other schemes, with passwords', async () => {

@@ -1,13 +1,14 @@
 import { readdir, readlink, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
-import { openFile } from '@detailflow/checkpoint/node';
+import { ioError, openFile } from '@detailflow/checkpoint/node';
 import { type ByteSource, checkOptions, DetailFlowError } from '@detailflow/core';
 import { type HubAddress, parseHubAddress } from './address';
 import { blockSource } from './block-source';
-import { CacheFolder } from './cache-folder';
+import { CacheFolder, HUB_CACHE } from './cache-folder';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
 import { fetchRange } from './fetch-range';
+import { advisingRoom } from './full-disk';
 import { HubApi, type HubFile } from './hub-api';
 import { type HubProgress, hubSettingNames } from './hub-options';
 import { matchesPattern } from './patterns';
@@ -113,8 +114,10 @@ export class HubFolder implements FileTree {
       settings.onNotice?.(`${cause.message}; what is in the cache is used (commit ${known.slice(0, 10)})`);
       return new HubFolder(api, settings, known, undefined, options);
     }
-    await cache.prepare();
-    await cache.writeRef(address.revision, commit);
+    await advisingRoom(HUB_CACHE, async () => {
+      await cache.prepare();
+      await cache.writeRef(address.revision, commit);
+    });
     return new HubFolder(api, settings, commit, files, options);
   }
 
@@ -202,7 +205,9 @@ export class HubFolder implements FileTree {
 
   async #cachedPaths(): Promise<string[]> {
     const root = this.#cache.snapshot(this.commit);
-    const entries = await readdir(root, { recursive: true, withFileTypes: true });
+    const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch((cause) => {
+      throw ioError('cannot be listed', root, cause);
+    });
     return entries
       .filter((entry) => !entry.isDirectory())
       .map((entry) =>
@@ -296,6 +301,6 @@ export class HubFolder implements FileTree {
       await this.#cache.noteChecked(listed.etag);
       break;
     }
-    return this.#cache.link(this.commit, listed);
+    return advisingRoom(HUB_CACHE, () => this.#cache.link(this.commit, listed));
   }
 }

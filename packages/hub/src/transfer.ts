@@ -4,6 +4,7 @@ import { FileLock, ioError, syncFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import type { NodeHubSettings } from './environment';
 import { fetchRest, type Sink, type Wanted } from './fetch-rest';
+import { advisingRoom, roomAdvice } from './full-disk';
 import { type Hasher, hasherOf } from './hashing';
 import { nodeHasher } from './node-hashing';
 import { waitForPython } from './python-lock';
@@ -15,6 +16,8 @@ export interface Places {
   readonly blob: string;
   /** The file of the lock that Python takes. */
   readonly lock: string;
+  /** The variable of the environment that says where both lie. */
+  readonly variable: string;
 }
 
 const PART = 2 ** 20;
@@ -26,17 +29,28 @@ const SPARE = 2 ** 20;
  * as it comes. What an earlier transfer left is hashed and gone on from. The file gets its name only when its hash is
  * right.
  * @returns whether it was fetched and checked here, or put there, unchecked, by somebody else
- * @throws DetailFlowError `corrupt` (the partial file is removed), `io` (no space), `network`, `rate-limited`, ...
+ * @throws DetailFlowError `corrupt` (the partial file is removed), `io` (no space: what came stays in the partial file),
+ * `network`, `rate-limited`, ...
  */
-export async function transfer(
+export function transfer(
   wanted: Wanted,
   places: Places,
-  options: {
-    readonly settings: NodeHubSettings;
-    readonly onBytes: (done: number) => void;
-    /** The file is not good although it is there, unless it is newer than this call. */
-    readonly anew?: boolean;
-  },
+  options: TransferOptions,
+): Promise<'fetched' | 'there'> {
+  return advisingRoom(places.variable, () => locked(wanted, places, options));
+}
+
+interface TransferOptions {
+  readonly settings: NodeHubSettings;
+  readonly onBytes: (done: number) => void;
+  /** The file is not good although it is there, unless it is newer than this call. */
+  readonly anew?: boolean;
+}
+
+async function locked(
+  wanted: Wanted,
+  places: Places,
+  options: TransferOptions,
 ): Promise<'fetched' | 'there'> {
   const { settings } = options;
   const { signal, onNotice } = settings;
@@ -54,7 +68,7 @@ export async function transfer(
     const isOld = before !== undefined && before === (await stampOf(places.blob));
     if (!isOld && (await sizeOf(places.blob)) === wanted.size) return 'there';
     const all = signal ? AbortSignal.any([signal, lock.lost]) : lock.lost;
-    await fetchInto(wanted, places.blob, {
+    await fetchInto(wanted, places, {
       onBytes: options.onBytes,
       settings: { ...settings, signal: all },
     });
@@ -66,16 +80,17 @@ export async function transfer(
 
 async function fetchInto(
   wanted: Wanted,
-  blob: string,
+  { blob, variable }: Places,
   { settings, onBytes }: { settings: NodeHubSettings; onBytes: (done: number) => void },
 ): Promise<void> {
   const partial = `${blob}.detailflow.incomplete`;
-  const handle = await open(partial, constants.O_RDWR | constants.O_CREAT, 0o666).catch((cause) => {
-    throw ioError('cannot be written', partial, cause);
-  });
+  const handle = await open(partial, constants.O_RDWR | constants.O_CREAT, 0o666).catch(
+    cannot('be written', partial),
+  );
   try {
     const file = new PartialFile(handle, partial, wanted);
-    await checkSpace(path.dirname(blob), wanted.size - (await file.resume(settings.signal)), wanted.name);
+    const needed = wanted.size - (await file.resume(settings.signal));
+    await checkSpace(path.dirname(blob), needed, { name: wanted.name, variable });
     onBytes(file.done);
     let isResumed = file.done > 0;
     for (;;) {
@@ -89,27 +104,27 @@ async function fetchInto(
         await file.restart();
         continue;
       }
-      await rm(partial, { force: true });
       throw new DetailFlowError(
         'corrupt',
         `what arrived does not have the hash that was announced (${wanted.etag}); it was removed, try again`,
         { file: wanted.name },
       );
     }
-    await handle.sync();
+    await handle.sync().catch(cannot('be written', partial));
+    await handle.close().catch(cannot('be written', partial)); // some systems find out now that there is no room
   } catch (cause) {
+    await handle.close().catch(() => {}); // it has failed already
     if (DetailFlowError.isInstance(cause) && cause.code === 'corrupt') await rm(partial, { force: true });
     throw cause;
-  } finally {
-    await handle.close();
   }
-  try {
-    await rename(partial, blob);
-    await syncFolder(path.dirname(blob));
-  } catch (cause) {
-    throw ioError('cannot be moved into place', blob, cause);
-  }
+  await rename(partial, blob).catch(cannot('be moved into place', blob));
+  await syncFolder(path.dirname(blob)).catch(cannot('be forced to disk', path.dirname(blob)));
 }
+
+/** Gives what the file system threw a type. */
+const cannot = (what: string, file: string) => (cause: unknown) => {
+  throw ioError(`cannot ${what}`, file, cause);
+};
 
 /** The beginning of a file, with its hash so far. */
 class PartialFile implements Sink {
@@ -131,7 +146,7 @@ class PartialFile implements Sink {
 
   /** Hashes what is there. @returns how many bytes that is */
   async resume(signal?: AbortSignal): Promise<number> {
-    const { size } = await this.handle.stat();
+    const { size } = await this.handle.stat().catch(cannot('be looked at', this.file));
     const { etag, ifRange } = this.wanted;
     const isOfUse = etag !== undefined || ifRange !== undefined;
     if (size > this.wanted.size || !isOfUse) {
@@ -141,7 +156,9 @@ class PartialFile implements Sink {
     const buffer = new Uint8Array(Math.min(PART, size));
     while (this.done < size) {
       signal?.throwIfAborted();
-      const { bytesRead } = await this.handle.read(buffer, 0, buffer.length, this.done);
+      const { bytesRead } = await this.handle
+        .read(buffer, 0, buffer.length, this.done)
+        .catch(cannot('be read, remove it', this.file));
       if (bytesRead === 0) break;
       this.#hasher?.update(buffer.subarray(0, bytesRead));
       this.done += bytesRead;
@@ -162,7 +179,7 @@ class PartialFile implements Sink {
   }
 
   async restart(): Promise<void> {
-    await this.handle.truncate(0);
+    await this.handle.truncate(0).catch(cannot('be emptied, remove it', this.file));
     this.done = 0;
     this.#hasher = this.#begin();
   }
@@ -173,22 +190,24 @@ class PartialFile implements Sink {
   }
 }
 
-async function checkSpace(folder: string, needed: number, name: string): Promise<void> {
-  const { bavail, bsize } = await statfs(folder);
+async function checkSpace(
+  folder: string,
+  needed: number,
+  { name, variable }: { readonly name: string; readonly variable: string },
+): Promise<void> {
+  const { bavail, bsize } = await statfs(folder).catch(cannot('be asked for its free space', folder));
   const free = bavail * bsize;
   if (needed + SPARE <= free) return;
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   throw new DetailFlowError(
     'io',
-    `${megabytes(needed)} are needed and ${megabytes(free)} are free in ${folder}; make room, or set HF_HUB_CACHE to a folder on another disk`,
+    `${megabytes(needed)} are needed and ${megabytes(free)} are free in ${folder}; ${roomAdvice(variable)}`,
     { file: name },
   );
 }
 
 async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((cause) => {
-    throw ioError('cannot be made', folder, cause);
-  });
+  await mkdir(folder, { recursive: true }).catch(cannot('be made', folder));
 }
 
 /** Changes when the file is replaced. */

@@ -1,15 +1,19 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { digestFile, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
+import { advisingRoom } from './full-disk';
 import { HubApi } from './hub-api';
 import type { OpenHubOptions } from './hub-folder';
 import { refusal, shown } from './request';
 import { Tally } from './tally';
 import { sizeOf, transfer } from './transfer';
+
+/** The variable of the environment that says where the cache is. */
+const URL_CACHE = 'HF_HOME';
 
 /** What a web server says of a file. */
 interface Announced {
@@ -85,12 +89,13 @@ export class UrlFiles {
     const { size, ifRange } = announced;
     await transfer(
       { name, url: url.href, size, etag: pin, ifRange },
-      { blob, lock: path.join(folder, `${key}.lock`) },
+      { blob, lock: path.join(folder, `${key}.lock`), variable: URL_CACHE },
       { settings: this.#settings, onBytes, anew: true },
     );
     const text = JSON.stringify(announced);
-    await mkdir(folder, { recursive: true });
-    await writeFileAtomically(note, (write) => write(new TextEncoder().encode(text)));
+    await advisingRoom(URL_CACHE, () =>
+      writeFileAtomically(note, (write) => write(new TextEncoder().encode(text))),
+    );
     onBytes(size);
     return blob;
   }
@@ -99,6 +104,7 @@ export class UrlFiles {
   async exists(address: string): Promise<boolean> {
     const { offline, urlCache } = this.#settings;
     const url = webAddress(address);
+    url.hash = '';
     if (offline)
       return (
         (await readNote(
@@ -139,21 +145,90 @@ export class UrlFiles {
  * The files below an address. A server does not say what lies in a folder, so `list` finds nothing; a bundle needs
  * none.
  * @param address ends with a slash, or is meant as if it did
+ * @throws DetailFlowError `invalid-argument` for an address with a query or a hash, which are of one file
  */
 export async function openUrlFolder(address: string, options: OpenHubOptions = {}): Promise<FileTree> {
+  const root = webAddress(address);
+  if (root.search !== '' || root.hash !== '') {
+    throw new DetailFlowError(
+      'invalid-argument',
+      'is the address of a folder, which takes no "?" and no "#"; those are for a file of weights (.pt, .safetensors, ...)',
+      { file: shown(root.origin + root.pathname) },
+    );
+  }
+  if (!root.pathname.endsWith('/')) root.pathname += '/';
   const files = await UrlFiles.create(options);
-  const root = webAddress(address.replace(/\/?$/, '/'));
-  const name = root.href.replace(/\/$/, '');
-  const below = (file: string) => {
-    checkTreePath(name, file);
-    return new URL(file.split('/').map(encodeURIComponent).join('/'), root).href;
-  };
+  const below = belowAddress(root);
   return {
-    name,
+    name: nameOf(root),
     open: async (file) => openFile(await files.fetch(below(file))),
     exists: (file) => files.exists(below(file)),
     list: async () => [],
   };
+}
+
+/**
+ * The folder around one file of a web server. The file is asked for by its address as it stands, with query and hash; the
+ * others without. `list` finds it, and a `config.json` beside it.
+ * @throws DetailFlowError `invalid-argument` for an address whose last part is no name of a file
+ */
+export async function openUrlFile(address: string, options: OpenHubOptions = {}): Promise<OneRemoteFile> {
+  const url = webAddress(address);
+  const root = new URL('.', url);
+  const name = lastPart(url);
+  const files = await UrlFiles.create(options);
+  const below = belowAddress(root);
+  const place = (file: string) => (file === name ? address : below(file));
+  const exists = async (file: string) => {
+    try {
+      return await files.exists(place(file));
+    } catch (cause) {
+      // A server that shows one file need not say whether there are others.
+      const isHidden = DetailFlowError.isInstance(cause) && cause.code === 'unauthorised' && file !== name;
+      if (isHidden) return false;
+      throw cause;
+    }
+  };
+  const tree: FileTree = {
+    name: nameOf(root),
+    open: async (file) => openFile(await files.fetch(place(file))),
+    exists,
+    list: async (folder) => {
+      if (folder !== '') return [];
+      return (await exists('config.json')) && name !== 'config.json' ? ['config.json', name].sort() : [name];
+    },
+  };
+  return { tree, name };
+}
+
+/** A file in the folder around it. */
+export interface OneRemoteFile {
+  readonly tree: FileTree;
+  /** Its path in there. */
+  readonly name: string;
+}
+
+const nameOf = (root: URL): string => root.href.replace(/\/$/, '');
+
+const belowAddress = (root: URL) => (file: string) => {
+  checkTreePath(nameOf(root), file);
+  return new URL(file.split('/').map(encodeURIComponent).join('/'), root).href;
+};
+
+/** The last part of an address as the name of a file. */
+function lastPart(url: URL): string {
+  let name = '';
+  try {
+    name = decodeURIComponent(url.pathname.split('/').at(-1) ?? '');
+  } catch {
+    // said below
+  }
+  if (name === '' || name.includes('/'))
+    throw new DetailFlowError('invalid-argument', 'does not end with the name of a file', {
+      file: shown(url.origin + url.pathname),
+    });
+  checkTreePath(nameOf(new URL('.', url)), name);
+  return name;
 }
 
 function webAddress(text: string): URL {

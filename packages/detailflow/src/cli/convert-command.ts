@@ -4,6 +4,7 @@ import { convertToReleased } from '../released-layout';
 import { type Command, type Invocation, type Report, UsageError } from './command';
 import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
 import { modelSettings } from './model-settings';
+import { following } from './progress';
 import { Values } from './values';
 
 export const convertCommand: Command = {
@@ -60,8 +61,6 @@ export const convertCommand: Command = {
     const settings = await modelSettings(values);
     const dtype = values.choice('dtype', ['fp32', 'fp16', 'q8', 'q4']);
     const decoder = values.text('decoder');
-    let begun = false;
-    let done = 0;
     try {
       const card = await convert(modelSource(values, 'tokenizer'), out, {
         name: values.text('name'),
@@ -79,12 +78,7 @@ export const convertCommand: Command = {
         calibrate: values.flag('calibrate'),
         decoder: decoder === undefined ? undefined : namedFolder(decoder),
         ...{ settings, hub: hubOptions(values), signal },
-        onProgress(state) {
-          if (!begun) progress.start(state.total, 'bytes');
-          begun = true;
-          progress.advance(state.done - done);
-          done = state.done;
-        },
+        onProgress: following(progress),
       });
       return { lines: [`${card.name}: ${out}`], json: { out, card } };
     } catch (error) {
@@ -109,15 +103,10 @@ async function writeReleased(invocation: Invocation, values: Values, out: string
   const given = bundleOnly.find((name) => invocation.values[name] !== undefined);
   if (given !== undefined) throw new UsageError(`--${given} is for a bundle, not for --layout released`);
   const { signal, progress } = invocation;
-  let begun = false;
   try {
     const files = await convertToReleased(modelSource(values, 'tokenizer'), out, {
       ...{ settings: await modelSettings(values), hub: hubOptions(values), signal },
-      onProgress(state) {
-        if (!begun) progress.start(state.total, state.unit);
-        else progress.advance();
-        begun = true;
-      },
+      onProgress: following(progress),
     });
     return {
       lines: [`${files.length} files: ${out}`, ...files.map((file) => `  ${file}`)],

@@ -3,6 +3,7 @@ import { type Command, UsageError } from './command';
 import { hasExtension } from './files';
 import { familyOptions, hubOptions, modelSource } from './model-options';
 import { modelSettings } from './model-settings';
+import { following } from './progress';
 import { Values } from './values';
 
 export const exportCommand: Command = {
@@ -33,16 +34,11 @@ export const exportCommand: Command = {
     const settings = await modelSettings(values);
     const isWhole = part === 'generator';
     if (!isWhole && values.flag('gradual-cfg')) throw new UsageError('--gradual-cfg is for a generator');
-    let done = 0;
     try {
       const { inputs, outputs } = await exportOnnx(modelSource(values, isWhole ? 'both' : 'tokenizer'), out, {
         ...{ part, settings, signal, hub: hubOptions(values) },
         guidance: values.flag('gradual-cfg') ? 'gradual' : 'constant',
-        onProgress(state) {
-          if (done === 0) progress.start(state.total, state.unit);
-          progress.advance(state.done - done);
-          done = state.done;
-        },
+        onProgress: following(progress),
       });
       const list = (ports: readonly ExportedPort[]) =>
         ports.map(({ name, dtype, shape }) => `${name} ${dtype} ${shape}`).join(', ');

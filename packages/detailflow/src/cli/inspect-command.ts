@@ -8,6 +8,7 @@ import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
 import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
 import { modelSettings } from './model-settings';
+import { following } from './progress';
 import { Values } from './values';
 
 export const inspectCommand: Command = {
@@ -86,16 +87,11 @@ async function verify(
   { signal, progress }: Parameters<Command['run']>[0],
   settings: ConfigObject | undefined,
 ): Promise<Verification> {
-  let done = -1;
   try {
     const found = await verifyModel(model, {
       settings,
       signal,
-      onProgress(state) {
-        if (done < 0) progress.start(state.total, state.unit);
-        progress.advance(state.done - Math.max(done, 0));
-        done = state.done;
-      },
+      onProgress: following(progress),
     });
     const { faults } = found;
     if (faults.length === 0) return found;

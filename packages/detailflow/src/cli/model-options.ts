@@ -7,6 +7,7 @@ import { openForDType, requireDType } from '../open-for-dtype';
 import { type Invocation, type Options, UsageError } from './command';
 import { openDevice } from './device-backend';
 import { modelSettings, settingsOptions } from './model-settings';
+import { following } from './progress';
 import { showNotice } from './show-notice';
 import { Values } from './values';
 
@@ -60,7 +61,7 @@ export function namedFolder(text: string): string {
   );
 }
 
-const WEIGHTS = ['*.pt', '*.pth', '*.bin', '*.safetensors'];
+const WEIGHTS = ['*.pt', '*.pth', '*.ckpt', '*.bin', '*.safetensors'];
 
 /** How a model on the hub is read. */
 export function hubOptions(values: Values): OpenHubOptions {
@@ -106,7 +107,10 @@ export async function withModel<T>(
   const cache = values.flag('cache');
   if (cache && dtype !== 'q8' && dtype !== 'q4')
     throw new UsageError('--cache keeps a rounded copy: give --dtype q8 or q4 with it');
-  const opened = await openForDType(source, { dtype, cache, settings, signal, hub: hubOptions(values) });
+  const opened = await openForDType(source, {
+    ...{ dtype, cache, settings, signal, hub: hubOptions(values) },
+    onProgress: following(progress),
+  }).finally(() => progress.stop());
   let model: Model | undefined;
   try {
     requireDType(opened, dtype);

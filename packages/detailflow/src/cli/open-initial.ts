@@ -4,7 +4,7 @@ import { type FileTree, newestCheckpoint, openStateDicts, withoutPrefixes } from
 import { openFolder } from '@detailflow/checkpoint/node';
 import { DetailFlowError, type Weights } from '@detailflow/core';
 import { agreedDType } from '@detailflow/core/rounded-weight';
-import { fetchRemote, isRemote } from '@detailflow/hub/node';
+import { isRemote } from '@detailflow/hub/node';
 import {
   type InitialParameters,
   type InitialPart,
@@ -13,7 +13,7 @@ import {
 } from '@detailflow/train/node';
 import { renamedVarWeights } from '@detailflow/var';
 import { officialHalf } from '../detailflow-folder';
-import { toTree } from '../folder-source';
+import { remoteWeights, toTree } from '../folder-source';
 import { heldOutBy } from '../held-out-by';
 import { openModel } from '../model-source';
 import { openFamilyModel } from '../open-family';
@@ -118,20 +118,17 @@ interface PlacedFile {
   readonly file: string;
 }
 
-const WEIGHTS = /\.(pt|pth|bin|safetensors)$/;
-
 /** The file of weights that a source is, here or on the hub; with a key, and of an AR model, the newest checkpoint of an official folder. */
 async function weightsFile(
   source: string,
   { key, signal, withOptimiser }: Pick<Parameters<typeof openInitial>[1], 'key' | 'signal' | 'withOptimiser'>,
 ): Promise<PlacedFile | undefined> {
   const hub = { signal, onNotice: showNotice };
-  const isFile = isRemote(source)
-    ? WEIGHTS.test(source)
-    : (await stat(source).catch(() => undefined))?.isFile() === true;
-  if (isFile) {
-    const file = isRemote(source) ? await fetchRemote(source, hub) : source;
-    return { tree: await openFolder(path.dirname(file)), name: path.basename(file), file: source };
+  if (isRemote(source)) {
+    const one = await remoteWeights(source, hub);
+    if (one) return { ...one, file: source };
+  } else if ((await stat(source).catch(() => undefined))?.isFile()) {
+    return { tree: await openFolder(path.dirname(source)), name: path.basename(source), file: source };
   }
   const tree = await toTree(namedFolder(source), { signal, hub });
   if (key === undefined && !withOptimiser && (await officialHalf(tree)) !== 'ar') return undefined;

@@ -41,6 +41,18 @@ export function createProgress(options: {
   };
 }
 
+/** Shows how far a piece of work says that it is; its first word starts the showing. */
+export function following(
+  progress: Progress,
+): (state: { readonly done: number; readonly total: number; readonly unit: string }) => void {
+  let known: number | undefined;
+  return ({ done, total, unit }) => {
+    if (known === undefined) progress.start(total, unit);
+    progress.advance(done - (known ?? 0));
+    known = done;
+  };
+}
+
 function barOn(stream: NodeJS.WriteStream) {
   const bar = new SingleBar({
     stream,
