@@ -17,7 +17,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/blocks': 19_000,
   '@detailflow/checkpoint': 39_600,
   '@detailflow/core': 41_500,
-  '@detailflow/data': 44_900,
+  '@detailflow/data': 45_100,
   '@detailflow/eval': 28_500,
   '@detailflow/features': 9_400,
   '@detailflow/hub': 24_400,
