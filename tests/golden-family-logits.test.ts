@@ -1,10 +1,16 @@
 import { createGroupTokenModel } from '@detailflow/blocks';
 import { type Backend, type Condition, scheduleSteps, Tensor, type TokenModel } from '@detailflow/core';
-import { createTextTokenModel, gptConfigOf, gptSettings, textGptConfigOf } from '@detailflow/llamagen';
+import {
+  createTextTokenModel,
+  gptConfigOf,
+  gptSettings,
+  intervalGuidance,
+  textGptConfigOf,
+} from '@detailflow/llamagen';
 import { filterLogits, guide, softmax } from '@detailflow/sampler';
 import { createScaleTokenModel } from '@detailflow/var';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDevice } from './devices';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 import { familyWeights, flexVarParts, integers, varParts } from './golden-family';
 
@@ -37,6 +43,9 @@ const rowsOf = ({ shape, data }: GoldenTensor): number[][] => {
   return Array.from({ length: shape[0] }, (_, i) => Array.from(data).slice(i * width, (i + 1) * width));
 };
 
+/** Where the largest number stands. */
+const largest = (row: readonly number[]): number => row.indexOf(Math.max(...row));
+
 /** Guided logits of one sequence, from those with and without condition. */
 function guided(
   model: TokenModel,
@@ -64,6 +73,20 @@ function probabilities(
   ).flat();
 }
 
+/** What a GPT's first tokens are drawn from: after guidance, which may end, temperature and filters. */
+function drawnFrom(
+  model: TokenModel,
+  logits: Float32Array[],
+  { sampled, causalTokens }: { readonly sampled: Record<string, number>; readonly causalTokens: number },
+): number[] {
+  const until = sampled.cfg_interval > -1 ? sampled.cfg_interval : Number.POSITIVE_INFINITY;
+  const guidance = intervalGuidance({ causalTokens }, until);
+  const steps = [...scheduleSteps(model.schedule)];
+  const scaleOf = (index: number) => guidance(steps[index], sampled.cfg_scale);
+  const choice = { temperature: sampled.temperature, topK: sampled.top_k, topP: sampled.top_p };
+  return probabilities(guided(model, logits, scaleOf), model.vocabularySize, choice);
+}
+
 test('top-k and top-p as VAR has them', () => {
   const ops = golden('family/var/ops.safetensors');
   const rows = rowsOf(ops['filter.in']);
@@ -77,7 +100,7 @@ test('top-k and top-p as VAR has them', () => {
   }
 });
 
-describe.each(['reference', 'cpu'] as const)('logits step by step on the %s backend', (device) => {
+describe.each(devices)('logits step by step on the %s backend', (device) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await openDevice(device);
@@ -145,11 +168,22 @@ describe.each(['reference', 'cpu'] as const)('logits step by step on the %s back
       const count = last.shape.length === 3 ? last.shape[1] : 1;
       const found = logits.map((row) => [...row.subarray(prefix * size, (prefix + count) * size)]);
       expectClose(found.flat(), floats(last));
+      const best = integers(values[`logits.prefix${prefix}.argmax`]);
+      expect(
+        rowsOf({ ...last, data: Float32Array.from(found.flat()), shape: [best.length] }).map(largest),
+      ).toEqual(best);
     }
     const both = [integers(values.gen_labels)[0], model.unconditional()];
     const [greedy] = rowsOf(values['gen.greedy.tokens']);
     const own = guided(model, await logitsAlong(model, both, [greedy, greedy], 32), () => cfg);
     expectClose(own, floats(values['gen.greedy.guided_logits.row0.0to32']));
+    const [drawn] = rowsOf(values['gen.sampled.tokens']);
+    const found = await logitsAlong(model, both, [drawn, drawn], 32);
+    const { sampled } = goldenJson(`family/${family}/golden.json`)[set].sampling;
+    expectClose(
+      drawnFrom(model, found, { sampled, causalTokens: model.config.causalTokens }),
+      floats(values['gen.sampled.probs.row0.0to32']),
+    );
   });
 
   test('text-conditional GPT: guided', async () => {
@@ -166,6 +200,13 @@ describe.each(['reference', 'cpu'] as const)('logits step by step on the %s back
     expectClose(
       guided(model, both, () => 3),
       floats(values['gen.greedy.guided_logits.row0.0to32']),
+    );
+    const [drawn] = rowsOf(values['gen.sampled.tokens']);
+    const found = await logitsAlong(model, [text, model.unconditional(text)], [drawn, drawn], model.tokens);
+    const { sampled } = goldenJson('family/llamagen/golden.json').t2i.sampling;
+    expectClose(
+      drawnFrom(model, found, { sampled, causalTokens: model.tokens }),
+      floats(values['gen.sampled.probs.row0.0to32']),
     );
   });
 });

@@ -22,7 +22,7 @@ import {
 } from '@detailflow/train';
 import { varTraining } from '@detailflow/var/trainable';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDevice } from './devices';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 import {
   expectGradients,
@@ -82,7 +82,7 @@ async function scaleParts() {
   return { weights, model, vae, tokenizer };
 }
 
-describe.each(['reference', 'cpu'] as const)("a run's training steps on the %s backend", (device) => {
+describe.each(devices)("a run's training steps on the %s backend", (device) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await openDevice(device);

@@ -11,7 +11,7 @@ import { crossEntropy } from '@detailflow/core/losses';
 import { gptConfigOf, gptSettings } from '@detailflow/llamagen';
 import { placeKinds, sequenceIds, tokenModelStepGraph } from '@detailflow/train';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDevice } from './devices';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, golden, goldenJson } from './golden';
 import { expectGradients, familyWeights, integers, withGradients } from './golden-family';
 import { runOnce } from './run-once';
@@ -23,7 +23,7 @@ const classModels = [
   { set: 'par_g16', family: 'par', file: 'par/g16/PAR-P-16x.pt', key: 'model' },
 ];
 
-describe.each(['reference', 'cpu'] as const)('training of GPTs on the %s backend', (device) => {
+describe.each(devices)('training of GPTs on the %s backend', (device) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await openDevice(device);

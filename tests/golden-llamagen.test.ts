@@ -117,7 +117,11 @@ describe.each(models)('GPT $set', ({ set, file, config, json }) => {
         expect(sin[i]).toBeCloseTo(table[2 * i + 1], 5);
       }
       if (set !== 'c2i') {
-        expect([...regionOrder(model.tokens, model.config.groupSize)]).toEqual(integers(values.order));
+        const order = [...regionOrder(model.tokens, model.config.groupSize)];
+        expect(order).toEqual(integers(values.order));
+        const drawn = integers(values['gen.sampled.tokens']);
+        const raster = integers(values['gen.sampled.raster']);
+        expect(drawn).toEqual(drawn.map((_, i) => raster[i - (i % order.length) + order[i % order.length]]));
       }
     });
 

@@ -18,7 +18,7 @@ import {
   summedMap,
 } from '@detailflow/var';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDevice } from './devices';
+import { devices, openDevice } from './devices';
 import { expectClose, floats, type GoldenTensor, golden, goldenJson } from './golden';
 import {
   expectGradients,
@@ -39,7 +39,7 @@ const systems = [
   { name: 'FlexVAR', open: () => flexVarParts([1, 2, 3, 5, 6]), folder: 'family/flexvar' },
 ];
 
-describe.each(['reference', 'cpu'] as const)('training on the %s backend', (device) => {
+describe.each(devices)('training on the %s backend', (device) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await openDevice(device);
@@ -163,6 +163,10 @@ describe.each(['reference', 'cpu'] as const)('training on the %s backend', (devi
         const losses = [results.reconstruction, results.vq, results.loss].map(({ data }) => Number(data[0]));
         expectClose(losses, floats(vaeValues['vaetrain.losses']));
         expectGradients(results, json['vaetrain.grads'], renamed);
+        for (const key of Object.keys(vaeValues).filter((one) => one.startsWith('vaetrain.grad.'))) {
+          const own = results[`grad.${renamed(key.slice('vaetrain.grad.'.length))}`].data as Float32Array;
+          expectClose(own, floats(vaeValues[key]));
+        }
       });
     }
   });

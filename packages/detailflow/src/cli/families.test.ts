@@ -447,3 +447,31 @@ test('eval measures tokenizers and generated pictures of a family', async () => 
   const noisy = ['eval', 'tokenizer', ...vq, ...data, '--noise', '0', '--out', at('eval-noisy')];
   expect(await cliFailure(1, ...noisy)).toMatch(/vq_ds4_P\.pt.*only tokenizers of DetailFlow/);
 });
+
+test.each([
+  { name: 'VAR', tokenizer: ['--model', file('var')], ar: [], side: 12 },
+  { name: 'FlexVAR', tokenizer: ['--model', file('flexvar')], ar: [], side: 24 },
+  { name: 'PAR', tokenizer: vq, ar: ['--ar', file('par/g4')], side: 32 },
+])('eval measures a tokenizer and generated pictures of $name', async ({ name, tokenizer, ar, side }) => {
+  const network = ['--features', inRepository('packages/model-fashion-32/classifier.safetensors')];
+  const measure = (what: string, size: number, ...options: string[]) => {
+    const data = ['--data', `shapes:24x${size}`, '--all-images', '--eval-size', '32'];
+    return cliJson(
+      'eval',
+      what,
+      ...tokenizer,
+      ...data,
+      ...network,
+      ...options,
+      '--out',
+      at(`${what}-${name}`),
+    );
+  };
+  const figures = await measure('tokenizer', side);
+  expect(figures.images).toBe(24);
+  expect(figures.restorations.length).toBeGreaterThan(1);
+  for (const one of figures.restorations) expect(one.frechet).toBeGreaterThan(0);
+  const drawn = await measure('generation', 32, ...ar, '--count', '22', '--guidance', 'constant');
+  expect(drawn.rows).toHaveLength(1);
+  expect(drawn.rows[0].frechet).toBeGreaterThan(0);
+});
