@@ -79,8 +79,7 @@ function drawnFrom(
   logits: Float32Array[],
   { sampled, causalTokens }: { readonly sampled: Record<string, number>; readonly causalTokens: number },
 ): number[] {
-  const until = sampled.cfg_interval > -1 ? sampled.cfg_interval : Number.POSITIVE_INFINITY;
-  const guidance = intervalGuidance({ causalTokens }, until);
+  const guidance = intervalGuidance({ causalTokens }, sampled.cfg_interval);
   const steps = [...scheduleSteps(model.schedule)];
   const scaleOf = (index: number) => guidance(steps[index], sampled.cfg_scale);
   const choice = { temperature: sampled.temperature, topK: sampled.top_k, topP: sampled.top_p };

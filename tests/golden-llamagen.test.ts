@@ -135,7 +135,7 @@ describe.each(models)('GPT $set', ({ set, file, config, json }) => {
       ...(sampling.plain ? [['plain', drawn(sampling.plain), -1] as [string, object, number]] : []),
     ];
     test.each(runs)('%s tokens', async (run, options, interval = -1) => {
-      const guidance = interval > -1 ? intervalGuidance(model.config, interval) : 'constant';
+      const guidance = intervalGuidance(model.config, interval);
       const noise = tensor(values.noise);
       const labels = integers(values.gen_labels);
       let last: Tensor<'int32'> | undefined;
