@@ -6,6 +6,7 @@ import { modelFolder } from '../model-package';
 import { openForDType, requireDType } from '../open-for-dtype';
 import { type Invocation, type Options, UsageError } from './command';
 import { openDevice } from './device-backend';
+import { familiesOf, familyModuleOption } from './family-module';
 import { modelSettings, settingsOptions } from './model-settings';
 import { showNotice } from './show-notice';
 import { Values } from './values';
@@ -49,7 +50,7 @@ export const dtypeOptions: Options = {
 };
 
 /** For commands that take models of all families. */
-export const familyOptions: Options = { ...modelOptions, ...settingsOptions };
+export const familyOptions: Options = { ...modelOptions, ...settingsOptions, ...familyModuleOption };
 
 /** The folder of a model that an argument names, by path or by package. */
 export function namedFolder(text: string): string {
@@ -106,7 +107,10 @@ export async function withModel<T>(
   const cache = values.flag('cache');
   if (cache && dtype !== 'q8' && dtype !== 'q4')
     throw new UsageError('--cache keeps a rounded copy: give --dtype q8 or q4 with it');
-  const opened = await openForDType(source, { dtype, cache, settings, signal, hub: hubOptions(values) });
+  const opened = await openForDType(source, {
+    ...{ dtype, cache, settings, signal, hub: hubOptions(values) },
+    families: await familiesOf(values),
+  });
   let model: Model | undefined;
   try {
     requireDType(opened, dtype);
