@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { type ConfigObject, type FileTree, fileTree } from '@detailflow/checkpoint';
-import { bytesSource, DetailFlowError } from '@detailflow/core';
+import { bytesSource, DetailFlowError, Tensor, type TokenModel } from '@detailflow/core';
+import { createReferenceBackend } from '@detailflow/core/reference';
+import { generate } from '@detailflow/sampler';
+import { parseScales, type ScaleTokenizer } from '@detailflow/var';
 import { openFamilyModel } from 'detailflow';
 import { describe, expect, test } from 'vitest';
 
@@ -107,5 +110,54 @@ test('scales that do not fit name the transformer, and what they are', async () 
   for (const scales of [[1, 2, 3], [], 'many', [[1, 2, 3]], [0], [1, 4, 7], [{ rows: 1 }]]) {
     await refused(openFamilyModel(files, { settings: { scales } }));
   }
-  await refused(openFamilyModel(files, { settings: { scales: [1, 2, 3] } }), ar.file, '66', '14');
+  await refused(
+    openFamilyModel(files, { settings: { scales: [1, 2, 3] } }),
+    ...[ar.file, tokenizer.file, '66', '14'],
+  );
+});
+
+test('VAR: no scale is larger than the last one, though the places be as many', async () => {
+  const { tokenizer, ar } = pairs.VAR;
+  const files = { tokenizer: tree('one', tokenizer), ar: tree('two', ar) };
+  for (const scales of [
+    [1, 2, 3, 6, 4],
+    [6, 4, 3, 2, 1],
+    [1, 2, 3, [2, 8], 6],
+    [1, 2, 3, [8, 2], 6],
+  ]) {
+    await refused(openFamilyModel(files, { settings: { scales } }), tokenizer.file, 'the last one');
+    await refused(openFamilyModel(files.tokenizer, { settings: { scales } }), tokenizer.file, 'the last one');
+  }
+  const open = await openFamilyModel(files.tokenizer, { settings: { scales: [1, 2, 4] } });
+  const backend = createReferenceBackend();
+  const made = open.createTokenizer({ backend }) as ScaleTokenizer;
+  expect(() => made.withScales(parseScales([1, 4, 2]))).toThrow(/the last one/);
+  await open.close();
+});
+
+describe('FlexVAR', () => {
+  const { tokenizer, ar } = pairs.FlexVAR;
+  const files = { tokenizer: tree('one', tokenizer), ar: tree('two', ar) };
+  const backend = createReferenceBackend();
+
+  test('draws along a list whose last scale is smaller, and does not encode along it', async () => {
+    const model = await openFamilyModel(files, { settings: { scales: [1, 3, 2] } });
+    const made = model.createTokenizer({ backend });
+    const tokenModel = model.createTokenModel?.({ backend, tokenizer: made }) as TokenModel;
+    let dims: readonly number[] = [];
+    for await (const step of generate({ model: tokenModel, tokenizer: made, labels: [1] })) {
+      if (step.count === step.total) dims = (await step.pixels()).dims;
+    }
+    expect(dims).toEqual([1, 3, 8, 8]);
+    await refused(made.encode(new Tensor('float32', new Float32Array(3 * 64), [1, 3, 8, 8])), 'the last one');
+    await model.close();
+  });
+
+  test('says at once which scale takes too much memory', async () => {
+    const model = await openFamilyModel(files, { settings: { scales: [1, 2, 3, 100] } });
+    const made = model.createTokenizer({ backend });
+    const tokenModel = model.createTokenModel?.({ backend, tokenizer: made }) as TokenModel;
+    await refused(tokenModel.begin([1]), ar.file, '100 x 100', '10014', 'GiB', 'smaller scale');
+    await model.close();
+  });
 });

@@ -103,6 +103,15 @@ describe('arguments', () => {
   });
 });
 
+test.each([
+  ['softvq', /softvq has continuous latents/],
+  ['vq', /vq has codes of SoftVQ, for which there is no autoregressive model/],
+])('%s with a transformer: why there is none', async (kind, message) => {
+  const tokenizer = await openFolder(path.join(golden, 'family/softvq', kind));
+  const ar = treeOf('gpt', {});
+  await refused(() => softvqFamily.open({ tokenizer, ar }), 'unsupported', message);
+});
+
 describe('weights', () => {
   test('a weight that is missing, strange or of another shape is named', async () => {
     const gamma = 'decoder.model.blocks.0.ls2.gamma';

@@ -3,7 +3,7 @@ import { suggestion } from '@detailflow/core';
 
 /** `providerOptions.detailflow` of a call. */
 export interface DetailFlowImageOptions {
-  /** Guidance scale, 1 for none. */
+  /** Guidance scale; none is 1, or 0 where guidance grows along the steps (VAR, FlexVAR). */
   readonly cfg?: number;
   /** How the scale runs along the steps: `constant`, or one of the model's. */
   readonly guidance?: string;

@@ -104,6 +104,8 @@ export interface FamilyModel {
   readonly ar?: TokenModelHalf;
   /** Height in pixels of the pictures that it draws, or of a full image where it draws none. */
   readonly pictureSize: number;
+  /** Their width in pixels, where they are not square. */
+  readonly pictureWidth?: number;
   /** Guidance that ends after an interval of tokens, where the family's sampler has that. */
   intervalGuidance?(interval: number): Guidance;
   /**

@@ -105,6 +105,28 @@ describe('questions and contradictions', () => {
     });
   });
 
+  test('the grid in the name of a released file is that of codes of 16 x 16 pixels: both files are named', async () => {
+    const bare = read('llamagen/gpt_gqa/consolidated.pth'); // nothing in it says the grid
+    const open = (settings: ConfigObject, name: string) =>
+      llamagenFamily.open({ tokenizer: vq, ar: tree(name, bare), settings });
+    for (const name of ['c2i_B_256.pt', 'PAR-L-4x.pt']) {
+      await expect(open({ heads: 4 }, name)).rejects.toMatchObject({
+        code: 'config',
+        message: expect.stringMatching(
+          /16 x 16 pixels, those of .*vq\.pt are 4 x 4.*"imageSize" or "tokens"/,
+        ),
+        file: expect.stringContaining(name),
+      });
+    }
+    const model = await open({ heads: 4, tokens: 16 }, 'c2i_B_256.pt');
+    expect(model).toMatchObject({ pictureSize: 16, ar: { tokens: 16 } });
+    await model.close();
+    const text = tree('t2i_XL_stage1_256.pt', read('llamagen/gpt_t2i/t2i_P.pt'));
+    await expect(
+      llamagenFamily.open({ tokenizer: vq, ar: text, settings: { heads: 2 } }),
+    ).rejects.toMatchObject({ message: expect.stringMatching(/t2i_XL_stage1_256\.pt.*vq\.pt are 4 x 4/) });
+  });
+
   test('settings of the user go before those beside the file and in it', async () => {
     const ar = tree('gpt.pt', gpt, { n_head: 2, block_size: 16 });
     const model = await llamagenFamily.open({ tokenizer: vq, ar, settings: { imageSize: 32 } });

@@ -35,7 +35,7 @@ const transformers = ['word_embed.weight', 'tok_embeddings.weight'];
 
 function modelOf(family: string, { tokenizer: found, ar, close }: ModelHalves): FamilyModel {
   const alone = vqConfigIn(found);
-  const transformer = ar && gptPart(ar, alone);
+  const transformer = ar && gptPart(ar, { config: alone, file: found.file });
   const gpt = transformer?.gpt;
   // A tokenizer serves pictures of any size: the transformer says which it draws.
   const config: VqConfig = gpt

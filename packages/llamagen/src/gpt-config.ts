@@ -98,9 +98,10 @@ export function headsOf(dim: number, layers: number, file?: string): number {
   );
 }
 
-/** Codes of a picture. @throws DetailFlowError `config` that asks for the setting which no file says */
+/** Codes of a picture. @throws DetailFlowError `config` that asks for the setting which neither file nor its name says */
 export function codesOf({ tokens, imageSize, downsampleSize = 16 }: GptSettings, file?: string): number {
-  const found = tokens ?? (imageSize === undefined ? gridInName(file) : (imageSize / downsampleSize) ** 2);
+  const named = downsampleSize === RELEASED_STRIDE ? gridInName(file) : undefined;
+  const found = tokens ?? (imageSize === undefined ? named : (imageSize / downsampleSize) ** 2);
   if (found === undefined) {
     throw new DetailFlowError(
       'config',
@@ -117,11 +118,14 @@ export function codesOf({ tokens, imageSize, downsampleSize = 16 }: GptSettings,
   );
 }
 
+/** Pixels that a code of the released GPTs covers in each direction: names of files tell the grid for these alone. */
+export const RELEASED_STRIDE = 16;
+
 /** Released files say the image size at the end of their name: c2i_L_384.pt; those of PAR are all of 384 pixels. */
-function gridInName(file: string | undefined): number | undefined {
+export function gridInName(file: string | undefined): number | undefined {
   const name = file?.split('/').pop() ?? '';
   const side =
     /^(?:c2i_[A-Za-z0-9]+|t2i_[A-Za-z0-9]+_stage\d|t2i_[A-Za-z0-9]+)_(256|384|512)\.pt$/.exec(name)?.[1] ??
     (/^PAR-\w+-\d+x\.pt$/.test(name) ? '384' : undefined);
-  return side === undefined ? undefined : (Number(side) / 16) ** 2;
+  return side === undefined ? undefined : (Number(side) / RELEASED_STRIDE) ** 2;
 }

@@ -13,7 +13,7 @@ import {
 } from '@detailflow/blocks';
 import { type FamilyModel, type FoundHalf, requireStated } from '@detailflow/checkpoint';
 import { DetailFlowError, type SamplingDefaults, validateWeights } from '@detailflow/core';
-import { type GptSettings, gptConfigOf, gptSettings } from './gpt-config';
+import { type GptSettings, gptConfigOf, gptSettings, gridInName, RELEASED_STRIDE } from './gpt-config';
 import { intervalGuidance } from './interval-guidance';
 import { pictureGraph } from './picture-graph';
 import { leftPaddedText } from './text-condition';
@@ -35,15 +35,30 @@ export type GptConfig =
   | (GroupTransformerConfig & { readonly kind: 'class' })
   | (TextGptConfig & { readonly kind: 'text' });
 
+/** The tokenizer that a transformer is opened with. */
+export interface GridTokenizer {
+  readonly config: VqConfig;
+  readonly file: string;
+}
+
 /** Settings of a transformer, on the grid of a tokenizer. */
-function settingsOn({ settings, file }: FoundHalf, vq: VqConfig): GptSettings {
+function settingsOn({ settings, file }: FoundHalf, { config: vq, file: vqFile }: GridTokenizer): GptSettings {
   const known = gptSettings(settings, file);
   const stride = strideOf(vq.encoder);
   if (known.tokens === undefined && (known.downsampleSize ?? stride) !== stride) {
     throw new DetailFlowError(
       'config',
-      `was trained for codes of ${known.downsampleSize} x ${known.downsampleSize} pixels, those of the tokenizer are ${stride} x ${stride}: ` +
+      `was trained for codes of ${known.downsampleSize} x ${known.downsampleSize} pixels, those of ${vqFile} are ${stride} x ${stride}: ` +
         'give the tokenizer that it belongs to, or the setting "tokens"',
+      { file },
+    );
+  }
+  const isUnsaid = known.tokens === undefined && known.imageSize === undefined;
+  if (isUnsaid && stride !== RELEASED_STRIDE && gridInName(file) !== undefined) {
+    throw new DetailFlowError(
+      'config',
+      `by its name it was trained for codes of ${RELEASED_STRIDE} x ${RELEASED_STRIDE} pixels, those of ${vqFile} are ${stride} x ${stride}: ` +
+        'give the tokenizer that it belongs to; or, if it was trained with this one, the setting "imageSize" or "tokens"',
       { file },
     );
   }
@@ -52,11 +67,11 @@ function settingsOn({ settings, file }: FoundHalf, vq: VqConfig): GptSettings {
 }
 
 /** @throws DetailFlowError `config`, `weights` */
-export function gptPart(found: FoundHalf, vq: VqConfig): GptPart {
+export function gptPart(found: FoundHalf, vq: GridTokenizer): GptPart {
   return isTextGpt(found.weights) ? textPart(found, vq) : classPart(found, vq);
 }
 
-function classPart(found: FoundHalf, vq: VqConfig): GptPart {
+function classPart(found: FoundHalf, vq: GridTokenizer): GptPart {
   const { settings, file } = found;
   const config = gptConfigOf(found.weights, settingsOn(found, vq), { file });
   requireStated(
@@ -88,12 +103,12 @@ function classPart(found: FoundHalf, vq: VqConfig): GptPart {
     graphs: { step: () => ({ graph: stepGraph(config), weights }) },
     generatorGraphs(options) {
       const { width, ...loop } = groupGenerator(config, options);
-      return { ...loop, last: pictureGraph(vq, config, width) };
+      return { ...loop, last: pictureGraph(vq.config, config, width) };
     },
   };
 }
 
-function textPart(found: FoundHalf, vq: VqConfig): GptPart {
+function textPart(found: FoundHalf, vq: GridTokenizer): GptPart {
   const { settings, file } = found;
   const config = textGptConfigOf(found.weights, settingsOn(found, vq), { file });
   requireStated(

@@ -26,7 +26,10 @@ export interface SampleOptions extends CallOptions, GivenOptions, Partial<TokenC
   readonly model: TokenModel;
   /** One condition for each image: class numbers, the last (`model.classes`) for none, or texts. */
   readonly labels: readonly Condition[];
-  /** Classifier-free guidance scale, 1 for none; default: what the model recommends, or 1.5. */
+  /**
+   * Classifier-free guidance scale: none is 1, or 0 where guidance grows along the steps (VAR, FlexVAR); default: what the model
+   * recommends, or 1.5.
+   */
   readonly cfg?: number;
   /** How the scale runs along the steps: a name of the model's, or a function; default: the model's own. */
   readonly guidance?: string | Guidance;

@@ -34,10 +34,7 @@ export function plannedSteps(
   const { cfg = defaults.cfg, guidance = defaults.guidance } = options;
   checkChoiceOptions(wanted);
   if (!Number.isFinite(cfg) || cfg < 0) {
-    throw new DetailFlowError(
-      'invalid-argument',
-      `cfg is ${describe(cfg)}; give a number from 0, 1 for none`,
-    );
+    throw new DetailFlowError('invalid-argument', `cfg is ${describe(cfg)}; give a number from 0`);
   }
   const steps = scheduleSteps(model.schedule).filter(({ position }) => position < total);
   const rule = typeof guidance === 'function' ? guidance : namedGuidance(model, guidance);

@@ -51,7 +51,9 @@ const shared = {
     .max(LARGEST_SEED)
     .nullish()
     .openapi({ description: 'Default: a random one; the answer says it.' }),
-  cfg: z.number().min(0).max(1000).nullish().openapi({ description: 'Guidance scale, 1 for none.' }),
+  cfg: z.number().min(0).max(1000).nullish().openapi({
+    description: 'Guidance scale; none is 1, or 0 where guidance grows along the steps (VAR, FlexVAR).',
+  }),
   guidance: text(64).nullish().openapi({ description: 'How the scale runs along the steps.' }),
   temperature: z.number().min(1e-5).max(1e5).nullish(),
   topK: z.int().min(0).nullish().openapi({ description: 'Draw among the most likely tokens; 0 for all.' }),

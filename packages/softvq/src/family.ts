@@ -22,7 +22,7 @@ const NAME = 'SoftVQ';
 
 /**
  * SoftVQ, VQ, KL and AE tokenizers from their released files (config.json, model.safetensors), from a training run (config.yaml,
- * checkpoints/NNNNNNN.pt) or from a bundle. There is no AR half: latents are continuous.
+ * checkpoints/NNNNNNN.pt) or from a bundle. There is no AR half: latents are continuous, or codes that no released model draws.
  * @see https://detailflow.github.io/detailflow-ts/definitions/softvq.html
  */
 export const softvqFamily: Family = {
@@ -35,18 +35,25 @@ export const softvqFamily: Family = {
     return found !== undefined && isReleased(found.args);
   },
   async open(files, { signal } = {}) {
-    if ('tokenizer' in files && files.ar) {
-      throw new DetailFlowError(
-        'unsupported',
-        `the tokenizer in ${files.tokenizer.name} has continuous latents, which no autoregressive model predicts; give it alone`,
-        { file: files.ar.name },
-      );
-    }
-    const tree = treeOf(files);
-    if ((await bundleFamily(files)) !== undefined) return openBundle(files);
-    return openReleased(tree, files.settings, { signal });
+    const model =
+      (await bundleFamily(files)) === undefined
+        ? await openReleased(treeOf(files), files.settings, { signal })
+        : await openBundle(files);
+    if (!('tokenizer' in files) || !files.ar) return model;
+    await model.close();
+    throw new DetailFlowError(
+      'unsupported',
+      `the tokenizer in ${files.tokenizer.name} ${withoutAr(model.latentDim !== undefined)}; give it alone`,
+      { file: files.ar.name },
+    );
   },
 };
+
+/** Why there is no transformer. */
+const withoutAr = (isContinuous: boolean): string =>
+  isContinuous
+    ? 'has continuous latents, which no autoregressive model predicts'
+    : 'has codes of SoftVQ, for which there is no autoregressive model';
 
 const treeOf = (files: ModelFiles): FileTree => ('model' in files ? files.model : files.tokenizer);
 
@@ -74,13 +81,13 @@ async function openReleased(
 
 const openBundle = (files: ModelFiles): Promise<FamilyModel> =>
   openFamilyBundle(files, ({ card, tokenizer, ar, close }, { name }) => {
+    const config = parseSoftVqConfig(card.tokenizer.config, `${name}/config.json`);
     if (ar) {
-      throw new DetailFlowError('unsupported', 'a tokenizer of continuous latents has no AR half', {
+      throw new DetailFlowError('unsupported', `the tokenizer ${withoutAr(config.kind !== 'vq')}`, {
         file: `${name}/config.json`,
         entry: 'ar',
       });
     }
-    const config = parseSoftVqConfig(card.tokenizer.config, `${name}/config.json`);
     return modelOf(config, tokenizer, { file: `${name}/${card.tokenizer.weights}`, close });
   });
 

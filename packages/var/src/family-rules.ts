@@ -8,6 +8,7 @@ const names = {
     ['largestDrawn', 'max_pn'],
     ['invalidCodes', 'invalid_ids'],
     ['refinement', 'quant_resi'],
+    ['isCosine', 'using_znorm'],
   ],
 } as const;
 

@@ -59,15 +59,46 @@ test('FlexVAR out of a checkpoint of its training, along any list', async () => 
   await official.close();
 });
 
+test('VAR: codes by cosine similarity, where settings say so', async () => {
+  for (const settings of [
+    { ...scales, vae: { using_znorm: true } },
+    { ...scales, using_znorm: true },
+  ]) {
+    const model = await varFamily.open({ tokenizer: vae, ar: transformer, settings });
+    expect(model.tokenizer.config).toMatchObject({ isCosine: true });
+    const written = model.releasedFiles?.().find(({ path }) => path === 'config.json');
+    expect(written).toMatchObject({ json: { vae: { using_znorm: true, quant_resi: 0.5 } } });
+    await model.close();
+  }
+  const usual = await varFamily.open({
+    ...{ tokenizer: vae, ar: transformer },
+    settings: { ...scales, using_znorm: false },
+  });
+  expect(usual.tokenizer.config).not.toHaveProperty('isCosine');
+  await usual.close();
+});
+
+test('pictures that are not square have a width', async () => {
+  const model = await flexvarFamily.open({
+    ...{ tokenizer: flexVae, ar: flexTransformer },
+    settings: { scales: [1, [2, 3], [4, 6]] },
+  });
+  expect(model).toMatchObject({ pictureSize: 16, pictureWidth: 24 });
+  await model.close();
+});
+
 describe('what is refused', () => {
   const files = { tokenizer: vae, ar: transformer };
   test.each<[string, ConfigObject, RegExp]>([
     ['scales that no file says', {}, /66 places.*setting "scales"/],
-    ['scales of another model', { scales: [1, 2, 3] }, /66 places, the scales have 14/],
-    ['as many places on fewer scales', { scales: [1, 4, 7] }, /lvl_embed/],
+    ['scales of another model', { scales: [1, 2, 3] }, /var\.pth.*66 places.*vae\.pth have 14 on 3/],
+    ['as many places on fewer scales', { scales: [1, 4, 7] }, /on 5 scales \(lvl_embed\).*66 on 3/],
+    ['as many places in another order', { scales: [1, 2, 3, 6, 4] }, /vae\.pth.*6 x 6, 4 x 4.*the last one/],
+    ['a scale that is wider than the last', { scales: [1, 2, 3, [2, 8], 6] }, /2 x 8, 6 x 6.*the last one/],
     ['no list', { scales: 'many' }, /the scales are/],
     ['a depth of another model', { ...scales, depth: 16 }, /depth.*16/],
-    ['another distance of codes', { ...scales, using_znorm: true }, /using_znorm/],
+    ['a distance of codes that is none', { ...scales, using_znorm: 'yes' }, /using_znorm/],
+    ['maps of growing sizes', { ...scales, same_shape: false }, /same_shape/],
   ])('%s', async (_, settings, message) => {
     await expect(varFamily.open({ ...files, settings })).rejects.toMatchObject({
       message: expect.stringMatching(message),

@@ -73,6 +73,7 @@ function modelOf(family: 'VAR' | 'FlexVAR', { tokenizer: found, ar, close }: Mod
   return {
     family,
     pictureSize: imageSize,
+    ...(last.rows !== last.columns && { pictureWidth: last.columns * stride }),
     tokenizer: {
       description: `${family}'s tokenizer, ${codebookSize} codes of ${codeDim} on ${scales.length} scales, ${stride} x ${stride} pixels each`,
       ...{ config, weights, file, previews: 'scales', tokens: placesOf(scales), imageSize, codebookSize },
@@ -146,11 +147,11 @@ function tokenizerOf(
   const isVar = family === 'VAR';
   const weights = isVar ? renamedVarWeights(official) : official;
   if (isVar) {
-    fields.expect('using_znorm', false);
     fields.expect('same_shape', true);
   } else fields.expect('codebook_l2_norm', true);
   const refinementRatio = ratioOf(fields, file);
-  const options = { scales, refinementRatio };
+  const cosine = fields.raw('isCosine') === undefined ? 'using_znorm' : 'isCosine';
+  const options = { scales, refinementRatio, isCosine: isVar && fields.flag(cosine, false) };
   const config = scaleTokenizerConfigOf(weights, isVar ? 'residual' : 'plain', options, { file });
   const { codebookSize, codeDim, encoder } = config;
   requireStated(
@@ -181,7 +182,7 @@ function transformerOf({ weights, file, settings }: FoundHalf, tokenizer: ScaleH
       heads: heads === undefined ? undefined : fields.count(heads),
       normEpsilon: epsilon === undefined ? undefined : fields.positive(epsilon),
     },
-    { file },
+    { file, tokenizer: tokenizer.file },
   );
   requireStated(
     settings,

@@ -9,13 +9,17 @@ import {
   scaleTransformer,
   scaleTransformerParameters,
 } from './scale-transformer';
-import { places, placesOf, type Scale } from './scales';
+import { places, placesOf, requireLargestLast, type Scale } from './scales';
 import { type ScaleTokenizerConfig, scaleTokenizerParameters } from './var-tokenizer-config';
 
 const batch = symbol('batch');
 
-/** Input: images f32 [B, 3, h, w] of the full size. Output: codes i32 [B, L]. */
+/**
+ * Input: images f32 [B, 3, h, w] of the full size. Output: codes i32 [B, L].
+ * @throws DetailFlowError `config` for a list whose last scale is not the largest: FlexVAR draws along it, and cannot encode
+ */
 export function scaleEncoderGraph(config: ScaleTokenizerConfig): Graph {
+  requireLargestLast(config.scales);
   const stride = strideOf(config.encoder);
   const { rows, columns } = lastScale(config);
   return trace((g) => {

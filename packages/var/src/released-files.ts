@@ -99,7 +99,7 @@ function integers(name: string, shape: readonly number[], values: Int32Array): W
 }
 
 function argumentsOf(
-  { scales, refinement, coding }: ScaleTokenizerConfig,
+  { scales, refinement, coding, isCosine }: ScaleTokenizerConfig,
   transformer: (ScaleTransformerConfig & DrawingRules) | undefined,
 ): ConfigObject {
   const usual = coding === 'plain' ? FLEXVAR_SCALES : SCALES_256;
@@ -107,7 +107,9 @@ function argumentsOf(
   return {
     ...(coding === 'plain' && { system: 'flexvar' }),
     ...(!isUsual && { patch_nums: scales.map(listed) }),
-    ...(refinement && { vae: { quant_resi: refinement.ratio } }),
+    ...((refinement || isCosine) && {
+      vae: { ...(refinement && { quant_resi: refinement.ratio }), ...(isCosine && { using_znorm: true }) },
+    }),
     ...(transformer && {
       var: {
         ...{ num_heads: transformer.heads, norm_eps: transformer.normEpsilon },

@@ -27,6 +27,7 @@ import {
   scaleTransformerParameters,
 } from './scale-transformer';
 import { places, placesOf, sameScale, scaleStarts } from './scales';
+import { requireStepMemory } from './step-memory';
 import {
   ignoredScaleTokenizerWeights,
   type ScaleTokenizerConfig,
@@ -127,10 +128,14 @@ export class ScaleTokenModel implements TokenModel {
     return new ScaleSession({ config: this.config, stepper, inputs, rows: conditions.length });
   }
 
-  /** Begins sequences whose maps come from outside instead of from codes. */
+  /**
+   * Begins sequences whose maps come from outside instead of from codes.
+   * @throws DetailFlowError `config` for scales whose attention takes too much memory, before anything is compiled
+   */
   async beginScales(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<ScaleStepper> {
     signal?.throwIfAborted();
     const labels = Int32Array.from(classLabels(conditions, this.classes));
+    requireStepMemory(this.config, this.#options.file);
     const step = await this.#step.get();
     const state = await step.createState({ batch: labels.length, cache: this.tokens });
     const { invalidCodes = [] } = this.#options;

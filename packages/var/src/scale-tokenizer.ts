@@ -16,7 +16,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { plainDecoderGraph, residualDecoderGraph, scaleEncoderGraph } from './graphs';
-import { places, placesOf, type Scale, scaleStarts } from './scales';
+import { places, placesOf, requireLargestLast, type Scale, scaleStarts } from './scales';
 import {
   ignoredScaleTokenizerWeights,
   type ScaleTokenizerConfig,
@@ -49,7 +49,7 @@ export class ScaleTokenizer implements ImageTokenizer {
   readonly #weights: Weights;
   readonly #executables = new Map<string, LazyExecutable>();
 
-  /** @throws DetailFlowError `weights` when the weights do not fit the configuration */
+  /** @throws DetailFlowError `weights` when the weights do not fit the configuration, `config` for scales that cannot be coded */
   constructor(options: ScaleTokenizerOptions) {
     checkOptions('createScaleTokenizer', options, { config: true, weights: true, backend: true, file: true });
     const { config, weights, backend, file } = options;
@@ -57,6 +57,7 @@ export class ScaleTokenizer implements ImageTokenizer {
       file,
       ignore: ignoredScaleTokenizerWeights,
     });
+    if (config.coding === 'residual') requireLargestLast(config.scales, file);
     this.config = config;
     this.#backend = backend;
     this.#weights = weights;

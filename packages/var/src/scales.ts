@@ -59,4 +59,26 @@ export function scaleStarts(scales: readonly Scale[]): number[] {
   });
 }
 
+/** Whether no scale has more rows or columns than the last one. */
+export function endsWithLargest(scales: readonly Scale[]): boolean {
+  const last = scales[scales.length - 1];
+  return scales.every(({ rows, columns }) => rows <= last.rows && columns <= last.columns);
+}
+
+/**
+ * The last scale is the map that an encoder makes: no other can be larger.
+ * @throws DetailFlowError `config`
+ */
+export function requireLargestLast(scales: readonly Scale[], file?: string): void {
+  if (endsWithLargest(scales)) return;
+  throw new DetailFlowError(
+    'config',
+    `the scales are ${scales.map(sides).join(', ')}; none may have more rows or columns than the last one, the size of the encoder's map`,
+    { file, entry: 'scales' },
+  );
+}
+
+/** A scale in words. */
+export const sides = ({ rows, columns }: Scale): string => `${rows} x ${columns}`;
+
 export const sameScale = (a: Scale, b: Scale): boolean => a.rows === b.rows && a.columns === b.columns;

@@ -18,7 +18,7 @@ import {
   type ScaleTransformerConfig,
   scaleTransformerParameters,
 } from './scale-transformer';
-import { parseScales, places, placesOf, type ScaleLike, scaleStarts } from './scales';
+import { endsWithLargest, parseScales, places, placesOf, type ScaleLike, scaleStarts } from './scales';
 import { varPreset } from './training-presets';
 import { scaleTransformerConfigOf } from './var-config';
 import {
@@ -94,8 +94,7 @@ function tokenizerConfigFrom(settings: unknown, file?: string): ScaleTokenizerCo
   const odd = [...encoder.channels, ...decoder.channels].find((n) => n % 32 !== 0);
   if (odd !== undefined) throw wrong(`${odd} cannot be divided into the 32 groups of norms`, 'channels');
   const last = list[list.length - 1];
-  const outgrown = list.find(({ rows, columns }) => rows > last.rows || columns > last.columns);
-  if (list.length < 2 || last.rows !== last.columns || outgrown) {
+  if (list.length < 2 || last.rows !== last.columns || !endsWithLargest(list)) {
     throw wrong(
       `is ${JSON.stringify(fields.raw('scales'))}; give two or more, of which the last is square and the largest`,
       'scales',

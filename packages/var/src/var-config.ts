@@ -14,14 +14,14 @@ const MOST_LAYERS = 1024;
 
 /**
  * The sizes of VAR's or FlexVAR's transformer, read off its weights.
- * @param scales of the tokenizer that it belongs to
+ * @param scales of the tokenizer that it belongs to, which messages call by the name of its file, `tokenizer`
  * @throws DetailFlowError `weights` or `config`
  */
 export function scaleTransformerConfigOf(
   weights: WeightShapes,
   scales: readonly Scale[],
   { heads, normEpsilon = 1e-6 }: ScaleTransformerSettings = {},
-  { file }: { readonly file?: string } = {},
+  { file, tokenizer = 'the tokenizer' }: { readonly file?: string; readonly tokenizer?: string } = {},
 ): ScaleTransformerConfig {
   const shapeOf = (name: string, axes: number): readonly number[] => {
     const shape = weights.get(name)?.shape;
@@ -42,10 +42,15 @@ export function scaleTransformerConfigOf(
   }
   const isArea = weights.get('pos_1LC')?.shape.length === 4;
   const length = isArea ? undefined : shapeOf('pos_1LC', 3)[1];
-  if (length !== undefined && length !== placesOf(scales)) {
+  const levels = isArea ? undefined : weights.get('lvl_embed.weight')?.shape[0];
+  if (
+    (length !== undefined && length !== placesOf(scales)) ||
+    (levels !== undefined && levels !== scales.length)
+  ) {
     throw new DetailFlowError(
       'config',
-      `its positions are for ${length} places, the scales have ${placesOf(scales)}; give the setting "scales" that it was trained with`,
+      `its positions (pos_1LC) are for ${length} places on ${levels ?? 'some'} scales (lvl_embed), the scales of ${tokenizer} have ${placesOf(scales)} on ` +
+        `${scales.length}; give the setting "scales" that both were trained with`,
       { file },
     );
   }

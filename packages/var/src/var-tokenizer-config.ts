@@ -6,7 +6,7 @@ import {
   type WeightShapes,
 } from '@detailflow/blocks';
 import { DetailFlowError, type ParameterSpec, type Weights } from '@detailflow/core';
-import type { Scale } from './scales';
+import { requireLargestLast, type Scale } from './scales';
 
 /** How the maps of VAR's scales are refined: phi(h) = (1 - r) h + r conv(h). */
 export interface RefinementConfig {
@@ -160,7 +160,7 @@ export const FLEXVAR_SCALES: readonly Scale[] = officialScales([1, 2, 3, 4, 5, 7
 
 /**
  * The sizes of a tokenizer, read off its weights (VAR's under {@link renamedVarWeights}).
- * @throws DetailFlowError `weights`
+ * @throws DetailFlowError `weights`; `config` for residual coding along scales of which the last is not the largest
  */
 export function scaleTokenizerConfigOf(
   weights: WeightShapes,
@@ -195,6 +195,8 @@ export function scaleTokenizerConfigOf(
       { file },
     );
   }
+  // Plain coding draws the picture of the last scale, whatever came before it.
+  if (coding === 'residual') requireLargestLast(scales ?? SCALES_256, file);
   return {
     scales: scales ?? (coding === 'plain' ? FLEXVAR_SCALES : SCALES_256),
     ...{ encoder, decoder, codebookSize, codeDim, quantKernel, coding },

@@ -2,6 +2,7 @@ import { DetailFlowError } from '@detailflow/core';
 import { convert } from '../convert';
 import { convertToReleased } from '../released-layout';
 import { type Command, type Invocation, type Report, UsageError } from './command';
+import { familiesOf } from './family-module';
 import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
 import { modelSettings } from './model-settings';
 import { following } from './progress';
@@ -58,7 +59,7 @@ export const convertCommand: Command = {
     if (values.choice('layout', ['bundle', 'released']) === 'released') {
       return writeReleased(invocation, values, out);
     }
-    const settings = await modelSettings(values);
+    const [settings, families] = [await modelSettings(values), await familiesOf(values)];
     const dtype = values.choice('dtype', ['fp32', 'fp16', 'q8', 'q4']);
     const decoder = values.text('decoder');
     try {
@@ -77,7 +78,7 @@ export const convertCommand: Command = {
         dtype: dtype && storage[dtype],
         calibrate: values.flag('calibrate'),
         decoder: decoder === undefined ? undefined : namedFolder(decoder),
-        ...{ settings, hub: hubOptions(values), signal },
+        ...{ settings, families, hub: hubOptions(values), signal },
         onProgress: following(progress),
       });
       return { lines: [`${card.name}: ${out}`], json: { out, card } };
@@ -105,7 +106,8 @@ async function writeReleased(invocation: Invocation, values: Values, out: string
   const { signal, progress } = invocation;
   try {
     const files = await convertToReleased(modelSource(values, 'tokenizer'), out, {
-      ...{ settings: await modelSettings(values), hub: hubOptions(values), signal },
+      ...{ settings: await modelSettings(values), families: await familiesOf(values) },
+      ...{ hub: hubOptions(values), signal },
       onProgress: following(progress),
     });
     return {

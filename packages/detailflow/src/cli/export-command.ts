@@ -1,5 +1,6 @@
 import { type ExportedPort, exportOnnx } from '../export-onnx';
 import { type Command, UsageError } from './command';
+import { familiesOf } from './family-module';
 import { hasExtension } from './files';
 import { familyOptions, hubOptions, modelSource } from './model-options';
 import { modelSettings } from './model-settings';
@@ -31,12 +32,12 @@ export const exportCommand: Command = {
     const out = values.required('out');
     if (!hasExtension(out, '.onnx')) throw new UsageError(`--out "${out}" must end in .onnx`);
     const part = values.text('part') ?? 'generator';
-    const settings = await modelSettings(values);
+    const [settings, families] = [await modelSettings(values), await familiesOf(values)];
     const isWhole = part === 'generator';
     if (!isWhole && values.flag('gradual-cfg')) throw new UsageError('--gradual-cfg is for a generator');
     try {
       const { inputs, outputs } = await exportOnnx(modelSource(values, isWhole ? 'both' : 'tokenizer'), out, {
-        ...{ part, settings, signal, hub: hubOptions(values) },
+        ...{ part, settings, families, signal, hub: hubOptions(values) },
         guidance: values.flag('gradual-cfg') ? 'gradual' : 'constant',
         onProgress: following(progress),
       });

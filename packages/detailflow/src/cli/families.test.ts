@@ -255,7 +255,7 @@ describe('what does not belong together', () => {
     [
       'scales that do not fit',
       [...pair(vae, transformer), '--scales', '1,2,3'],
-      /var_d2\.pth.*66 places, the scales have 14/,
+      /var_d2\.pth.*66 places.*vae_ch32v80z8\.pth have 14/,
     ],
     [
       'settings of another model',
@@ -402,6 +402,25 @@ test('convert, inspect and back; export of a part', async () => {
   const none = ['export', '--model', bundle, '--out', at('never.onnx')];
   expect(await cliFailure(1, ...none)).toMatch(/VAR has no part "generator".*encoder, decoder, inputs, step/);
   expect(await cliFailure(1, ...none, '--part', 'constructor')).toMatch(/no part "constructor"/);
+});
+
+test('scales that make no square: squares are refused before any work, and pictures are drawn whole', async () => {
+  const model = ['--model', file('flexvar'), '--scales', '1,2x3,4x6'];
+  const wide = at('wide.png');
+  await cliJson('generate', ...model, '--class', '1', '--out', wide);
+  const { width, height } = await pixels(wide);
+  expect([width, height]).toEqual([24, 16]);
+  const square = /FlexVAE\.pth.*16 pixels high and 24 wide/;
+  for (const args of [
+    ['generate', ...model, '--class', '1', '--eval-size', '32', '--out', at('never.png')],
+    ['encode', ...model, wide, '--out', at('never.npy')],
+    ['reconstruct', ...model, wide, '--out', at('never')],
+    ['vary', ...model, wide, '--keep', '1', '--out', at('never.png')],
+    ['eval', 'tokenizer', ...model, '--data', 'shapes:24x32', '--all-images', '--out', at('never')],
+    ['serve', ...model, '--port', '0'],
+  ]) {
+    expect(await cliFailure(1, ...args), args[0]).toMatch(square);
+  }
 });
 
 test('damaged files are named', async () => {

@@ -20,7 +20,7 @@ import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { drawElsewhere } from './queue/generate-task';
 import { modelHints, modelIdentity } from './queue/model-identity';
 import { machineLines, openQueue, workOptions } from './queue/queue-options';
-import { pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
+import { longestSide, pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
 import { joinRows, sliceRows } from './tensor-rows';
 import { readTexts, textOptions } from './text-features';
 import { Values } from './values';
@@ -43,7 +43,7 @@ export const generateCommand: Command = {
     cfg: {
       type: 'string',
       value: 'X',
-      help: 'guidance scale, 1 for none (default: of the card, of the family, or 1.5)',
+      help: 'guidance scale; none is 1, or 0 where it grows: VAR, FlexVAR (default: of the card, the family, or 1.5)',
     },
     ...guidanceOptions,
     temperature: { type: 'string', value: 'X', help: 'above 0 (default 1)' },
@@ -126,7 +126,7 @@ export const generateCommand: Command = {
           '--progressive shows every preview at its own size: leave out --size and --eval-size',
         );
       }
-      const side = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
+      const side = sizes.evalSize ?? sizes.size ?? longestSide(opened);
       if (!ar) {
         throw new DetailFlowError(
           'unsupported',

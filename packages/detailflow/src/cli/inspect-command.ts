@@ -1,11 +1,12 @@
-import type { ConfigObject, ModelHalf, TokenModelHalf } from '@detailflow/checkpoint';
+import type { ModelHalf, TokenModelHalf } from '@detailflow/checkpoint';
 import { DetailFlowError } from '@detailflow/core';
 import { isDetailFlow } from '../detailflow-family';
 import type { ModelSource } from '../folder-source';
-import { openFamilyModel } from '../open-family';
+import { type OpenFamilyOptions, openFamilyModel } from '../open-family';
 import { recommendedCfg } from '../recommended-cfg';
 import { type Verification, verifyModel } from '../verify-model';
 import { type Command, type Report, UsageError } from './command';
+import { familiesOf } from './family-module';
 import { familyOptions, hubOptions, modelSource, namedFolder } from './model-options';
 import { modelSettings } from './model-settings';
 import { following } from './progress';
@@ -27,11 +28,11 @@ export const inspectCommand: Command = {
   positionalModel: true,
   async run(invocation) {
     const model = source(invocation);
-    const settings = await modelSettings(new Values(invocation));
-    const verified =
-      invocation.values.verify === true ? await verify(model, invocation, settings) : undefined;
-    const hub = hubOptions(new Values(invocation));
-    const opened = await openFamilyModel(model, { settings, signal: invocation.signal, hub });
+    const values = new Values(invocation);
+    const reading = { settings: await modelSettings(values), families: await familiesOf(values) };
+    const verified = values.flag('verify') ? await verify(model, invocation, reading) : undefined;
+    const { signal } = invocation;
+    const opened = await openFamilyModel(model, { ...reading, signal, hub: hubOptions(values) });
     try {
       const { card, family, tokenizer, ar } = opened;
       const cfg = recommendedCfg(card);
@@ -85,11 +86,11 @@ const MOST_FAULTS = 20;
 async function verify(
   model: ModelSource,
   { signal, progress }: Parameters<Command['run']>[0],
-  settings: ConfigObject | undefined,
+  reading: Pick<OpenFamilyOptions, 'settings' | 'families'>,
 ): Promise<Verification> {
   try {
     const found = await verifyModel(model, {
-      settings,
+      ...reading,
       signal,
       onProgress: following(progress),
     });

@@ -16,6 +16,7 @@ import { toTree } from '../folder-source';
 import { openFamilyModel } from '../open-family';
 import { releasedModel } from '../released-models';
 import { type Command, type Invocation, UsageError } from './command';
+import { familiesOf } from './family-module';
 import { modelSettings } from './model-settings';
 import type { Progress } from './progress';
 import { showNotice } from './show-notice';
@@ -85,11 +86,12 @@ async function localModel(
   if (![model, tokenizer, ar].some(isFar) || (model !== undefined && (tokenizer ?? ar) !== undefined))
     return {};
   const { signal } = hub;
-  const settings = await modelSettings(new Values({ values } as Invocation));
+  const read = new Values({ values } as Invocation);
+  const reading = { settings: await modelSettings(read), families: await familiesOf(read), signal };
   const released = releasedModel(model ?? tokenizer ?? '');
   if (model !== undefined && !released) {
     const files = await recorded(model, hub);
-    await (await openFamilyModel(files.tree, { settings, signal })).close();
+    await (await openFamilyModel(files.tree, reading)).close();
     return { model: await files.folder() };
   }
   const first = released?.tokenizer ?? tokenizer;
@@ -103,7 +105,7 @@ async function localModel(
   // A model whose tokenizer is to be used may be a whole one, such as a bundle.
   const isModel = model === undefined && !names.includes('ar');
   const isWhole = isModel && (await officialHalf(one.tree)) === undefined;
-  await (await openFamilyModel(isWhole ? one.tree : trees, { settings, signal })).close();
+  await (await openFamilyModel(isWhole ? one.tree : trees, reading)).close();
   const own = model === undefined ? {} : { model: undefined };
   return { ...own, tokenizer: await one.folder(), ar: await two?.folder() };
 }

@@ -6,6 +6,7 @@ import { modelFolder } from '../model-package';
 import { openForDType, requireDType } from '../open-for-dtype';
 import { type Invocation, type Options, UsageError } from './command';
 import { openDevice } from './device-backend';
+import { familiesOf, familyModuleOption } from './family-module';
 import { modelSettings, settingsOptions } from './model-settings';
 import { following } from './progress';
 import { showNotice } from './show-notice';
@@ -50,7 +51,7 @@ export const dtypeOptions: Options = {
 };
 
 /** For commands that take models of all families. */
-export const familyOptions: Options = { ...modelOptions, ...settingsOptions };
+export const familyOptions: Options = { ...modelOptions, ...settingsOptions, ...familyModuleOption };
 
 /** The folder of a model that an argument names, by path or by package. */
 export function namedFolder(text: string): string {
@@ -109,6 +110,7 @@ export async function withModel<T>(
     throw new UsageError('--cache keeps a rounded copy: give --dtype q8 or q4 with it');
   const opened = await openForDType(source, {
     ...{ dtype, cache, settings, signal, hub: hubOptions(values) },
+    families: await familiesOf(values),
     onProgress: following(progress),
   }).finally(() => progress.stop());
   let model: Model | undefined;

@@ -5,6 +5,7 @@ import type { LogEntry } from '@detailflow/serve';
 import { type Command, deviceOptions, UsageError } from './command';
 import { dtypeOptions, familyOptions, withModel } from './model-options';
 import { showNotice } from './show-notice';
+import { requireSquare } from './size-options';
 import { Values } from './values';
 
 const LARGEST_KEY_FILE = 2 ** 20;
@@ -78,7 +79,8 @@ export const serveCommand: Command = {
     if (!isLocal(host) && !keys) {
       showNotice(`whoever reaches ${host} can draw pictures here: give --keys FILE, or leave --host out`);
     }
-    return withModel(invocation, 'both', async (_opened, start) => {
+    return withModel(invocation, 'both', async (opened, start) => {
+      requireSquare(opened, 'sizes of the images API are squares here');
       const model = await start();
       const given = { ...limits, name: values.text('name'), keys, log };
       const server = await startImageServer({ model, host, port, ...given });

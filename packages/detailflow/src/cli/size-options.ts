@@ -35,9 +35,10 @@ export interface EncodedSize {
 
 /**
  * What `--size` of {@link imageSizeOption} says.
- * @throws UsageError when the tokenizer knows no such size: names the nearest
+ * @throws UsageError when the tokenizer knows no such size: names the nearest; DetailFlowError `unsupported` where images are not square
  */
 export function encodedSize(values: Values, opened: FamilyModel): EncodedSize {
+  requireSquare(opened, 'pictures to encode are cut square');
   const { imageSize, tokens } = opened.tokenizer;
   const size = values.whole('size', { least: 1, most: LARGEST_SIDE });
   if (size === undefined || size === imageSize) return { size: imageSize, tokens };
@@ -60,10 +61,15 @@ export interface PictureSize {
   readonly evalSize?: number;
 }
 
-/** What {@link pictureSizeOptions} say. @throws UsageError for what is no multiple of the patch */
+/**
+ * What {@link pictureSizeOptions} say.
+ * @throws UsageError for what is no multiple of the patch; DetailFlowError `unsupported` for an evaluation size of pictures that
+ * are not square
+ */
 export function pictureSize(values: Values, opened: FamilyModel): PictureSize {
   const size = values.whole('size', { least: 1, most: LARGEST_SIDE });
   const evalSize = values.whole('eval-size', { least: 1, most: LARGEST_SIDE });
+  if (evalSize !== undefined) requireSquare(opened, '--eval-size makes squares');
   if (size !== undefined) {
     if (!isDetailFlow(opened))
       throw new UsageError('--size: only pictures of DetailFlow have a size of choice');
@@ -74,6 +80,24 @@ export function pictureSize(values: Values, opened: FamilyModel): PictureSize {
   }
   return { size, evalSize };
 }
+
+/**
+ * For what knows squares alone.
+ * @param why what that is, in words
+ * @throws DetailFlowError `unsupported` where pictures of the model are not square
+ */
+export function requireSquare({ pictureSize, pictureWidth, tokenizer }: FamilyModel, why: string): void {
+  if (pictureWidth === undefined || pictureWidth === pictureSize) return;
+  throw new DetailFlowError(
+    'unsupported',
+    `${why}, and pictures of this model are ${pictureSize} pixels high and ${pictureWidth} wide; give --scales that end with a square`,
+    { file: tokenizer.file },
+  );
+}
+
+/** The longer side of the pictures as they are written, in pixels. */
+export const longestSide = ({ pictureSize, pictureWidth = 0 }: FamilyModel): number =>
+  Math.max(pictureSize, pictureWidth);
 
 /** Pictures as `--eval-size` wants them. */
 export const resizedForEvaluation = (

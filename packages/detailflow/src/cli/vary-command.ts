@@ -8,7 +8,7 @@ import { pictureTarget, stem, writePicture } from './files';
 import { familyOptions, withModel } from './model-options';
 import { backgroundOf, noPictures, pictureOptions } from './picture-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
-import { pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
+import { pictureSize, pictureSizeOptions, requireSquare, resizedForEvaluation } from './size-options';
 import { Values } from './values';
 
 const MOST_VARIATIONS = 1000;
@@ -53,6 +53,7 @@ export const varyCommand: Command = {
     values.required('keep');
     return withModel(invocation, 'both', async (opened, start) => {
       const { ar, tokenizer, card } = opened;
+      requireSquare(opened, 'pictures to vary are cut square');
       const sizes = pictureSize(values, opened);
       const side = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
       const { tokens } = ar ?? tokenizer;

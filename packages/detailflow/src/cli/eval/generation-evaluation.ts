@@ -31,7 +31,7 @@ import { withModel } from '../model-options';
 import { evaluationElsewhere } from '../queue/evaluation-task';
 import { asJson, modelHints, modelIdentity } from '../queue/model-identity';
 import { machineLines, openQueue } from '../queue/queue-options';
-import { pictureSize } from '../size-options';
+import { pictureSize, requireSquare } from '../size-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
 import { type ImageDivision, imageDivision } from './image-division';
@@ -73,6 +73,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
     if (values.text('queue') !== undefined && values.text('cfg-interval') !== undefined) {
       throw new UsageError('--cfg-interval is for pictures that are drawn here, without --queue');
     }
+    requireSquare(opened, 'real pictures to compare with are cut square');
     const sizes = pictureSize(values, opened);
     const size = sizes.evalSize ?? sizes.size ?? opened.pictureSize;
     const given = scalesOf(values);

@@ -53,6 +53,9 @@ export async function openQueue(invocation: Invocation, values: Values): Promise
       '--partial: with --queue the content of the model must be known, which must be here',
     );
   }
+  if (values.text('family-module') !== undefined) {
+    throw new UsageError('--family-module: workers of --queue know the families of this package alone');
+  }
   const address = await queueAddress(values);
   const { ShardClient } = await import('@detailflow/queue');
   return ShardClient.open(address, { results, signal: invocation.signal, onNotice: showNotice });
