@@ -25,14 +25,14 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 12_400,
-  '@detailflow/queue': 12_000,
+  '@detailflow/queue': 13_400,
   '@detailflow/sampler': 8_200,
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 68_500,
   '@detailflow/var': 20_700,
-  detailflow: 66_000,
+  detailflow: 67_000,
 };
 
 interface Manifest {
