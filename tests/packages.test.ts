@@ -25,7 +25,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 12_400,
-  '@detailflow/queue': 12_000,
+  '@detailflow/queue': 13_400,
   '@detailflow/sampler': 8_200,
   '@detailflow/serve': 18_500,
   '@detailflow/softvq': 12_000,

@@ -10,6 +10,7 @@ const SHARDS = Number(process.env.DETAILFLOW_SHARDS ?? 2000);
 
 test.runIf(hasRedis)(
   `${SHARDS} shards while workers, the server and the command itself are killed`,
+  { timeout: 6 * 3_600_000 },
   async () => {
     expect.hasAssertions();
     await drawWhileKilling(at('kills'), { shards: SHARDS, kills: SHARDS / 50 });

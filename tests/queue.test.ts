@@ -283,6 +283,56 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     await plain.quit();
   });
 
+  test('the same command twice at once, and a server that loses all it holds meanwhile', async () => {
+    const what = ['generate', ...fashion, '--class', '0-3', '--count', '16', '--tokens', '4'];
+    await cliJson(...what, '--out', at('once'));
+    const both = ['twice-1', 'twice-2'].map((out) =>
+      startCli([...what, '--out', at(out), '--queue', redis.url]),
+    );
+    running.push(...both);
+    worker();
+    worker();
+    const plain = plainRedis(redis.url);
+    await expect.poll(() => plain.llen('detailflow:shards:active'), { timeout: 300_000 }).toBeGreaterThan(0);
+    await plain.flushall();
+    await plain.quit();
+    for (const one of both) expect(await one.ended).toMatchObject({ code: 0 });
+    const pictures = await digests(at('once'));
+    expect(Object.keys(pictures)).toHaveLength(64);
+    for (const out of ['twice-1', 'twice-2']) expect(await digests(at(out))).toEqual(pictures);
+  });
+
+  test.each([
+    ['generate', ...fashion, '--class', '1', '--count', '40', '--tokens', '1', '--out', 'stopped'],
+    [
+      ...['eval', 'generation', ...fashion, '--data', 'shapes:60x32', '--all-images', ...network],
+      ...['--count', '20', '--cfg', '1', '--out', 'stopped-eval'],
+    ],
+  ])('%s that is stopped says that workers go on, and the command that ends it', async (...args) => {
+    const what = [...args.slice(0, -1), at(args[args.length - 1])];
+    const plain = plainRedis(redis.url);
+    await plain.flushall();
+    const { code, stderr } = await cli([...what, '--queue', redis.url], {
+      async interrupt(ready) {
+        await ready;
+        await expect
+          .poll(() => plain.llen('detailflow:shards:wait'), { timeout: 300_000 })
+          .toBeGreaterThan(0);
+      },
+    });
+    expect(code).toBe(130);
+    expect(stderr).toMatch(
+      /: stopped\n(what was measured .*\n)?workers go on with what was given to the queue/,
+    );
+    const [, command] = /^detailflow (queue cancel .*)$/m.exec(stderr) ?? [];
+    const cancelled = await cliJson(...command.split(' '));
+    expect(cancelled.removed).toBeGreaterThan(0);
+    expect(await cliJson('queue', 'status', '--queue', redis.url)).toMatchObject({
+      ...{ waiting: 0, jobs: [{ job: cancelled.job, state: 'cancelled' }] },
+    });
+    await plain.quit();
+  });
+
   test('workers, the server and the command itself are killed: no picture is lost or doubled', async () => {
     expect.hasAssertions();
     mkdirSync(at('kills'));

@@ -54,6 +54,11 @@ export function limits({ shard, draw, features, merge, queue }) {
   return { merge: seconds / (shard * merge), queue: seconds / queue };
 }
 
+/** What a GPU may be faster by. */
+const FAST = 100;
+
+const count = (machines) => Math.round(machines).toLocaleString('en-US');
+
 const time = (seconds) =>
   seconds >= 5400
     ? `${(seconds / 3600).toFixed(1)} h`
@@ -65,12 +70,16 @@ export function tables(figures) {
       `| ${machines} | ${time(total)} | ${speedup.toFixed(1)} | ${rounds} | ${(100 * idle).toFixed(1)} % | ${time(merging)} | ${(bytesPerSecond / 1e6).toFixed(2)} |`,
   );
   const { merge, queue } = limits(figures);
+  const draw = figures.draw / FAST;
+  const [drawing, both] = [figures.features, figures.features / FAST].map((features) =>
+    count(limits({ ...figures, draw, features }).merge),
+  );
   return [
     '| machines | until the figures are there | times as fast as one process | shards a machine | idle in the last round | of it summing up, hidden behind the machines | MB/s of results |',
     '|---|---|---|---|---|---|---|',
     ...rows,
     '',
-    `Summing up is the limit from ${Math.round(merge).toLocaleString('en-US')} such machines on, the queue itself from ${(Math.round(queue / 1000) * 1000).toLocaleString('en-US')}.`,
+    `Summing up is the limit from ${count(merge)} such machines on, the queue itself from ${count(Math.round(queue / 1000) * 1000)}. Where machines draw a hundred times as fast, summing up is the limit from ${drawing} on; where they compute features a hundred times as fast, too, from ${both} on.`,
   ].join('\n');
 }
 

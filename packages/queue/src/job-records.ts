@@ -1,7 +1,7 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { Redis } from 'ioredis';
 import { type JobSpec, parseSpec } from './job-spec';
-import { askedKey, doneKey, JOBS, jobKey, refusedKey, WORKERS, workerKey } from './keys';
+import { askedKey, doneKey, JOBS, jobKey, KEPT, refusedKey, WORKERS, workerKey } from './keys';
 import { rangeName, type ShardRange } from './shard-range';
 
 /** Where a job is: `cancelled` ones give out no more shards. */
@@ -42,7 +42,21 @@ export interface WorkerRecord {
 
 /** Seconds that a worker counts as there after it said so. */
 const PRESENCE = 15;
+/** Seconds that a cancelled job is shown, and whoever waits for it can find out. */
+const SHOWN = 24 * 3600;
 const AT_ONCE = 1000;
+
+const keysOf = (job: string) => [jobKey(job), askedKey(job), doneKey(job), refusedKey(job)] as const;
+
+/** Of a job that was forgotten meanwhile nothing is to be written: nobody would take it away. */
+const MARK_DONE = `
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return end
+redis.call('SADD', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[4], ARGV[2])
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end`;
+
+/** It may have been begun anew since its record was looked for. */
+const DROP_NAME = `if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[1]) end`;
 
 export class JobRecords {
   readonly #redis: Redis;
@@ -53,6 +67,7 @@ export class JobRecords {
     this.#place = place;
   }
 
+  /** The name comes last here and goes first in `forget`: beside each other they leave no record that has no name. */
   async begin(
     job: string,
     spec: JobSpec,
@@ -64,11 +79,17 @@ export class JobRecords {
       spec: JSON.stringify(spec),
       ...{ state: 'running', results, began: new Date().toISOString() },
     });
-    await redis.sadd(JOBS, job);
     await redis.del(askedKey(job), doneKey(job), refusedKey(job));
     for (let at = 0; at < ranges.length; at += AT_ONCE) {
       await redis.sadd(askedKey(job), ranges.slice(at, at + AT_ONCE).map(rangeName));
     }
+    await this.keep(job);
+    await redis.sadd(JOBS, job);
+  }
+
+  /** Somebody waits for it: it is not to be forgotten. */
+  async keep(job: string, seconds = KEPT): Promise<void> {
+    await Promise.all(keysOf(job).map((key) => this.#redis.expire(key, seconds)));
   }
 
   /** @throws DetailFlowError `format` when it is not what its name says */
@@ -88,8 +109,15 @@ export class JobRecords {
     return this.#redis.hget(jobKey(job), 'state');
   }
 
-  async setState(job: string, state: JobState): Promise<void> {
-    await this.#redis.hset(jobKey(job), { state });
+  /** Where its results go; null when it is not known. */
+  async place(job: string): Promise<string | null> {
+    return this.#redis.hget(jobKey(job), 'results');
+  }
+
+  /** The record stays for a day, so that whoever waits finds out. */
+  async cancel(job: string): Promise<void> {
+    await this.#redis.hset(jobKey(job), { state: 'cancelled' });
+    await this.keep(job, SHOWN);
   }
 
   async counts(job: string): Promise<{ asked: number; done: number }> {
@@ -105,23 +133,24 @@ export class JobRecords {
     for (const job of await this.#redis.smembers(JOBS)) {
       const record = await this.read(job);
       if (record) found.push({ ...record, ...(await this.counts(job)) });
+      else await this.#redis.eval(DROP_NAME, 2, jobKey(job), JOBS, job);
     }
     return found.sort((a, b) => (a.began < b.began ? -1 : 1));
   }
 
   /** Forgets a job; results are another matter. */
   async forget(job: string): Promise<void> {
-    await this.#redis.del(jobKey(job), askedKey(job), doneKey(job), refusedKey(job));
     await this.#redis.srem(JOBS, job);
+    await this.#redis.del(...keysOf(job));
   }
 
   async markDone(job: string, range: string, worker: string): Promise<void> {
-    await this.#redis.sadd(doneKey(job), range);
-    await this.#redis.hdel(refusedKey(job), worker);
+    await this.#redis.eval(MARK_DONE, 4, ...keysOf(job), range, worker, KEPT);
   }
 
   async refuse(job: string, { worker, message, isWaiting }: Refusal): Promise<void> {
     await this.#redis.hset(refusedKey(job), { [worker]: `${isWaiting ? 'waits' : 'refuses'}: ${message}` });
+    await this.#redis.expire(refusedKey(job), KEPT);
   }
 
   async refusals(job: string): Promise<Refusal[]> {

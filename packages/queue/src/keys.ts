@@ -17,5 +17,11 @@ export const resultKey = (job: string, range: string) => `${PREFIX}:result:${job
 export const WORKERS = `${PREFIX}:workers`;
 export const workerKey = (name: string) => `${PREFIX}:worker:${name}`;
 
+/**
+ * Seconds that results wait for whoever merges them, and that a job is remembered for after anybody last waited for it or did a
+ * shard of it.
+ */
+export const KEPT = 7 * 24 * 3600;
+
 /** The id that BullMQ knows a shard by: given out twice, it is one. */
 export const shardId = (job: string, range: string) => `${job}.${range}`;

@@ -93,14 +93,14 @@ export class QueueControl {
 
   /**
    * Takes the shards of a job out of the queue, and has workers stop at those that they are at. Whoever waits for it is told. Results
-   * so far stay.
+   * so far stay (in Redis for seven days); the job is forgotten after a day.
    * @param name the digest of a job, or how it begins
    * @returns the digest, and how many shards were taken out
    * @throws DetailFlowError `not-found`, `invalid-argument` when several jobs begin so
    */
   async cancel(name: string): Promise<{ readonly job: string; readonly removed: number }> {
     const job = await this.#find(name);
-    await this.#asking(this.#records.setState(job, 'cancelled'));
+    await this.#asking(this.#records.cancel(job));
     const removed = await this.#asking(removeShards(this.#queue, job)); // a worker stops at one that it has just taken
     return { job, removed };
   }

@@ -1,6 +1,6 @@
 import { bytesSource, DetailFlowError } from '@detailflow/core';
 import type { Redis } from 'ioredis';
-import { resultKey } from './keys';
+import { KEPT, resultKey } from './keys';
 import type { QueueAddress } from './queue-address';
 import { queueError } from './queue-error';
 import { rangeName } from './shard-range';
@@ -9,8 +9,6 @@ import type { ShardResults } from './shard-results';
 
 /** Bytes of a value in Redis. */
 const MOST_BYTES = 2 ** 29;
-/** Seconds that results wait for whoever merges them. */
-const KEPT = 7 * 24 * 3600;
 
 /** Results as values in Redis, for machines without a folder in common. They are held in its memory until they are merged. */
 export function redisResults(redis: Redis, address: QueueAddress): ShardResults {

@@ -3,7 +3,7 @@ import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { connect, disconnect } from './connection';
 import { folderResults } from './folder-results';
-import { JobRecords } from './job-records';
+import { JobRecords, type ResultsPlace } from './job-records';
 import { type JobSpec, jobDigest } from './job-spec';
 import { PREFIX, QUEUE, shardId } from './keys';
 import { pause, unlessAborted } from './pause';
@@ -28,10 +28,12 @@ export interface ShardClientOptions {
 /** Milliseconds: between looks for a result, and for what may be wrong with it; without any worker; of a lost connection. */
 const [LOOK, CHECK, LONELY, PATIENCE] = [50, 1000, 10_000, 600_000];
 const AT_ONCE = 1000;
+/** So often a shard may be missed before somebody is to look why. */
+const ODD = 10;
 
 /**
  * The side that wants results: gives shards out, and takes results in whatever order it asks for. Workers compute no shard whose
- * result is there already; a shard that the queue lost is given out again.
+ * result is there already; a shard that the queue lost is given out again, and so is a job.
  */
 export class ShardClient {
   readonly #redis: Redis;
@@ -39,13 +41,18 @@ export class ShardClient {
   readonly #address: QueueAddress;
   readonly #records: JobRecords;
   readonly #results: ShardResults;
+  readonly #place: ResultsPlace;
   readonly #options: ShardClientOptions;
   readonly #machines = new Set<string>();
   readonly #told = new Set<string>();
+  /** Jobs that are begun and not finished. */
+  readonly #jobs = new Map<string, JobSpec>();
   /** Shards that are asked for and not taken in yet. */
   readonly #open = new Map<string, ShardRange>();
   /** Results that were taken out of a server without room before their turn. */
   readonly #early = new Map<string, ShardResult>();
+  /** How often shards that are not taken in yet were missed. */
+  readonly #missed = new Map<string, number>();
   #lonelySince: number | undefined;
   #repeated = 0;
 
@@ -56,6 +63,7 @@ export class ShardClient {
     this.#queue = new Queue(QUEUE, { connection: redis, prefix: PREFIX });
     this.#queue.on('error', () => {}); // whoever asks is told
     this.#records = new JobRecords(redis, address.name);
+    this.#place = options.results === undefined ? 'redis' : 'folder';
     this.#results =
       options.results === undefined ? redisResults(redis, address) : folderResults(options.results);
   }
@@ -73,7 +81,12 @@ export class ShardClient {
     return [...this.#machines].sort();
   }
 
-  /** Shards that had to be given out again since neither they nor their results were there. */
+  /** Digests of the jobs that were submitted here and are not finished: workers go on with them when this client ends. */
+  get unfinished(): readonly string[] {
+    return [...this.#jobs.keys()];
+  }
+
+  /** Shards that had to be given out again since neither they nor their results were there, or since their whole job was lost. */
   get repeated(): number {
     return this.#repeated;
   }
@@ -92,16 +105,20 @@ export class ShardClient {
     if (wrong)
       throw new DetailFlowError('invalid-argument', `${wrong.first}, ${wrong.count} is no range of a shard`);
     const job = jobDigest(spec);
-    const place = this.#options.results === undefined ? 'redis' : 'folder';
     for (const range of ranges) this.#open.set(shardId(job, rangeName(range)), range);
+    this.#jobs.set(job, spec);
+    await this.#begin(job, spec, ranges);
+    return job;
+  }
+
+  async #begin(job: string, spec: JobSpec, ranges: readonly ShardRange[]): Promise<void> {
     await this.#asking(this.#results.begin(job, spec));
-    await this.#asking(this.#records.begin(job, spec, place, ranges));
+    await this.#asking(this.#records.begin(job, spec, this.#place, ranges));
     await this.#asking(removeShards(this.#queue, job, ['failed']));
     for (let at = 0; at < ranges.length; at += AT_ONCE) {
       const some = ranges.slice(at, at + AT_ONCE);
       await this.#asking(this.#queue.addBulk(some.map((range) => this.#shard(job, spec.kind, range))));
     }
-    return job;
   }
 
   /** Of the shards asked for, how many are done. */
@@ -112,7 +129,8 @@ export class ShardClient {
   /**
    * Waits for the result of a shard. Call it in the order in which results are to be merged.
    * @throws DetailFlowError with the failure of the shard; `runtime` when the job is cancelled; `config` when every worker there
-   *   refuses it; what reading a result throws; the reason of the signal
+   *   refuses it, or another client has begun the job with another place for its results; `not-found` for a job that is not known
+   *   and was not submitted here; what reading a result throws; the reason of the signal
    */
   async result(job: string, kind: string, range: ShardRange): Promise<ShardResult> {
     let checked = performance.now();
@@ -121,6 +139,7 @@ export class ShardClient {
       const found = this.#early.get(id) ?? (await this.#asking(this.#results.read(job, range)));
       if (found) {
         this.#open.delete(id);
+        this.#missed.delete(id);
         this.#machines.add(found.machine);
         return found;
       }
@@ -142,6 +161,7 @@ export class ShardClient {
   async finish(job: string): Promise<void> {
     await this.#asking(this.#results.tidy(job));
     await this.#asking(this.#records.forget(job));
+    this.#jobs.delete(job);
   }
 
   /** Takes the shards of a job that no worker is at out of the queue. @returns how many */
@@ -162,6 +182,7 @@ export class ShardClient {
 
   async #check(job: string, kind: string, range: ShardRange): Promise<void> {
     const state = await this.#asking(this.#records.state(job));
+    if (state === null) await this.#beginAgain(job);
     if (state === 'cancelled') {
       throw new DetailFlowError(
         'runtime',
@@ -171,9 +192,12 @@ export class ShardClient {
         },
       );
     }
+    await this.#lookAtPlace(job);
+    await this.#asking(this.#records.keep(job));
     await this.#lookAtWorkers(job);
     await this.#lookAtMemory(job);
-    const shard = await this.#asking(this.#queue.getJob(shardId(job, rangeName(range))));
+    const id = shardId(job, rangeName(range));
+    const shard = await this.#asking(this.#queue.getJob(id));
     const place = shard && (await this.#asking(shard.getState()));
     if (!shard || place === 'unknown') {
       if (await this.#asking(this.#results.read(job, range))) return; // it came meanwhile
@@ -181,6 +205,13 @@ export class ShardClient {
       this.#notice(
         `shard ${rangeName(range)} of job ${job.slice(0, 12)} is not in the queue; it is given out again`,
       );
+      const missed = (this.#missed.get(id) ?? 0) + 1;
+      this.#missed.set(id, missed);
+      if (missed === ODD) {
+        this.#notice(
+          `shard ${rangeName(range)} of job ${job.slice(0, 12)} was given out ${ODD} times, and no result of it is in ${this.#results.name}: ${this.#place === 'folder' ? 'is it the folder that the workers are given?' : 'does the server evict what it holds (maxmemory-policy)?'}`,
+        );
+      }
       await shard?.remove().catch(() => {}); // a rest of it would keep it from being put in again
       await this.#asking(this.#queue.addBulk([this.#shard(job, kind, range)]));
       return;
@@ -188,7 +219,42 @@ export class ShardClient {
     if (place !== 'failed') return;
     throw new DetailFlowError(
       'runtime',
-      `shard ${rangeName(range)} of job ${job.slice(0, 12)} failed: ${String(shard.failedReason).slice(0, 1000)}; results so far are kept, and the same command tries it again`,
+      `shard ${rangeName(range)} of job ${job.slice(0, 12)} failed: ${String(shard.failedReason).slice(0, 1000)}; results so far are kept, workers go on with the others, and the same command tries it again`,
+      { file: this.#address.name },
+    );
+  }
+
+  /** The server has lost the job, or another client has finished it: workers compute no shard of a job that they know nothing of. */
+  async #beginAgain(job: string): Promise<void> {
+    const spec = this.#jobs.get(job);
+    if (!spec) {
+      throw new DetailFlowError(
+        'not-found',
+        `there is no job ${job.slice(0, 12)} any more; submit it again`,
+        {
+          file: this.#address.name,
+        },
+      );
+    }
+    const open = [...this.#open].filter(([id]) => id.startsWith(job) && !this.#early.has(id));
+    this.#notice(
+      `the queue does not know job ${job.slice(0, 12)} any more (its server lost data, or another command has finished it); what is missing is given out again`,
+    );
+    this.#repeated += open.length;
+    await this.#begin(
+      job,
+      spec,
+      open.map(([, range]) => range),
+    );
+  }
+
+  /** There is one place for the results of a job: that of whoever began it last. */
+  async #lookAtPlace(job: string): Promise<void> {
+    const place = await this.#asking(this.#records.place(job));
+    if (place === null || place === this.#place) return;
+    throw new DetailFlowError(
+      'config',
+      `another command has begun job ${job.slice(0, 12)} with its results ${place === 'redis' ? 'in Redis' : 'in a folder'}; let it end, or give both the same place for results`,
       { file: this.#address.name },
     );
   }

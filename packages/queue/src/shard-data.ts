@@ -1,5 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
 import type { JobsOptions } from 'bullmq';
+import { KEPT } from './keys';
 import { parseRange, type ShardRange } from './shard-range';
 
 /** What BullMQ carries for a shard. */
@@ -26,11 +27,17 @@ const ATTEMPTS = 3;
 export const MOST_CRASHES = 5;
 /** Milliseconds: a worker that does not say for so long that it is at a shard has lost it. */
 export const LOCK = 5000;
+/**
+ * Milliseconds between looks for shards that were lost: one of all workers looks, and it takes two of its looks. The worker that
+ * dies may be the one whose turn it is, and then it is up to twice as long until another looks: a shard is given out again at most
+ * `max(LOCK, 2 LOST) + 2 LOST` after its worker has died, ten seconds.
+ */
+export const LOST = LOCK / 2;
 
 export const shardOptions: JobsOptions = {
   attempts: ATTEMPTS,
   backoff: { type: 'fixed', delay: 1000 },
   removeOnComplete: true,
-  removeOnFail: false,
+  removeOnFail: { age: KEPT },
   stackTraceLimit: 1,
 };

@@ -33,6 +33,14 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
+  /** A promise, and what fulfils it. */
+  function gate(): readonly [Promise<void>, () => void] {
+    let open: () => void = () => {};
+    const opened = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    return [opened, open];
+  }
   const address = () => parseQueueAddress(redis.url);
   async function client(options: ShardClientOptions = {}): Promise<ShardClient> {
     const opened = await ShardClient.open(address(), options);
@@ -69,6 +77,18 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     await one.finish(job);
     return Buffer.concat(rows);
   }
+  /** The same job of several clients at once. */
+  const collectWithWorker = (one: ShardClient, results?: string): Promise<Uint8Array> => {
+    worker({ results });
+    return collect(one, 23, 40, 8);
+  };
+  /** Keys of a job and of its shards. */
+  const leftOf = async (job: string): Promise<string[]> => {
+    const plain = plainRedis(redis.url);
+    const keys = await plain.keys(`detailflow:*${job}*`);
+    await plain.quit();
+    return keys;
+  };
   const expected = (seed: number, total: number) =>
     Buffer.from(digestRows(seed, { first: 0, count: total }).rows.data as Uint8Array);
 
@@ -270,6 +290,135 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
     }
     expect(one.repeated).toBeGreaterThan(0);
     expect(notices.join()).toMatch(/given out again/);
+    await plain.quit();
+  });
+
+  test.each(['redis', 'folder'] as const)(
+    'a server that loses all it holds, with results in %s: the job begins again, and nothing is missing',
+    async (place) => {
+      const results = place === 'folder' ? path.join(folder, 'flushed') : undefined;
+      const notices: string[] = [];
+      const one = await client({ results, onNotice: (message) => notices.push(message) });
+      const ranges = shardRanges(80, 8);
+      const job = await one.submit(testSpec(21), ranges);
+      const [flushed, flush] = gate();
+      const tasks = { digests: digestTask(({ first }) => (first >= 32 ? flushed : undefined)) };
+      worker({ tasks, results });
+      worker({ tasks, results });
+      const take = async (some: typeof ranges) => {
+        const rows: Uint8Array[] = [];
+        for (const range of some) {
+          rows.push((await one.result(job, 'digests', range)).arrays.rows.data as Uint8Array);
+          await one.release(job, [range]);
+        }
+        return rows;
+      };
+      const early = await take(ranges.slice(0, 2));
+      const plain = plainRedis(redis.url);
+      await expect.poll(() => plain.llen('detailflow:shards:active')).toBe(2);
+      await plain.flushall();
+      flush();
+      expect(Buffer.concat([...early, ...(await take(ranges.slice(2)))])).toEqual(expected(21, 80));
+      expect(one.repeated).toBeGreaterThan(0);
+      expect(notices.join()).toMatch(/does not know job/);
+      expect(one.unfinished).toEqual([job]);
+      await one.finish(job);
+      expect(one.unfinished).toEqual([]);
+      await plain.quit();
+    },
+  );
+
+  test.each(['redis', 'folder'] as const)(
+    'two clients of one job, with results in %s: the one that is last misses nothing',
+    async (place) => {
+      const results = place === 'folder' ? path.join(folder, 'shared') : undefined;
+      const [first, last] = [await client({ results }), await client({ results })];
+      const ranges = shardRanges(40, 8);
+      const job = await last.submit(testSpec(22), ranges);
+      const workers = [worker({ results }), worker({ results })];
+      const [begun] = ranges;
+      const rows = [(await last.result(job, 'digests', begun)).arrays.rows.data as Uint8Array];
+      expect(await collect(first, 22, 40, 8)).toEqual(expected(22, 40));
+      for (const range of ranges.slice(1)) {
+        rows.push((await last.result(job, 'digests', range)).arrays.rows.data as Uint8Array);
+        await last.release(job, [range]);
+      }
+      expect(Buffer.concat(rows)).toEqual(expected(22, 40));
+      await last.finish(job);
+      for (const { stop } of workers) await stop();
+      // A result that one of them has taken in may be computed for the other once more: then it stays, for its seven days.
+      expect((await leftOf(job)).filter((key) => !key.startsWith('detailflow:result:'))).toEqual([]);
+      const both = await Promise.all([first, last].map((one) => collectWithWorker(one, results)));
+      expect(both).toEqual([expected(23, 40), expected(23, 40)]);
+    },
+  );
+
+  test('of two clients with different places for results the earlier is told', async () => {
+    const [here, there] = [await client(), await client({ results: path.join(folder, 'there') })];
+    const ranges = shardRanges(16, 8);
+    const job = await here.submit(testSpec(24), ranges);
+    await there.submit(testSpec(24), ranges);
+    worker({ results: path.join(folder, 'there') });
+    await expect(here.result(job, 'digests', ranges[0])).rejects.toMatchObject({
+      code: 'config',
+      message: expect.stringMatching(/with its results in a folder/),
+    });
+    expect((await there.result(job, 'digests', ranges[1])).arrays).toEqual(digestRows(24, ranges[1]));
+    const stranger = await client();
+    await there.finish(job);
+    await expect(stranger.result(job, 'digests', ranges[0])).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  test('a folder that is not that of the workers is asked about', async () => {
+    const notices: string[] = [];
+    const onNotice = (message: string) => notices.push(message);
+    const one = await client({ results: path.join(folder, 'mine'), onNotice });
+    const [range] = shardRanges(8, 8);
+    const job = await one.submit(testSpec(25), [range]);
+    worker({ results: path.join(folder, 'theirs') });
+    const waiting = one.result(job, 'digests', range);
+    await expect.poll(() => notices.join(), { timeout: 100_000 }).toMatch(/10 times.*mine: is it the folder/);
+    const steering = await control();
+    await steering.cancel(job);
+    await expect(waiting).rejects.toMatchObject({ code: 'runtime' });
+  });
+
+  test('a job that nobody wants any more is forgotten some time', async () => {
+    const one = await client();
+    const steering = await control();
+    const plain = plainRedis(redis.url);
+    const ranges = shardRanges(16, 8);
+    const job = await one.submit(testSpec(26), ranges);
+    const records = async () => (await leftOf(job)).filter((key) => !key.includes(':shards:'));
+    const lives = async () => Promise.all((await records()).map((key) => plain.ttl(key)));
+    const shorten = async (seconds: number) => {
+      for (const key of await records()) await plain.expire(key, seconds);
+    };
+    const [day, week] = [24 * 3600, 7 * 24 * 3600];
+    const between = (least: number, most: number) => (seconds: number) => seconds > least && seconds <= most;
+    expect((await lives()).every(between(day, week))).toBe(true);
+    await steering.cancel(job);
+    expect(await lives()).toHaveLength(2);
+    expect((await lives()).every(between(0, day))).toBe(true);
+    // The same command begins it again, for as long as it waits.
+    await one.submit(testSpec(26), ranges);
+    expect((await lives()).every(between(day, week))).toBe(true);
+    await shorten(1000);
+    const waiting = one.result(job, 'digests', ranges[1]);
+    await expect.poll(async () => (await lives()).every(between(day, week)), { timeout: 100_000 }).toBe(true);
+    await shorten(1000);
+    worker();
+    expect((await waiting).arrays).toEqual(digestRows(26, ranges[1]));
+    await one.result(job, 'digests', ranges[0]);
+    await expect
+      .poll(async () => (await steering.status()).jobs, { timeout: 100_000 })
+      .toMatchObject([{ job, done: 2 }]);
+    expect((await lives()).every(between(day, week))).toBe(true);
+
+    await steering.cancel(job);
+    await shorten(0);
+    expect((await steering.status()).jobs).toEqual([]);
+    expect(await plain.exists('detailflow:jobs')).toBe(0);
     await plain.quit();
   });
 

@@ -12,7 +12,7 @@ import { pause, unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
 import { queueError, withoutSecrets } from './queue-error';
 import { redisResults } from './redis-results';
-import { LOCK, MOST_CRASHES, parseShardData } from './shard-data';
+import { LOCK, LOST, MOST_CRASHES, parseShardData } from './shard-data';
 import { rangeName, type ShardRange } from './shard-range';
 import type { ShardResults } from './shard-results';
 import type { PreparedTask, ShardTask } from './shard-task';
@@ -102,7 +102,7 @@ class ShardWorker {
       name: this.#name,
       concurrency: 1,
       lockDuration: LOCK,
-      stalledInterval: LOCK,
+      stalledInterval: LOST,
       maxStalledCount: MOST_CRASHES - 1,
       runRetryDelay: SIGN,
     });
@@ -178,7 +178,7 @@ class ShardWorker {
 
   async #compute(job: string, range: ShardRange, signal: AbortSignal): Promise<void> {
     const record = await this.#records.read(job);
-    if (!record || record.state === 'cancelled') return; // nobody wants it any more
+    if (!record || record.state === 'cancelled') return; // whoever still wants it begins the job again
     const results = this.#results[record.results];
     if (!results) {
       throw new Refused(

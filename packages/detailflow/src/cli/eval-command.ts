@@ -195,7 +195,8 @@ export const evalCommand: Command = {
     } catch (error) {
       if (!wasInterrupted(error, invocation.signal)) throw error;
       const kept = `what was measured is kept in ${values.required('out')}: the same command goes on from there`;
-      throw new InterruptedError([kept], { cause: error });
+      const more = error instanceof InterruptedError ? error.lines : [];
+      throw new InterruptedError([kept, ...more], { cause: error });
     }
   },
 };

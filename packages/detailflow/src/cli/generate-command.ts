@@ -11,15 +11,16 @@ import {
 } from '@detailflow/core';
 import { gridPicture, stripPicture } from '@detailflow/data';
 import { classLabels } from './class-labels';
-import { type Command, deviceOptions, UsageError } from './command';
+import { type Command, deviceOptions, InterruptedError, UsageError } from './command';
 import { type DrawnPictures, drawPictures, type PictureJob } from './draw-pictures';
 import { hasExtension, pictureTarget, readNoise, writePicture, writeTensor } from './files';
 import { checkGuidance, guidanceName, guidanceOf, guidanceOptions } from './guidance-options';
+import { wasInterrupted } from './interruption';
 import { BATCH, chunks, dtypeOptions, familyOptions, withModel } from './model-options';
 import { pictureScale, requireSheetFits, scaleOption } from './picture-scale';
 import { drawElsewhere } from './queue/generate-task';
 import { modelHints, modelIdentity } from './queue/model-identity';
-import { machineLines, openQueue, workOptions } from './queue/queue-options';
+import { leftLines, machineLines, openQueue, workOptions } from './queue/queue-options';
 import { longestSide, pictureSize, pictureSizeOptions, resizedForEvaluation } from './size-options';
 import { joinRows, sliceRows } from './tensor-rows';
 import { readTexts, textOptions } from './text-features';
@@ -254,6 +255,9 @@ export const generateCommand: Command = {
             })),
           },
         };
+      } catch (error) {
+        if (!wasInterrupted(error, signal)) throw error;
+        throw new InterruptedError(await leftLines(queue, values), { cause: error });
       } finally {
         await queue?.close();
       }

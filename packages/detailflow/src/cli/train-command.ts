@@ -20,7 +20,7 @@ import { namedFolder } from './model-options';
 import { openInitial, openTrained } from './open-initial';
 import { codesElsewhere } from './queue/codes-task';
 import { sharedPlace, stampOf } from './queue/model-identity';
-import { openQueue, workOptions } from './queue/queue-options';
+import { leftLines, openQueue, workOptions } from './queue/queue-options';
 import { presetNames, trainingFamilies } from './training-families';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
@@ -320,7 +320,8 @@ export const trainCommand: Command = {
       };
     } catch (error) {
       if (!wasInterrupted(error, signal)) throw error;
-      throw new InterruptedError(interruption.afterwards(out), { cause: error });
+      const said = [...interruption.afterwards(out), ...(await leftLines(queue, values))];
+      throw new InterruptedError(said, { cause: error });
     } finally {
       await queue?.close();
       signal.removeEventListener('abort', announce);

@@ -25,12 +25,13 @@ import {
   writeImageArchive,
 } from '@detailflow/eval';
 import { openExtractor } from '@detailflow/eval/node';
-import { type Invocation, type Report, UsageError } from '../command';
+import { InterruptedError, type Invocation, type Report, UsageError } from '../command';
 import { checkGuidance, namedGuidanceOf } from '../guidance-options';
+import { wasInterrupted } from '../interruption';
 import { withModel } from '../model-options';
 import { evaluationElsewhere } from '../queue/evaluation-task';
 import { asJson, modelHints, modelIdentity } from '../queue/model-identity';
-import { machineLines, openQueue } from '../queue/queue-options';
+import { leftLines, machineLines, openQueue } from '../queue/queue-options';
 import { pictureSize, requireSquare } from '../size-options';
 import { parseList, type Values } from '../values';
 import { EvaluationRun, modelPath, picturesOf } from './evaluation-run';
@@ -189,6 +190,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
         },
         page,
       );
+    } catch (error) {
+      if (!wasInterrupted(error, run.signal)) throw error;
+      throw new InterruptedError(await leftLines(queue, values), { cause: error });
     } finally {
       await queue?.close();
       await extractor.dispose();

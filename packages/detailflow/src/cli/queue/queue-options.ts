@@ -61,6 +61,16 @@ export async function openQueue(invocation: Invocation, values: Values): Promise
   return ShardClient.open(address, { results, signal: invocation.signal, onNotice: showNotice });
 }
 
+/** What is to be said when the command is stopped while workers are at what it has given them. */
+export async function leftLines(queue: ShardClient | undefined, values: Values): Promise<string[]> {
+  if (!queue || queue.unfinished.length === 0) return [];
+  const { name } = await queueAddress(values);
+  return [
+    'workers go on with what was given to the queue, and the same command takes what they have done; to end it:',
+    ...queue.unfinished.map((job) => `detailflow queue cancel ${job.slice(0, 12)} --queue ${name}`),
+  ];
+}
+
 /** What is to be said of the machines that took part. */
 export function machineLines({ machines }: ShardClient): string[] {
   if (machines.length < 2) return machines.map((one) => `computed on ${one}`);
