@@ -22,8 +22,8 @@ const server = app.listen(Number(process.argv[2] ?? 3000), '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
 });
 process.once('SIGTERM', async () => {
-  const unfinished = await images.drain(30);
+  const { pictures } = await images.drain(30);
   server.close();
   await model.dispose();
-  console.log(`stopped, ${unfinished} pictures unfinished`);
+  console.log(`stopped, ${pictures} pictures unfinished`);
 });

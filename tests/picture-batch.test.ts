@@ -182,6 +182,53 @@ describe('a batch', () => {
     await batch.close();
   });
 
+  /** The model, and the rows of each of its runs. */
+  function counted(): { counted: TokenModel; rows: number[] } {
+    const rows: number[] = [];
+    const counting: TokenModel = {
+      ...withoutPool(model),
+      async openPool(options) {
+        const pool = await model.openPool?.(options);
+        if (!pool) throw new Error('there is no pool');
+        return {
+          rows: pool.rows,
+          begin: (conditions) => pool.begin(conditions),
+          async predict(steps, call) {
+            const logits = await pool.predict(steps, call);
+            rows.push(logits.flat().length);
+            return logits;
+          },
+          dispose: () => pool.dispose(),
+        };
+      },
+    };
+    return { counted: counting, rows };
+  }
+
+  test.each(['leaves the loop', 'aborts'])('runs the model no further for one that %s', async (way) => {
+    const { counted: counting, rows } = counted();
+    const batch = createPictureBatch({ model: counting, pictures: 2 });
+    const controller = new AbortController();
+    // Side by side, with guidance two rows each; the third waits for a place.
+    const leaving = batch.sample({ label: 0, cfg: 2, signal: controller.signal });
+    const staying = drawn(batch, { label: 1, cfg: 2 });
+    const first = leaving.next();
+    const waiting = drawn(batch, { label: 2, cfg: 2 });
+    await first;
+    expect(batch.waiting).toBe(1);
+    if (way === 'aborts') {
+      controller.abort(new Error('enough'));
+      await expect(leaving.next()).rejects.toThrow('enough');
+    } else await leaving.return();
+    await Promise.all([staying, waiting]);
+    // Six steps: one of the leaving picture, another at most that was under way, and six of each other one. The place is
+    // taken by the picture that waited while its neighbour is still being drawn.
+    const all = rows.reduce((sum, one) => sum + one, 0);
+    expect([2 * 13, 2 * 14]).toContain(all);
+    expect(rows.filter((one) => one === 4).length).toBeGreaterThan(2);
+    await batch.close();
+  });
+
   test('ends a picture alone that cannot be drawn', async () => {
     const batch = createPictureBatch({ model, pictures: 4 });
     const results = await Promise.allSettled([

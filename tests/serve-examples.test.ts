@@ -86,6 +86,10 @@ test('the unit for systemd has what a service needs, and runs a command that is 
   expectKnownOptions(command);
   const drain = Number(/--drain (\d+)/.exec(command)?.[1]);
   expect(Number(settings.get('TimeoutStopSec'))).toBeGreaterThan(drain + 5);
+  // It may write nowhere but there, so what it fetches from the Hub must lie there.
+  expect(settings.get('ProtectSystem')).toBe('strict');
+  const cache = `/var/cache/${settings.get('CacheDirectory')}/`;
+  expect(settings.get('Environment')).toContain(` HF_HOME=${cache}`);
   if (isThere('systemd-analyze')) {
     const { status, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' });
     expect([status, stderr]).toEqual([0, expect.not.stringContaining('detailflow.service:')]);

@@ -1,6 +1,7 @@
 import { createImageApp, startImageServer } from '@detailflow/serve';
 import { type Model, pictureFromPixels } from 'detailflow';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { Gate } from './gate';
 import { loadServed, type Served, startServed, until } from './served';
 
 let model: Model;
@@ -38,7 +39,7 @@ test('a server that ends finishes what it took on, and takes nothing more', asyn
   for await (const { type } of stream) types.push(type);
   expect(types.at(-1)).toBe('image_generation.completed');
   expect((await (await whole).json()).data).toHaveLength(6);
-  expect(await draining).toBe(0);
+  expect(await draining).toEqual({ pictures: 0, answers: 0 });
   await expect(fetch(`${url}/health`)).rejects.toThrow(); // it listens no longer
   expect(log.filter(({ level }) => level !== 'info')).toEqual([]);
 });
@@ -51,7 +52,9 @@ test('what is not finished in time is told so', async () => {
     for await (const _ of stream);
   })();
   const ended = expect(reading).rejects.toMatchObject({ code: 'server_closing' });
-  expect(await server.drain(0)).toBeGreaterThan(0);
+  const left = await server.drain(0);
+  expect(left.pictures).toBeGreaterThan(0);
+  expect(left.answers).toBe(0);
   await ended;
   const answer = await whole;
   expect([answer.status, (await answer.json()).error.code]).toEqual([503, 'server_closing']);
@@ -78,6 +81,41 @@ test('a request that takes too long ends with an error, and gives its places bac
   await until(async () => (await count('detailflow_pictures_running')) === 0);
   expect(await count('detailflow_pictures_waiting')).toBe(0);
   expect(await count('detailflow_pictures_total{outcome="failed"}')).toBeGreaterThan(0);
+});
+
+test('a request that leaves frees its place after the step under way: the model runs no further for it', async () => {
+  const { family, tokenizer, cfg, card, tokenModel } = model;
+  if (!tokenModel) throw new Error('no AR part');
+  const gate = new Gate();
+  gate.open();
+  const gated = new Proxy(tokenModel, {
+    get(target, name) {
+      const value = Reflect.get(target, name, target);
+      if (name === 'openPool')
+        return async (...given: [never]) => gate.on(await value.apply(target, given), 'predict');
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  served = await startServed({ family, tokenizer, cfg, card, tokenModel: gated }, { pictures: 1 });
+  const { url, count, log } = served;
+  const runs = async () => count('detailflow_run_pictures_count');
+  const before = gate.calls;
+  expect((await draw(url, { seed: 1 })).status).toBe(200);
+  const ofOne = gate.calls - before;
+  expect(ofOne).toBeGreaterThan(5);
+  gate.close();
+  const controller = new AbortController();
+  const leaving = draw(url, { seed: 1 }, { signal: controller.signal });
+  await until(() => gate.calls === before + ofOne + 1); // in its first step
+  const next = draw(url, { seed: 2 });
+  await until(async () => (await count('detailflow_pictures_waiting')) === 1);
+  controller.abort();
+  await expect(leaving).rejects.toThrow();
+  await until(() => log.some(({ status }) => status === 499));
+  gate.open();
+  expect((await next).status).toBe(200);
+  expect(gate.calls).toBe(before + ofOne + 1 + ofOne);
+  expect(await runs()).toBe(gate.calls);
 });
 
 test('a client that does not read its stream holds no place', async () => {

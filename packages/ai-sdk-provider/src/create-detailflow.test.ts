@@ -269,6 +269,9 @@ test.each([
   [{ baseURL: 'ftp://x' }],
   [{ baseURL: 'http://me:secret@x' }],
   [{ baseURL: 'x' }],
+  [{ baseURL: 'http://x', picturesPerRequest: 0 }],
+  [{ baseURL: 'http://x', picturesPerRequest: 11 }],
+  [{ baseURL: 'http://x', picturesPerRequest: 2.5 }],
 ])('%j makes no provider', (wrong) => {
   expect(() => createDetailFlow(wrong as never)).toThrow(InvalidArgumentError);
   expect(() => createDetailFlow(wrong as never)).not.toThrow(/secret/);

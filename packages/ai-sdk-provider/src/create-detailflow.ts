@@ -26,9 +26,14 @@ export interface RemoteSettings {
   /** Default: the environment's DETAILFLOW_API_KEY, if any. */
   readonly apiKey?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Pictures that one request asks for, 1 to 10; larger calls take several. Default 10, the most of the Images API. */
+  readonly picturesPerRequest?: number;
   /** What sends the requests; default: that of the platform. */
   readonly fetch?: typeof globalThis.fetch;
 }
+
+/** Pictures of one request, as OpenAI bounds them. */
+const MOST_PER_REQUEST = 10;
 
 /** A provider of the AI SDK for image models. */
 export interface DetailFlowProvider extends ProviderV3 {
@@ -92,11 +97,23 @@ function localProvider(settings: LocalSettings): DetailFlowProvider {
 
 function remoteProvider(settings: RemoteSettings): DetailFlowProvider {
   checkOptions<RemoteSettings>('createDetailFlow', settings, {
-    ...{ baseURL: true, apiKey: true, headers: true, fetch: true },
+    ...{ baseURL: true, apiKey: true, headers: true, picturesPerRequest: true, fetch: true },
   });
-  const { baseURL, headers = {}, fetch = globalThis.fetch } = settings;
+  const { baseURL, headers = {}, picturesPerRequest = MOST_PER_REQUEST, fetch = globalThis.fetch } = settings;
+  if (
+    !Number.isInteger(picturesPerRequest) ||
+    picturesPerRequest < 1 ||
+    picturesPerRequest > MOST_PER_REQUEST
+  ) {
+    throw new InvalidArgumentError({
+      argument: 'picturesPerRequest',
+      message: `picturesPerRequest is ${picturesPerRequest}; give a whole number from 1 to ${MOST_PER_REQUEST}`,
+    });
+  }
   const apiKey = settings.apiKey ?? (process.env.DETAILFLOW_API_KEY || undefined);
-  const options: RemoteOptions = { baseURL: checkedAddress(baseURL), apiKey, headers, fetch };
+  const options: RemoteOptions = {
+    ...{ baseURL: checkedAddress(baseURL), apiKey, headers, picturesPerRequest, fetch },
+  };
   return provider({
     image(modelId) {
       if (modelId !== undefined && modelId !== '') return new RemoteImageModel(modelId, options);

@@ -10,8 +10,6 @@ import {
 import { drawOptions, firstSeed, MOST_PICTURES, pictureCount } from './draw-options';
 import { bytesOf } from './image-file';
 
-/** Pictures that one request asks for: the most that the Images API takes. */
-const PART = 10;
 /** Characters of an answer. */
 const MOST_CHARACTERS = 2 ** 28;
 
@@ -21,6 +19,8 @@ export interface RemoteOptions {
   readonly baseURL: string;
   readonly apiKey?: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Pictures that one request asks for. */
+  readonly picturesPerRequest: number;
   /** What sends the requests. */
   readonly fetch: typeof globalThis.fetch;
 }
@@ -77,9 +77,10 @@ export class RemoteImageModel implements ImageModelV3 {
     const images: string[] = [];
     const timestamp = new Date();
     let last: Answer | undefined;
-    for (let at = 0; at < n; at += PART) {
+    const part = this.#options.picturesPerRequest;
+    for (let at = 0; at < n; at += part) {
       const common = {
-        ...{ model: this.modelId, n: Math.min(PART, n - at), seed: seed + at, size },
+        ...{ model: this.modelId, n: Math.min(part, n - at), seed: seed + at, size },
         ...{ response_format: 'b64_json', ...sampling },
       };
       const request: Request_ = isFresh
@@ -137,10 +138,21 @@ export class RemoteImageModel implements ImageModelV3 {
     });
     const value = parsed(text);
     if (!response.ok) {
-      const { message } = (value as { error?: { message?: unknown } } | undefined)?.error ?? {};
-      throw failed(typeof message === 'string' ? message : `the server answers ${response.status}`, {
-        ...{ statusCode: response.status, responseHeaders, responseBody: text.slice(0, 10_000), data: value },
-      });
+      const { message, param } =
+        (value as { error?: { message?: unknown; param?: unknown } } | undefined)?.error ?? {};
+      const said = typeof message === 'string' ? message : `the server answers ${response.status}`;
+      const isTooMany = response.status === 400 && param === 'n';
+      throw failed(
+        isTooMany ? `${said}: set picturesPerRequest of createDetailFlow to what it takes` : said,
+        {
+          ...{
+            statusCode: response.status,
+            responseHeaders,
+            responseBody: text.slice(0, 10_000),
+            data: value,
+          },
+        },
+      );
     }
     return { value, headers: responseHeaders };
   }

@@ -19,11 +19,16 @@ export interface ImageAppOptions {
   readonly bodyLimit?: number;
   /** Keys of which one must be sent as bearer token; default: none is asked for. */
   readonly keys?: readonly string[];
+  /**
+   * Origins of other sites whose pages may ask, such as `https://example.org`: they are let through, and may read the answers.
+   * Default: none, so that no page but the server's own can have pictures drawn here.
+   */
+  readonly origins?: readonly string[];
   /** Takes the lines of the log; default: none. */
   readonly log?: (entry: LogEntry) => void;
 }
 
 export const imageAppOptionNames: OptionNames<ImageAppOptions> = {
   ...{ model: true, name: true, pictures: true, queue: true, most: true, timeout: true },
-  ...{ bodyLimit: true, keys: true, log: true },
+  ...{ bodyLimit: true, keys: true, origins: true, log: true },
 };

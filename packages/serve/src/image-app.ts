@@ -1,35 +1,35 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { ApiError, toApiError } from './api-error';
+import { CrossSite } from './cross-site';
 import { eventStream } from './event-stream';
 import { answerEvents, wholeAnswer } from './image-answers';
 import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
-import {
-  checkFields,
-  editFields,
-  formFields,
-  generationFields,
-  MOST_PICTURES,
-  variationFields,
-} from './image-fields';
-import { defaultKeep, imageOf, keepFirst, keepOutside, maskOf } from './kept-tokens';
+import { MOST_PICTURES } from './image-fields';
+import { Intake, ROUTES, type Route, type Taken } from './intake';
 import { isKey, KeyCheck } from './keys';
 import { type LinkedSignal, linkSignals } from './linked-signal';
 import { describeRoutes } from './openapi';
 import { PAGE, PAGE_HEADERS } from './page';
-import { PictureDesk, type Promised } from './picture-desk';
-import { type PictureRequest, pictureRequest, type Serving } from './picture-request';
-import { readForm, readJson } from './read-body';
+import { PictureDesk } from './picture-desk';
+import type { Serving } from './picture-request';
 import { createLog, type Log } from './request-log';
 import type { ServedModel } from './served-model';
+import { UnderWay } from './under-way';
 
-/** Shares of the tokens that stay where a request does not say. */
-const KEPT = { edits: 0.25, variations: 0.5 } as const;
-const JSON_LIMIT = 256 * 1024;
 /** Seconds after which a stream counts as over whose time is up and that nobody reads. */
 const UNREAD = 5;
+
+/** What was not finished when a server ended. */
+export interface Unfinished {
+  /** Pictures that were ended with an error. */
+  readonly pictures: number;
+  /** Answers that were not delivered, or not wholly. */
+  readonly answers: number;
+}
 
 /** An image server without a network: give it requests, or mount it in another server. */
 export interface ImageApp {
@@ -38,10 +38,10 @@ export interface ImageApp {
   /** Resolves when the model is loaded. Requests before are refused with 503. @throws what kept the model from loading */
   readonly ready: Promise<void>;
   /**
-   * Takes no more pictures on, and finishes those under way; what is not finished after `seconds` is ended with an error.
-   * @returns how many pictures were ended so
+   * Takes no more pictures on, finishes those under way, and waits until their streams are read; what is not finished after
+   * `seconds` is ended with an error. Whether answers in one piece arrive is known to whoever sends them.
    */
-  drain(seconds: number): Promise<number>;
+  drain(seconds: number): Promise<Unfinished>;
   /** Ends everything at once. The model stays. */
   close(): Promise<void>;
 }
@@ -56,8 +56,6 @@ export function createImageApp(options: ImageAppOptions): ImageApp {
   return new App(options);
 }
 
-type Route = 'generations' | 'edits' | 'variations';
-
 /** What handlers know of a request: its id, which its log lines carry. */
 interface Env {
   readonly Variables: { id: string };
@@ -70,8 +68,11 @@ class App implements ImageApp {
   readonly #desk: PictureDesk;
   readonly #log: Log;
   readonly #keys: KeyCheck | undefined;
+  readonly #crossSite: CrossSite;
+  readonly #intake: Intake;
   readonly #timeout: number;
-  readonly #bodyLimit: number;
+  /** Requests for pictures, each until its answer is handed over or its stream is read. */
+  readonly #answers = new UnderWay();
   readonly #hono = new OpenAPIHono<Env>();
   readonly #closing = new AbortController();
   readonly #created = Math.floor(Date.now() / 1000);
@@ -95,7 +96,7 @@ class App implements ImageApp {
     const queue = whole('queue', options.queue ?? 64, 100_000, 0);
     const most = whole('most', options.most ?? MOST_PICTURES, MOST_PICTURES);
     this.#timeout = whole('timeout', options.timeout ?? 300, 86_400);
-    this.#bodyLimit = whole('bodyLimit', options.bodyLimit ?? 16 * 2 ** 20, 2 ** 30);
+    const bodyLimit = whole('bodyLimit', options.bodyLimit ?? 16 * 2 ** 20, 2 ** 30);
     if (keys && (keys.length === 0 || !keys.every(isKey))) {
       throw new DetailFlowError(
         'invalid-argument',
@@ -103,9 +104,12 @@ class App implements ImageApp {
       );
     }
     this.#keys = keys && new KeyCheck(keys);
+    this.#crossSite = new CrossSite(options.origins);
     this.#serving = { ...serving(model, options.name), most };
     this.#log = createLog(log);
     this.#desk = new PictureDesk({ serving: this.#serving, pictures, queue });
+    this.#intake = new Intake({ serving: this.#serving, desk: this.#desk, bodyLimit, forms: pictures });
+    setMaxListeners(0, this.#closing.signal); // one a request
     this.#addRoutes();
     this.ready = this.#load();
     this.ready.catch(() => {}); // whoever waits for it hears of it; /ready says it to everybody else
@@ -115,24 +119,17 @@ class App implements ImageApp {
     return this.#hono.fetch(request);
   }
 
-  async drain(seconds: number): Promise<number> {
+  async drain(seconds: number): Promise<Unfinished> {
     this.#stopTaking();
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, seconds * 1000);
-    });
-    await Promise.race([this.#desk.idle(), late]);
-    clearTimeout(timer);
-    const left = this.#desk.taken;
+    await this.#answers.idle(seconds);
+    const unfinished = { pictures: this.#desk.taken, answers: this.#answers.count };
     await this.close();
-    return left;
+    return unfinished;
   }
 
   async close(): Promise<void> {
     this.#stopTaking();
-    this.#closing.abort(
-      new ApiError(503, 'the server is closing', { code: 'server_closing', retryAfter: 5 }),
-    );
+    this.#closing.abort(closing());
     await this.#desk.idle();
     await this.#desk.close();
   }
@@ -156,7 +153,8 @@ class App implements ImageApp {
     if (this.#status === 'draining') return;
     this.#status = 'draining';
     this.#desk.isReady = false;
-    this.#log('info', 'draining', { pictures: this.#desk.taken });
+    this.#intake.stop(closing());
+    this.#log('info', 'draining', { pictures: this.#desk.taken, answers: this.#answers.count });
   }
 
   #addRoutes(): void {
@@ -172,8 +170,11 @@ class App implements ImageApp {
       const given = c.req.header('x-request-id') ?? '';
       const id = /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID();
       c.set('id', id);
-      await next();
+      const preflight = this.#crossSite.preflight(c);
+      if (preflight) c.res = preflight;
+      else await next();
       c.header('x-request-id', id);
+      this.#crossSite.allowReading(c);
       if (this.#status === 'draining') c.header('connection', 'close');
       const route = routeOf(c.req.path);
       this.#desk.metrics.answered(route, c.res.status);
@@ -203,8 +204,9 @@ class App implements ImageApp {
       if (c.req.param('model') === this.#serving.id) return c.json(this.#modelEntry());
       throw new ApiError(404, `"${this.#serving.id}" is the only model here`, { code: 'model_not_found' });
     });
-    for (const route of ['generations', 'edits', 'variations'] as const) {
+    for (const route of ROUTES) {
       app.post(`/v1/images/${route}`, (c) => {
+        this.#crossSite.check(c);
         guard(c);
         return this.#draw(route, c);
       });
@@ -257,15 +259,14 @@ class App implements ImageApp {
     const timeUp = () =>
       new ApiError(503, `the request took more than ${this.#timeout} s`, { code: 'timeout' });
     const link = linkSignals([raw.signal, this.#closing.signal], { seconds: this.#timeout, reason: timeUp });
+    const answered = this.#answers.begin();
     let isStreaming = false;
     try {
-      const request = await this.#read(route, raw, link.signal);
-      this.#requireReady();
-      if (raw.signal.aborted) throw raw.signal.reason;
-      const promised = this.#desk.take(request.n);
+      const taken = await this.#intake.take(route, raw, link.signal);
+      const { request, promised } = taken;
       if (request.stream) {
         isStreaming = true;
-        return this.#stream(c, { route, request, promised, link });
+        return this.#stream(c, { ...taken, route, link, answered });
       }
       const answer = await wholeAnswer(request, this.#desk.draw(request, promised, link.signal));
       return c.json(answer);
@@ -274,7 +275,10 @@ class App implements ImageApp {
       if (raw.signal.aborted) throw new ApiError(499, 'the client has gone', { code: 'cancelled' });
       throw error;
     } finally {
-      if (!isStreaming) link.release();
+      if (!isStreaming) {
+        link.release();
+        answered();
+      }
     }
   }
 
@@ -284,37 +288,11 @@ class App implements ImageApp {
     throw new ApiError(503, `the server is ${this.#status}`, { code, retryAfter: 5 });
   }
 
-  async #read(route: Route, raw: Request, signal: AbortSignal): Promise<PictureRequest> {
-    if (route === 'generations') {
-      const fields = checkFields(generationFields, await readJson(raw, JSON_LIMIT));
-      return pictureRequest(this.#serving, fields, { needsClass: true });
-    }
-    const form = await readForm(raw, this.#bodyLimit);
-    const fields = checkFields(route === 'edits' ? editFields : variationFields, formFields(form));
-    const [image, mask] = [imageOf(form), route === 'edits' ? maskOf(form) : undefined];
-    if (route === 'variations' && form.has('mask')) {
-      throw new ApiError(400, 'variations take no mask; edits do', { param: 'mask', code: 'unknown_field' });
-    }
-    if (mask && fields.keep != null) {
-      throw new ApiError(400, 'give mask or keep, not both', { param: 'keep', code: 'invalid_value' });
-    }
-    // Looks at the fields before the picture is encoded, which costs a run of the model.
-    const needsClass = route === 'edits';
-    pictureRequest(this.#serving, fields, { needsClass });
-    const kept = mask
-      ? await keepOutside(this.#serving, { image, mask, signal })
-      : await keepFirst(this.#serving, {
-          ...{ image, signal },
-          count: fields.keep ?? defaultKeep(this.#serving.tokenModel, KEPT[route]),
-        });
-    return pictureRequest(this.#serving, fields, { needsClass, kept });
-  }
-
   #stream(
     c: Call,
-    job: { route: Route; request: PictureRequest; promised: Promised; link: LinkedSignal },
+    job: Taken & { readonly route: Route; readonly link: LinkedSignal; readonly answered: () => void },
   ): Response {
-    const { route, request, promised, link } = job;
+    const { route, request, promised, link, answered } = job;
     const started = performance.now();
     const id = c.get('id');
     const path = routeOf(c.req.path);
@@ -328,6 +306,9 @@ class App implements ImageApp {
       isOver = true;
       promised.giveUp('cancelled');
       link.release();
+      answered();
+      // Of a stream that was cut while it was read, the signal says why.
+      if (!isWhole && link.signal.reason instanceof ApiError) error ??= link.signal.reason;
       const outcome = isWhole && !error ? 'whole' : error && error.status !== 499 ? 'failed' : 'cancelled';
       log(outcome === 'failed' ? 'error' : 'info', 'stream', {
         ...{ id, route: path, outcome, seconds: since(started), pictures: request.n },
@@ -387,6 +368,8 @@ function serving(model: ServedModel, name: string | undefined): Omit<Serving, 'm
   }
   return { id, model, tokenModel };
 }
+
+const closing = () => new ApiError(503, 'the server is closing', { code: 'server_closing', retryAfter: 5 });
 
 const since = (started: number): number => Math.round(performance.now() - started) / 1000;
 

@@ -2,8 +2,10 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { createAdaptorServer } from '@hono/node-server';
-import { createImageApp, type ImageApp } from './image-app';
+import { createImageApp, type ImageApp, type Unfinished } from './image-app';
 import type { ImageAppOptions } from './image-app-options';
+import { createLog, type Log } from './request-log';
+import { UnderWay } from './under-way';
 
 /** As of the application, and where it listens. */
 export interface ImageServerOptions extends ImageAppOptions {
@@ -28,8 +30,12 @@ export interface ImageServer {
   readonly port: number;
   /** See {@link ImageApp.ready}. */
   readonly ready: Promise<void>;
-  /** See {@link ImageApp.drain}; then it listens no longer. */
-  drain(seconds: number): Promise<number>;
+  /**
+   * Takes no more pictures on, finishes those under way, and waits until the answers are read; then it listens no longer.
+   * What is not finished after `seconds` is ended with an error, and answers that nobody has read 2 s later are cut. An
+   * answer counts as read when the system has taken all of it.
+   */
+  drain(seconds: number): Promise<Unfinished>;
   /** Ends everything at once. The model stays. */
   close(): Promise<void>;
 }
@@ -45,6 +51,7 @@ export async function startImageServer(options: ImageServerOptions): Promise<Ima
     ...{
       bodyLimit: true,
       keys: true,
+      origins: true,
       log: true,
       host: true,
       port: true,
@@ -79,7 +86,14 @@ export async function startImageServer(options: ImageServerOptions): Promise<Ima
     await app.close();
     throw error;
   }
-  return new RunningServer(server, app, host);
+  return new RunningServer({ server, app, host, log: createLog(rest.log) });
+}
+
+interface RunningParts {
+  readonly server: Server;
+  readonly app: ImageApp;
+  readonly host: string;
+  readonly log: Log;
 }
 
 class RunningServer implements ImageServer {
@@ -88,41 +102,60 @@ class RunningServer implements ImageServer {
   readonly ready: Promise<void>;
   readonly #server: Server;
   readonly #app: ImageApp;
+  /** Requests, each until its answer is sent or its connection is gone; not those that come when the server stops. */
+  readonly #answers = new UnderWay();
+  readonly #log: Log;
+  #isStopping = false;
 
-  constructor(server: Server, app: ImageApp, host: string) {
+  constructor({ server, app, host, log }: RunningParts) {
     this.#server = server;
     this.#app = app;
+    this.#log = log;
     this.ready = app.ready;
     this.port = (server.address() as AddressInfo).port;
+    server.on('request', (_request, response) => {
+      if (!this.#isStopping) response.once('close', this.#answers.begin());
+    });
     this.url = `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`;
   }
 
-  async drain(seconds: number): Promise<number> {
-    const left = await this.#app.drain(seconds);
-    await this.#stop();
-    return left;
+  async drain(seconds: number): Promise<Unfinished> {
+    const started = performance.now();
+    const { pictures } = await this.#app.drain(seconds);
+    const answers = await this.#stop(seconds - (performance.now() - started) / 1000);
+    return { pictures, answers };
   }
 
   async close(): Promise<void> {
     await this.#app.close();
-    await this.#stop();
+    await this.#stop(0);
   }
 
-  /** Closes what is idle at once, and the rest when its answer is sent, or after a moment. */
-  async #stop(): Promise<void> {
+  /**
+   * Gives clients so many seconds to read their answers, a moment at least; then it listens no longer, and cuts connections.
+   * @returns how many answers were cut
+   */
+  async #stop(seconds: number): Promise<number> {
     const server = this.#server;
+    this.#isStopping = true;
+    // First of all: for Node a connection is idle, and closed, as soon as its answer is written, though nobody has read it.
+    await this.#answers.idle(Math.max(seconds, LAST_MOMENT));
+    const cut = this.#answers.count;
     const closed = new Promise<void>((resolve) => {
       server.close(() => resolve());
     });
     server.closeIdleConnections();
-    const timer = setTimeout(() => server.closeAllConnections(), LAST_ANSWERS);
+    if (cut > 0) server.closeAllConnections();
+    const timer = setTimeout(() => server.closeAllConnections(), LAST_MOMENT * 1000);
     await closed;
     clearTimeout(timer);
+    if (cut > 0) this.#log('warn', 'answers cut', { answers: cut });
+    return cut;
   }
 }
 
-/** Milliseconds for the last answers to be read. */
-const LAST_ANSWERS = 2000;
+/** Seconds for the last answers to be read, and for what was begun to be said. */
+const LAST_MOMENT = 2;
 
 function listening(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-export { createImageApp, type ImageApp } from './image-app';
+export { createImageApp, type ImageApp, type Unfinished } from './image-app';
 export type { ImageAppOptions } from './image-app-options';
 export { type ImageServer, type ImageServerOptions, startImageServer } from './image-server';
 export { parseKeys } from './keys';

@@ -52,6 +52,7 @@ const answer = (description: string, schema: z.ZodType) => ({ description, conte
 const faults = {
   400: answer('A field is wrong', errorBody),
   401: answer('The key is missing or wrong', errorBody),
+  403: answer('A page of another site asks', errorBody),
   413: answer('The body is too large', errorBody),
   415: answer('The content type is another', errorBody),
   429: answer('The queue is full; Retry-After says when to come again', errorBody),

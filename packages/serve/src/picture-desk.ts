@@ -4,7 +4,7 @@ import { createPictureBatch, type PictureBatch } from '@detailflow/sampler/batch
 import { ApiError } from './api-error';
 import { encodePicture } from './encode-picture';
 import { linkSignals } from './linked-signal';
-import { Metrics } from './metrics';
+import { Metrics, type Outcome } from './metrics';
 import type { PictureRequest, Serving } from './picture-request';
 
 /** A preview or a finished picture of a request. */
@@ -38,6 +38,8 @@ export class PictureDesk {
   readonly #capacity: number;
   /** Pictures taken on and not ended yet. */
   #taken = 0;
+  /** Forms that are being read: each will ask for a picture at least. */
+  #forms = 0;
   #isReady = false;
   /** Of a picture, a running mean. */
   #seconds = FIRST_GUESS;
@@ -88,6 +90,22 @@ export class PictureDesk {
   }
 
   /**
+   * Lets a form be read for which there may be room: so many forms lie in memory at most as pictures are taken on. They hold up
+   * other forms alone, since whoever sends one slowly must not keep others from drawing.
+   * @returns what says that the form has been read, or given up
+   * @throws ApiError 429 when there is no room
+   */
+  admitForm(): () => void {
+    if (this.#taken + this.#forms >= this.#capacity) throw this.#full(1);
+    this.#forms++;
+    let isOpen = true;
+    return () => {
+      if (isOpen) this.#forms--;
+      isOpen = false;
+    };
+  }
+
+  /**
    * Takes on the pictures of a request, which are then owed: the drawing must be started or given up.
    * @throws ApiError 429 when there is no room, 400 when there never will be
    */
@@ -98,14 +116,7 @@ export class PictureDesk {
         ...{ param: 'n', code: 'invalid_value' },
       });
     }
-    if (this.#taken + n > this.#capacity) {
-      this.metrics.ended('refused', n);
-      const seconds = (this.#seconds * this.#taken) / this.#batch.pictures;
-      throw new ApiError(429, 'the queue is full; come again later', {
-        ...{ type: 'rate_limit_error', code: 'queue_full' },
-        retryAfter: Math.min(LONGEST_WAIT, Math.max(1, Math.ceil(seconds))),
-      });
-    }
+    if (this.#taken + n > this.#capacity) throw this.#full(n);
     this.#taken += n;
     return new Promised(n, performance.now(), (outcome) => {
       this.metrics.ended(outcome);
@@ -113,6 +124,15 @@ export class PictureDesk {
       if (this.#taken > 0) return;
       for (const resolve of this.#idle) resolve();
       this.#idle.clear();
+    });
+  }
+
+  #full(n: number): ApiError {
+    this.metrics.ended('refused', n);
+    const seconds = (this.#seconds * this.#taken) / this.#batch.pictures;
+    return new ApiError(429, 'the queue is full; come again later', {
+      ...{ type: 'rate_limit_error', code: 'queue_full' },
+      retryAfter: Math.min(LONGEST_WAIT, Math.max(1, Math.ceil(seconds))),
     });
   }
 
@@ -213,10 +233,10 @@ export class PictureDesk {
 /** Pictures that a request was promised; each of them ends once. */
 export class Promised {
   readonly #since: number;
-  readonly #onEnd: (outcome: 'drawn' | 'cancelled' | 'failed') => void;
+  readonly #onEnd: (outcome: Outcome) => void;
   #open: number;
 
-  constructor(count: number, since: number, onEnd: (outcome: 'drawn' | 'cancelled' | 'failed') => void) {
+  constructor(count: number, since: number, onEnd: (outcome: Outcome) => void) {
     this.#open = count;
     this.#since = since;
     this.#onEnd = onEnd;
@@ -228,14 +248,14 @@ export class Promised {
   }
 
   /** One of them has ended. */
-  end(outcome: 'drawn' | 'cancelled' | 'failed'): void {
+  end(outcome: Outcome): void {
     if (this.#open === 0) return;
     this.#open--;
     this.#onEnd(outcome);
   }
 
   /** What was never started is not drawn. */
-  giveUp(outcome: 'cancelled' | 'failed'): void {
+  giveUp(outcome: Exclude<Outcome, 'drawn'>): void {
     while (this.#open > 0) this.end(outcome);
   }
 }

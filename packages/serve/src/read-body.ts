@@ -3,14 +3,23 @@ import { ApiError } from './api-error';
 /** Fields and files of a multipart body. */
 const MOST_PARTS = 64;
 
-/** The body of a request. @throws ApiError 413 beyond the limit, 400 where it breaks off */
-async function readBody(request: Request, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+/** The body of a request, in the parts in which it came. */
+export interface Body {
+  readonly parts: Uint8Array[];
+  readonly size: number;
+}
+
+/** The body of a request. @throws ApiError 413 beyond the limit, 400 where it breaks off; the signal's reason */
+export async function readBody(request: Request, limit: number, signal: AbortSignal): Promise<Body> {
   const tooLarge = () =>
     new ApiError(413, `the body has more than ${limit} bytes`, { code: 'body_too_large' });
   if (Number(request.headers.get('content-length') ?? 0) > limit) throw tooLarge();
   const parts: Uint8Array[] = [];
   let size = 0;
+  signal.throwIfAborted();
   const reader = request.body?.getReader();
+  const stop = () => void reader?.cancel().catch(() => {}); // ends the read under way
+  signal.addEventListener('abort', stop, { once: true });
   try {
     for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
       size += part.value.length;
@@ -22,21 +31,34 @@ async function readBody(request: Request, limit: number): Promise<Uint8Array<Arr
       await reader?.cancel().catch(() => {});
       throw error;
     }
+    signal.throwIfAborted();
     throw new ApiError(400, 'the body breaks off', { code: 'incomplete_body', cause: error });
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
+  signal.throwIfAborted();
+  return { parts, size };
+}
+
+/** The body in one piece; its parts are let go. */
+function joined({ parts, size }: Body): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(size);
   let at = 0;
-  for (const part of parts) {
+  for (const part of parts.splice(0)) {
     out.set(part, at);
     at += part.length;
   }
   return out;
 }
 
-/** A JSON object. @throws ApiError 415 for another type, 413, 400 */
-export async function readJson(request: Request, limit: number): Promise<Record<string, unknown>> {
+/** A JSON object. @throws ApiError 415 for another type, 413, 400; the signal's reason */
+export async function readJson(
+  request: Request,
+  limit: number,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
   requireType(request, 'application/json');
-  const bytes = await readBody(request, limit);
+  const bytes = joined(await readBody(request, limit, signal));
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
@@ -49,10 +71,12 @@ export async function readJson(request: Request, limit: number): Promise<Record<
   throw new ApiError(400, 'the body is no JSON object', { code: 'invalid_json' });
 }
 
-/** Fields and files of a form, by name. @throws ApiError 415 for another type, 413, 400 */
-export async function readForm(request: Request, limit: number): Promise<Map<string, (string | File)[]>> {
-  const type = requireType(request, 'multipart/form-data');
-  const bytes = await readBody(request, limit);
+/** The content type of a form. @throws ApiError 415 for another type */
+export const requireForm = (request: Request): string => requireType(request, 'multipart/form-data');
+
+/** Fields and files of a form, by name; takes memory for the body twice more. @throws ApiError 400 */
+export async function parseForm(body: Body, type: string): Promise<Map<string, (string | File)[]>> {
+  const bytes = joined(body);
   const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(type)?.slice(1).find(Boolean);
   const broken = (cause?: unknown) =>
     new ApiError(400, 'the body is no multipart form', { code: 'invalid_form', cause });

@@ -32,6 +32,11 @@ export const serveCommand: Command = {
       value: 'FILE',
       help: 'keys, one a line, of which requests must send one as bearer token',
     },
+    origins: {
+      type: 'string',
+      value: 'URL[,URL]',
+      help: 'other sites whose pages may ask, such as https://example.org (default: none)',
+    },
     'max-batch': { type: 'string', value: 'N', help: 'pictures that are drawn at once (default 8)' },
     queue: {
       type: 'string',
@@ -66,6 +71,7 @@ export const serveCommand: Command = {
     const host = values.text('host') ?? '127.0.0.1';
     const drain = values.whole('drain', { most: 86_400 }) ?? 60;
     const keyFile = values.text('keys');
+    const origins = values.text('origins')?.split(',');
     const limits = {
       pictures: values.whole('max-batch', { least: 1, most: 256 }),
       queue: values.whole('queue', { most: 100_000 }),
@@ -82,7 +88,7 @@ export const serveCommand: Command = {
     return withModel(invocation, 'both', async (opened, start) => {
       requireSquare(opened, 'sizes of the images API are squares here');
       const model = await start();
-      const given = { ...limits, name: values.text('name'), keys, log };
+      const given = { ...limits, name: values.text('name'), keys, origins, log };
       const server = await startImageServer({ model, host, port, ...given });
       const { url } = server;
       log?.({ time: new Date().toISOString(), level: 'info', event: 'listening', url });
@@ -95,11 +101,13 @@ export const serveCommand: Command = {
         throw error;
       }
       await asked;
-      const left = await server.drain(drain);
-      if (left > 0)
-        showNotice(`${left} pictures were not finished within ${drain} s; who waited for them was told`);
-      log?.({ time: new Date().toISOString(), level: 'info', event: 'stopped', unfinished: left });
-      return { lines: [], json: { url, unfinished: left } };
+      const { pictures, answers } = await server.drain(drain);
+      if (pictures > 0)
+        showNotice(`${pictures} pictures were not finished within ${drain} s; who waited for them was told`);
+      if (answers > 0) showNotice(`${answers} answers were not read within ${drain} s, and cut`);
+      const left = { unfinished: pictures, cut: answers };
+      log?.({ time: new Date().toISOString(), level: 'info', event: 'stopped', ...left });
+      return { lines: [], json: { url, ...left } };
     });
   },
 };

@@ -75,7 +75,7 @@ test('serves until it is asked to end, finishes what it took on, and exits with 
   }
   expect(completed).toBe(4);
   expect(await exit).toBe(0);
-  expect(entries.at(-1)).toMatchObject({ event: 'stopped', unfinished: 0 });
+  expect(entries.at(-1)).toMatchObject({ event: 'stopped', unfinished: 0, cut: 0 });
   expect(JSON.stringify(entries) + errors()).not.toContain('key-of');
 });
 
@@ -88,7 +88,7 @@ test('prints nothing when it is to be quiet, and what it was asked for as JSON',
   expect((await fetch(`${url}/health`)).status).toBe(200);
   child.kill('SIGINT');
   expect(await exit).toBe(0);
-  expect(entries).toEqual([{ url, unfinished: 0 }]);
+  expect(entries).toEqual([{ url, unfinished: 0, cut: 0 }]);
 });
 
 test.each<[string, string[], number, string]>([
@@ -96,6 +96,7 @@ test.each<[string, string[], number, string]>([
   ['a port beyond ports', [...fashion, '--port', '70000'], 2, '--port'],
   ['nobody to draw', [...fashion, '--max-batch', '0'], 2, '--max-batch'],
   ['too many of a request', [...fashion, '--max-n', '11'], 2, '--max-n'],
+  ['a site that is none', [...fashion, '--origins', 'example.org'], 2, 'origins: "example.org"'],
   ['no such file of keys', [...fashion, '--keys', '/nowhere/keys'], 1, '/nowhere/keys'],
   [
     'an address of another machine',
