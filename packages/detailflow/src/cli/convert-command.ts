@@ -23,7 +23,7 @@ export const convertCommand: Command = {
     dtype: {
       type: 'string',
       value: 'D',
-      help: 'storage: fp32 (default), fp16, or the matrices of the AR model in 8 or 4 bits: q8, q4',
+      help: 'storage: fp32 (default), fp16, or q8, q4: matrices of the AR model in 8 or 4 bits, of the decoder in 8',
     },
     calibrate: {
       type: 'boolean',
