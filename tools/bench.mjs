@@ -268,7 +268,7 @@ function printTable(results, baseline) {
     'batch',
     's an image, median',
     'worst',
-    'PyTorch / this',
+    `times as fast as ${plainest.name}`,
     'ms a step, by tokens',
     'decoder, ms',
     'MiB of the host',
