@@ -41,12 +41,16 @@ const fine = {
   'tokenizer.model.decoder':
     '{"width":128,"heads":4,"layers":5,"mlpWidth":512,"patchSize":4,"positionGrid":16}',
 };
+/** Steps of a stage; the preset's warm-up is cut to them. */
+const lasting = (stage, steps) => ({
+  [`${stage}.steps`]: steps,
+  [`${stage}.warmup`]: String(Math.min(200, Number(steps))),
+});
 /** The decoder alone, by the losses that see texture and seams. */
 const looks = (steps, { learningRate, perceptual, start }) => ({
   ...fine,
-  'tokenizer.steps': steps,
+  ...lasting('tokenizer', steps),
   'tokenizer.learningRate': learningRate,
-  'tokenizer.warmup': '100',
   'tokenizer.finetuneDecoder': 'true',
   'tokenizer.correction': '0',
   'tokenizer.perceptual': `{"network":"classifier","weight":${perceptual},"warmup":${start}}`,
@@ -54,7 +58,7 @@ const looks = (steps, { learningRate, perceptual, start }) => ({
 });
 
 if (!existsSync(classifier)) train('classifier', tokenizer);
-train('tokenizer', tokenizer, set({ 'tokenizer.steps': values.tokenizer }), '--resume');
+train('tokenizer', tokenizer, set(lasting('tokenizer', values.tokenizer)), '--resume');
 if (!existsSync(path.join(finer, 'config.json'))) {
   run(fileURLToPath(new URL('finer-decoder.mjs', import.meta.url)), [path.join(tokenizer, 'bundle'), finer]);
 }
@@ -64,7 +68,7 @@ train('tokenizer', decoder, '--init', finer, judged, set(first), '--resume');
 const second = looks(values.sharper, { learningRate: '6e-4', perceptual: 1.3, start: 60 });
 train('tokenizer', sharper, '--init', path.join(decoder, 'bundle'), judged, set(second), '--resume');
 const codes = ['--tokenizer', path.join(sharper, 'bundle'), ...judged];
-train('all', ar, ...codes, set({ ...fine, 'tokenModel.steps': values.ar }), '--resume');
+train('all', ar, ...codes, set({ ...fine, ...lasting('tokenModel', values.ar) }), '--resume');
 console.log(`the model: ${path.join(ar, 'bundle')}`);
 console.log(`its card:  node tools/model-card/emoji-model.mjs ${ar} ${data} --tokenizer ${sharper}/bundle`);
 
