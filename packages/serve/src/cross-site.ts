@@ -70,5 +70,5 @@ export class CrossSite {
 const hostOf = (url: string): string => new URL(url).host;
 
 /** Whether a text is what browsers send as `Origin`: scheme, host, and a port that is not the scheme's own. */
-export const isOrigin = (text: unknown): text is string =>
+const isOrigin = (text: unknown): text is string =>
   typeof text === 'string' && /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text;
