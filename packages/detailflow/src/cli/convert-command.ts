@@ -23,7 +23,7 @@ export const convertCommand: Command = {
     dtype: {
       type: 'string',
       value: 'D',
-      help: 'storage: fp32 (default), fp16, or q8, q4: matrices of the AR model in 8 or 4 bits, of the decoder in 8',
+      help: 'fp32 (default), fp16; q8, q4: matrices of the AR model in 8 or 4 bits, of the decoder in 8',
     },
     calibrate: {
       type: 'boolean',
@@ -33,7 +33,7 @@ export const convertCommand: Command = {
       type: 'string',
       value: 'DIR',
       source: 'model',
-      help: "a DetailFlow model or tokenizer whose decoder takes the place of the model's; of the same codes",
+      help: "a DetailFlow tokenizer of the same codes, whose decoder replaces the model's",
     },
     name: { type: 'string', value: 'TEXT', help: 'name on the model card' },
     license: { type: 'string', value: 'TEXT', help: 'licence of the weights (SPDX)' },

@@ -11,7 +11,7 @@ export const familyModuleOption: Options = {
   'family-module': {
     type: 'string',
     value: 'FILE',
-    help: 'an ES module (.js, .mjs) whose exports are families, asked first; it runs as a program of yours',
+    help: 'an ES module (.js, .mjs) that exports families, asked first; it runs as a program of yours',
   },
 };
 

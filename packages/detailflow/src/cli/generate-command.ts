@@ -44,7 +44,7 @@ export const generateCommand: Command = {
     cfg: {
       type: 'string',
       value: 'X',
-      help: 'guidance scale; none is 1, or 0 where it grows: VAR, FlexVAR (default: of the card, the family, or 1.5)',
+      help: 'guidance scale; none is 1, of VAR and FlexVAR 0 (default: that of the card, the family, or 1.5)',
     },
     ...guidanceOptions,
     temperature: { type: 'string', value: 'X', help: 'above 0 (default 1)' },

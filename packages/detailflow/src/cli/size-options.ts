@@ -13,7 +13,7 @@ export const imageSizeOption: Options = {
   size: {
     type: 'string',
     value: 'PX',
-    help: 'side of the pictures, a size of the tokenizer (default: its largest): fewer pixels, fewer tokens',
+    help: "side of the pictures, one of the tokenizer's (default: its largest): fewer pixels, fewer tokens",
   },
 };
 
