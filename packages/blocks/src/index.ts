@@ -1,3 +1,4 @@
+export { biasedLinear, weightAndBias } from './biased-linear';
 export { checkChosenTokens } from './chosen-tokens';
 export { chosenWeights } from './chosen-weights';
 export { classLabels } from './class-labels';

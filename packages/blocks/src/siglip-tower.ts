@@ -5,7 +5,6 @@ import {
   extent,
   gelu,
   layerNorm,
-  linear,
   matmul,
   multiplyDims,
   type ParameterSpec,
@@ -14,6 +13,7 @@ import {
   transpose,
   type Value,
 } from '@detailflow/core';
+import { biasedLinear, weightAndBias } from './biased-linear';
 import type { Parameters } from './parameters';
 
 /** Sizes of a transformer tower of SigLIP2 (NaFlex form). */
@@ -64,7 +64,7 @@ export function siglipPatches(
   resize: Value,
 ): Value {
   const patches = patchify(images, config.patchSize, extent(resize, 0));
-  const embedded = project(p, `${prefix}.embeddings.patch_embedding`, patches);
+  const embedded = biasedLinear(p, `${prefix}.embeddings.patch_embedding`, patches);
   return add(embedded, positionEmbedding(p, prefix, config, resize));
 }
 
@@ -83,8 +83,8 @@ export function siglipTower(
   for (let i = 0; i < config.layers; i++) {
     const layer = `${prefix}.encoder.layers.${i}`;
     x = add(x, selfAttention(p, `${layer}.self_attn`, config, norm(p, `${layer}.layer_norm1`, x), bias));
-    const hidden = gelu(project(p, `${layer}.mlp.fc1`, norm(p, `${layer}.layer_norm2`, x)));
-    x = add(x, project(p, `${layer}.mlp.fc2`, hidden));
+    const hidden = gelu(biasedLinear(p, `${layer}.mlp.fc1`, norm(p, `${layer}.layer_norm2`, x)));
+    x = add(x, biasedLinear(p, `${layer}.mlp.fc2`, hidden));
     onLayer?.(i, x);
   }
   return siglipPostNorm(p, prefix, x);
@@ -105,16 +105,16 @@ export function siglipTowerParameters(
   for (let i = 0; i < layers; i++) {
     const layer = `${prefix}.encoder.layers.${i}`;
     specs.push(
-      ...affine(`${layer}.layer_norm1`, width),
+      ...weightAndBias(`${layer}.layer_norm1`, [width]),
       ...['q_proj', 'k_proj', 'v_proj', 'out_proj'].flatMap((name) =>
-        matrix(`${layer}.self_attn.${name}`, width, width),
+        weightAndBias(`${layer}.self_attn.${name}`, [width, width]),
       ),
-      ...affine(`${layer}.layer_norm2`, width),
-      ...matrix(`${layer}.mlp.fc1`, width, mlpWidth),
-      ...matrix(`${layer}.mlp.fc2`, mlpWidth, width),
+      ...weightAndBias(`${layer}.layer_norm2`, [width]),
+      ...weightAndBias(`${layer}.mlp.fc1`, [mlpWidth, width]),
+      ...weightAndBias(`${layer}.mlp.fc2`, [width, mlpWidth]),
     );
   }
-  return [...specs, ...affine(`${prefix}.post_layernorm`, width)];
+  return [...specs, ...weightAndBias(`${prefix}.post_layernorm`, [width])];
 }
 
 /** Names and shapes of a tower with its patch embedding. */
@@ -122,7 +122,7 @@ export const siglipVisionParameters = (
   prefix: string,
   config: SiglipTowerConfig & { readonly patchSize: number },
 ): ParameterSpec[] => [
-  ...matrix(`${prefix}.embeddings.patch_embedding`, 3 * config.patchSize ** 2, config.width),
+  ...weightAndBias(`${prefix}.embeddings.patch_embedding`, [config.width, 3 * config.patchSize ** 2]),
   ...siglipTowerParameters(prefix, config),
 ];
 
@@ -136,24 +136,11 @@ function selfAttention(
   const [batch, length] = x.shape;
   const headDim = width / heads;
   const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((name) =>
-    swapHeads(reshape(project(p, `${prefix}.${name}`, x), [batch, length, heads, headDim])),
+    swapHeads(reshape(biasedLinear(p, `${prefix}.${name}`, x), [batch, length, heads, headDim])),
   ); // [B, heads, L, D]
   const mixed = swapHeads(attention(q, k, v, { scale: 1 / Math.sqrt(headDim), bias })); // [B, L, heads, D]
-  return project(p, `${prefix}.out_proj`, reshape(mixed, x.shape));
+  return biasedLinear(p, `${prefix}.out_proj`, reshape(mixed, x.shape));
 }
 
 const norm = (p: Parameters, name: string, x: Value): Value =>
   layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), LAYER_NORM_EPSILON);
-
-const project = (p: Parameters, name: string, x: Value): Value =>
-  linear(x, p(`${name}.weight`), p(`${name}.bias`));
-
-const matrix = (name: string, from: number, to: number): ParameterSpec[] => [
-  { name: `${name}.weight`, shape: [to, from] },
-  { name: `${name}.bias`, shape: [to] },
-];
-
-const affine = (name: string, width: number): ParameterSpec[] => [
-  { name: `${name}.weight`, shape: [width] },
-  { name: `${name}.bias`, shape: [width] },
-];

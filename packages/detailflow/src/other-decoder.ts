@@ -1,12 +1,9 @@
 import type { FamilyModel } from '@detailflow/checkpoint';
 import { DetailFlowError, readFloat32, type Weight } from '@detailflow/core';
 import { requireSameHeldOut } from '@detailflow/data';
-import { type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
+import { isOfDecoder, type TokenizerConfig, tokenizerParameters } from '@detailflow/tokenizer';
 import { checked, isDetailFlow } from './detailflow-family';
 import { heldOutBy } from './held-out-by';
-
-/** Everything after the codes. */
-const isOfDecoder = (name: string): boolean => /^(decoder|post_quant_conv)\./.test(name);
 
 /**
  * A model of DetailFlow with the decoder of another. Codes keep their meaning, so its AR model goes on fitting; the decoder may have

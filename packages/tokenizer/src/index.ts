@@ -33,7 +33,7 @@ export {
   tower,
   unpatchify,
 } from './model';
-export { ignoredTokenizerWeights, tokenizerParameters } from './parameters';
+export { ignoredTokenizerWeights, isOfDecoder, tokenizerParameters } from './parameters';
 export { placementMatrix } from './placement';
 export {
   createResolutionMap,

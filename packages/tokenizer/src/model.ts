@@ -1,4 +1,5 @@
 import {
+  biasedLinear,
   codeVectors,
   nearestCodes as nearestRows,
   type Parameters,
@@ -19,7 +20,6 @@ import {
   gather,
   HIDDEN,
   l2Normalise,
-  linear,
   matmul,
   mul,
   multiplyDims,
@@ -74,9 +74,6 @@ export const tower = (
   onLayer?: (layer: number, x: Value) => void,
 ): Value => siglipTower(p, prefix, config, x, { bias, onLayer });
 
-const project = (p: Parameters, name: string, x: Value): Value =>
-  linear(x, p(`${name}.weight`), p(`${name}.bias`));
-
 /** A visibility mask (bool) as an addition to the attention scores. */
 const maskBias = (visible: Value): Value => select(visible, 0, HIDDEN);
 
@@ -96,7 +93,7 @@ export function refinedLatents(
   isPrefix: Value,
   config: Pick<TokenizerConfig, 'normalisedCodebook'>,
 ): Value {
-  const given = project(p, 'refine_conv', stopGradient(codebookEntries(p, prefix, config))); // [B, n, E]
+  const given = biasedLinear(p, 'refine_conv', stopGradient(codebookEntries(p, prefix, config))); // [B, n, E]
   const learned = gatherTokens(p('encoder.refined_tokens'), positions); // [1, n, E]
   return select(reshape(isPrefix, [extent(isPrefix, 0), 1]), given, learned);
 }
@@ -127,7 +124,7 @@ export function encoderTower(
 }
 
 /** Latents [B, n, E] -> what is quantised, [B, n, d], not normalised. */
-export const preQuantise = (p: Parameters, latents: Value): Value => project(p, 'quant_conv', latents);
+export const preQuantise = (p: Parameters, latents: Value): Value => biasedLinear(p, 'quant_conv', latents);
 
 /**
  * The nearest codes of h [B, n, d] by squared distance, of unit vectors unless the codebook is not normalised, nearest first:
@@ -193,11 +190,11 @@ export function decoderTower(
 
 /** Unit vectors [B, n, d] -> the decoder's width [B, n, E']. */
 export const postQuantise = (p: Parameters, quantised: Value): Value =>
-  project(p, 'post_quant_conv', quantised);
+  biasedLinear(p, 'post_quant_conv', quantised);
 
 /** Patches [B, P, E'] -> pixels [B, 3, h p, h p]. */
 export function toPixels(p: Parameters, config: TokenizerConfig, patches: Value, side: Dim): Value {
-  return unpatchify(project(p, 'decoder.to_pixel.model', patches), config.decoder.patchSize, side);
+  return unpatchify(biasedLinear(p, 'decoder.to_pixel.model', patches), config.decoder.patchSize, side);
 }
 
 /** Rows of a learned table [1, N, E]: [1, n, E]. */

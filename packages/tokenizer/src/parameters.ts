@@ -1,4 +1,4 @@
-import { siglipTowerParameters, siglipVisionParameters } from '@detailflow/blocks';
+import { siglipTowerParameters, siglipVisionParameters, weightAndBias } from '@detailflow/blocks';
 import type { ParameterSpec } from '@detailflow/core';
 import type { TokenizerConfig } from './config';
 
@@ -9,17 +9,17 @@ export function tokenizerParameters(config: TokenizerConfig): ParameterSpec[] {
     { name: 'encoder.latent_tokens', shape: [1, tokens, encoder.width] },
     { name: 'encoder.latent_pos_embed', shape: [1, tokens, encoder.width] },
     ...siglipVisionParameters('encoder.visual_model', encoder),
-    ...linear('quant_conv', encoder.width, codebookDim),
+    ...weightAndBias('quant_conv', [codebookDim, encoder.width]),
     { name: 'quantize.embedding.weight', shape: [codebookSize, codebookDim] },
-    ...linear('post_quant_conv', codebookDim, decoder.width),
+    ...weightAndBias('post_quant_conv', [decoder.width, codebookDim]),
     { name: 'decoder.mask_token', shape: [1, 1, decoder.width] },
     { name: 'decoder.latent_pos_embed', shape: [1, tokens, decoder.width] },
     ...siglipTowerParameters('decoder.visual_model', decoder),
-    ...linear('decoder.to_pixel.model', decoder.width, 3 * decoder.patchSize ** 2),
+    ...weightAndBias('decoder.to_pixel.model', [3 * decoder.patchSize ** 2, decoder.width]),
   ];
   if (config.correction) {
     specs.push({ name: 'encoder.refined_tokens', shape: [1, tokens, encoder.width] });
-    specs.push(...linear('refine_conv', codebookDim, encoder.width));
+    specs.push(...weightAndBias('refine_conv', [encoder.width, codebookDim]));
   }
   return specs;
 }
@@ -35,7 +35,5 @@ export const ignoredTokenizerWeights: readonly string[] = [
   'projection.',
 ];
 
-const linear = (name: string, from: number, to: number): ParameterSpec[] => [
-  { name: `${name}.weight`, shape: [to, from] },
-  { name: `${name}.bias`, shape: [to] },
-];
+/** Whether a weight is of the decoder's side: codes do not depend on it (official `finetune_decoder`). */
+export const isOfDecoder = (name: string): boolean => /decoder\.|post_quant_conv/.test(name);

@@ -1,4 +1,5 @@
 import { DetailFlowError, type ParameterSpec } from '@detailflow/core';
+import { isOfDecoder } from '@detailflow/tokenizer';
 import type { QuantiserLossOptions } from '@detailflow/tokenizer/training';
 import type { AdversarialRecipe } from './losses/adversarial';
 import type { AdversaryReport } from './losses/adversary';
@@ -48,9 +49,6 @@ export interface TokenizerRecipe {
   readonly alignment?: AlignmentRecipe;
   readonly repa?: RepaRecipe;
 }
-
-/** Whether a parameter is of the decoder's side: codes do not depend on it (official `finetune_decoder`). */
-export const isOfDecoder = (name: string): boolean => /decoder\.|post_quant_conv/.test(name);
 
 /** Which parameters a recipe leaves as they are. */
 export function frozenBy({

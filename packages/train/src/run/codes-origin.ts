@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
+import { isOfDecoder } from '@detailflow/tokenizer';
 import type { RunConfig } from '../family-config';
 import type { Arrays } from '../initialise';
-import { isOfDecoder } from '../tokenizer-recipe';
 import type { TrainingConfig } from '../training-config';
 
 /**

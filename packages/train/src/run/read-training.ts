@@ -1,6 +1,6 @@
 import { adamState, type StateDicts, stepsMade } from '@detailflow/checkpoint';
 import { DetailFlowError, type Weights } from '@detailflow/core';
-import { isOfDecoder } from '../tokenizer-recipe';
+import { isOfDecoder } from '@detailflow/tokenizer';
 import type { EarlierTraining } from './earlier-training';
 import { LEARNING, OWN } from './official-training';
 
