@@ -36,7 +36,7 @@ const [tokenizer, finer, decoder, sharper, ar] = ['tokenizer', 'finer', 'decoder
 );
 const classifier = path.join(tokenizer, 'classifier.safetensors');
 
-/** The decoder that pictures are drawn with: patches of half the width leave no seams to be seen. */
+/** The decoder that pictures are drawn with: patches of half the width leave fewer seams to be seen. */
 const fine = {
   'tokenizer.model.decoder':
     '{"width":128,"heads":4,"layers":5,"mlpWidth":512,"patchSize":4,"positionGrid":16}',
