@@ -35,6 +35,7 @@ export { DetailFlowError, type ErrorCode, type ErrorDetails } from './errors';
 export { expandComposites } from './expand';
 export { bindFeeds, requireBuffer, requireEntries, requireLike, requireWeights, tensorTypes } from './feeds';
 export { fileLimits } from './file-limits';
+export { float16Values } from './float16-values';
 export { extent, type Graph, GraphBuilder, type StatePair, trace, type Value } from './graph';
 export { LazyExecutable } from './lazy-executable';
 export type {
@@ -124,7 +125,6 @@ export {
   type SafetensorsFile,
 } from './safetensors';
 export { scheduleSteps, stepAt } from './schedule';
-export { float16Value } from './small-floats';
 export { suggestion } from './suggestion';
 export {
   isTensor,

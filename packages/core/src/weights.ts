@@ -2,7 +2,8 @@ import { checkOptions } from './check-options';
 import { describe } from './describe';
 import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
-import { type Float8Format, float8Values, float16Value } from './small-floats';
+import type { Float8Format } from './float8-values';
+import { float16Values } from './float16-values';
 
 /**
  * How a weight lies in storage: all that safetensors knows. Graphs compute in f32; the others are widened when loaded,
@@ -135,7 +136,7 @@ export async function readFloat32(weight: Weight): Promise<Float32Array> {
   return widen(bytes, weight, count);
 }
 
-function widen(bytes: Uint8Array, { dtype, name }: Weight, count: number): Float32Array {
+async function widen(bytes: Uint8Array, { dtype, name }: Weight, count: number): Promise<Float32Array> {
   if (dtype === 'f32' && bytes.byteOffset % 4 === 0) {
     return new Float32Array(bytes.buffer, bytes.byteOffset, count);
   }
@@ -149,8 +150,7 @@ function widen(bytes: Uint8Array, { dtype, name }: Weight, count: number): Float
       for (let i = 0; i < count; i++) out[i] = view.getFloat64(8 * i, true);
       return out;
     case 'f16':
-      for (let i = 0; i < count; i++) out[i] = float16Value(view.getUint16(2 * i, true));
-      return out;
+      return float16Values(bytes);
     case 'bf16': {
       const bits = new Uint32Array(out.buffer);
       for (let i = 0; i < count; i++) bits[i] = view.getUint16(2 * i, true) << 16;
@@ -189,6 +189,7 @@ function widen(bytes: Uint8Array, { dtype, name }: Weight, count: number): Float
         entry: name,
       });
     default: {
+      const { float8Values } = await import('./float8-values'); // rare: loaded where it is met
       const values = float8Values(dtype);
       for (let i = 0; i < count; i++) out[i] = values[bytes[i]];
       return out;

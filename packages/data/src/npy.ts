@@ -1,4 +1,4 @@
-import { DetailFlowError, float16Value } from '@detailflow/core';
+import { DetailFlowError, float16Values } from '@detailflow/core';
 import { dtypes, type NpyDType } from './npy-dtype';
 import { type NpyHeader, npyHeader, readNpyHeader } from './npy-header';
 
@@ -36,10 +36,7 @@ export function npyArray(
   const { bytes: width, array } = dtypes[dtype];
   const copy = new Uint8Array(bytes);
   if (isBigEndian) turnBytes(copy, width);
-  const stored =
-    dtype === 'float16'
-      ? Float32Array.from(new Uint16Array(copy.buffer), float16Value)
-      : new array(copy.buffer);
+  const stored = dtype === 'float16' ? float16Values(copy) : new array(copy.buffer);
   const data = fortranOrder ? toCOrder(stored, shape) : stored;
   return { dtype, shape: [...shape], data } as NpyArray;
 }

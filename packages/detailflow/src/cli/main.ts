@@ -3,58 +3,47 @@ import { readFileSync } from 'node:fs';
 import { DetailFlowError } from '@detailflow/core';
 import { suggestion } from './closest';
 import { type Command, helpText, InterruptedError, UsageError } from './command';
-import { convertCommand } from './convert-command';
-import { decodeCommand } from './decode-command';
-import { encodeCommand } from './encode-command';
-import { evalCommand } from './eval-command';
-import { exportCommand } from './export-command';
 import { inFlags } from './flag-messages';
-import { generateCommand } from './generate-command';
-import { inspectCommand } from './inspect-command';
 import { interruptions, wasInterrupted } from './interruption';
 import { localSources } from './local-sources';
-import { modelsCommand } from './models-command';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
-import { pushCommand } from './push-command';
-import { queueCommand } from './queue-command';
-import { reconstructCommand } from './reconstruct-command';
-import { serveCommand } from './serve-command';
-import { trainCommand } from './train-command';
-import { varyCommand } from './vary-command';
 import { withoutPasswords } from './without-passwords';
-import { workerCommand } from './worker-command';
 
-const commands: readonly Command[] = [
-  generateCommand,
-  encodeCommand,
-  decodeCommand,
-  reconstructCommand,
-  varyCommand,
-  inspectCommand,
-  modelsCommand,
-  convertCommand,
-  exportCommand,
-  pushCommand,
-  trainCommand,
-  evalCommand,
-  serveCommand,
-  workerCommand,
-  queueCommand,
-];
+/** Each is read when it is asked for: a command does not wait for what only others need. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  generate: async () => (await import('./generate-command')).generateCommand,
+  encode: async () => (await import('./encode-command')).encodeCommand,
+  decode: async () => (await import('./decode-command')).decodeCommand,
+  reconstruct: async () => (await import('./reconstruct-command')).reconstructCommand,
+  vary: async () => (await import('./vary-command')).varyCommand,
+  inspect: async () => (await import('./inspect-command')).inspectCommand,
+  models: async () => (await import('./models-command')).modelsCommand,
+  convert: async () => (await import('./convert-command')).convertCommand,
+  export: async () => (await import('./export-command')).exportCommand,
+  push: async () => (await import('./push-command')).pushCommand,
+  train: async () => (await import('./train-command')).trainCommand,
+  eval: async () => (await import('./eval-command')).evalCommand,
+  serve: async () => (await import('./serve-command')).serveCommand,
+  worker: async () => (await import('./worker-command')).workerCommand,
+  queue: async () => (await import('./queue-command')).queueCommand,
+};
 
-const overview = [
-  'Coarse-to-fine autoregressive image generation.',
-  '',
-  'Usage: detailflow COMMAND [OPTIONS]',
-  '',
-  'Commands:',
-  ...commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
-  '',
-  'detailflow COMMAND --help (or -h, or help COMMAND) tells more; --version (-v) says which this is.',
-  'Exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.',
-  '',
-].join('\n');
+async function overview(): Promise<string> {
+  const all = await Promise.all(Object.values(commands).map((load) => load()));
+  return [
+    'Coarse-to-fine autoregressive image generation.',
+    '',
+    'Usage: detailflow COMMAND [OPTIONS]',
+    '',
+    'Commands:',
+    ...all.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`),
+    '',
+    'detailflow COMMAND --help (or -h, or help COMMAND) tells more; --version (-v) says which this is.',
+    'Exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.',
+    '',
+  ].join('\n');
+}
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error; // a reader that has seen enough, such as `head`, is no fault
@@ -64,7 +53,7 @@ process.exitCode = await main(process.argv.slice(2));
 async function main(argv: readonly string[]): Promise<number> {
   const [first, ...rest] = argv;
   if (first === undefined) {
-    process.stdout.write(overview);
+    process.stdout.write(await overview());
     return 2;
   }
   if (first === '--version' || first === '-v') {
@@ -74,17 +63,18 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const asksForHelp = ['help', '--help', '-h'].includes(first);
   if (asksForHelp && (rest.length === 0 || rest[0].startsWith('-'))) {
-    process.stdout.write(overview);
+    process.stdout.write(await overview());
     return 0;
   }
   const name = asksForHelp ? rest[0] : first;
-  const command = commands.find((one) => one.name === name);
-  if (!command) {
-    const near = suggestion(name, [...commands.map((one) => one.name), ...(asksForHelp ? [] : ['help'])]);
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (!load) {
+    const near = suggestion(name, [...Object.keys(commands), ...(asksForHelp ? [] : ['help'])]);
     process.stderr.write(printable(`detailflow: there is no command "${name}"${near}\n`));
-    process.stderr.write(near === '' ? `\n${overview}` : 'See: detailflow --help\n');
+    process.stderr.write(near === '' ? `\n${await overview()}` : 'See: detailflow --help\n');
     return 2;
   }
+  const command = await load();
   if (asksForHelp) {
     process.stdout.write(helpText(command));
     return 0;

@@ -35,13 +35,3 @@ export function float8Values(format: Float8Format): Float32Array {
     return sign * whole * 2 ** (Math.max(exponent, 1) - bias - fractionBits);
   });
 }
-
-/** The value of the 16 bits of an IEEE half. */
-export function float16Value(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 0x3ff;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  if (exponent === 0) return sign * 2 ** -24 * fraction;
-  return sign * 2 ** (exponent - 25) * (1024 + fraction);
-}
