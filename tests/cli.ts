@@ -20,7 +20,8 @@ const tellWhenReady = `data:text/javascript,${encodeURIComponent(
   "process.on('newListener', (name) => name === 'SIGINT' && setImmediate(() => process.send('ready')));",
 )}`;
 
-const progressLines = /^[\d.]+\/[\d.]+ \w+( {2}.*)?\n/gm;
+/** What only a slow machine, or one of a single core, gets to see: progress, and that its cores are fewer than were asked for. */
+const machineLines = /^([\d.]+\/[\d.]+ \w+( {2}.*)?|.*: there are no more cores)\n/gm;
 
 /** --model of the reference model, --tokenizer and --ar of a golden configuration. */
 export const fashion = ['--model', inRepository('tests/fixtures/fashion-ref')];
@@ -43,7 +44,7 @@ export interface Outcome {
 /**
  * Runs the command line to its end. `interrupt` resolves when it is to get a signal, SIGINT unless `kind` is another;
  * it is told when the program listens for one. `deaf` closes its standard output before anything comes; `node` are options
- * of Node itself. Lines of progress, which a slow machine gets to see, are left out of `stderr`.
+ * of Node itself. What only small machines get to see is left out of `stderr`.
  */
 export function cli(
   args: readonly string[],
@@ -66,7 +67,7 @@ export function cli(
     child.stdout.on('data', (data) => (stdout += data));
     child.stderr.on('data', (data) => (stderr += data));
     child.on('error', reject);
-    child.on('close', (code) => resolve({ code, stdout, stderr: stderr.replace(progressLines, '') }));
+    child.on('close', (code) => resolve({ code, stdout, stderr: stderr.replace(machineLines, '') }));
     interrupt?.(ready).then(
       () => child.kill(kind),
       (error) => {
