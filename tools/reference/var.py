@@ -358,11 +358,11 @@ def check_filter(logits, top_k, top_p):
 
 
 def flex_rule(case, scales, k, cfg, run):
-    """Guidance t and top-k of a FlexVAR scale."""
-    p = scales[k]
+    """Guidance t and top-k of a FlexVAR scale. The text has squares alone; of others the longer side counts, and any is drawn."""
+    p, is_square = max(pair(scales[k])), isinstance(scales[k], int)
     off = p > run.get("max_pn", 16)
     t = cfg if off else cfg * k / min(len(scales) - 1, 9)
-    greedy = off or p not in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 23, 24, 32)
+    greedy = off or is_square and p not in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 23, 24, 32)
     return t, 1 if greedy else run["top_k"]
 
 
@@ -378,9 +378,7 @@ def generate(w, case, run, labels, noise=None, given=None):
         for one in run.get("invalid", []):
             found[..., one] = -100
         cond, free = found[:b], found[b:]
-        if case["flex"] and not run.get("square", True):
-            t, top_k = run["cfg"] * k / min(len(scales) - 1, 9), run["top_k"]
-        elif case["flex"]:
+        if case["flex"]:
             t, top_k = flex_rule(case, scales, k, run["cfg"], run)
         else:
             t, top_k = run["cfg"] * k / (len(scales) - 1), run["top_k"]
@@ -586,11 +584,11 @@ FLEX = dict(flex=True, blocks=1, ch=32, cfg=2.0, z=32, ask=[1, 4], classes=6)
 CASES = {
     "shared": dict(VAR, scales=[1, 2, 3, 5, 6], mult=((1, 2),) * 2, z=5, codes=23, other=[[1, 3, 7]],
                    depth=3, width=18, heads=3, hidden=25, shared=True, l2=True, edit=True),
-    "plain": dict(VAR, scales=[2, 3, 5], mult=((1, 1, 2),) * 2, blocks=3, z=4, codes=17, ks=1, share=1, resi=-0.3, other=[[1, 2, 4]],
+    "plain": dict(VAR, scales=[2, 3, 5], mult=((1, 2),) * 2, blocks=3, z=4, codes=17, ks=1, share=1, resi=-0.3, other=[[1, 2, 4]],
                   depth=1, width=15, heads=5, hidden=40, shared=False, l2=False, edit=True),
     "each": dict(VAR, scales=[1, 3, 4, 7], mult=((2,),) * 2, z=6, codes=19, share=0, resi=0.8, znorm=True,
-                 other=[[1, 2, 4, 5]], depth=2, width=14, heads=7, hidden=14, shared=True, l2=False),
-    "identity": dict(VAR, scales=[1, 2, 4], mult=((1, 1, 1, 1),) * 2, blocks=2, z=3, codes=13, share=4, resi=0.0,
+                 other=[[1, 2, 3, 4, 5]], depth=2, width=14, heads=7, hidden=14, shared=True, l2=False),
+    "identity": dict(VAR, scales=[1, 2], mult=((1, 1, 1, 1),) * 2, blocks=2, z=3, codes=13, share=4, resi=0.0,
                      other=[[1, 3]], depth=2, width=33, heads=1, hidden=50, shared=False, l2=True),
     "three": dict(VAR, scales=[1, 2, 3, 4], mult=((2, 1),) * 2, z=7, codes=29, share=3, resi=0.25, edit=True,
                   other=[[1, 2, 3, 4, 5, 6, 7], [1, [2, 3], [3, 5]]], depth=2, width=21, heads=3, hidden=63, shared=True, l2=True),
@@ -606,12 +604,14 @@ CASES = {
 }
 
 FLEX_RUNS = {
-    "eleven": dict(scales=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], cfg=1.5, top_k=7, top_p=0.9, noise=True),
+    "eleven": dict(labels=[4], scales=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], cfg=1.5, top_k=7, top_p=0.9, noise=True),
     "largest": dict(scales=[1, 2, 3, 4, 5], cfg=1.5, top_k=7, top_p=0.9, noise=True, max_pn=3),
     "constant": dict(scales=[1, 2, 3, 4], cfg=2.5, top_k=6, llamagen=True, noise=True),
     "invalid": dict(scales=[1, 2, 4, 7], cfg=2.0, top_k=5, invalid=[3, 7], noise=True),
     "one-after": dict(scales=[1, 3, 5], cfg=2.0, top_k=0, top_p=0.8, noise=True),
-    "not-square": dict(scales=[1, [2, 3], [3, 5]], cfg=2.0, top_k=1, square=False),
+    "wide": dict(scales=[1, [2, 4], [3, 5]], cfg=2.0, top_k=6, top_p=0.9, noise=True, max_pn=3),
+    "falling": dict(scales=[1, 3, 2, 4], cfg=2.0, top_k=6, noise=True),
+    "not-square": dict(scales=[1, [2, 3], [3, 5]], cfg=2.0, top_k=6, top_p=0.9, noise=True),
 }
 
 
@@ -655,9 +655,9 @@ def case_values(name, case, salt):
 
     out["runs"] = {}
     for run_name, run in (FLEX_RUNS if case["flex"] else var_runs(case)).items():
-        scales = run.get("scales", case["scales"])
-        if run.get("not"):
+        if run_name == "eleven" and case["shared"]:
             continue
+        scales = run.get("scales", case["scales"])
         labels = run.get("labels", case["ask"])
         length = sum(places(scales))
         noise = 1.01 + tensor(numbers(salt + "noise", len(labels), length, case["codes"])) if run.get("noise") else None
