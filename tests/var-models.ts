@@ -76,6 +76,8 @@ export const oddScales: OddFile = JSON.parse(
   readFileSync(new URL('./fixtures/var-odd.json', import.meta.url), 'utf8'),
 );
 
+const FACTORS: Readonly<Record<string, number>> = { 'head.weight': 3, 'word_embed.weight': 6 };
+
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
 /** As tools/reference/var.py fills a weight. */
@@ -89,7 +91,7 @@ function weightData(salt: string, name: string, shape: readonly number[]): Float
   if (/^quantize\.e|(pos_start|pos_1LC|ada_gss|_emb\.weight|lvl_embed\.weight)$/.test(name)) {
     return filled((v) => v);
   }
-  const factor = name === 'head.weight' ? 4 : 1;
+  const factor = name.includes('ada_lin') ? 0.5 : (FACTORS[name] ?? 1);
   return filled((v) => v * factor * Math.sqrt(3 / sizeOf(shape.slice(1))));
 }
 

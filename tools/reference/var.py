@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numbers_by_formula import numbers
 
-GAP = 2e-3
+FACTORS = {"head.weight": 3, "word_embed.weight": 6}
 
 
 class Close(Exception):
@@ -556,7 +556,8 @@ def weight(salt, name, shape):
     if name.startswith(("quantize.embedding", "quantize.ema")) or name.endswith(("pos_start", "pos_1LC", "ada_gss", "_emb.weight",
                                                                                   "lvl_embed.weight")):
         return x
-    return x * (4 if name == "head.weight" else 1) * math.sqrt(3 / np.prod(shape[1:]))
+    factor = 0.5 if "ada_lin" in name else FACTORS.get(name, 1)
+    return x * factor * math.sqrt(3 / np.prod(shape[1:]))
 
 
 def tensor(x):
@@ -666,6 +667,8 @@ def case_values(name, case, salt):
         found = {"options": dict(run, scales=scales, labels=labels)}
         if not run.get("smooth"):
             found["codes"] = codes.tolist()
+            if len(codes.unique()) < min(4, length // 3):
+                raise Close(f"{run_name}: hardly any code but one")
         if "mask" in run:
             found["kept"] = [int(v) for p in scales for v in mask_at(run["mask"], scales, p)]
         if not case["flex"]:
