@@ -257,6 +257,7 @@ describe('settings', () => {
     ['par', { imageSize: 9 }, 'tokenizer.model', /9 must be a multiple of 2/],
     ['par', { codebookSize: 0 }, 'tokenizer.model.codebookSize', /whole number from 1/],
     ['var', { scales: [1, 2, 4, 3] }, 'tokenizer.model.scales', /last is square and the largest/],
+    ['var', { scales: [1, 3, 2, 4] }, 'tokenizer.model.scales', /each larger than the one before/],
     ['var', { scales: [4] }, 'tokenizer.model.scales', /two or more/],
     ['var', { scales: [1, [2, 4]] }, 'tokenizer.model.scales', /last is square/],
     ['var', { scales: 'small' }, 'tokenizer.model', /sides/],

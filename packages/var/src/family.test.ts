@@ -54,6 +54,10 @@ test('FlexVAR out of a checkpoint of its training, along any list', async () => 
   const model = await flexvarFamily.open({ tokenizer: flexVae, ar: flexTransformer, settings });
   expect(model.ar).toMatchObject({ schedule: [1, 6, 24], config: { largestDrawn: 3, invalidCodes: [4] } });
   await model.close();
+  const falling = { scales: [1, 2, 4, 3, 6] };
+  const fallen = await flexvarFamily.open({ tokenizer: flexVae, ar: flexTransformer, settings: falling });
+  expect(fallen.ar).toMatchObject({ schedule: [1, 4, 16, 9, 36] });
+  await fallen.close();
   const official = await flexvarFamily.open({ tokenizer: flexVae, ar: flexTransformer });
   expect(official.tokenizer.tokens).toBe(1 + 4 + 9 + 16 + 25 + 49 + 100 + 169 + 256);
   await official.close();
@@ -94,6 +98,9 @@ describe('what is refused', () => {
     ['scales of another model', { scales: [1, 2, 3] }, /var\.pth.*66 places.*vae\.pth have 14 on 3/],
     ['as many places on fewer scales', { scales: [1, 4, 7] }, /on 5 scales \(lvl_embed\).*66 on 3/],
     ['as many places in another order', { scales: [1, 2, 3, 6, 4] }, /vae\.pth.*6 x 6, 4 x 4.*the last one/],
+    ['scales that do not grow', { scales: [1, 2, 4, 3, 6] }, /3 x 3 comes after 4 x 4.*the last one/],
+    ['a scale twice', { scales: [1, 2, 2, 6] }, /2 x 2 comes after 2 x 2/],
+    ['a side that falls', { scales: [1, [2, 3], [4, 2], 6] }, /4 x 2 comes after 2 x 3/],
     ['a scale that is wider than the last', { scales: [1, 2, 3, [2, 8], 6] }, /2 x 8, 6 x 6.*the last one/],
     ['no list', { scales: 'many' }, /the scales are/],
     ['a depth of another model', { ...scales, depth: 16 }, /depth.*16/],

@@ -5,12 +5,15 @@ import type { Scale } from './scales';
 export const growingGuidance: Guidance = ({ index, steps }, cfg) =>
   1 + (steps > 1 ? (cfg * index) / (steps - 1) : 0);
 
+/** What a limit of FlexVAR's sampler is compared with; its own lists are square. */
+const longSide = ({ rows, columns }: Scale): number => Math.max(rows, columns);
+
 /** FlexVAR: growing up to the tenth scale, and beyond 1 after it; full at scales larger than `largest`. */
 export const flexGuidance =
   (scales: readonly Scale[], largest: number): Guidance =>
   ({ index, steps }, cfg) => {
     const ratio = steps > 1 ? index / Math.min(steps - 1, 9) : 0;
-    return 1 + (scales[index].rows <= largest ? cfg * ratio : cfg);
+    return 1 + (longSide(scales[index]) <= largest ? cfg * ratio : cfg);
   };
 
 /** Scales at which FlexVAR draws; it takes the most likely token at others. */
@@ -21,7 +24,7 @@ export const flexChoice =
   (scales: readonly Scale[], largest: number) =>
   ({ index }: ScheduleStep, choice: TokenChoice): TokenChoice => {
     const { rows, columns } = scales[index];
-    const isDrawn = rows <= largest && (rows !== columns || DRAWN_SCALES.includes(rows));
+    const isDrawn = longSide(scales[index]) <= largest && (rows !== columns || DRAWN_SCALES.includes(rows));
     return isDrawn ? choice : { ...choice, topK: 1 };
   };
 

@@ -16,7 +16,7 @@ import {
   type Weights,
 } from '@detailflow/core';
 import { plainDecoderGraph, residualDecoderGraph, scaleEncoderGraph } from './graphs';
-import { places, placesOf, requireLargestLast, type Scale, scaleStarts } from './scales';
+import { places, placesOf, requireGrowing, type Scale, scaleStarts } from './scales';
 import {
   ignoredScaleTokenizerWeights,
   type ScaleTokenizerConfig,
@@ -57,7 +57,7 @@ export class ScaleTokenizer implements ImageTokenizer {
       file,
       ignore: ignoredScaleTokenizerWeights,
     });
-    if (config.coding === 'residual') requireLargestLast(config.scales, file);
+    if (config.coding === 'residual') requireGrowing(config.scales, file);
     this.config = config;
     this.#backend = backend;
     this.#weights = weights;

@@ -59,18 +59,40 @@ export function scaleStarts(scales: readonly Scale[]): number[] {
   });
 }
 
-/** Whether no scale has more rows or columns than the last one. */
-export function endsWithLargest(scales: readonly Scale[]): boolean {
-  const last = scales[scales.length - 1];
-  return scales.every(({ rows, columns }) => rows <= last.rows && columns <= last.columns);
+/** Whether no scale has more rows or columns than another one. */
+const fitsInto = (a: Scale, b: Scale): boolean => a.rows <= b.rows && a.columns <= b.columns;
+
+/** The first scale that is not larger than the one before it: no side falls, and one at least grows. */
+const firstNotGrown = (scales: readonly Scale[]): number =>
+  scales.findIndex(
+    (one, k) => k > 0 && (!fitsInto(scales[k - 1], one) || places(one) <= places(scales[k - 1])),
+  );
+
+/** Whether every scale is larger than the one before it. */
+export const isGrowing = (scales: readonly Scale[]): boolean => firstNotGrown(scales) < 0;
+
+/**
+ * Residual coding goes from coarse to fine: a scale codes what all coarser ones left over.
+ * @throws DetailFlowError `config`
+ */
+export function requireGrowing(scales: readonly Scale[], file?: string): void {
+  const k = firstNotGrown(scales);
+  if (k < 0) return;
+  throw new DetailFlowError(
+    'config',
+    `the scales are ${scales.map(sides).join(', ')}, and ${sides(scales[k])} comes after ${sides(scales[k - 1])}; give a list of which each ` +
+      `is larger than the one before, up to the last one, the size of the encoder's map`,
+    { file, entry: 'scales' },
+  );
 }
 
 /**
- * The last scale is the map that an encoder makes: no other can be larger.
+ * The last scale is the map that an encoder makes: no other can be larger. Lists of plain coding need not grow otherwise.
  * @throws DetailFlowError `config`
  */
 export function requireLargestLast(scales: readonly Scale[], file?: string): void {
-  if (endsWithLargest(scales)) return;
+  const last = scales[scales.length - 1];
+  if (scales.every((one) => fitsInto(one, last))) return;
   throw new DetailFlowError(
     'config',
     `the scales are ${scales.map(sides).join(', ')}; none may have more rows or columns than the last one, the size of the encoder's map`,

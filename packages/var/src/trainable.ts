@@ -18,7 +18,7 @@ import {
   type ScaleTransformerConfig,
   scaleTransformerParameters,
 } from './scale-transformer';
-import { endsWithLargest, parseScales, places, placesOf, type ScaleLike, scaleStarts } from './scales';
+import { isGrowing, parseScales, places, placesOf, type ScaleLike, scaleStarts } from './scales';
 import { varPreset } from './training-presets';
 import { scaleTransformerConfigOf } from './var-config';
 import {
@@ -94,9 +94,9 @@ function tokenizerConfigFrom(settings: unknown, file?: string): ScaleTokenizerCo
   const odd = [...encoder.channels, ...decoder.channels].find((n) => n % 32 !== 0);
   if (odd !== undefined) throw wrong(`${odd} cannot be divided into the 32 groups of norms`, 'channels');
   const last = list[list.length - 1];
-  if (list.length < 2 || last.rows !== last.columns || !endsWithLargest(list)) {
+  if (list.length < 2 || last.rows !== last.columns || !isGrowing(list)) {
     throw wrong(
-      `is ${JSON.stringify(fields.raw('scales'))}; give two or more, of which the last is square and the largest`,
+      `is ${JSON.stringify(fields.raw('scales'))}; give two or more, each larger than the one before, of which the last is square and the largest`,
       'scales',
     );
   }

@@ -6,7 +6,7 @@ import {
   type WeightShapes,
 } from '@detailflow/blocks';
 import { DetailFlowError, type ParameterSpec, type Weights } from '@detailflow/core';
-import { requireLargestLast, type Scale } from './scales';
+import { requireGrowing, type Scale } from './scales';
 
 /** How the maps of VAR's scales are refined: phi(h) = (1 - r) h + r conv(h). */
 export interface RefinementConfig {
@@ -76,7 +76,7 @@ export function refinementName({ kind }: RefinementConfig, j: number): string {
 /** Which convolution refines scale k of S: the one whose tick lies nearest to k / (S - 1), of equal ones the first. */
 export function refinementIndex({ kind, count }: RefinementConfig, k: number, scales: number): number {
   if (kind === 'single' || count === 1) return 0;
-  const edge = 1 / (kind === 'shared' && count === 4 ? 3 * count : 2 * count);
+  const edge = 1 / (count === 4 ? 3 * count : 2 * count);
   const [start, stop] = [edge, 1 - edge];
   const step = (stop - start) / (count - 1);
   const at = scales === 1 ? 0 : k / (scales - 1);
@@ -160,7 +160,7 @@ export const FLEXVAR_SCALES: readonly Scale[] = officialScales([1, 2, 3, 4, 5, 7
 
 /**
  * The sizes of a tokenizer, read off its weights (VAR's under {@link renamedVarWeights}).
- * @throws DetailFlowError `weights`; `config` for residual coding along scales of which the last is not the largest
+ * @throws DetailFlowError `weights`; `config` for residual coding along scales that do not grow
  */
 export function scaleTokenizerConfigOf(
   weights: WeightShapes,
@@ -196,7 +196,7 @@ export function scaleTokenizerConfigOf(
     );
   }
   // Plain coding draws the picture of the last scale, whatever came before it.
-  if (coding === 'residual') requireLargestLast(scales ?? SCALES_256, file);
+  if (coding === 'residual') requireGrowing(scales ?? SCALES_256, file);
   return {
     scales: scales ?? (coding === 'plain' ? FLEXVAR_SCALES : SCALES_256),
     ...{ encoder, decoder, codebookSize, codeDim, quantKernel, coding },
