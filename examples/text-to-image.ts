@@ -1,5 +1,6 @@
 // LlamaGen's text-conditional models draw for features of flan-t5-xl. Here they come from transformers.js, which is no
 // dependency of any package: npm install @huggingface/transformers
+// A server takes the same from a module: see text-encoder.mjs.
 // Run from the repository root, with the released files: npx tsx examples/text-to-image.ts vq_ds16_t2i.pt t2i_XL_stage1_256.pt "a red fox"
 // It is tested with a small model and a stand-in for transformers.js; with the released weights, which take gigabytes, it was never run,
 // and another export of the encoder may have another name.

@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
-  '@detailflow/ai-sdk-provider': 6_200,
+  '@detailflow/ai-sdk-provider': 6_500,
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 13_000,
   '@detailflow/backend-webgpu': 26_400,
@@ -27,7 +27,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/onnx': 12_400,
   '@detailflow/queue': 13_400,
   '@detailflow/sampler': 8_200,
-  '@detailflow/serve': 21_200,
+  '@detailflow/serve': 23_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 68_500,

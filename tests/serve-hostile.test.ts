@@ -192,7 +192,7 @@ describe('forms', () => {
       () => formOf({ image: picture, n: new Uint8Array(3) }),
       'invalid_value',
     ],
-    ['an unknown field', 'variations', () => formOf({ image: picture, prompt: '1' }), 'unknown_field'],
+    ['an unknown field', 'variations', () => formOf({ image: picture, strength: '1' }), 'unknown_field'],
     ['a number in words', 'variations', () => formOf({ image: picture, n: 'two' }), 'invalid_value'],
     [
       'many parts',

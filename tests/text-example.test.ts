@@ -1,11 +1,15 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { writeNpz } from '@detailflow/data';
+import OpenAI from 'openai';
+import sharp from 'sharp';
 import { expect, test } from 'vitest';
 import { cliJson, inRepository, pixels, testFolder } from './cli';
 
-// examples/text-to-image.ts with a small model, and a stand-in for transformers.js whose features are a formula of the letters.
+// examples/text-to-image.ts and text-encoder.mjs with a small model, and a stand-in for transformers.js whose features are a formula of the letters.
 
 const at = testFolder();
 const file = (name: string) => inRepository(`tests/fixtures/golden/family/llamagen/${name}`);
@@ -78,4 +82,38 @@ test('a model for classes is refused by name', async () => {
   const c2i = file('gpt_c2i/c2i_P.pt');
   expect(readFileSync(c2i).length).toBeGreaterThan(1000);
   await expect(draw(vq, c2i)).rejects.toMatchObject({ stderr: expect.stringContaining('draws for classes') });
+});
+
+test('text-encoder: the command serves texts with it, and draws what the other example draws', async () => {
+  await draw(vq, gpt, 'fox');
+  const expected = await pixels(at('text-to-image.png'));
+  const child = spawn(
+    process.execPath,
+    [
+      ...['--import', register, inRepository('packages/detailflow/dist/cli.js'), 'serve', '--port', '0'],
+      ...['--tokenizer', vq, '--ar', gpt, '--text-encoder', inRepository('examples/text-encoder.mjs')],
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const closed = once(child, 'close');
+  const url = await new Promise<string>((resolve, reject) => {
+    let found = '';
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const entry = JSON.parse(line);
+      if (entry.event === 'listening') found = entry.url;
+      if (entry.event === 'ready') resolve(found);
+    });
+    child.once('exit', (code) => reject(new Error(`it ended with ${code}`)));
+  });
+  const client = new OpenAI({ apiKey: 'any', baseURL: `${url}/v1`, maxRetries: 0 });
+  for (const _ of ['encoded', 'kept']) {
+    const { data } = await client.images.generate({ prompt: 'fox', ...{ seed: 0 } });
+    const drawn = sharp(Buffer.from(data?.[0].b64_json ?? '', 'base64'));
+    expect(await drawn.ensureAlpha().raw().toBuffer()).toEqual(
+      await sharp(at('text-to-image.png')).ensureAlpha().raw().toBuffer(),
+    );
+  }
+  expect(expected.width).toBe(16);
+  child.kill('SIGTERM');
+  expect((await closed)[0]).toBe(0);
 });

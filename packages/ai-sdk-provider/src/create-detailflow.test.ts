@@ -223,7 +223,7 @@ describe('by a server', () => {
       /have no places/,
     );
     expect(api.seen.map(({ path, fields }) => [path, fields.class, fields.prompt])).toEqual([
-      ['/v1/images/variations', 'bag', undefined],
+      ['/v1/images/variations', undefined, 'bag'],
       ['/v1/images/edits', undefined, 'bag'],
     ]);
   });

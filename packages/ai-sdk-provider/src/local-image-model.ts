@@ -18,6 +18,7 @@ import {
   pictureCount,
 } from './draw-options';
 import { bytesOf } from './image-file';
+import { type SizeText, shapeWarning } from './picture-shape';
 
 /** Pictures that are drawn together. */
 const BATCH = 16;
@@ -55,7 +56,7 @@ export class LocalImageModel implements ImageModelV3 {
       for (let at = 0; at < n; at += BATCH) {
         const count = Math.min(BATCH, n - at);
         const codes = await plan.draw(seed + at, count, signal);
-        const pixels = await model.decode(codes, { tokens: plan.tokens, size: plan.size, signal });
+        const pixels = await model.decode(codes, { tokens: plan.tokens, size: plan.height, signal });
         for (let i = 0; i < count; i++) images.push(await pictureFromPixels(pixels, i).toPng());
       }
       return {
@@ -76,8 +77,9 @@ export class LocalImageModel implements ImageModelV3 {
 
 interface Plan {
   readonly tokens: number;
-  /** Side of the pictures in pixels. */
-  readonly size: number;
+  readonly size: SizeText;
+  /** Of the pictures, in pixels. */
+  readonly height: number;
   readonly warnings: SharedV3Warning[];
   /** Codes of `count` pictures with seeds from `seed` on: [count, tokens]. */
   draw(seed: number, count: number, signal?: AbortSignal): Promise<Tensor<'int32'>>;
@@ -107,18 +109,30 @@ function planOf(
   const warnings: SharedV3Warning[] = [];
   const unsupported = (feature: string, details: string) =>
     warnings.push({ type: 'unsupported', feature, details });
-  if (aspectRatio !== undefined && aspectRatio !== '1:1') unsupported('aspectRatio', 'pictures are square');
   if (headers && Object.keys(headers).some((name) => name.toLowerCase() !== 'user-agent')) {
     unsupported('headers', 'pictures are drawn in this process');
+  }
+  if (tokenModel.classes === 0) {
+    throw new UnsupportedFunctionalityError({
+      functionality: 'texts',
+      message:
+        'this model draws for texts, which nobody reads in this process: serve it with a text encoder (detailflow serve --text-encoder FILE), and give baseURL',
+    });
   }
   const label = labelOf(model, options.prompt, { isNeeded: files.length === 0, classes: tokenModel.classes });
   if (files.length > 0) {
     if (wanted !== undefined)
       unsupported('tokens', 'pictures that are varied are drawn with all their tokens');
     const kept = keep ?? Math.round(all / 2);
-    const side = tokenizer.resolution(all);
+    const { height: side, size: own } = sizeOfTokens(all);
+    if (own !== `${side}x${side}`) {
+      throw new UnsupportedFunctionalityError({
+        functionality: 'files',
+        message: `pictures to vary are cut square, and those of this model are ${own}`,
+      });
+    }
     return {
-      ...{ tokens: all, warnings, size: sideOf(size, all) },
+      ...{ tokens: all, warnings, ...chosenSize(all) },
       async draw(seed, count, signal) {
         const original = await readPicture(files, side, signal);
         const labels = label === undefined ? undefined : [label];
@@ -132,22 +146,30 @@ function planOf(
   const last = stepAt(tokenModel.schedule, (wanted ?? all) - 1);
   const tokens = last.position + last.count; // steps are drawn whole
   return {
-    ...{ tokens, warnings, size: sideOf(size, tokens) },
+    ...{ tokens, warnings, ...chosenSize(tokens) },
     draw: (seed, count, signal) =>
       lastTokens(model.generate({ ...sampling, labels: Array(count).fill(label), tokens, seed, signal })),
   };
 
-  /** What the tokens are worth, or a smaller side that the model draws. */
-  function sideOf(asked: string | undefined, count: number): number {
-    const side = tokenizer.resolution(count);
-    if (asked === undefined || asked === `${side}x${side}`) return side;
+  function sizeOfTokens(count: number): { readonly size: SizeText; readonly height: number } {
+    const height = tokenizer.resolution(count);
+    return { size: `${tokenizer.width?.(count) ?? height}x${height}`, height };
+  }
+
+  /** What the tokens are worth, or a smaller size that the model draws. */
+  function chosenSize(count: number): { readonly size: SizeText; readonly height: number } {
+    const own = sizeOfTokens(count);
     const grows = tokenizer.previews === 'coarse-to-fine';
-    const sides = grows ? Array.from({ length: count }, (_, i) => tokenizer.resolution(i + 1)) : [side];
-    const found = sides.find((one) => asked === `${one}x${one}`);
-    if (found !== undefined) return found;
-    const listed = [...new Set(sides)].map((one) => `${one}x${one}`).join(', ');
-    unsupported('size', `this model draws ${listed}; the picture is ${side}x${side}`);
-    return side;
+    const all = grows ? Array.from({ length: count }, (_, i) => sizeOfTokens(i + 1)) : [own];
+    const found = size === undefined ? own : all.find((one) => one.size === size);
+    if (!found) {
+      const listed = [...new Set(all.map((one) => one.size))].join(', ');
+      unsupported('size', `this model draws ${listed}; the picture is ${own.size}`);
+    }
+    const chosen = found ?? own;
+    const details = shapeWarning(aspectRatio, chosen.size);
+    if (details) unsupported('aspectRatio', details);
+    return chosen;
   }
 }
 

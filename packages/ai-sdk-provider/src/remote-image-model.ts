@@ -9,6 +9,7 @@ import {
 } from '@ai-sdk/provider';
 import { drawOptions, firstSeed, MOST_PICTURES, pictureCount } from './draw-options';
 import { bytesOf } from './image-file';
+import { shapeWarning } from './picture-shape';
 
 /** Characters of an answer. */
 const MOST_CHARACTERS = 2 ** 28;
@@ -49,9 +50,6 @@ export class RemoteImageModel implements ImageModelV3 {
     const [seed, n] = [firstSeed(options), pictureCount(options)];
     const { aspectRatio, prompt, size, files = [], mask, abortSignal, headers } = options;
     const warnings: SharedV3Warning[] = [];
-    if (aspectRatio !== undefined && aspectRatio !== '1:1') {
-      warnings.push({ type: 'unsupported', feature: 'aspectRatio', details: 'pictures are square' });
-    }
     if (files.length > 1) {
       throw new UnsupportedFunctionalityError({
         functionality: 'several pictures',
@@ -88,15 +86,21 @@ export class RemoteImageModel implements ImageModelV3 {
         : {
             ...(mask
               ? { path: 'images/edits', fields: { ...common, prompt, keep } }
-              : { path: 'images/variations', fields: { ...common, class: prompt || undefined, keep } }),
+              : { path: 'images/variations', fields: { ...common, prompt: prompt || undefined, keep } }),
             files: { image: bytesOf(files[0]), ...(mask && { mask: bytesOf(mask) }) },
           };
       last = await this.#ask(request, { headers, signal: abortSignal });
       images.push(...picturesOf(last.value, common.n));
     }
+    const drawn = sizeOf(last?.value);
+    const details = drawn
+      ? shapeWarning(aspectRatio, drawn)
+      : aspectRatio && 'the model decides of which shape pictures are';
+    if (details) warnings.push({ type: 'unsupported', feature: 'aspectRatio', details });
+    const told = drawn === undefined ? {} : { size: drawn };
     return {
       ...{ images, warnings },
-      providerMetadata: { detailflow: { images: images.map((_, i) => ({ seed: seed + i })) } },
+      providerMetadata: { detailflow: { images: images.map((_, i) => ({ seed: seed + i, ...told })) } },
       response: { timestamp, modelId: this.modelId, headers: last?.headers },
     };
   }
@@ -201,6 +205,12 @@ function parsed(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** The size that an answer states, width first; undefined where it states none. */
+function sizeOf(value: unknown): string | undefined {
+  const { size } = (value ?? {}) as { size?: unknown };
+  return typeof size === 'string' && /^[1-9]\d{0,5}x[1-9]\d{0,5}$/.test(size) ? size : undefined;
 }
 
 function picturesOf(value: unknown, count: number): string[] {

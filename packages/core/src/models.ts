@@ -18,11 +18,13 @@ export interface ImageTokenizer {
   readonly previews: PreviewKind;
   /** Tokens of a full code, N. */
   readonly tokens: number;
-  /** Side of a full image in pixels. */
+  /** Side of a full image in pixels; its height where images are not square. */
   readonly imageSize: number;
   readonly codebookSize: number;
-  /** Side in pixels at which the first `tokens` tokens are drawn. */
+  /** Side in pixels at which the first `tokens` tokens are drawn; the height where they are not square. */
   resolution(tokens: number): number;
+  /** Width in pixels of the same picture; absent where all are square. */
+  width?(tokens: number): number;
   /** Images [B, 3, S, S] in [-1, 1] -> codes int32 [B, n]; n is N unless said. */
   encode(images: Tensor<'float32'>, options?: CallOptions & { tokens?: number }): Promise<Tensor<'int32'>>;
   /**

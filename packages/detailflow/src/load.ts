@@ -1,6 +1,6 @@
 import type { GroupTokenModel } from '@detailflow/ar-model';
 import { createNodeBackend } from '@detailflow/backend-node';
-import type { BundleCard, FamilyModel } from '@detailflow/checkpoint';
+import type { BundleCard, FamilyModel, TextSizes } from '@detailflow/checkpoint';
 import {
   type Backend,
   type CallOptions,
@@ -131,6 +131,8 @@ export class Model {
   readonly detailflow?: DetailFlowParts;
   /** Card of the bundle, if the model came from one. */
   readonly card?: BundleCard;
+  /** What it draws for, where that is a text: how large its features are, and how they are padded. */
+  readonly text?: TextSizes;
   readonly backend: Backend;
   readonly #tokenizer?: ImageTokenizer;
   readonly #opened: FamilyModel;
@@ -147,6 +149,7 @@ export class Model {
     this.backend = backend;
     this.card = opened.card;
     this.family = opened.family;
+    this.text = opened.ar?.text;
     if (isDetailFlow(opened) && !opened.createLatentTokenizer) {
       const tokenizer = opened.createTokenizer({ backend, dtype });
       this.detailflow = { tokenizer, tokenModel: opened.createTokenModel?.({ backend, dtype, tokenizer }) };

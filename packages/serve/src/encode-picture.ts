@@ -3,7 +3,7 @@ import sharp from 'sharp';
 
 export type OutputFormat = 'png' | 'jpeg' | 'webp';
 
-/** The first picture of float32 [B, 3, S, S] as a file. `quality`: 0 to 100 for jpeg and webp. */
+/** The first picture of float32 [B, 3, H, W] as a file. `quality`: 0 to 100 for jpeg and webp. */
 export async function encodePicture(
   pixels: Tensor<'float32'>,
   { format, quality }: { readonly format: OutputFormat; readonly quality: number },

@@ -1,15 +1,16 @@
 import { type ApiError, toApiError } from './api-error';
 import type { DrawnPicture } from './picture-desk';
 import type { PictureRequest } from './picture-request';
+import { sizeText } from './picture-size';
 
 /** What one picture of a request cost, as OpenAI counts. */
-function usage({ tokens, kept }: PictureRequest, pictures: number) {
+function usage({ tokens, kept, textTokens }: PictureRequest, pictures: number) {
   const [drawn, given] = [(tokens - kept) * pictures, kept * pictures];
   return {
-    total_tokens: drawn + given,
-    input_tokens: given,
+    total_tokens: drawn + given + textTokens,
+    input_tokens: given + textTokens,
     output_tokens: drawn,
-    input_tokens_details: { image_tokens: given, text_tokens: 0 },
+    input_tokens_details: { image_tokens: given, text_tokens: textTokens },
     output_tokens_details: { image_tokens: drawn, text_tokens: 0 },
   };
 }
@@ -35,7 +36,7 @@ export async function wholeAnswer(
   return {
     created: seconds(),
     ...{ background: 'opaque', quality: 'high', output_format: request.format, data },
-    size: `${request.size}x${request.size}`,
+    size: sizeText(request.size),
     usage: usage(request, request.n),
   };
 }
@@ -48,9 +49,9 @@ export async function* answerEvents(
   onError: (error: ApiError) => void,
 ): AsyncGenerator<object, void, void> {
   try {
-    for await (const { index, preview, side, bytes } of pictures) {
+    for await (const { index, preview, size, bytes } of pictures) {
       const common = {
-        ...{ b64_json: base64(bytes), created_at: seconds(), size: `${side}x${side}`, quality: 'high' },
+        ...{ b64_json: base64(bytes), created_at: seconds(), size: sizeText(size), quality: 'high' },
         ...{ background: 'opaque', output_format: request.format, ...made(request, index) },
         ...(request.n > 1 && { image_index: index }),
       };

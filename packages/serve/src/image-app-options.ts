@@ -1,4 +1,5 @@
 import type { OptionNames } from '@detailflow/core';
+import type { EncodeText } from './prompt-encoder';
 import type { LogEntry } from './request-log';
 import type { ServedModel } from './served-model';
 
@@ -17,6 +18,17 @@ export interface ImageAppOptions {
   readonly timeout?: number;
   /** Bytes of an uploaded form; default 16 MiB. JSON may have 256 KiB. */
   readonly bodyLimit?: number;
+  /**
+   * For a model of texts: makes features out of the prompt of a request, which has its places in the queue already. What is kept of
+   * earlier prompts is its own affair. Without it such a model refuses prompts.
+   */
+  readonly encodeText?: EncodeText;
+  /** Texts that are encoded at once, 1 to 256; default 1. An encoder that does not heed its signal keeps its turn until it ends. */
+  readonly texts?: number;
+  /** Seconds that a text may take once its turn has come, 1 to 86400; default 60. The request is told 503 then. */
+  readonly textTimeout?: number;
+  /** Characters of a prompt for a model of texts, 1 to 32000; default 4000. */
+  readonly promptLimit?: number;
   /** Keys of which one must be sent as bearer token; default: none is asked for. */
   readonly keys?: readonly string[];
   /**
@@ -30,5 +42,6 @@ export interface ImageAppOptions {
 
 export const imageAppOptionNames: OptionNames<ImageAppOptions> = {
   ...{ model: true, name: true, pictures: true, queue: true, most: true, timeout: true },
+  ...{ encodeText: true, texts: true, textTimeout: true, promptLimit: true },
   ...{ bodyLimit: true, keys: true, origins: true, log: true },
 };

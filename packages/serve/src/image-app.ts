@@ -8,14 +8,16 @@ import { CrossSite } from './cross-site';
 import { eventStream } from './event-stream';
 import { answerEvents, wholeAnswer } from './image-answers';
 import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
-import { MOST_PICTURES } from './image-fields';
+import { LONGEST_PROMPT, MOST_PICTURES } from './image-fields';
 import { Intake, ROUTES, type Route, type Taken } from './intake';
 import { isKey, KeyCheck } from './keys';
 import { type LinkedSignal, linkSignals } from './linked-signal';
 import { describeRoutes } from './openapi';
 import { PAGE, PAGE_HEADERS } from './page';
 import { PictureDesk } from './picture-desk';
-import type { Serving } from './picture-request';
+import type { PromptRules, Serving } from './picture-request';
+import { sizeOfTokens, sizeText } from './picture-size';
+import { PromptEncoder } from './prompt-encoder';
 import { createLog, type Log } from './request-log';
 import type { ServedModel } from './served-model';
 import { UnderWay } from './under-way';
@@ -80,18 +82,6 @@ class App implements ImageApp {
 
   constructor(options: ImageAppOptions) {
     const { model, log, keys, pictures = 8 } = options;
-    const whole = (
-      name: 'pictures' | 'queue' | 'most' | 'timeout' | 'bodyLimit',
-      value: number,
-      most: number,
-      least = 1,
-    ) => {
-      if (Number.isInteger(value) && value >= least && value <= most) return value;
-      throw new DetailFlowError(
-        'invalid-argument',
-        `${name} is ${describe(value)}; give ${least} to ${most}`,
-      );
-    };
     whole('pictures', pictures, 256);
     const queue = whole('queue', options.queue ?? 64, 100_000, 0);
     const most = whole('most', options.most ?? MOST_PICTURES, MOST_PICTURES);
@@ -105,7 +95,7 @@ class App implements ImageApp {
     }
     this.#keys = keys && new KeyCheck(keys);
     this.#crossSite = new CrossSite(options.origins);
-    this.#serving = { ...serving(model, options.name), most };
+    this.#serving = { ...serving(model, options.name), most, prompts: promptRules(options) };
     this.#log = createLog(log);
     this.#desk = new PictureDesk({ serving: this.#serving, pictures, queue });
     this.#intake = new Intake({ serving: this.#serving, desk: this.#desk, bodyLimit, forms: pictures });
@@ -214,7 +204,7 @@ class App implements ImageApp {
         throw new ApiError(405, 'use POST', { code: 'method_not_allowed' });
       });
     }
-    describeRoutes(app);
+    describeRoutes(app, this.#serving);
     const document = app.getOpenAPI31Document({
       openapi: '3.1.0',
       info: {
@@ -227,12 +217,18 @@ class App implements ImageApp {
   }
 
   #modelEntry() {
-    const { id, model, tokenModel } = this.#serving;
-    const { tokenizer, family, card, cfg } = model;
+    const { id, model, tokenModel, prompts } = this.#serving;
+    const { tokenizer, family, card, cfg, text } = model;
+    const size = sizeOfTokens(tokenizer, tokenModel.tokens);
     return {
       ...{ id, object: 'model', created: this.#created, owned_by: 'detailflow', family, cfg },
       ...{ tokens: tokenModel.tokens, classes: tokenModel.classes, previews: tokenizer.previews },
-      image_size: tokenizer.resolution(tokenModel.tokens),
+      ...{ size: sizeText(size), image_width: size.width, image_height: size.height },
+      prompt: prompts ? 'text' : 'class',
+      ...(prompts && {
+        ...{ prompt_characters: prompts.limit, prompt_tokens: text?.places },
+        text_encoder: prompts.encoder !== undefined,
+      }),
       ...(card && { license: card.license, attribution: card.attribution, class_names: card.classNames }),
     };
   }
@@ -350,17 +346,38 @@ function routeOf(path: string): string {
   return path.startsWith('/v1/models/') ? '/v1/models/:model' : 'other';
 }
 
-/** @throws DetailFlowError `unsupported` for a model without AR part, and for one whose conditions are texts */
+function whole(name: keyof ImageAppOptions, value: number, most: number, least = 1): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new DetailFlowError('invalid-argument', `${name} is ${describe(value)}; give ${least} to ${most}`);
+}
+
+/** What a prompt may be, where the model draws for texts. @throws DetailFlowError `invalid-argument`, `unsupported` */
+function promptRules({ model, encodeText, ...given }: ImageAppOptions): PromptRules | undefined {
+  const texts = whole('texts', given.texts ?? 1, 256);
+  const seconds = whole('textTimeout', given.textTimeout ?? 60, 86_400);
+  const limit = whole('promptLimit', given.promptLimit ?? 4000, LONGEST_PROMPT);
+  if (encodeText !== undefined && typeof encodeText !== 'function') {
+    throw new DetailFlowError('invalid-argument', `encodeText is ${describe(encodeText)}; give a function`);
+  }
+  if (model.tokenModel?.classes !== 0) {
+    if (encodeText === undefined) return undefined;
+    throw new DetailFlowError('invalid-argument', 'encodeText is for models of texts; this one has classes');
+  }
+  const { text: sizes } = model;
+  if (!sizes) {
+    throw new DetailFlowError(
+      'unsupported',
+      'this model draws from the features of texts and does not say of which size: give "text" with the model',
+    );
+  }
+  return { limit, ...(encodeText && { encoder: new PromptEncoder({ encodeText, sizes, texts, seconds }) }) };
+}
+
+/** @throws DetailFlowError `unsupported` for a model without AR part */
 function serving(model: ServedModel, name: string | undefined): Omit<Serving, 'most'> {
   const { tokenModel } = model;
   if (!tokenModel) {
     throw new DetailFlowError('unsupported', 'this model has no AR part: it can encode and decode, not draw');
-  }
-  if (tokenModel.classes === 0) {
-    throw new DetailFlowError(
-      'unsupported',
-      'this model draws from the features of texts, and there is no text encoder here to make them: serve one with classes',
-    );
   }
   const id = name ?? model.card?.name ?? model.family.toLowerCase();
   if (id === '' || id.length > 256) {

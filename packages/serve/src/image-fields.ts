@@ -4,6 +4,8 @@ import { ApiError, badField } from './api-error';
 /** The largest seed of a request; a picture of it adds its index. */
 const LARGEST_SEED = 2 ** 48;
 export const MOST_PICTURES = 10;
+/** Characters of a prompt. */
+export const LONGEST_PROMPT = 32_000;
 const MOST_PARTIALS = 3;
 
 const text = (most: number) => z.string().max(most);
@@ -60,7 +62,9 @@ const shared = {
   topP: z.number().min(0).max(1).nullish(),
 };
 
-const prompt = text(32_000).nullish().openapi({ description: 'The name of a class (or its number).' });
+const prompt = text(LONGEST_PROMPT)
+  .nullish()
+  .openapi({ description: 'The name of a class (or its number).' });
 const keep = z.int().min(0).nullish().openapi({ description: 'First tokens of the picture that stay.' });
 
 export const generationFields = z
@@ -86,7 +90,13 @@ export const editFields = z
   })
   .openapi('ImageEdit');
 
-export const variationFields = z.strictObject({ ...shared, keep }).openapi('ImageVariation');
+export const variationFields = z.strictObject({ ...shared, prompt, keep }).openapi('ImageVariation');
+
+/** The same fields for a model of texts, as its document describes them. */
+export const textFields = (limit: number) => ({
+  prompt: text(limit).nullish().openapi({ description: 'The text to draw for.' }),
+  class: shared.class.openapi({ description: 'Not for this model, which draws for texts: give "prompt".' }),
+});
 
 /** Fields of any of the three kinds of requests. */
 export type ImageFields = Partial<

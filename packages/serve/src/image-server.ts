@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { createAdaptorServer } from '@hono/node-server';
 import { createImageApp, type ImageApp, type Unfinished } from './image-app';
-import type { ImageAppOptions } from './image-app-options';
+import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
 import { createLog, type Log } from './request-log';
 import { UnderWay } from './under-way';
 
@@ -47,17 +47,8 @@ export interface ImageServer {
  */
 export async function startImageServer(options: ImageServerOptions): Promise<ImageServer> {
   checkOptions('startImageServer', options, {
-    ...{ model: true, name: true, pictures: true, queue: true, most: true, timeout: true },
-    ...{
-      bodyLimit: true,
-      keys: true,
-      origins: true,
-      log: true,
-      host: true,
-      port: true,
-      headerTimeout: true,
-      connections: true,
-    },
+    ...imageAppOptionNames,
+    ...{ host: true, port: true, headerTimeout: true, connections: true },
   });
   const { host = '127.0.0.1', port = 8000, headerTimeout = 10, connections = 2048, ...rest } = options;
   const whole = (name: string, value: number, least: number, most: number) => {

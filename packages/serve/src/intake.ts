@@ -1,10 +1,10 @@
 import { setMaxListeners } from 'node:events';
 import { ApiError } from './api-error';
 import { checkFields, editFields, formFields, generationFields, variationFields } from './image-fields';
-import { defaultKeep, imageOf, keepFirst, keepOutside, maskOf } from './kept-tokens';
+import { defaultKeep, imageOf, keepFirst, keepOutside, maskOf, requireSquare } from './kept-tokens';
 import { linkSignals } from './linked-signal';
 import type { PictureDesk, Promised } from './picture-desk';
-import { type PictureRequest, pictureRequest, type Serving } from './picture-request';
+import { type PictureRequest, pictureRequest, type Serving, withText } from './picture-request';
 import { parseForm, readBody, readJson, requireForm } from './read-body';
 import { Turns } from './turns';
 
@@ -59,14 +59,27 @@ export class Intake {
   async take(route: Route, raw: Request, signal: AbortSignal): Promise<Taken> {
     const reading = linkSignals([signal, this.#stopping.signal]);
     try {
-      if (route !== 'generations') return await this.#takeForm(route, raw, reading.signal, signal);
+      if (route !== 'generations') {
+        return await this.#encoded(await this.#takeForm(route, raw, reading.signal, signal), signal);
+      }
       const json = await readJson(raw, JSON_LIMIT, reading.signal);
       const fields = checkFields(generationFields, json);
       const request = pictureRequest(this.#serving, fields, { needsClass: true });
-      return { request, promised: this.#desk.take(request.n) };
+      return await this.#encoded({ request, promised: this.#desk.take(request.n) }, signal);
     } finally {
       reading.release();
     }
+  }
+
+  /** Has the text of a request encoded. It has its places by then, so no more texts wait than pictures may. */
+  async #encoded(taken: Taken, signal: AbortSignal): Promise<Taken> {
+    const { request, promised } = taken;
+    const { encoder } = this.#serving.prompts ?? {};
+    if (request.prompt === undefined || !encoder) return taken;
+    return giveUpUnless(promised, signal, async () => ({
+      request: withText(request, await encoder.encode(request.prompt as string, signal)),
+      promised,
+    }));
   }
 
   /** Of a form that waits for its turn nothing lies in memory but its body, and of so many at most as pictures are taken on. */
@@ -86,13 +99,10 @@ export class Intake {
         const checked = this.#check(route, form);
         leave();
         const promised = this.#desk.take(checked.n);
-        try {
-          return { request: await checked.encode(signal), promised };
-        } catch (error) {
-          const isRefused = error instanceof ApiError && error.status < 500;
-          promised.giveUp(signal.aborted ? 'cancelled' : isRefused ? 'refused' : 'failed');
-          throw error;
-        }
+        return giveUpUnless(promised, signal, async () => ({
+          request: await checked.encode(signal),
+          promised,
+        }));
       });
     } finally {
       leave();
@@ -101,6 +111,7 @@ export class Intake {
 
   /** Looks at the fields before the picture is encoded, which costs a run of the model. @throws ApiError 400 */
   #check(route: 'edits' | 'variations', form: ReadonlyMap<string, readonly (string | File)[]>) {
+    requireSquare(this.#serving);
     const isEdit = route === 'edits';
     const fields = checkFields(isEdit ? editFields : variationFields, formFields(form));
     const [image, mask] = [imageOf(form), isEdit ? maskOf(form) : undefined];
@@ -121,5 +132,16 @@ export class Intake {
       return pictureRequest(this.#serving, fields, { needsClass: isEdit, kept });
     };
     return { n, encode };
+  }
+}
+
+/** Does what is still to be done before pictures are drawn that are taken on; if it fails they are given up. */
+async function giveUpUnless<T>(promised: Promised, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const isRefused = error instanceof ApiError && error.status < 500;
+    promised.giveUp(signal.aborted ? 'cancelled' : isRefused ? 'refused' : 'failed');
+    throw error;
   }
 }

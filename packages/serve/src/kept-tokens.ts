@@ -3,11 +3,23 @@ import { readImage } from '@detailflow/data/node';
 import sharp, { type Metadata } from 'sharp';
 import { ApiError, badField, toApiError } from './api-error';
 import type { KeptTokens, Serving } from './picture-request';
+import { sizeOfTokens, sizeText } from './picture-size';
 
 /** Scales of up to so many places are kept whole. Source: docs/family/var.md section 3. */
 const ALWAYS_KEPT = 3;
 /** Sides of uploaded pictures are bounded by this many pixels in all. */
 const MOST_PIXELS = 50_000_000;
+
+/** @throws ApiError 400 for a model whose pictures are not square: those to encode are cut so */
+export function requireSquare({ model: { tokenizer }, tokenModel }: Serving): void {
+  const size = sizeOfTokens(tokenizer, tokenModel.tokens);
+  if (size.width === size.height) return;
+  throw badField(
+    'image',
+    `pictures to encode are cut square, and those of this model are ${sizeText(size)}: it only draws new ones here`,
+    'unsupported',
+  );
+}
 
 /** The picture of a form. @throws ApiError 400 when there is none, or more than one */
 export function imageOf(form: ReadonlyMap<string, readonly (string | File)[]>): File {

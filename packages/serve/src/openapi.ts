@@ -1,5 +1,6 @@
 import { type OpenAPIHono, z } from '@hono/zod-openapi';
-import { editFields, generationFields, variationFields } from './image-fields';
+import { editFields, generationFields, textFields, variationFields } from './image-fields';
+import type { Serving } from './picture-request';
 
 const errorBody = z
   .object({
@@ -41,7 +42,15 @@ const event = picture
   .openapi('ImageEvent');
 
 const model = z
-  .object({ id: z.string(), object: z.literal('model'), created: z.int(), owned_by: z.string() })
+  .object({
+    ...{ id: z.string(), object: z.literal('model'), created: z.int(), owned_by: z.string() },
+    size: z.string().openapi({ description: 'Of its pictures, width first, such as "256x256".' }),
+    ...{ image_width: z.int(), image_height: z.int() },
+    prompt: z.enum(['class', 'text']).openapi({ description: 'What a prompt is for this model.' }),
+    prompt_characters: z.int().optional().openapi({ description: 'Of a text: most characters.' }),
+    prompt_tokens: z.int().optional().openapi({ description: 'Of a text: most tokens.' }),
+    text_encoder: z.boolean().optional().openapi({ description: 'Whether texts are read here.' }),
+  })
   .loose()
   .openapi('Model');
 
@@ -60,7 +69,10 @@ const faults = {
 };
 
 /** Says in the document of the app what its routes take and give. */
-export function describeRoutes(app: Pick<OpenAPIHono, 'openAPIRegistry'>): void {
+export function describeRoutes(
+  app: Pick<OpenAPIHono, 'openAPIRegistry'>,
+  { prompts }: Pick<Serving, 'prompts'>,
+): void {
   const { openAPIRegistry: registry } = app;
   registry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' });
   const security = [{ bearer: [] }];
@@ -76,12 +88,20 @@ export function describeRoutes(app: Pick<OpenAPIHono, 'openAPIRegistry'>): void 
       ...{ method: 'post', path, summary, security, responses: pictures },
       request: { body: { required: true, content } },
     });
-  draw('/v1/images/generations', 'Draw pictures of a class', json(generationFields));
+  const own = prompts && textFields(prompts.limit);
+  // From their shapes: a schema that extends one with a name would be written as a part of itself.
+  const fieldsOf = (schema: z.ZodObject, name: string) =>
+    own ? z.strictObject({ ...schema.shape, ...own }).openapi(name) : schema;
+  const generation = fieldsOf(generationFields, 'ImageGeneration');
+  const edit = fieldsOf(editFields, 'ImageEdit');
+  const variation = fieldsOf(variationFields, 'ImageVariation');
+  const what = prompts ? 'for a text' : 'of a class';
+  draw('/v1/images/generations', `Draw pictures ${what}`, json(generation));
   draw('/v1/images/edits', 'Keep first tokens of a picture, or what a mask leaves, and draw the rest', {
-    'multipart/form-data': { schema: editFields.extend({ image: file, mask: file.optional() }) },
+    'multipart/form-data': { schema: edit.extend({ image: file, mask: file.optional() }) },
   });
   draw('/v1/images/variations', 'Draw variations of a picture', {
-    'multipart/form-data': { schema: variationFields.extend({ image: file }) },
+    'multipart/form-data': { schema: variation.extend({ image: file }) },
   });
   const get = (
     path: string,

@@ -12,12 +12,14 @@ export const PAGE = `<!doctype html>
   input[type=number] { width: 6rem; }
   #pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 1.5rem; }
   figure { margin: 0; } figcaption { font-size: .8rem; color: #555; }
-  img { width: 256px; height: 256px; image-rendering: pixelated; background: #eee; display: block; }
+  img { width: 256px; height: 256px; object-fit: contain; image-rendering: pixelated; background: #eee; display: block; }
+  [hidden] { display: none; } label.text { flex: 1 1 100%; }
   #status { min-height: 1.5em; color: #555; } #status.error { color: #a00; }
 </style>
 <h1>DetailFlow</h1>
 <form>
   <label>class <select name="class"></select></label>
+  <label class="text" hidden>prompt <input name="prompt" type="text"></label>
   <label>pictures <input name="n" type="number" min="1" max="10" value="1"></label>
   <label>seed <input name="seed" type="number" min="0" placeholder="random"></label>
   <label>guidance <input name="cfg" type="number" min="0" step="0.1" placeholder="default"></label>
@@ -41,7 +43,10 @@ async function loadClasses() {
   const answer = await fetch('v1/models', { headers: headers() });
   const body = await answer.json();
   if (!answer.ok) return say(body.error.message, true);
-  const [{ classes, class_names: names }] = body.data;
+  const [{ classes, class_names: names, prompt, prompt_characters: most }] = body.data;
+  const { class: select, prompt: text } = form.elements;
+  [select.parentElement.hidden, text.parentElement.hidden] = [prompt === 'text', prompt !== 'text'];
+  if (most) text.maxLength = most;
   const options = Array.from({ length: classes }, (_, i) => new Option(names?.[i] ?? 'class ' + i, i));
   form.elements.class.replaceChildren(...options);
   say('');
@@ -67,11 +72,13 @@ form.addEventListener('submit', async (submitted) => {
   [draw.disabled, stop.hidden] = [true, false];
   say('waiting');
   const number = (name) => (form.elements[name].value === '' ? undefined : Number(form.elements[name].value));
-  const name = form.elements.class.selectedOptions[0]?.text ?? '';
+  const isText = !form.elements.prompt.parentElement.hidden;
+  const prompt = form.elements.prompt.value;
+  const name = isText ? prompt : (form.elements.class.selectedOptions[0]?.text ?? '');
   try {
     const answer = await fetch('v1/images/generations', {
       method: 'POST', headers: headers(), signal: controller.signal,
-      body: JSON.stringify({ class: number('class'), n: number('n'), seed: number('seed'), cfg: number('cfg'),
+      body: JSON.stringify({ ...(isText ? { prompt } : { class: number('class') }), n: number('n'), seed: number('seed'), cfg: number('cfg'),
         stream: true, partial_images: 3 }),
     });
     if (!answer.ok) throw new Error((await answer.json()).error.message);

@@ -6,6 +6,7 @@ import { encodePicture } from './encode-picture';
 import { linkSignals } from './linked-signal';
 import { Metrics, type Outcome } from './metrics';
 import type { PictureRequest, Serving } from './picture-request';
+import type { PictureSize } from './picture-size';
 
 /** A preview or a finished picture of a request. */
 export interface DrawnPicture {
@@ -13,8 +14,7 @@ export interface DrawnPicture {
   readonly index: number;
   /** Which of its previews, from 0; none for the finished picture. */
   readonly preview?: number;
-  /** Side in pixels. */
-  readonly side: number;
+  readonly size: PictureSize;
   readonly bytes: Uint8Array;
 }
 
@@ -221,12 +221,13 @@ export class PictureDesk {
     { format, quality, size }: PictureRequest,
     step: SampleStep,
     signal: AbortSignal,
-  ): Promise<{ side: number; bytes: Uint8Array }> {
+  ): Promise<{ size: PictureSize; bytes: Uint8Array }> {
     const { tokenizer } = this.#serving.model;
-    const side = Math.min(size, tokenizer.resolution(step.count));
+    const side = Math.min(size.height, tokenizer.resolution(step.count));
     const { data, dims } = await step.tokens();
     const pixels = await tokenizer.decode(new Tensor('int32', data, dims), { size: side, signal });
-    return { side, bytes: await encodePicture(pixels, { format, quality }) };
+    const [height, width] = pixels.dims.slice(2);
+    return { size: { width, height }, bytes: await encodePicture(pixels, { format, quality }) };
   }
 }
 

@@ -5,7 +5,9 @@ import { ApiError, badField } from './api-error';
 import { classOf } from './class-of';
 import type { OutputFormat } from './encode-picture';
 import type { ImageFields } from './image-fields';
+import { type PictureSize, sizeOfTokens, sizeText } from './picture-size';
 import { previewCounts } from './preview-counts';
+import type { PromptCondition, PromptEncoder } from './prompt-encoder';
 import type { ServedModel } from './served-model';
 
 /** A model with its AR part, under the name that it is served by. */
@@ -15,6 +17,16 @@ export interface Serving {
   readonly tokenModel: TokenModel;
   /** Most pictures of one request. */
   readonly most: number;
+  /** Present where a prompt is a text. */
+  readonly prompts?: PromptRules;
+}
+
+/** What a prompt may be that is a text. */
+export interface PromptRules {
+  /** Most characters. */
+  readonly limit: number;
+  /** Absent where nobody reads prompts here. */
+  readonly encoder?: PromptEncoder;
 }
 
 /** Tokens of a picture that stay, for edits and variations. */
@@ -32,11 +44,15 @@ export interface PictureRequest {
   readonly seed: number;
   /** The class; undefined for none. */
   readonly label: number | undefined;
+  /** A text that is still to be encoded; see {@link withText}. */
+  readonly prompt: string | undefined;
+  /** Tokens of the text. */
+  readonly textTokens: number;
   readonly format: OutputFormat;
   /** 0 to 100, for jpeg and webp. */
   readonly quality: number;
-  /** Side of the pictures in pixels. */
-  readonly size: number;
+  /** Of the pictures. */
+  readonly size: PictureSize;
   /** Tokens of each picture. */
   readonly tokens: number;
   /** Tokens that stand from the beginning. */
@@ -53,11 +69,11 @@ const RANDOM_SEEDS = 2 ** 31;
 
 /**
  * Puts a request together from its checked fields.
- * @param options.needsClass whether a class must be given, by `class` or by `prompt`
+ * @param options.needsClass whether a class must be given, by `class` or by `prompt`; or a text, by `prompt`
  * @throws ApiError 400 naming the field, 404 for another model
  */
 export function pictureRequest(
-  { id, model, tokenModel, most }: Serving,
+  { id, model, tokenModel, most, prompts }: Serving,
   fields: ImageFields,
   { needsClass, kept = { count: 0 } }: { needsClass: boolean; kept?: KeptTokens },
 ): PictureRequest {
@@ -85,7 +101,8 @@ export function pictureRequest(
   }
   const last = stepAt(tokenModel.schedule, wanted - 1);
   const tokens = last.position + last.count;
-  const label = labelOf(fields, tokenModel, model.card?.classNames, needsClass);
+  const label = prompts ? undefined : labelOf(fields, tokenModel, model.card?.classNames, needsClass);
+  const prompt = prompts && promptOf(fields, prompts, needsClass);
   const previews = previewsOf(fields, { tokenModel, tokenizer, tokens, from: kept.count });
   const { cfg, guidance, temperature, topK, topP } = fields;
   const guidances = ['constant', ...Object.keys(tokenModel.guidances ?? {})];
@@ -93,7 +110,7 @@ export function pictureRequest(
     throw badField('guidance', `guidance is "${guidance}"; this model has ${guidances.join(', ')}`);
   }
   return {
-    ...{ label, format, tokens, previews },
+    ...{ label, prompt, textTokens: 0, format, tokens, previews },
     n: fields.n ?? 1,
     seed: fields.seed ?? randomInt(RANDOM_SEEDS),
     quality: fields.output_compression ?? 100,
@@ -130,17 +147,48 @@ function labelOf(
   );
 }
 
-/** The side of the pictures: what so many tokens are worth, or a smaller one that the model draws. */
-function sizeOf(size: string | null | undefined, tokenizer: ImageTokenizer, tokens: number): number {
-  const own = tokenizer.resolution(tokens);
-  if (size == null || size === 'auto' || size === `${own}x${own}`) return own;
+/** The text that is to be encoded. @throws ApiError 400, also where nobody could */
+function promptOf(
+  { class: given, prompt }: ImageFields,
+  { limit, encoder }: PromptRules,
+  isNeeded: boolean,
+): string | undefined {
+  if (given != null) {
+    throw badField('class', 'this model draws for texts and has no classes: give the text as "prompt"');
+  }
+  if (prompt == null || prompt.trim() === '') {
+    if (!isNeeded) return undefined;
+    throw badField('prompt', 'give the text to draw for as "prompt"', 'missing_field');
+  }
+  if (!encoder) {
+    throw badField(
+      'prompt',
+      'this model draws for texts, and this server has no encoder to read them: start it with one, --text-encoder FILE of the command or the option encodeText',
+      'no_text_encoder',
+    );
+  }
+  if (prompt.length <= limit) return prompt;
+  throw badField('prompt', `the prompt has ${prompt.length} characters; ${limit} are the most here`);
+}
+
+/** The request with its text, which has been encoded. */
+export function withText(request: PictureRequest, { condition, tokens }: PromptCondition): PictureRequest {
+  return {
+    ...{ ...request, prompt: undefined, textTokens: tokens },
+    options: { ...request.options, label: condition },
+  };
+}
+
+/** The size of the pictures: what so many tokens are worth, or a smaller one that the model draws. */
+function sizeOf(size: string | null | undefined, tokenizer: ImageTokenizer, tokens: number): PictureSize {
+  const own = sizeOfTokens(tokenizer, tokens);
+  if (size == null || size === 'auto' || size === sizeText(own)) return own;
   const grows = tokenizer.previews === 'coarse-to-fine';
-  const sides = new Set(
-    grows ? Array.from({ length: tokens }, (_, i) => tokenizer.resolution(i + 1)) : [own],
-  );
-  const found = [...sides].find((side) => size === `${side}x${side}`);
-  if (found !== undefined) return found;
-  const listed = [...sides].sort((a, b) => a - b).map((side) => `${side}x${side}`);
+  const all = grows ? Array.from({ length: tokens }, (_, i) => sizeOfTokens(tokenizer, i + 1)) : [own];
+  const sizes = new Map(all.map((one) => [sizeText(one), one]));
+  const found = sizes.get(size);
+  if (found) return found;
+  const listed = [...sizes].sort(([, a], [, b]) => a.height - b.height).map(([text]) => text);
   throw badField('size', `size is "${size}"; this model draws ${listed.join(', ')}, or give "auto"`);
 }
 

@@ -1,4 +1,4 @@
-import type { BundleCard } from '@detailflow/checkpoint';
+import type { BundleCard, TextSizes } from '@detailflow/checkpoint';
 import type { ImageTokenizer, TokenModel } from '@detailflow/core';
 
 /** What a server needs of a model; a `Model` of the package `detailflow` with an AR part is one. */
@@ -8,6 +8,8 @@ export interface ServedModel {
   readonly tokenizer: ImageTokenizer;
   readonly tokenModel?: TokenModel;
   readonly card?: BundleCard;
+  /** What it draws for, where that is a text. */
+  readonly text?: TextSizes;
   /** Guidance scale where a request says nothing. */
   readonly cfg: number;
 }

@@ -92,6 +92,13 @@ export class ScaleTokenizer implements ImageTokenizer {
     return this.config.scales[this.#complete(tokens)].rows * strideOf(this.config.encoder);
   }
 
+  /** Width of such a picture, in pixels. */
+  width(tokens: number): number {
+    const { coding, scales, encoder } = this.config;
+    const k = coding === 'residual' ? scales.length - 1 : this.#complete(tokens);
+    return scales[k].columns * strideOf(encoder);
+  }
+
   /** Images float32 [B, 3, h, w] in [-1, 1] of the full size -> codes int32 [B, L], or those of the first scales. */
   async encode(
     images: Tensor<'float32'>,

@@ -5,7 +5,7 @@ import type { LogEntry } from '@detailflow/serve';
 import { type Command, deviceOptions, UsageError } from './command';
 import { dtypeOptions, familyOptions, withModel } from './model-options';
 import { showNotice } from './show-notice';
-import { requireSquare } from './size-options';
+import { requireFitting, textEncoderOptions, textEncoding } from './text-encoder';
 import { Values } from './values';
 
 const LARGEST_KEY_FILE = 2 ** 20;
@@ -50,6 +50,7 @@ export const serveCommand: Command = {
       value: 'S',
       help: 'seconds that a request may take, waiting included (default 300)',
     },
+    ...textEncoderOptions,
     drain: {
       type: 'string',
       value: 'S',
@@ -71,6 +72,7 @@ export const serveCommand: Command = {
     const host = values.text('host') ?? '127.0.0.1';
     const drain = values.whole('drain', { most: 86_400 }) ?? 60;
     const keyFile = values.text('keys');
+    const encoding = await textEncoding(values);
     const origins = values.text('origins')?.split(',');
     const limits = {
       pictures: values.whole('max-batch', { least: 1, most: 256 }),
@@ -86,9 +88,9 @@ export const serveCommand: Command = {
       showNotice(`whoever reaches ${host} can draw pictures here: give --keys FILE, or leave --host out`);
     }
     return withModel(invocation, 'both', async (opened, start) => {
-      requireSquare(opened, 'sizes of the images API are squares here');
+      requireFitting(encoding, opened);
       const model = await start();
-      const given = { ...limits, name: values.text('name'), keys, origins, log };
+      const given = { ...limits, ...encoding, name: values.text('name'), keys, origins, log };
       const server = await startImageServer({ model, host, port, ...given });
       const { url } = server;
       log?.({ time: new Date().toISOString(), level: 'info', event: 'listening', url });
