@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Tensor, type Weight, weightFromArray } from '@detailflow/core';
+import { expect } from 'vitest';
 import { exactNumbers } from './numbers-by-formula';
 import { numbersOf } from './softvq-models';
 
@@ -109,3 +110,26 @@ export const exponentialNoise = (name: string, shape: readonly number[]): Tensor
 /** Numbers of a tensor that are stored. */
 export const sampledOf = (data: ArrayLike<number>, { every }: Sampled): number[] =>
   Array.from({ length: Math.ceil(data.length / every) }, (_, i) => data[i * every]);
+
+/** Every gradient: its norm, and its product with numbers of the formula. */
+export function expectGradients(
+  results: Readonly<Record<string, { readonly data: ArrayLike<unknown>; readonly dims: readonly number[] }>>,
+  gradients: Nested,
+): void {
+  const known = entriesOf(gradients);
+  const largest = Math.max(...known.map(([, [norm]]) => norm));
+  for (const [name, [norm, product]] of known) {
+    expect(results[`grad.${name}`], name).toBeDefined();
+    const data = Array.from(results[`grad.${name}`].data, Number);
+    const probe = numbersOf(`probe ${name}`, [data.length]);
+    const found = [Math.hypot(...data), data.reduce((sum, x, i) => sum + x * probe[i], 0)];
+    for (const [i, value] of [norm, product].entries()) {
+      const error = Math.abs(found[i] - value);
+      expect(error, `${name}: ${found[i]} instead of ${value}`).toBeLessThan(1e-3 * norm + 1e-6 * largest);
+    }
+  }
+}
+
+/** RGBA of every pixel -> all of red, green and blue. */
+export const planes = (rgba: Uint8ClampedArray): number[] =>
+  [0, 1, 2].flatMap((channel) => Array.from(rgba).filter((_, i) => i % 4 === channel));

@@ -11,7 +11,6 @@ import type { Family } from '@detailflow/checkpoint';
 import {
   type Backend,
   type Condition,
-  pictureFromPixels,
   scheduleSteps,
   Tensor,
   type TextCondition,
@@ -20,7 +19,6 @@ import {
 } from '@detailflow/core';
 import {
   createTextTokenModel,
-  createVqTokenizer,
   gptConfigOf,
   gptSettings,
   intervalGuidance,
@@ -31,9 +29,6 @@ import {
   textGptLoss,
   textGptParameters,
   trainedTextParameters,
-  vqConfigOf,
-  vqLosses,
-  vqParameters,
 } from '@detailflow/llamagen';
 import { llamagenTraining, parTraining } from '@detailflow/llamagen/trainable';
 import { type SampleOptions, sampleTokens } from '@detailflow/sampler';
@@ -43,8 +38,8 @@ import { expectClose } from './golden';
 import { integers, withGradients } from './golden-family';
 import {
   entriesOf,
+  expectGradients,
   exponentialNoise,
-  type Nested,
   type OddModel,
   type OddRun,
   oddGpts,
@@ -55,93 +50,6 @@ import {
 } from './llamagen-models';
 import { runOnce } from './run-once';
 import { json, numbersOf, safetensors, treeOf } from './softvq-models';
-
-/** Every gradient: its norm, and its product with numbers of the formula. */
-function expectGradients(
-  results: Readonly<Record<string, { readonly data: ArrayLike<unknown>; readonly dims: readonly number[] }>>,
-  gradients: Nested,
-): void {
-  const known = entriesOf(gradients);
-  const largest = Math.max(...known.map(([, [norm]]) => norm));
-  for (const [name, [norm, product]] of known) {
-    expect(results[`grad.${name}`], name).toBeDefined();
-    const data = Array.from(results[`grad.${name}`].data, Number);
-    const probe = numbersOf(`probe ${name}`, [data.length]);
-    const found = [Math.hypot(...data), data.reduce((sum, x, i) => sum + x * probe[i], 0)];
-    for (const [i, value] of [norm, product].entries()) {
-      const error = Math.abs(found[i] - value);
-      expect(error, `${name}: ${found[i]} instead of ${value}`).toBeLessThan(1e-3 * norm + 1e-6 * largest);
-    }
-  }
-}
-
-/** RGBA of every pixel -> all of red, green and blue. */
-const planes = (rgba: Uint8ClampedArray): number[] =>
-  [0, 1, 2].flatMap((channel) => Array.from(rgba).filter((_, i) => i % 4 === channel));
-
-describe.each(Object.keys(oddVqTokenizers))('%s', (name) => {
-  const one = oddVqTokenizers[name];
-  const { rows, columns, factor, isNormalised } = one;
-  const weights = weightsOf(one.shapes);
-  const config = vqConfigOf(weights, { imageSize: factor * rows, isNormalised });
-  const sides = [2, 3, rows * factor, columns * factor];
-  const images = new Tensor('float32', numbersOf(one.image.name, sides), sides);
-
-  test('weights', () => {
-    const specs = vqParameters(config).map((spec) => [spec.name, spec.shape]);
-    expect(Object.fromEntries(specs)).toEqual(Object.fromEntries(entriesOf(one.shapes)));
-  });
-
-  describe.each(devices)('on the %s backend', (device) => {
-    let backend: Backend;
-    beforeAll(async () => {
-      backend = await openDevice(device);
-    });
-    afterAll(() => backend.close());
-
-    test('pixels -> codes, codes -> pixels', async () => {
-      const tokenizer = createVqTokenizer({ config, weights, backend });
-      expect(integers(await tokenizer.encode(images))).toEqual(one.image.codes);
-      const codes = wholeNumbers(name, config.codebookSize, 2 * rows * columns);
-      const pixels = await tokenizer.decodeGrid(new Tensor('int32', codes, [2, rows * columns]), {
-        rows,
-        columns,
-      });
-      expect(pixels.dims).toEqual(sides);
-      expectClose(sampledOf(pixels.data, one.pixels), one.pixels.values);
-      const bytes = [0, 1].flatMap((image) => planes(pictureFromPixels(pixels, image).data));
-      const found = sampledOf(bytes, one.pixels);
-      expect(found.filter((_, i) => one.bytes[i] >= 0)).toEqual(one.bytes.filter((byte) => byte >= 0));
-      if (one.resized) {
-        const square = wholeNumbers('square', config.codebookSize, rows * rows);
-        const { size } = one.resized;
-        const resized = await tokenizer.decode(new Tensor('int32', square, [1, rows * rows]), { size });
-        expectClose(sampledOf(resized.data as Float32Array, one.resized), one.resized.values);
-      }
-      await tokenizer.dispose();
-    });
-
-    const { train } = one;
-    if (!train) return;
-    test('a step of training: losses and gradients', async () => {
-      const graph = trace((g) => {
-        const p = parameterAccess(g, vqParameters(config));
-        const options = { commitBeta: train.beta, entropyRatio: train.ratio };
-        const { pixels: _, ...losses } = vqLosses(p, config, g.input('images', 'f32', sides), options);
-        return withGradients(
-          losses,
-          p,
-          entriesOf(train.gradients).map(([one]) => one),
-        );
-      });
-      const results = await runOnce(backend, graph, weights, { images });
-      for (const [loss, value] of Object.entries(train.losses)) {
-        expectClose([Number(results[loss].data[0])], [value]);
-      }
-      expectGradients(results, train.gradients);
-    });
-  });
-});
 
 /** The texts of a model. What stands at places of padding must not matter. */
 function textsOf(name: string, { args, lengths = [] }: OddModel): TextCondition[] {
