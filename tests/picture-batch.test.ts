@@ -247,6 +247,40 @@ describe('a batch', () => {
     await batch.close();
   });
 
+  test('ends a picture alone that the model refuses, at its first step or later, without a pool of the model', async () => {
+    // It says what it refuses when a sequence begins, as models of texts do, and of class 3 in its third step.
+    const refusing: TokenModel = {
+      ...withoutPool(model),
+      async begin(conditions, options) {
+        const session = await model.begin(conditions, options);
+        const predict = session.predict.bind(session);
+        session.predict = async (...given) => {
+          if (conditions.includes(3) && session.position > 0)
+            throw new DetailFlowError('runtime', 'not this');
+          return predict(...given);
+        };
+        return session;
+      },
+    };
+    const batch = createPictureBatch({ model: refusing, pictures: 5 });
+    const all = [
+      { label: 1, seed: 3 },
+      { label: 9 },
+      { label: 2, cfg: 2 },
+      { label: 3 },
+      { label: 0, seed: 8 },
+    ];
+    const results = await Promise.allSettled(all.map((options) => drawn(batch, options)));
+    for (const [i, code] of [undefined, 'invalid-argument', undefined, 'runtime', undefined].entries()) {
+      const expected =
+        code === undefined ? { value: await alone(model, all[i]) } : { reason: { code }, status: 'rejected' };
+      expect(results[i]).toMatchObject(expected);
+    }
+    expect(batch.running + batch.waiting).toBe(0);
+    expect(await drawn(batch, { label: 4 })).toEqual(await alone(model, { label: 4 }));
+    await batch.close();
+  });
+
   test('fails with its model, and tries again with the next picture', async () => {
     let isBroken = true;
     const fragile: TokenModel = {

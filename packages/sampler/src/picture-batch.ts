@@ -195,6 +195,17 @@ export class PictureBatch {
     const pool = await (this.#pool as Promise<TokenPool>);
     try {
       this.#onRun({ pictures: drawings.length, count });
+    } catch (error) {
+      for (const drawing of drawings) this.#end(drawing, error);
+      return;
+    }
+    // Where nothing is computed together, what one picture cannot be drawn by is no fault of the others.
+    const runs = pool instanceof SessionPool ? drawings.map((drawing) => [drawing]) : [drawings];
+    for (const run of runs) await this.#predict(pool, run);
+  }
+
+  async #predict(pool: TokenPool, drawings: readonly Drawing[]): Promise<void> {
+    try {
       const logits = await pool.predict(
         drawings.map(({ member, chosen }) => ({ member: member as NonNullable<typeof member>, chosen })),
       );
