@@ -197,7 +197,10 @@ export class StandInHub {
     const file = this.files.get(path);
     if (!file) {
       response
-        .writeHead(404, { 'x-error-code': 'EntryNotFound', 'x-error-message': 'Entry not found' })
+        .writeHead(404, {
+          ...{ 'x-error-code': 'EntryNotFound', 'x-error-message': 'Entry not found' },
+          'x-repo-commit': this.commit,
+        })
         .end();
       return;
     }

@@ -1,4 +1,4 @@
-import { realpath } from 'node:fs/promises';
+import { readlink, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { openMember, readZip } from '@detailflow/checkpoint';
 import { type ByteSource, checkOptions, DetailFlowError, readFloat32, type Weights } from '@detailflow/core';
@@ -172,12 +172,19 @@ async function unusedFiles(seen: readonly RecordedFile[]): Promise<string[]> {
   return unused;
 }
 
-/** In a Hugging Face cache a file is a link to blobs/SHA256. */
+const MOST_LINKS = 40;
+
+/** In a Hugging Face cache a file is a link to blobs/SHA256, which may itself be a link into a store that repositories share. */
 async function statedHash({ path: place }: ByteSource): Promise<string | undefined> {
-  if (place === undefined) return undefined;
-  const real = await realpath(place);
-  const isBlob = path.basename(path.dirname(real)) === 'blobs' && /^[0-9a-f]{64}$/.test(path.basename(real));
-  return isBlob ? path.basename(real) : undefined;
+  let at = place;
+  for (let links = 0; at !== undefined && links <= MOST_LINKS; links++) {
+    const folder = await realpath(path.dirname(at));
+    if (path.basename(folder) === 'blobs' && /^[0-9a-f]{64}$/.test(path.basename(at)))
+      return path.basename(at);
+    const target: string | undefined = await readlink(at).catch(() => undefined);
+    at = target && path.resolve(folder, target);
+  }
+  return undefined;
 }
 
 function faultOf(error: unknown): string {

@@ -1,4 +1,16 @@
-import { copyFile, link, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  link,
+  lstat,
+  mkdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import { type HubAddress, isCommit } from './address';
@@ -13,6 +25,7 @@ const TAG = `Signature: 8a477f597d28d172789f06886806bc55
 #	https://bford.info/cachedir/
 `;
 const PART = 2 ** 20;
+const ETAG = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
 /** The variable of the environment that says where it is. */
 export const HUB_CACHE = 'HF_HUB_CACHE';
@@ -72,9 +85,37 @@ export class CacheFolder {
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(commit)));
   }
 
+  /** Where a file of a snapshot lies, whether it is there or not. */
+  pointer(commit: string, inside: string): string {
+    return path.join(this.snapshot(commit), ...inside.split('/'));
+  }
+
+  /** The etag of the blob that a snapshot's path leads to; undefined for a copy, which has no hash beside it. */
+  async linked(commit: string, inside: string): Promise<string | undefined> {
+    // The first link alone: a blob may be a link itself, into the store that Python's repositories share, where files are
+    // named by other hashes.
+    const target = await readlink(this.pointer(commit, inside)).catch(() => '');
+    const etag = path.basename(target);
+    return ETAG.test(etag) ? etag : undefined;
+  }
+
+  /**
+   * Lets a blob that is not there be what the snapshot holds itself: where a system has no symbolic links, Python moves the
+   * file there. Its content is not looked at, as with every blob that is found. Without hard links it is fetched.
+   */
+  async adopt(commit: string, { path: inside, etag, size }: HubFile): Promise<void> {
+    const pointer = this.pointer(commit, inside);
+    const { blob } = this.places(etag);
+    const copy = await lstat(pointer).catch(() => undefined);
+    if (!copy?.isFile() || copy.size !== size) return;
+    await mkdir(path.dirname(blob), { recursive: true })
+      .then(() => link(pointer, blob))
+      .catch(() => {}); // not where there is a blob
+  }
+
   /** Lets a snapshot's path lead to a blob, or hold a copy where the system has no links. */
   async link(commit: string, { path: inside, etag }: HubFile): Promise<string> {
-    const pointer = path.join(this.snapshot(commit), ...inside.split('/'));
+    const pointer = this.pointer(commit, inside);
     const { blob } = this.places(etag);
     if (await isSame(pointer, blob)) return pointer;
     const aside = `${pointer}.${process.pid}.${Math.random().toString(36).slice(2)}`;

@@ -1,4 +1,4 @@
-import { readdir, readlink, realpath } from 'node:fs/promises';
+import { readdir, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { ioError, openFile } from '@detailflow/checkpoint/node';
@@ -27,8 +27,6 @@ export interface OpenHubOptions extends Partial<NodeHubSettings> {
    */
   readonly partial?: readonly string[];
 }
-
-const ETAG = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
 /**
  * A repository of the hub as a folder: a file is fetched when it is opened, and lies in the cache from then on, which
@@ -149,8 +147,9 @@ export class HubFolder implements FileTree {
   /** A file that is read by ranges; undefined for others, and for what is in the cache. */
   async #openPartial(name: string): Promise<ByteSource | undefined> {
     const listed = this.files?.get(name);
-    const isPartial = listed && this.#isAllowed(name) && matchesPattern(name, this.#partial);
-    if (!isPartial || (await sizeOf(this.#cache.places(listed.etag).blob)) === listed.size) return undefined;
+    if (!listed || !this.#isAllowed(name) || !matchesPattern(name, this.#partial)) return undefined;
+    await this.#cache.adopt(this.commit, listed);
+    if ((await sizeOf(this.#cache.places(listed.etag).blob)) === listed.size) return undefined;
     const what = this.#api.name(name);
     const url = this.#api.fileAddress(this.commit, name);
     const settings = this.#settings;
@@ -220,15 +219,9 @@ export class HubFolder implements FileTree {
 
   /** The file in the snapshot, and the etag that its link leads to; undefined when it is not there. */
   async #cached(name: string): Promise<{ pointer: string; etag?: string } | undefined> {
-    const pointer = path.join(this.#cache.snapshot(this.commit), ...name.split('/'));
-    const real = await realpath(pointer).catch(() => undefined);
-    if (real === undefined) return undefined;
-    const isLink = await readlink(pointer).then(
-      () => true,
-      () => false,
-    );
-    const etag = path.basename(real);
-    return isLink && ETAG.test(etag) ? { pointer, etag } : { pointer };
+    const pointer = this.#cache.pointer(this.commit, name);
+    if ((await sizeOf(pointer)) === undefined) return undefined;
+    return { pointer, etag: await this.#cache.linked(this.commit, name) };
   }
 
   /** Brings a file into the cache. @returns its path there */
@@ -281,6 +274,7 @@ export class HubFolder implements FileTree {
     this.#tally.expect(name, listed.size);
     const onBytes = (done: number) => this.#tally.set(name, done);
     const { blob } = this.#cache.places(listed.etag);
+    await this.#cache.adopt(this.commit, listed);
     while (!(await this.#cache.holds(listed, onBytes, settings.signal))) {
       if ((await realpath(blob).catch(() => undefined)) !== undefined) {
         settings.onNotice?.(`${what}: the file in the cache is damaged (${blob}); it is fetched anew`);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { openMember, readZip } from '@detailflow/checkpoint';
 import { bytesSource, readSafetensors } from '@detailflow/core';
@@ -96,6 +96,11 @@ test('hashes that a Hugging Face cache states are compared', async () => {
     cpSync(path.join(bundle, name), blob(name));
     symlinkSync(path.relative(snapshot, blob(name)), path.join(snapshot, name));
   }
+  // Python keeps what several repositories have once, by a hash of another kind, and lets blobs be links to it.
+  const shared = path.join(at('blobs'), 'ab', 'ab'.repeat(32));
+  mkdirSync(path.dirname(shared), { recursive: true });
+  renameSync(blob('ar.safetensors'), shared);
+  symlinkSync(path.relative(path.join(cache, 'blobs'), shared), blob('ar.safetensors'));
   const { verified } = await cliJson('inspect', '--model', snapshot, '--verify');
   expect(verified.files.map(({ sha256 }: { sha256: string }) => sha256)).toEqual([
     ...['config.json', 'tokenizer.safetensors', 'ar.safetensors'].map((name) => path.basename(blob(name))),
@@ -104,7 +109,7 @@ test('hashes that a Hugging Face cache states are compared', async () => {
   const place = blob('ar.safetensors');
   const changed = readFileSync(place);
   changed[changed.length - 4] ^= 1; // a value becomes another value
-  rmSync(place);
-  writeFileSync(place, changed);
+  rmSync(shared);
+  writeFileSync(shared, changed);
   expect(await cliFailure(1, 'inspect', '--model', snapshot, '--verify')).toMatch(/SHA-256 is not/);
 });
