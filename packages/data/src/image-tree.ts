@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
 import { DetailFlowError } from '@detailflow/core';
+import { byCodePoint } from './code-points';
 import type { ImageDataset } from './dataset';
 import { type DecodeOptions, decodeImage } from './decode-image';
 import { hasImageName } from './image-kinds';
+import { isPartName, partFolders } from './part-folders';
+import { requireSameClasses } from './same-classes';
 import type { UnusedCounter, UnusedFiles } from './source-use';
 
 /** A file of an archive or a folder, read when it is asked for. */
@@ -37,8 +40,6 @@ interface Item {
   readonly className: string;
 }
 
-const testNames = ['val', 'valid', 'validation', 'test'];
-
 /**
  * The images of a tree: of WebDataset where files `KEY.cls` (or `KEY.json` with `label` or `cls`) stand beside images `KEY.jpg`; else
  * of folders of classes, in parts `train` and `val` or `test` where there are such folders, and for ImageNet as Kaggle packs it the
@@ -58,10 +59,11 @@ export async function partsOfTree(tree: ImageTree, options: Options): Promise<Tr
       { file: tree.name },
     );
   }
-  const classNames = classesOf(
-    all.map(({ className }) => className),
-    options.classNames,
-  );
+  const found = (items: readonly Item[] = []) => [...new Set(items.map(({ className }) => className))];
+  if (parts.train && parts.test) requireSameClasses(found(parts.train), found(parts.test), tree.name);
+  const classNames = labelled
+    ? numberedClasses(found(all), options.classNames)
+    : found(all).sort(byCodePoint);
   const dataset = (items: readonly Item[] | undefined, part: string) =>
     items && items.length > 0
       ? treeDataset(`${tree.name}${part}`, items, { ...options, classNames })
@@ -77,11 +79,10 @@ export async function partsOfTree(tree: ImageTree, options: Options): Promise<Tr
 const isHidden = (path: string): boolean =>
   path.split('/').some((part) => part.startsWith('.') || part === '__MACOSX');
 
-/** Numbers in their order, names in that of their letters. */
-function classesOf(found: readonly string[], given?: readonly string[]): readonly string[] {
-  const names = [...new Set(found)];
+/** What files beside images say: numbers are those of classes, names are classes in the order of their letters. */
+function numberedClasses(names: string[], given?: readonly string[]): readonly string[] {
   const isNumber = names.every((name) => /^\d{1,6}$/.test(name));
-  if (!isNumber) return names.sort((a, b) => (a < b ? -1 : 1));
+  if (!isNumber) return names.sort(byCodePoint);
   const most = Math.max(...names.map(Number));
   return Array.from({ length: Math.max(most + 1, given?.length ?? 0) }, (_, i) => given?.[i] ?? `${i}`);
 }
@@ -142,18 +143,18 @@ async function classFolders(images: readonly TreeFile[], others: readonly TreeFi
   const depth = commonDepth(images.map(({ path }) => path));
   const parts: { train?: Item[]; test?: Item[] } = {};
   const names = new Set(images.map(({ path }) => path.split('/')[depth]));
-  const test = testNames.find((name) => names.has(name));
-  const hasParts = names.has('train') && images.some(({ path }) => path.split('/').length > depth + 2);
+  const { train, test } = partFolders([...names]);
+  const hasParts = train !== undefined && images.some(({ path }) => path.split('/').length > depth + 2);
   for (const file of images) {
     const inside = file.path.split('/').slice(depth);
-    const part = hasParts ? inside.shift() : 'train';
+    const part = hasParts ? inside.shift() : train;
     const stem = file.path.replace(/^.*\//, '').replace(/\.[^.]*$/, '');
     const className =
       part === 'val' && solved?.has(stem) ? solved.get(stem) : inside.length > 1 ? inside[0] : undefined;
-    const isTrain = part === 'train';
+    const isTrain = part === train;
     if (className === undefined) tree.unused.add('an image outside the folders of classes', file.path);
     else if (!isTrain && part !== test)
-      tree.unused.add(`an image in "${part}"; the parts are train and ${test ?? 'no other'}`, file.path);
+      tree.unused.add(`an image in "${part}"; the parts are ${train} and ${test ?? 'no other'}`, file.path);
     else {
       const items = isTrain ? (parts.train ?? []) : (parts.test ?? []);
       if (isTrain) parts.train = items;
@@ -173,7 +174,7 @@ function commonDepth(paths: readonly string[]): number {
     const name = folders[0]?.[depth];
     const isShared =
       name !== undefined && folders.every((one) => one[depth] === name && one.length > depth + 1);
-    if (!isShared || ['train', ...testNames].includes(name)) return depth;
+    if (!isShared || isPartName(name)) return depth;
     depth++;
   }
 }

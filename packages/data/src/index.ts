@@ -28,6 +28,8 @@ export { shapeNames, shapesDataset } from './shapes';
 export { skipUnreadable } from './skip-unreadable';
 export { acrossClasses, evenlySpaced } from './some-images';
 export {
+  emptyClasses,
+  emptyText,
   type SkippedImage,
   type SourceUse,
   type UnusedFiles,

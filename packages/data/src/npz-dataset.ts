@@ -50,9 +50,14 @@ interface Found {
  * there are any, classes of any integer type [n]; named `arr_0`, `images`, `x` or `data`, or in two parts `x_train` and
  * `x_test`, or `train_images` and `val_images` or `test_images`. Small ones are read at once; of others every image when it
  * is asked for, at best in order where the file is compressed. Arrays that are not used are counted.
- * @throws DetailFlowError `format`, `dtype` or `shape` when there are no such arrays
+ * @param given names of the classes; their numbers where there are none
+ * @throws DetailFlowError `format`, `dtype` or `shape` when there are no such arrays, or only one of two parts has classes
  */
-export async function npzParts(arrays: ReadonlyMap<string, NpzArray>, file: string): Promise<NpzParts> {
+export async function npzParts(
+  arrays: ReadonlyMap<string, NpzArray>,
+  file: string,
+  given: readonly string[] = [],
+): Promise<NpzParts> {
   const used = new Set<string>(statistics);
   const keyOf = (name: string) =>
     arrays.has(name) ? name : [...arrays.keys()].find((key) => key.toLowerCase() === name);
@@ -81,10 +86,18 @@ export async function npzParts(arrays: ReadonlyMap<string, NpzArray>, file: stri
       file,
     });
   }
+  const mute = parts.find((part) => !part.labels);
+  if (mute && parts.some((part) => part.labels)) {
+    const without = mute === train ? 'training' : 'test';
+    throw new DetailFlowError('format', `has classes of one part and none of the ${without} images`, {
+      file,
+    });
+  }
   const labels: Int32Array[] = [];
   for (const part of parts) labels.push(await readLabels(part, file));
   const most = labels.flatMap((values) => [...new Set(values)]).reduce((a, b) => Math.max(a, b), 0);
-  const classNames = Array.from({ length: most + 1 }, (_, i) => `${i}`);
+  const length = Math.max(most + 1, given.length);
+  const classNames = Array.from({ length }, (_, i) => given[i] ?? `${i}`);
   const datasets: ImageDataset[] = [];
   for (const [i, part] of parts.entries()) {
     const name = parts.length === 1 ? file : `${file} (${i === 0 ? 'train' : 'test'})`;

@@ -3,9 +3,9 @@ import path from 'node:path';
 import { openMember, readZip } from '@detailflow/checkpoint';
 import { type OpenFile, openFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
-import type { ImageDataset } from './dataset';
 import type { DecodeOptions } from './decode-image';
 import { type ImageTree, partsOfTree, type TreeFile, type TreeParts } from './image-tree';
+import { requireSameClasses } from './same-classes';
 import { UnusedCounter } from './source-use';
 import { indexTar } from './tar';
 
@@ -39,7 +39,7 @@ export async function openArchive(source: string, options: Options): Promise<Tre
   for (const part of [first, second]) unused.addAll(part?.unused ?? []);
   for (const name of names) if (!shards.includes(name)) unused.add('beside the archives', name);
   const [trained, tested] = [first?.train ?? first?.test, second?.train ?? second?.test];
-  if (trained && tested) sameClasses(trained, tested, source);
+  if (trained && tested) requireSameClasses(trained.classNames, tested.classNames, source);
   return { train: trained, test: tested, unused: unused.list() };
 }
 
@@ -137,14 +137,3 @@ const tooLarge = (file: string, entry: string, size: number) =>
     file,
     entry,
   });
-
-function sameClasses(train: ImageDataset, test: ImageDataset, file: string): void {
-  const missing = test.classNames.filter((name) => !train.classNames.includes(name));
-  const same = train.classNames.join('\n') === test.classNames.join('\n');
-  if (same) return;
-  throw new DetailFlowError(
-    'format',
-    `the parts have other classes${missing.length > 0 ? `; only the test part has ${missing.slice(0, 5).join(', ')}` : ''}`,
-    { file },
-  );
-}

@@ -12,8 +12,10 @@ import { openArchive, openImageNet } from './open-archive';
 import { openCifar } from './open-cifar';
 import { findIdx, openIdx } from './open-idx';
 import { openParquet } from './open-parquet';
+import { partFolders } from './part-folders';
+import { requireSameClasses } from './same-classes';
 import { shapesDataset } from './shapes';
-import { type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
+import { emptyClasses, type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
 import { imagesWithin, newWalk } from './walk-images';
 
 /** A data set in two parts. */
@@ -71,7 +73,7 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
   });
   const packed = (await openArchive(source, options)) ?? (await openParquet(source, options));
   if (packed) return inParts(packed, options);
-  if (!stats.isDirectory()) return inParts(await openNpzParts(source), options);
+  if (!stats.isDirectory()) return inParts(await openNpzParts(source, options), options);
   const parts =
     (await openArrays(source, options, MOST_WRAPPERS)) ??
     (await openImageNet(source, options)) ??
@@ -104,6 +106,7 @@ function inParts(
   const use = {
     images: first.labels.length + heldOut.labels.length,
     classes: first.classNames.length,
+    ...emptyClasses(first),
     unused,
   };
   return { train: first, heldOut, ...division, use };
@@ -151,20 +154,20 @@ async function openPartFolders(source: string, options: OpenDatasetOptions): Pro
     if (name.startsWith('.')) continue;
     if ((await stat(path.join(source, name)).catch(() => undefined))?.isDirectory()) folders.push(name);
   }
-  const test = ['val', 'valid', 'validation', 'test'].find((name) => folders.includes(name));
+  const { train: trained, test } = partFolders(folders);
   // A class may be called train, too.
-  if (!folders.includes('train') || (test === undefined && folders.length > 1)) return undefined;
-  const train = await openImageFolder(path.join(source, 'train'), options);
+  if (trained === undefined || (test === undefined && folders.length > 1)) return undefined;
+  const train = await openImageFolder(path.join(source, trained), options);
   const heldOut = test === undefined ? undefined : await openImageFolder(path.join(source, test), options);
   const isFlat = (dataset: ImageDataset, part: string) => dataset.classNames.join('\n') === part;
-  if (heldOut && test !== undefined && !(isFlat(train, 'train') && isFlat(heldOut, test))) {
-    checkClasses(train, heldOut, test, source);
+  if (heldOut && test !== undefined && !(isFlat(train, trained) && isFlat(heldOut, test))) {
+    requireSameClasses(train.classNames, heldOut.classNames, source, [trained, test]);
   }
   const unused = new UnusedCounter();
-  unused.addAll(train.unused, 'train/');
+  unused.addAll(train.unused, `${trained}/`);
   if (heldOut) unused.addAll(heldOut.unused, `${test}/`);
   for (const name of names) {
-    if (name === 'train' || name === test) continue;
+    if (name === trained || name === test) continue;
     if (!folders.includes(name)) {
       unused.add('beside the parts', name);
       continue;
@@ -172,11 +175,11 @@ async function openPartFolders(source: string, options: OpenDatasetOptions): Pro
     const inside = path.join(source, name);
     const walk = newWalk(source, unused);
     const images = await imagesWithin({ path: inside, real: await realpath(inside) }, walk);
-    const parts = test === undefined ? 'train' : `train and ${test}`;
+    const parts = test === undefined ? trained : `${trained} and ${test}`;
     for (const image of images)
       unused.add(`an image in "${name}"; the parts are ${parts}`, path.relative(source, image));
   }
-  const classNames = isFlat(train, 'train') ? [path.basename(source)] : train.classNames;
+  const classNames = isFlat(train, trained) ? [path.basename(source)] : train.classNames;
   return {
     train: named(train, classNames),
     test: heldOut && named(heldOut, classNames),
@@ -189,32 +192,16 @@ const named = (dataset: ImageDataset, classNames: readonly string[]): ImageDatas
   classNames,
 });
 
-function checkClasses(train: ImageDataset, heldOut: ImageDataset, test: string, file: string): void {
-  const missing = (one: ImageDataset, other: ImageDataset) =>
-    one.classNames.filter((name) => !other.classNames.includes(name)).slice(0, 5);
-  const [only, others] = [missing(train, heldOut), missing(heldOut, train)];
-  if (only.length === 0 && others.length === 0) return;
-  const said = [
-    only.length > 0 && `only train has ${only.join(', ')}`,
-    others.length > 0 && `only ${test} has ${others.join(', ')}`,
-  ];
-  throw new DetailFlowError(
-    'io',
-    `train and ${test} must have the same classes; ${said.filter(Boolean).join('; ')}`,
-    { file },
-  );
-}
-
 async function openOneFolder(source: string, options: OpenDatasetOptions): Promise<Parts> {
   const train = await openImageFolder(source, options);
   return { train, unused: train.unused };
 }
 
 /** The images of a .npz file, which stays open until the data sets are closed. */
-async function openNpzParts(file: string): Promise<Parts> {
+async function openNpzParts(file: string, { classNames }: OpenDatasetOptions): Promise<Parts> {
   const source = await openFile(file);
   try {
-    const { train, test, unused } = await npzParts(await openNpz(source), file);
+    const { train, test, unused } = await npzParts(await openNpz(source), file, classNames);
     const open = [train, test].filter((part) => part !== undefined && !(part instanceof MemoryDataset));
     let left = open.length;
     for (const part of open as ImageDataset[]) {

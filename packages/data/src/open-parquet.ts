@@ -40,7 +40,11 @@ export async function openParquet(
   const isTest = (file: string) => /^(val|valid|validation|test)[-_.]/i.test(path.basename(file));
   const [train, test] = [files.filter((file) => !isTest(file)), files.filter(isTest)];
   const unused = new UnusedCounter();
-  const options = { ...given, held: new KeptLatest<object, readonly (Uint8Array | undefined)[]>(mostHeld) };
+  const options = {
+    ...given,
+    naming: new Naming(),
+    held: new KeptLatest<object, readonly (Uint8Array | undefined)[]>(mostHeld),
+  };
   const first = train.length > 0 ? await openPart(train, source, options) : undefined;
   // Where there are a validation and a test part, the first of them is held out.
   const kinds = [...new Set(test.map((file) => path.basename(file).split(/[-_.]/)[0]))].sort(
@@ -56,6 +60,7 @@ export async function openParquet(
           throw error;
         })
       : undefined;
+  for (const name of await besides(source, files)) unused.add('beside the Parquet files', name);
   const classNames = [first, second].reduce<readonly string[]>(
     (most, part) => (part && part.classNames.length > most.length ? part.classNames : most),
     [],
@@ -74,10 +79,36 @@ async function parquetFiles(source: string): Promise<string[]> {
   return [];
 }
 
+/** What else lies in a folder that Parquet files were found in. */
+async function besides(source: string, files: readonly string[]): Promise<string[]> {
+  if (files.includes(source)) return [];
+  const used = new Set(files.map((file) => path.relative(source, file).split(path.sep)[0]));
+  return (await readdir(source)).filter((name) => !name.startsWith('.') && !used.has(name)).sort();
+}
+
+/** Names of the classes, which are to be the same in all files of a set. */
+class Naming {
+  names?: readonly string[];
+
+  /** @throws DetailFlowError `format` when a class has another name than in the files before */
+  take(own: readonly string[] | undefined, file: string): void {
+    const known = this.names ?? own;
+    const at = own?.findIndex((name, i) => known?.[i] !== undefined && known[i] !== name) ?? -1;
+    if (own && at >= 0) {
+      throw new DetailFlowError(
+        'format',
+        `calls class ${at} "${own[at]}", which is "${known?.[at]}" in another file of the set`,
+        { file },
+      );
+    }
+    this.names = known;
+  }
+}
+
 async function openPart(
   files: readonly string[],
   name: string,
-  { held, ...options }: Options & { readonly held: HeldPages },
+  { held, naming, ...options }: Options & { readonly held: HeldPages; readonly naming: Naming },
 ): Promise<ImageDataset> {
   const opened: OpenFile[] = [];
   const close = async () => {
@@ -86,13 +117,12 @@ async function openPart(
   try {
     const groups: Group[] = [];
     const labels: number[] = [];
-    let names: readonly string[] | undefined;
     for (const place of files) {
       const file = await openFile(place);
       opened.push(file);
       const metadata = await sound(place, () => parquetMetadataAsync(bufferOf(file)));
       const columns = await sound(place, async () => columnsOf(metadata, place));
-      names ??= hubClassNames(metadata, columns.label);
+      naming.take(hubClassNames(metadata, columns.label), place);
       const before = labels.length;
       let count = 0;
       for (const rowGroup of metadata.row_groups) {
@@ -109,7 +139,7 @@ async function openPart(
       }
     }
     const most = labels.reduce((a, b) => Math.max(a, b), 0);
-    const known = names ?? options.classNames;
+    const known = naming.names ?? options.classNames;
     const classNames = Array.from(
       { length: Math.max(most + 1, known?.length ?? 0) },
       (_, i) => known?.[i] ?? `${i}`,

@@ -10,6 +10,8 @@ export interface UnusedFiles {
 export interface SourceUse {
   readonly images: number;
   readonly classes: number;
+  /** Classes without an image (in training: without one to learn from), where there are any. */
+  readonly emptyClasses?: readonly string[];
   readonly unused: readonly UnusedFiles[];
 }
 
@@ -59,14 +61,33 @@ export class UnusedCounter {
   }
 }
 
+/** The classes of some images that none of them is of. */
+export function emptyClasses({
+  classNames,
+  labels,
+}: {
+  readonly classNames: readonly string[];
+  readonly labels: Int32Array;
+}): Pick<SourceUse, 'emptyClasses'> {
+  const present = new Set(labels);
+  const empty = classNames.filter((_, label) => !present.has(label));
+  return empty.length > 0 ? { emptyClasses: empty } : {};
+}
+
+/** What is said of classes without images: how many, and the first five; nothing where there are none. */
+export function emptyText({ emptyClasses: empty = [] }: Pick<SourceUse, 'emptyClasses'>): string {
+  const shown = empty.slice(0, MOST_EXAMPLES).join(', ') + (empty.length > MOST_EXAMPLES ? ', ...' : '');
+  return empty.length === 0 ? '' : ` (${empty.length} without an image: ${shown})`;
+}
+
 /** What a source gives, in a line for it and one for every reason. */
-export function useLines({ images, classes, unused }: SourceUse): string[] {
+export function useLines({ images, classes, unused, ...use }: SourceUse): string[] {
   const total = unused.reduce((sum, { count }) => sum + count, 0);
   const counted = (count: number, word: string, plural = `${word}s`) =>
     `${count} ${count === 1 ? word : plural}`;
   const rest = total === 0 ? '' : `; ${counted(total, 'file')} not used:`;
   return [
-    `${counted(images, 'image')} of ${counted(classes, 'class', 'classes')}${rest}`,
+    `${counted(images, 'image')} of ${counted(classes, 'class', 'classes')}${emptyText(use)}${rest}`,
     ...unused.map(({ reason, count, examples }) => {
       const more = count > examples.length ? ', ...' : '';
       return `  ${count} x ${reason}: ${examples.join(', ')}${more}`;

@@ -2,6 +2,7 @@ import type { Dirent, Stats } from 'node:fs';
 import { open, readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { DetailFlowError } from '@detailflow/core';
+import { byCodePoint } from './code-points';
 import { foreignKind, hasImageName, imageKind, KIND_BYTES } from './image-kinds';
 import type { UnusedCounter } from './source-use';
 
@@ -32,18 +33,6 @@ export interface Walk {
 }
 
 export const newWalk = (root: string, unused: UnusedCounter): Walk => ({ root, unused, visits: new Map() });
-
-/** By code points, as Python sorts. */
-function byCodePoint(a: string, b: string): number {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) {
-    const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)];
-    if (x === y) continue;
-    const [isHigh, isOtherHigh] = [(x & 0xf800) === 0xd800, (y & 0xf800) === 0xd800];
-    return isHigh === isOtherHigh ? x - y : isHigh ? 1 : -1;
-  }
-  return a.length - b.length;
-}
 
 /**
  * The images and folders in a folder. Links are followed; hidden files, links to nothing and files that are no images are

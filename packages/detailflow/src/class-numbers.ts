@@ -27,8 +27,8 @@ function numberOf(label: string, names: readonly string[] | undefined): number {
       `labels: ${describe(label)}; this model has no class names, give numbers`,
     );
   }
-  const wanted = label.trim().toLowerCase();
-  const found = [...names.keys()].filter((i) => names[i].toLowerCase() === wanted);
+  const wanted = plainName(label);
+  const found = [...names.keys()].filter((i) => plainName(names[i]) === wanted);
   if (found.length === 1) return found[0];
   const problem =
     found.length > 1
@@ -36,6 +36,9 @@ function numberOf(label: string, names: readonly string[] | undefined): number {
       : `is the name of no class; ${suggestion(wanted, names) ?? `there are ${listed(names)}`}`;
   throw new DetailFlowError('invalid-argument', `labels: ${describe(label)} ${problem}`);
 }
+
+/** However it is written: Unicode has two ways for letters with marks, and file systems choose one. */
+const plainName = (name: string): string => name.normalize().trim().toLowerCase();
 
 const SHOWN = 20;
 const listed = (names: readonly string[]): string =>

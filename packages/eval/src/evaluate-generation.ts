@@ -5,6 +5,7 @@ import {
   type ImageTokenizer,
   type TokenModel,
 } from '@detailflow/core';
+import { differentClass } from './class-names';
 import { type Comparison, classAgreement, compareFeatures, type Reference } from './comparison';
 import type { Extractor, Features } from './extractor';
 import { collectFeatures, type FeatureSet, featureShards } from './feature-set';
@@ -28,6 +29,8 @@ export interface GenerationOptions {
   readonly model: TokenModel;
   readonly tokenizer: ImageTokenizer;
   readonly classes: number;
+  /** Their names, where they are known: a network that calls them otherwise says nothing of the class asked for. */
+  readonly classNames?: readonly string[];
   /** Pictures for each guidance scale and seed, at most 1,000,000. */
   readonly count: number;
   readonly scales: readonly number[];
@@ -107,6 +110,7 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
     model: true,
     tokenizer: true,
     classes: true,
+    classNames: true,
     labels: true,
     count: true,
     scales: true,
@@ -125,6 +129,13 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { labels, real, backend, store = noStore, keepPictures = false, onRow, signal, onProgress } = options;
   const { size, evalSize, elsewhere } = options;
+  const knowsClasses = extractor.classes === classes;
+  const different = knowsClasses
+    ? differentClass(
+        { of: 'the model', names: options.classNames },
+        { of: 'the network', names: extractor.classNames },
+      )
+    : undefined;
   const side = evalSize ?? size ?? tokenizer.resolution(model.tokens);
   const firstSeeds = firstPictureSeeds(seeds, count);
   const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
@@ -164,10 +175,16 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
       }),
     });
     const seconds = (performance.now() - started) / 1000;
+    const comparison = await compareFeatures(features, real, { backend, signal });
     const row = {
-      ...{ cfg, seed, firstSeed },
-      ...(await compareFeatures(features, real, { backend, signal })),
-      ...(extractor.classes === classes && { agreement: classAgreement(features) }),
+      ...{ cfg, seed, firstSeed, ...comparison },
+      ...(different !== undefined && {
+        warnings: [
+          ...comparison.warnings,
+          `whether the class is the one asked for is not said: ${different}`,
+        ],
+      }),
+      ...(knowsClasses && different === undefined && { agreement: classAgreement(features) }),
       seconds,
     };
     rows.push(row);

@@ -42,6 +42,8 @@ export interface Extractor {
   readonly spatialWidth?: number;
   /** 0 where it knows none. */
   readonly classes: number;
+  /** Their names, where the file of the network has them. */
+  readonly classNames?: readonly string[];
   /** The side in pixels that images must have; any size where it is missing. */
   readonly imageSize?: number;
   /** Features of images, one row each. */

@@ -1,3 +1,4 @@
+export { differentClass } from './class-names';
 export {
   type CompareOptions,
   type Comparison,

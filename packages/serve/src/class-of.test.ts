@@ -11,6 +11,14 @@ test('classes are found by number and by name', () => {
   expect(found('7', [])).toBe(7);
 });
 
+test('a letter with marks is found, whichever way it is written', () => {
+  const [composed, decomposed] = ['\u00c4pfel', 'A\u0308pfel'];
+  for (const name of [composed, decomposed, ` ${composed.toLowerCase()}`]) {
+    expect(found(name, ['bag', composed])).toBe(1);
+    expect(found(name, ['bag', decomposed])).toBe(1);
+  }
+});
+
 test.each([
   [9, 'the classes are 0 to 7, and 8 for none'],
   ['9', 'the classes are 0 to 7'],

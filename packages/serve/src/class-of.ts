@@ -12,8 +12,8 @@ export function classOf(
   { classes, names, field }: { classes: number; names: readonly string[] | undefined; field: string },
 ): number {
   if (typeof given === 'number') return requireClass(given, classes, field);
-  const wanted = given.trim().toLowerCase();
-  const found = [...(names ?? []).keys()].filter((i) => names?.[i].toLowerCase() === wanted);
+  const wanted = plainName(given);
+  const found = [...(names ?? []).keys()].filter((i) => plainName(names?.[i] ?? '') === wanted);
   if (found.length === 1) return requireClass(found[0], classes, field);
   if (found.length > 1) {
     throw badField(
@@ -31,6 +31,9 @@ export function classOf(
     `${field} is the name of no class; ${suggestion(wanted, names) ?? `there are ${listed}`}`,
   );
 }
+
+/** However it is written: Unicode has two ways for letters with marks, and file systems choose one. */
+const plainName = (name: string): string => name.normalize().trim().toLowerCase();
 
 function requireClass(label: number, classes: number, field: string): number {
   if (label <= classes) return label;

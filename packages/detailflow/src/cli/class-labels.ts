@@ -39,13 +39,15 @@ function labelOfName(
   classes: number,
   names: readonly string[],
 ): number | undefined {
-  const joined = parts.join(',');
+  // Unicode has two ways for letters with marks, and file systems choose one.
+  const joined = parts.join(',').normalize();
   const text = joined.replace(/^name:/, '');
   const spelt = (name: string) =>
     name
       .split(',')
       .map((part) => part.trim())
-      .join(',');
+      .join(',')
+      .normalize();
   const found = (same: (name: string) => boolean) =>
     names.flatMap((name, i) => (same(spelt(name)) ? [i] : []));
   const exact = found((name) => name === text);

@@ -103,7 +103,11 @@ export async function openTrained(
   const close = () => model.close();
   try {
     const heldOut = heldOutBy(card, source);
-    return { tokenizer: { ...tokenizer, heldOut }, ...(ar && { ar: { ...ar, heldOut } }), close };
+    return {
+      tokenizer: { ...tokenizer, heldOut },
+      ...(ar && { ar: { ...ar, heldOut, classNames: card?.classNames } }),
+      close,
+    };
   } catch (error) {
     await close();
     throw error;

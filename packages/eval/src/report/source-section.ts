@@ -1,10 +1,10 @@
-import type { SourceUse } from '@detailflow/data';
+import { emptyText, type SourceUse } from '@detailflow/data';
 import { escapeHtml, htmlTable } from './html-page';
 
 /** What a source of images gave, and what in it was not used, as a part of a page. */
-export function sourceSection(title: string, { images, classes, unused }: SourceUse): string {
+export function sourceSection(title: string, { images, classes, unused, ...use }: SourceUse): string {
   const files = unused.reduce((sum, { count }) => sum + count, 0);
-  const said = `${images} images of ${classes} classes; ${files === 0 ? 'every file was used' : `${files} files were not used`}.`;
+  const said = `${images} images of ${classes} classes${emptyText(use)}; ${files === 0 ? 'every file was used' : `${files} files were not used`}.`;
   const rows = unused.map(({ reason, count, examples }) => [
     reason,
     `${count}`,

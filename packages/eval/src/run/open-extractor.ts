@@ -22,6 +22,7 @@ export async function openExtractor(path: string, backend: Backend): Promise<Ext
         : await classifierExtractor({ weights, config: parseConfig(config, path), backend, file: path });
     return {
       ...extractor,
+      ...classNamesOf(metadata.get('classNames'), extractor.classes),
       dispose: async () => {
         await extractor.dispose();
         await files.close();
@@ -44,6 +45,18 @@ export async function readClassifier(path: string): Promise<{ config: Classifier
     return { config, weights: await readNetwork(path, classifierParameters(config)) };
   } finally {
     await network.close();
+  }
+}
+
+/** Names of all classes; none where they cannot be read: figures do not depend on them. */
+function classNamesOf(text: string | undefined, classes: number): Pick<Extractor, 'classNames'> {
+  try {
+    const names: unknown = JSON.parse(text ?? '');
+    const isSound =
+      Array.isArray(names) && names.length === classes && names.every((name) => typeof name === 'string');
+    return isSound ? { classNames: names } : {};
+  } catch {
+    return {};
   }
 }
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writeFileAtomically } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
-import { type HoldOutRecord, holdOutRecord, parseHoldOutRecord } from '@detailflow/data';
+import { type HoldOutRecord, parseHoldOutRecord } from '@detailflow/data';
 import type { OpenedDataset } from '@detailflow/data/node';
 import type { RunFolder } from './run-folder';
 
@@ -17,16 +17,18 @@ export interface RunImages {
 /**
  * Lists what is held out in held-out.json of a run: names of files, or numbers where images have no names.
  */
-export async function listHeldOut(folder: RunFolder, opened: OpenedDataset): Promise<RunImages> {
+export async function listHeldOut(
+  folder: RunFolder,
+  opened: OpenedDataset,
+  record: HoldOutRecord,
+): Promise<void> {
   const { heldOut, train } = opened;
-  const record = await holdOutRecord(opened);
   const { classNames } = train;
   const images = heldOut.names ?? numbers(opened);
   const text = JSON.stringify({ ...record, classNames, list: images }, undefined, 1);
   await writeFileAtomically(await folder.place(FILE), (write) =>
     write(new TextEncoder().encode(`${text}\n`)),
   );
-  return { record, classNames };
 }
 
 /**

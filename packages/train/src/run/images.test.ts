@@ -180,6 +180,20 @@ test('images in other order, one that is broken, one more, other classes are fou
   await resumed();
 }, 120_000);
 
+test('a start that is refused leaves the run as it was', async () => {
+  const files = ['config.json', 'data.json', 'held-out.json', 'images.json'];
+  const contents = () => Promise.all(files.map((file) => readFile(path.join(home, 'made', file), 'utf8')));
+  const before = await contents();
+  const other = path.join(home, 'others');
+  await cp(data, other, { recursive: true });
+  await rename(path.join(other, 'cats'), path.join(other, 'animals'));
+  await writeFile(path.join(other, 'animals', 'notes.txt'), 'no image');
+  const changed = { ...config, checkpoints: { ...config.checkpoints, keep: 7 } };
+  const started = train(options('made', 'codes', { data: other, config: changed }));
+  await expect(started).rejects.toThrow(/the classes were cats, dogs/);
+  expect(await contents()).toEqual(before);
+}, 120_000);
+
 test('a run that does not say which images it had is not guessed at', async () => {
   await cp(path.join(home, 'made'), path.join(home, 'mute'), { recursive: true });
   for (const text of ['', '{}', '{"train":{"images":1}}']) {

@@ -18,10 +18,18 @@ const EVENTS = 'events.out.tfevents.0.detailflow';
 /** Marks the last line of a stage that ended early, since validations found nothing better. */
 export const ENDED = 'endedEarly';
 
+/** Settings that are not written yet. */
+interface NewSettings {
+  readonly text: string;
+  /** A line for changes.jsonl. */
+  readonly changes?: object;
+}
+
 /** The folder of a training run: settings, checkpoints, logs and what comes out. One run at a time may have it. */
 export class RunFolder {
   readonly path: string;
   readonly #lock: FileLock;
+  #settings: NewSettings | undefined;
 
   private constructor(folder: string, lock: FileLock) {
     this.path = folder;
@@ -30,7 +38,7 @@ export class RunFolder {
 
   /**
    * Opens a folder for a run, and keeps others out until {@link close}: see {@link FileLock}.
-   * @param options.settings kept as config.json; on resume only harmless ones may have changed
+   * @param options.settings for config.json, written by {@link keepSettings}; on resume only harmless ones may have changed
    * @param options.resume go on from the last checkpoints; otherwise the folder must not hold any
    * @throws DetailFlowError `io` when another run has it, or it holds a run and is not to be resumed; `config` when the
    *   settings have changed
@@ -45,7 +53,7 @@ export class RunFolder {
     });
     const run = new RunFolder(folder, await takeRunLock(folder, options.lock));
     try {
-      await run.#takeSettings(options);
+      run.#settings = await run.#comparedSettings(options);
       return run;
     } catch (error) {
       await run.close();
@@ -56,6 +64,15 @@ export class RunFolder {
   /** Aborted when another run has taken the folder: see {@link FileLock.lost}. */
   get lost(): AbortSignal {
     return this.#lock.lost;
+  }
+
+  /** Writes the settings that the folder was opened with: they hold from here on, and their changes are noted in changes.jsonl. */
+  async keepSettings(): Promise<void> {
+    if (!this.#settings) return;
+    const { text, changes } = this.#settings;
+    this.#settings = undefined;
+    if (changes) await appendFile(await this.place('changes.jsonl'), `${JSON.stringify(changes)}\n`);
+    await writeFileAtomically(await this.place(SETTINGS), (write) => write(new TextEncoder().encode(text)));
   }
 
   /** A path inside to write to, whose folder is there. @throws DetailFlowError `io` when another run has the folder */
@@ -154,7 +171,13 @@ export class RunFolder {
     await this.#lock.release();
   }
 
-  async #takeSettings({ settings, resume }: { settings: unknown; resume: boolean }): Promise<void> {
+  async #comparedSettings({
+    settings,
+    resume,
+  }: {
+    settings: unknown;
+    resume: boolean;
+  }): Promise<NewSettings> {
     const file = path.join(this.path, SETTINGS);
     const text = `${JSON.stringify(settings, undefined, 2)}\n`;
     const before = await readFile(file, 'utf8').catch(() => undefined);
@@ -168,12 +191,12 @@ export class RunFolder {
         },
       );
     }
-    if (holdsRun && before !== undefined && before !== text) await this.#changeSettings(file, before, text);
-    await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
+    const isChanged = holdsRun && before !== undefined && before !== text;
+    return { text, ...(isChanged && { changes: await this.#harmlessChanges(file, before, text) }) };
   }
 
-  /** Notes harmless changes in changes.jsonl, and refuses others. */
-  async #changeSettings(file: string, before: string, after: string): Promise<void> {
+  /** Harmless changes, and where they come in; others are refused. */
+  async #harmlessChanges(file: string, before: string, after: string): Promise<object> {
     const changes = settingChanges(parsed(before, file), JSON.parse(after));
     const [tokenizer, ar] = [await this.#checkpoints('tokenizer'), await this.#checkpoints('ar')];
     const begun = { tokenizer: tokenizer.length > 0, ar: ar.length > 0 };
@@ -187,8 +210,7 @@ export class RunFolder {
         { file, entry: forbidden.setting },
       );
     }
-    const line = { at: { tokenizer: tokenizer.at(-1), ar: ar.at(-1) }, changes };
-    await appendFile(await this.place('changes.jsonl'), `${JSON.stringify(line)}\n`);
+    return { at: { tokenizer: tokenizer.at(-1), ar: ar.at(-1) }, changes };
   }
 
   /** Whether there are checkpoints. */

@@ -1,4 +1,5 @@
 import { DetailFlowError } from '@detailflow/core';
+import { differentClass } from '@detailflow/eval';
 import type { Arrays } from '../initialise';
 import type { CodeBatch } from '../token-model-trainer';
 import { type CodeSource, readBatch } from './code-batch';
@@ -33,6 +34,7 @@ export async function trainTokenModel(run: StageContext): Promise<boolean> {
   const start = isFresh
     ? await startingParameters('ar', run.options, { config, specs, ignored, optional: [] })
     : undefined;
+  if (start) sayOtherClasses(run, classNames);
   const trainer = await model.createTrainer({ run, tokenizer: parameters, parameters: start });
   const earlier = isFresh ? run.options.initial?.ar : undefined;
   if (earlier?.training) {
@@ -140,3 +142,15 @@ async function codesOf(
 }
 
 const round = (x: number) => Math.round(1e5 * x) / 1e5;
+
+/** An AR model to begin with knows classes by their numbers, which may be others here. */
+function sayOtherClasses({ options }: StageContext, classNames: readonly string[]): void {
+  const { ar } = options.initial ?? {};
+  const different = differentClass(
+    { of: 'the model to begin with', names: ar?.classNames },
+    { of: 'these images', names: classNames },
+  );
+  if (different === undefined) return;
+  const begins = 'each class begins with what was learned of the class of its number';
+  options.onNotice?.(`${ar?.file ?? 'AR model'}: ${different}: ${begins}`);
+}

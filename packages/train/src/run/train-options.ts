@@ -75,6 +75,8 @@ export interface InitialPart {
   readonly config?: object;
   /** What its training held out, where that is known: the same images must be held out now. */
   readonly heldOut?: HoldOutRecord;
+  /** What its classes are called, where that is known: others get a notice. */
+  readonly classNames?: readonly string[];
   /** The training that they are of, to go on from its step, moments and discriminator; of DetailFlow's models. */
   readonly training?: EarlierTraining;
   /** For messages. */

@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os';
 import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
-import { requireSameHeldOut, type SkippedImage, skipUnreadable, withSkipped } from '@detailflow/data';
+import {
+  holdOutRecord,
+  requireSameHeldOut,
+  type SkippedImage,
+  skipUnreadable,
+  withSkipped,
+} from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
 import { makeCodes } from './codes-stage';
 import { writeDataUse } from './data-use';
@@ -81,12 +87,15 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       options.onSkip?.(image);
     };
     opened = await openDataset(options.data, openingOf(config));
-    await writeDataUse(folder, opened.use);
     options.onData?.(opened.use);
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
-    const { record } = await listHeldOut(folder, opened);
+    const record = await holdOutRecord(opened);
     requireSameHeldOut(record, [options.tokenizer, options.initial?.tokenizer, options.initial?.ar]);
+    // What is refused leaves a run as it was.
+    await folder.keepSettings();
+    await writeDataUse(folder, opened.use);
+    await listHeldOut(folder, opened, record);
     const cores = availableParallelism();
     const replicas = Math.min(config.replicas, cores);
     if (replicas < config.replicas) {

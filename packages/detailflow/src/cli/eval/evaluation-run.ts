@@ -5,6 +5,7 @@ import { openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
 import type { Picture } from '@detailflow/core';
 import {
   type CenterViewOptions,
+  emptyClasses,
   type ImageDataset,
   openNpz,
   pictureFromBytes,
@@ -123,11 +124,16 @@ export class EvaluationRun {
   ): Promise<ImageDataset> {
     const { store, signal } = this;
     const chosen = part === 'train' ? opened.train : chosenPart(opened, part);
+    // Of a source that has a test part of its own, all that is measured is that.
+    const called = part === 'all' && chosen === opened.heldOut ? 'held-out' : part;
     const { dataset, skipped } = await this.counting('images to be read', (onProgress) =>
       readableImages(chosen, { store, signal, onProgress }),
     );
-    const use = { ...opened.use, images: chosen.labels.length, classes: chosen.classNames.length };
-    this.#sources.push({ source, part, ...withSkipped(use, skipped) });
+    const use = {
+      ...{ images: chosen.labels.length, classes: chosen.classNames.length },
+      ...{ ...emptyClasses(dataset), unused: opened.use.unused },
+    };
+    this.#sources.push({ source, part: called, ...withSkipped(use, skipped) });
     return dataset;
   }
 

@@ -11,6 +11,7 @@ import {
   copies,
   type DrawnPictures,
   datasetSource,
+  differentClass,
   type Extractor,
   evaluateGeneration,
   type FeatureSet,
@@ -118,6 +119,7 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const rows = await run.counting('images', (onProgress) =>
         evaluateGeneration({
           ...{ model, tokenizer, classes, count, scales, seeds, labels, sampling, extractor, backend },
+          classNames: opened.card?.classNames,
           ...sizes,
           real: real.reference,
           store: run.store,
@@ -153,11 +155,21 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       );
       const floor = await training?.floor(real.reference, real.features?.count);
       await training?.close();
+      const knowsClasses = real.features !== undefined && extractor.classes === classes;
+      const different = knowsClasses
+        ? differentClass(
+            { of: 'the network', names: extractor.classNames },
+            { of: data, names: real.classNames },
+          )
+        : undefined;
       const accuracy =
-        real.features && extractor.classes === classes ? classAgreement(real.features).all : undefined;
+        real.features && knowsClasses && different === undefined
+          ? classAgreement(real.features).all
+          : undefined;
       const summary = summariseScales(rows);
       const title = `Pictures of ${values.text('model') ?? values.text('ar')} against ${data}`;
-      const { classNames } = real;
+      // Rows of classes are of drawn pictures.
+      const classNames = opened.card?.classNames ?? real.classNames;
       const network = extractor.name;
       const page = generationReport({
         ...{ title, count, labels, network, rows, classNames, floor, accuracy },
@@ -175,6 +187,9 @@ export async function evaluateGenerated(invocation: Invocation, values: Values):
       const { note } = real;
       const warnings = [
         ...new Set(rows.flatMap((row) => row.warnings)),
+        ...(different === undefined
+          ? []
+          : [`the accuracy of the network on real images is not said: ${different}`]),
         ...(note === undefined ? [] : [note]),
       ];
       return await run.finish(

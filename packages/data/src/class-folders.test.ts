@@ -1,0 +1,141 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { zipSync } from 'fflate';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeNpz } from './npz-writer';
+import { openDataset } from './open-dataset';
+import { useLines } from './source-use';
+
+const options = { heldOut: 0.25, seed: 3 };
+let home: string;
+let picture: Uint8Array;
+beforeAll(async () => {
+  home = await mkdtemp(path.join(tmpdir(), 'class-folders-'));
+  const create = { width: 4, height: 4, channels: 3, background: '#123456' } as const;
+  picture = await sharp({ create }).png().toBuffer();
+});
+afterAll(() => rm(home, { recursive: true }));
+
+/** Opens pictures of these names as a folder, and as a zip file, which is read otherwise. */
+async function bothWays(name: string, files: readonly string[]) {
+  for (const file of files) {
+    await mkdir(path.join(home, name, path.dirname(file)), { recursive: true });
+    await writeFile(path.join(home, name, file), picture);
+  }
+  const zip = path.join(home, `${name}.zip`);
+  await writeFile(zip, zipSync(Object.fromEntries(files.map((file) => [file, picture]))));
+  return [path.join(home, name), zip];
+}
+
+describe('a folder and an archive of it have the same classes', () => {
+  test('named by numbers: folders are names, and no classes lie between them', async () => {
+    const years = ['1999', '2', '2024', '10'];
+    const files = years.flatMap((year) => [`${year}/a.png`, `${year}/b.png`]);
+    for (const source of await bothWays('years', files)) {
+      const { whole, train, heldOut, use } = await openDataset(source, options);
+      expect(whole?.classNames, source).toEqual(['10', '1999', '2', '2024']);
+      expect([...(whole?.labels ?? [])]).toEqual([0, 0, 1, 1, 2, 2, 3, 3]);
+      expect(use.classes).toBe(4);
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+  });
+
+  test('beyond the first 65536 letters, too: by code points', async () => {
+    const files = ['\u{1F600}/a.png', '\uFF21/a.png', 'z/a.png', 'z/b.png'];
+    for (const source of await bothWays('letters', files)) {
+      const { train, heldOut } = await openDataset(source, options);
+      expect(train.classNames, source).toEqual(['z', '\uFF21', '\u{1F600}']);
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+  });
+
+  test('a class that only one part has is refused', async () => {
+    const files = ['train/cat/1.png', 'train/dog/1.png', 'val/cat/1.png', 'val/bird/1.png'];
+    for (const source of await bothWays('unequal', files))
+      await expect(openDataset(source, options), source).rejects.toThrow(
+        /must have the same classes; only train has dog; only .* has bird/,
+      );
+  });
+
+  test.each([
+    ['Train', 'Test'],
+    ['training', 'testing'],
+    ['TRAIN', 'Validation'],
+    ['train', 'Test'],
+  ])('parts that are written %s and %s', async (first, second) => {
+    const files = ['cat', 'dog'].flatMap((name) => [
+      ...[`${first}/${name}/1.png`, `${first}/${name}/2.png`, `${second}/${name}/3.png`],
+    ]);
+    for (const source of await bothWays(`${first}-${second}`, files)) {
+      const { train, heldOut, whole } = await openDataset(source, options);
+      expect([train.classNames, train.labels.length], source).toEqual([['cat', 'dog'], 4]);
+      expect([heldOut.classNames, heldOut.labels.length]).toEqual([['cat', 'dog'], 2]);
+      expect(whole).toBeUndefined();
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+  });
+
+  test('a class may be called Training', async () => {
+    for (const source of await bothWays('gym', ['Training/1.png', 'Rest/1.png', 'Rest/2.png'])) {
+      const { train, heldOut } = await openDataset(source, options);
+      expect(train.classNames, source).toEqual(['Rest', 'Training']);
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+  });
+});
+
+describe('classes of a .npz file', () => {
+  const pixels = (count: number) => ({ shape: [count, 2, 2, 3], data: new Uint8Array(12 * count) });
+  const numbers = (...labels: number[]) => ({ shape: [labels.length], data: Int32Array.from(labels) });
+  const open = async (name: string, arrays: Parameters<typeof writeNpz>[0], classNames?: string[]) => {
+    const file = path.join(home, `${name}.npz`);
+    await writeFile(file, writeNpz(arrays));
+    return openDataset(file, { ...options, classNames });
+  };
+
+  test('have the names that are given', async () => {
+    const arrays = { images: pixels(4), labels: numbers(0, 1, 2, 1) };
+    const { train } = await open('named', arrays, ['shirt', 'shoe']);
+    expect(train.classNames).toEqual(['shirt', 'shoe', '2']);
+  });
+
+  test('that none of the images is of are told of', async () => {
+    const { use } = await open('from-one', { images: pixels(6), labels: numbers(1, 2, 9, 1, 2, 9) });
+    expect(useLines(use)[0]).toBe('6 images of 10 classes (7 without an image: 0, 3, 4, 5, 6, ...)');
+    const { use: full } = await open('full', { images: pixels(4), labels: numbers(0, 1, 0, 1) });
+    expect(useLines(full)[0]).toBe('4 images of 2 classes');
+  });
+
+  test('of one part alone are refused: those of the other would all be of the first class', async () => {
+    const arrays = { x_train: pixels(2), y_train: numbers(0, 1), x_test: pixels(2) };
+    await expect(open('half', arrays)).rejects.toThrow(/none of the test images/);
+  });
+});
+
+test('files of Parquet that give the classes other names are refused; what lies beside them is counted', async () => {
+  const fixture = (name: string) =>
+    new URL(`../../../tests/fixtures/parquet/shapes/${name}-00000-of-00001.parquet`, import.meta.url)
+      .pathname;
+  const folder = path.join(home, 'hub');
+  await mkdir(path.join(folder, 'circles'), { recursive: true });
+  await writeFile(path.join(folder, 'README.md'), '# shapes');
+  const [train, test] = await Promise.all([readFile(fixture('train')), readFile(fixture('test'))]);
+  await writeFile(path.join(folder, 'train-0.parquet'), train);
+  await writeFile(path.join(folder, 'test-0.parquet'), test);
+  const opened = await openDataset(folder, options);
+  expect(opened.use.unused).toEqual([
+    { reason: 'beside the Parquet files', count: 2, examples: ['README.md', 'circles'] },
+  ]);
+  for (const part of [opened.train, opened.heldOut]) await part.close?.();
+  const turned = Buffer.from(
+    test.toString('latin1').replaceAll('"circle", "square"', '"square", "circle"'),
+    'latin1',
+  );
+  expect(turned.equals(test)).toBe(false);
+  await writeFile(path.join(folder, 'test-0.parquet'), turned);
+  await expect(openDataset(folder, options)).rejects.toThrow(
+    /calls class 0 "square", which is "circle" in another file/,
+  );
+});
