@@ -129,6 +129,12 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
   const { model, tokenizer, classes, count, scales, seeds = [0], sampling, extractor } = options;
   const { labels, real, backend, store = noStore, keepPictures = false, onRow, signal, onProgress } = options;
   const { size, evalSize, elsewhere } = options;
+  const side = evalSize ?? size ?? tokenizer.resolution(model.tokens);
+  const firstSeeds = firstPictureSeeds(seeds, count);
+  const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
+  if (twice !== undefined) {
+    throw new DetailFlowError('invalid-argument', `the guidance scale ${twice} is given twice`);
+  }
   const knowsClasses = extractor.classes === classes;
   const different = knowsClasses
     ? differentClass(
@@ -136,12 +142,6 @@ export async function evaluateGeneration(options: GenerationOptions): Promise<Ge
         { of: 'the network', names: extractor.classNames },
       )
     : undefined;
-  const side = evalSize ?? size ?? tokenizer.resolution(model.tokens);
-  const firstSeeds = firstPictureSeeds(seeds, count);
-  const twice = scales.find((cfg, i) => scales.indexOf(cfg) !== i);
-  if (twice !== undefined) {
-    throw new DetailFlowError('invalid-argument', `the guidance scale ${twice} is given twice`);
-  }
   const planned = scales.flatMap((cfg) => seeds.map((seed, i) => ({ cfg, seed, firstSeed: firstSeeds[i] })));
   const sourceOf = (row: number): ImageSource => {
     const { cfg, firstSeed } = planned[row];

@@ -115,8 +115,11 @@ const shortened = (...more: string[]) => [
 
 test('a model in a package is the start of one for pictures of other classes, by its own sizes', async () => {
   const start = ['train', 'all', '--init', '@detailflow/model-fashion-32', '--data', 'shapes:40x32'];
-  const made = await cliJson(...start, '--out', at('fine'), ...shortened());
-  expect(made.bundle).toBe(at('fine/bundle'));
+  const made = await cli([...start, '--out', at('fine'), ...shortened(), '--json']);
+  expect(made.stderr).toMatch(
+    /^\S*ar\.safetensors: class 0 is ".*" of the model to begin with and ".*" of these images.*\n$/,
+  );
+  expect(JSON.parse(made.stdout).bundle).toBe(at('fine/bundle'));
   const [before, after] = await Promise.all(
     ['@detailflow/model-fashion-32', at('fine/bundle')].map(weightsOf),
   );
