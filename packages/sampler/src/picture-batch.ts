@@ -193,8 +193,19 @@ export class PictureBatch {
 
   async #step(count: number, drawings: readonly Drawing[]): Promise<void> {
     const pool = await (this.#pool as Promise<TokenPool>);
+    // Sessions of their own fail by themselves: a label that the model does not have ends its own picture alone.
+    const runs = pool instanceof SessionPool ? drawings.map((drawing) => [drawing]) : [drawings];
     try {
       this.#onRun({ pictures: drawings.length, count });
+    } catch (error) {
+      for (const drawing of drawings) this.#end(drawing, error);
+    }
+    for (const run of runs) await this.#predict(pool, run);
+  }
+
+  async #predict(pool: TokenPool, drawings: readonly Drawing[]): Promise<void> {
+    if (drawings.every(({ isOver }) => isOver)) return;
+    try {
       const logits = await pool.predict(
         drawings.map(({ member, chosen }) => ({ member: member as NonNullable<typeof member>, chosen })),
       );
