@@ -72,3 +72,29 @@ test.each(Object.keys(tokenizers))(
     await tokenizer.dispose();
   },
 );
+
+test.each(Object.keys(tokenizers))('%s refuses what are no images and no codes', async (name) => {
+  const tokenizer = await tokenizers[name]();
+  const { imageSize: side, tokens } = tokenizer;
+  const nothing = new Tensor('float32', new Float32Array(3 * side * side).fill(Number.NaN), [
+    1,
+    3,
+    side,
+    side,
+  ]);
+  const gone = new Tensor('int32', new Int32Array(tokens), [1, tokens]);
+  gone.dispose();
+  const codes = new Tensor('int32', new Int32Array(tokens), [1, tokens]);
+  for (const wrong of [undefined, null, [0], new Float32Array(3), structuredClone(nothing), nothing]) {
+    await expect(tokenizer.encode(wrong as never)).rejects.toMatchObject({ name: 'DetailFlowError' });
+  }
+  for (const wrong of [undefined, null, [0], structuredClone(codes), gone]) {
+    await expect(tokenizer.decode(wrong as never)).rejects.toMatchObject({ name: 'DetailFlowError' });
+  }
+  for (const size of [Number.NaN, 0, 2.5, -4, 1e6, '8']) {
+    await expect(tokenizer.decode(codes, { size } as never)).rejects.toMatchObject({
+      code: 'invalid-argument',
+    });
+  }
+  await tokenizer.dispose();
+});

@@ -281,6 +281,30 @@ describe('a batch', () => {
     await batch.close();
   });
 
+  test('ends a picture alone that its model refuses to begin, where each has a session of its own', async () => {
+    const batch = createPictureBatch({ model: withoutPool(model), pictures: 3 });
+    const [first, wrong, last] = await Promise.allSettled([
+      drawn(batch, { label: 1 }),
+      drawn(batch, { label: 99 }),
+      drawn(batch, { label: 2 }),
+    ]);
+    expect(wrong).toMatchObject({ status: 'rejected', reason: { code: 'invalid-argument' } });
+    expect(first).toEqual({ status: 'fulfilled', value: await alone(model, { label: 1 }) });
+    expect(last).toEqual({ status: 'fulfilled', value: await alone(model, { label: 2 }) });
+    await batch.close();
+  });
+
+  test('refuses a picture without a label', async () => {
+    for (const one of [model, withoutPool(model)]) {
+      const batch = createPictureBatch({ model: one });
+      await expect(drawn(batch, { cfg: 1 } as BatchPictureOptions)).rejects.toMatchObject({
+        code: 'invalid-argument',
+        message: expect.stringContaining('labels: missing'),
+      });
+      await batch.close();
+    }
+  });
+
   test('fails with its model, and tries again with the next picture', async () => {
     let isBroken = true;
     const fragile: TokenModel = {

@@ -189,3 +189,21 @@ test('disposing ends it all, also where nothing was compiled', async () => {
   await expect(failing.begin([0])).rejects.toThrow('no device');
   await failing.dispose();
 });
+
+test.each([[undefined], [null], [Number.NaN], [-1], [0.5], [4], ['1'], [1n]])(
+  'no sequence begins for the label %s, which is not class 0',
+  async (label) => {
+    const one = model();
+    const wrong = [1, label] as number[];
+    const refused = {
+      code: 'invalid-argument',
+      message: expect.stringMatching(/labels: .*; give class numbers 0..3/),
+    };
+    await expect(one.begin(wrong)).rejects.toMatchObject(refused);
+    await expect(one.beginDrawing(wrong, { isGuided: false })).rejects.toMatchObject(refused);
+    const pool = await one.openPool?.({ rows: 2 });
+    expect(() => pool?.begin(wrong)).toThrow(expect.objectContaining(refused));
+    await pool?.dispose();
+    await expect(one.begin(new Array(1))).rejects.toMatchObject(refused);
+  },
+);

@@ -159,6 +159,16 @@ test('a row of zeros stays one, and what is no number stays none, in its own row
   for (const row of [0, 4]) expect(rowOf(found, row)).toEqual(rowOf(clean, row));
 });
 
+test.each(['q5', '', null, 8])('the dtype %j is none', async (dtype) => {
+  await using backend = await createNodeBackend({ threads: 1 });
+  const graph = trace((g) => ({ y: g.weight('w', [2]) }));
+  const weights = new Map([['w', weightFromArray('w', [2], Float32Array.of(1, 2))]]);
+  await expect(backend.compile(graph, weights, { dtype } as never)).rejects.toMatchObject({
+    code: 'invalid-argument',
+    message: expect.stringMatching(/dtype is .*; give fp32, fp16, q8, q4/),
+  });
+});
+
 test('levels without a sign give the same bits', async () => {
   const columns = 96;
   const [weights, x] = [even(40 * columns, 2), new Tensor('float32', numbers(7 * columns, 5), [7, columns])];

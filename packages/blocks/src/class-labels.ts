@@ -1,4 +1,4 @@
-import { type Condition, DetailFlowError } from '@detailflow/core';
+import { type Condition, DetailFlowError, describe } from '@detailflow/core';
 
 /**
  * The class numbers of conditions, 0..classes.
@@ -7,8 +7,10 @@ import { type Condition, DetailFlowError } from '@detailflow/core';
 export function classLabels(conditions: readonly Condition[], classes: number): number[] {
   const isLabel = (condition: Condition) =>
     typeof condition === 'number' && Number.isInteger(condition) && condition >= 0 && condition <= classes;
-  const wrong = conditions.find((condition) => !isLabel(condition));
-  if (conditions.length > 0 && wrong === undefined) return conditions as number[];
-  const given = conditions.length === 0 ? 'none given' : typeof wrong === 'number' ? wrong : 'a text';
+  const at = conditions.findIndex((condition) => !isLabel(condition)); // what is wrong may be undefined
+  if (conditions.length > 0 && at < 0) return conditions as number[];
+  const wrong: Condition | undefined = conditions[at];
+  const isText = typeof wrong !== 'number' && wrong !== undefined;
+  const given = conditions.length === 0 ? 'none given' : isText ? 'a text' : describe(wrong);
   throw new DetailFlowError('invalid-argument', `labels: ${given}; give class numbers 0..${classes}`);
 }

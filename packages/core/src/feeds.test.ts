@@ -24,6 +24,20 @@ test('symbols take their values from plain axes, products are checked against th
 
 test.each([
   ['a missing feed', { images, labels }, 'invalid-argument', 'resize', 'not given'],
+  [
+    'what a clone leaves of a tensor',
+    { images: structuredClone(images), labels, resize },
+    'invalid-argument',
+    'images',
+    'give a tensor',
+  ],
+  [
+    'too few values',
+    { images, labels: { type: 'int32', data: Int32Array.of(1), dims: [2] }, resize },
+    'invalid-argument',
+    'labels',
+    'give a tensor',
+  ],
   ['a wrong type', { images, labels: f32(0, 1), resize }, 'dtype', 'labels', 'float32, must be int32'],
   ['a wrong rank', { images, labels, resize: f32(1) }, 'shape', 'resize', '[1], must be [side, 16]'],
   [

@@ -3,7 +3,7 @@ import { type Bindings, evaluateShape, formatShape, plainSymbol } from './dim';
 import { DetailFlowError } from './errors';
 import type { Graph, Value } from './graph';
 import type { DType } from './op';
-import type { Tensor, TensorType } from './tensor';
+import { isTensor, type Tensor, type TensorType } from './tensor';
 import type { Weights } from './weights';
 
 /** Names of graph dtypes in `onnxruntime-common`. */
@@ -48,7 +48,7 @@ export function bindFeeds(graph: Graph, feeds: Readonly<Record<string, Tensor>>)
 function feedOf(name: string, input: Value, feeds: Readonly<Record<string, Tensor>>): Tensor {
   const feed = feeds[name];
   if (!feed) throw new DetailFlowError('invalid-argument', 'the input is not given', { entry: name });
-  if (!Array.isArray(feed.dims)) {
+  if (!isTensor(feed)) {
     throw new DetailFlowError('invalid-argument', `the input is ${describe(feed)}; give a tensor`, {
       entry: name,
     });

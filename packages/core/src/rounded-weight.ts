@@ -1,9 +1,12 @@
 import type { WeightDType } from './backend';
+import { describe } from './describe';
 import { formatShape } from './dim';
 import { DetailFlowError } from './errors';
 import type { RoundedMatrix, Weight, Weights } from './weights';
 
 export { float16Bits } from './float16-bits';
+
+const dtypes: readonly WeightDType[] = ['fp32', 'fp16', 'q8', 'q4'];
 
 /** Weights of one scale that a rounded matrix may have. */
 const BLOCKS = [16, 32, 64, 128];
@@ -139,13 +142,20 @@ export function storedQuantisation(weights: Weights): 'q8' | 'q4' | undefined {
 /**
  * How matrices are to be held: as they are stored where they are rounded already, else as is wanted.
  * @returns undefined where they are taken as they are
- * @throws DetailFlowError `dtype` when they are stored in few bits and something else is wanted
+ * @throws DetailFlowError `dtype` when they are stored in few bits and something else is wanted, `invalid-argument` for no dtype at all
  */
 export function agreedDType(
   weights: Weights,
   wanted: WeightDType | undefined,
   file?: string,
 ): WeightDType | undefined {
+  if (wanted !== undefined && !dtypes.includes(wanted)) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the dtype is ${describe(wanted)}; give ${dtypes.join(', ')}, or leave it out`,
+      { file },
+    );
+  }
   const stored = storedQuantisation(weights);
   if (stored === undefined) return wanted;
   if (wanted === undefined || wanted === stored) return undefined;

@@ -42,16 +42,26 @@ test('what is no tensor is told apart from a wrong one', () => {
   const options = { what: 'images', must: 'float32 [B, 3, S, S]', type: 'float32', axes: 4 } as const;
   const right = new Tensor('float32', new Float32Array(12), [1, 3, 2, 2]);
   expect(requireTensor(right, options)).toBe(right);
+  const disposed = new Tensor('float32', new Float32Array(12), [1, 3, 2, 2]);
+  disposed.dispose();
   const wrong: [unknown, string][] = [
     [million, 'invalid-argument'],
     [undefined, 'invalid-argument'],
     [new Tensor('int32', new Int32Array(12), [1, 3, 2, 2]), 'shape'],
     [new Tensor('float32', new Float32Array(12), [12]), 'shape'],
     [{ type: 'float32', data: new Float32Array(3), dims: [1, 3, 2, 2] }, 'shape'],
+    [new Tensor('float32', new Float32Array(12).fill(Number.NaN, 11), [1, 3, 2, 2]), 'invalid-argument'],
+    [
+      new Tensor('float32', new Float32Array(12).fill(Number.NEGATIVE_INFINITY), [1, 3, 2, 2]),
+      'invalid-argument',
+    ],
+    [disposed, 'shape'],
   ];
   for (const [value, code] of wrong) {
     expect(() => requireTensor(value, options)).toThrow(expect.objectContaining({ code }));
   }
   expect(isTensor({ type: 'float32', data: new Float32Array(2), dims: [2] })).toBe(true);
+  expect(isTensor({ type: 'constructor', data: new Float32Array(2), dims: [2] })).toBe(false);
+  expect(isTensor(structuredClone(right))).toBe(false); // a clone loses its data
   expect(() => ofType(right as Tensor, 'int32')).toThrow(expect.objectContaining({ code: 'dtype' }));
 });

@@ -74,15 +74,23 @@ export const Tensor: TensorConstructor = makeTensor as unknown as TensorConstruc
 /** Whether a value is a tensor, of this or another copy of the runtime, whose data fill its dims. */
 export function isTensor(value: unknown): value is Tensor {
   if (typeof value !== 'object' || value === null) return false;
-  const { type, dims, data } = value as Partial<Tensor>;
-  if (typeof type !== 'string' || !Array.isArray(dims) || !Object.hasOwn(arrays, type)) return false;
-  return data instanceof arrays[type as TensorType] && data.length === dims.reduce((a, b) => a * b, 1);
+  try {
+    const { type, dims, data } = value as Tensor;
+    return (
+      Object.hasOwn(arrays, type) &&
+      Array.isArray(dims) &&
+      data instanceof arrays[type] &&
+      data.length === dims.reduce((a, b) => a * b, 1)
+    );
+  } catch {
+    return false; // a tensor of the runtime that was disposed of refuses to give its data
+  }
 }
 
 /**
  * A tensor that was given as an argument, known to be of a type and number of axes.
  * @param options.what names the argument; `must` says what to give
- * @throws DetailFlowError `invalid-argument` for what is no tensor, `shape` for another one
+ * @throws DetailFlowError `invalid-argument` for what is no tensor and for values that are not finite, `shape` for another one
  */
 export function requireTensor<T extends TensorType>(
   value: unknown,
@@ -96,6 +104,9 @@ export function requireTensor<T extends TensorType>(
   }
   if (!isTensor(value) || value.type !== type || (axes !== undefined && value.dims.length !== axes)) {
     throw new DetailFlowError('shape', `${what} are ${describe(value)}; give ${must}`);
+  }
+  if (!value.data.every(Number.isFinite)) {
+    throw new DetailFlowError('invalid-argument', `${what} hold numbers that are not finite`);
   }
   return value as Tensor<T>;
 }

@@ -5,8 +5,10 @@ import {
   checkOptions,
   DetailFlowError,
   decodeInSlices,
+  describe,
   type ImageTokenizer,
   LazyExecutable,
+  requireTensor,
   resizeImages,
   Tensor,
   validateWeights,
@@ -14,6 +16,9 @@ import {
 } from '@detailflow/core';
 import { gridOf, ignoredVqWeights, type VqConfig, vqParameters } from './vq-config';
 import { type Grid, vqDecoderGraph, vqEncoderGraph } from './vq-graphs';
+
+/** Side in pixels of the largest picture that is resized to. */
+const LARGEST_PICTURE = 8192;
 
 /** What a VQ tokenizer is made of. */
 export interface VqTokenizerOptions {
@@ -90,19 +95,13 @@ export class VqTokenizer implements ImageTokenizer {
     checkOptions('encode', options, { signal: true, tokens: true });
     const { signal, tokens } = options;
     signal?.throwIfAborted();
-    const [batch, channels, height, width] = images.dims;
     const stride = strideOf(this.config.encoder);
+    const must = `float32 [B, 3, H, W], H and W multiples of ${stride}`;
+    requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
+    const [batch, channels, height, width] = images.dims;
     const isMultiple = (side: number) => Number.isInteger(side / stride) && side > 0;
-    if (
-      images.type !== 'float32' ||
-      images.dims.length !== 4 ||
-      channels !== 3 ||
-      ![height, width].every(isMultiple)
-    ) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `images are ${images.type} [${images.dims}]; give float32 [B, 3, H, W], H and W multiples of ${stride}`,
-      );
+    if (channels !== 3 || ![height, width].every(isMultiple)) {
+      throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
     }
     const grid = { rows: height / stride, columns: width / stride };
     const count = tokens ?? grid.rows * grid.columns;
@@ -136,6 +135,14 @@ export class VqTokenizer implements ImageTokenizer {
     checkOptions('decode', options, { signal: true, tokens: true, size: true });
     const { signal, tokens, size } = options;
     signal?.throwIfAborted();
+    const must = `int32 [B, 1 to ${this.tokens}]`;
+    requireTensor(codes, { what: 'codes', must, type: 'int32', axes: 2 });
+    if (size !== undefined && !(Number.isInteger(size) && size >= 1 && size <= LARGEST_PICTURE)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `size is ${describe(size)}; give 1 to ${LARGEST_PICTURE} pixels`,
+      );
+    }
     const count = tokens ?? Math.min(codes.dims[1], this.tokens);
     this.#checkCodes(codes, count);
     const side = gridOf(this.config);
@@ -176,7 +183,7 @@ export class VqTokenizer implements ImageTokenizer {
   }
 
   #checkCodes(codes: Tensor<'int32'>, count: number): void {
-    const isShaped = codes.type === 'int32' && codes.dims.length === 2 && codes.dims[0] > 0;
+    const isShaped = codes.dims[0] > 0;
     if (!isShaped || !Number.isInteger(count) || count < 1 || count > codes.dims[1] || count > this.tokens) {
       throw new DetailFlowError(
         'invalid-argument',

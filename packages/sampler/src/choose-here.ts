@@ -1,5 +1,6 @@
 import { Tensor } from '@detailflow/core';
 import { chooseToken } from './choose-guided-token';
+import { checkLogitCount } from './choose-token';
 import type { SamplePlan, SampleStep } from './sample-plan';
 
 /** Samples from logits that the model hands out, in float64. */
@@ -16,6 +17,7 @@ export async function* chooseHere(plan: SamplePlan): AsyncGenerator<SampleStep, 
     for (const { position, count, scale, choice, isGiven } of steps) {
       signal?.throwIfAborted();
       const logits = (await session.predict(chosen, { signal })).data;
+      checkLogitCount(logits, rows.length * count * size);
       chosen = new Int32Array(rows.length * count);
       for (let image = 0; image < images; image++) {
         for (let k = 0; k < count; k++) {

@@ -14,6 +14,12 @@ export function checkChoiceOptions({ temperature, topK, topP }: TokenChoice): vo
   if (!(topP >= 0 && topP <= 1)) fail('topP', topP, 'a number from 0 to 1');
 }
 
+/** @throws DetailFlowError `shape` unless a model gave the logits of all that it was asked for */
+export function checkLogitCount(logits: Float32Array, expected: number): void {
+  if (logits.length === expected) return;
+  throw new DetailFlowError('shape', `the model gave ${logits.length} logits, not ${expected}`);
+}
+
 /** @throws DetailFlowError `runtime` when the logits of a token are not all finite */
 export function checkLogits(logits: Float32Array, position: number): void {
   let sum = 0;

@@ -1,5 +1,6 @@
 import { type Condition, exponentialNoise, type PoolMember, Tensor, type TokenModel } from '@detailflow/core';
 import { chooseToken } from './choose-guided-token';
+import { checkLogitCount } from './choose-token';
 import type { GivenTokens } from './given-tokens';
 import type { PlannedStep, SampleStep } from './sample-plan';
 
@@ -59,6 +60,7 @@ export class Drawing {
     const noiseAt = (place: number) => () =>
       exponentialNoise({ seed, position: place, count: size, out: this.#noise });
     const [own, other] = logits;
+    for (const row of logits) checkLogitCount(row, count * size);
     const chosen = new Int32Array(this.conditions.length * count);
     for (let k = 0; k < count; k++) {
       const place = position + k;

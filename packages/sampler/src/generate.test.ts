@@ -71,6 +71,17 @@ describe('generate', () => {
     ]);
   });
 
+  test('options of pictures that nobody would look at are refused', async () => {
+    const refused = { code: 'invalid-argument', message: expect.stringContaining('"siz"') };
+    const { steps, decoded } = start();
+    for await (const { pixels, image } of steps) {
+      await expect(pixels({ siz: 4 } as never)).rejects.toMatchObject(refused);
+      await expect(image(0, { siz: 4 } as never)).rejects.toMatchObject(refused);
+      await expect(pixels(4 as never)).rejects.toMatchObject({ code: 'invalid-argument' });
+    }
+    expect(decoded).toEqual([]);
+  });
+
   test.each([3, -1, 0.5])('there is no picture %d of 3', async (index) => {
     const { steps } = start({ tokens: 1 });
     for await (const step of steps) {
@@ -173,6 +184,9 @@ describe('variations', () => {
     const classes = fakeModel();
     await last({ model: classes.model, labels: [0, 2], count: 2, cfg: 1 });
     expect(classes.seen.rows[0]).toEqual([0, 0, 2, 2]);
+    const holes = fakeModel(); // a label that is missing is the model's to refuse, and does not stand for "no class"
+    await last({ model: holes.model, labels: [undefined, 2], cfg: 1 }).catch(() => {});
+    expect(holes.seen.rows[0]).toEqual([undefined, 2]);
   });
 
   test.each([{ keepTokens: 9 }, { keepTokens: -1 }, { keepTokens: 1.5 }, { count: 0 }, { labels: [1] }])(

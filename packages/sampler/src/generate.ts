@@ -53,10 +53,15 @@ export interface GenerateOptions extends SampleOptions {
   readonly tokenizer: ImageTokenizer;
 }
 
+/** Those that every way of sampling has. */
+export const commonOptionNames: OptionNames<Omit<SampleOptions, 'tokens' | 'prefix' | 'keep'>> = {
+  ...{ model: true, labels: true, seed: true, greedy: true, noise: true, onDevice: true, signal: true },
+  ...{ temperature: true, topK: true, topP: true, cfg: true, guidance: true },
+};
+
 const sampleOptionNames: OptionNames<SampleOptions> = {
-  ...{ model: true, labels: true, seed: true, greedy: true, tokens: true, prefix: true, keep: true },
-  ...{ noise: true, onDevice: true, temperature: true, topK: true, topP: true, cfg: true, guidance: true },
-  signal: true,
+  ...commonOptionNames,
+  ...{ tokens: true, prefix: true, keep: true },
 };
 
 /** The state of a generation after a step; pictures are decoded only when asked for. */
@@ -85,15 +90,17 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
       `the tokenizer has ${tokenizer.tokens} tokens of ${tokenizer.codebookSize} codes, the AR model ${model.tokens} of ${model.vocabularySize}: they do not belong together`,
     );
   }
+  const decode = (codes: Tensor<'int32'>, options: { size?: number } = {}) => {
+    checkOptions('pixels', options, { size: true });
+    return tokenizer.decode(codes, { ...options, signal });
+  };
   for await (const step of sampleTokens(sampling)) {
-    const pixels = async ({ size }: { size?: number } = {}) =>
-      tokenizer.decode(await step.tokens(), { size, signal });
     yield {
       ...step,
       resolution: tokenizer.resolution(step.count),
-      pixels,
-      image: async (index = 0, { size } = {}) =>
-        pictureFromPixels(await tokenizer.decode(tokensOf(await step.tokens(), index), { size, signal })),
+      pixels: async (options) => decode(await step.tokens(), options),
+      image: async (index = 0, options) =>
+        pictureFromPixels(await decode(tokensOf(await step.tokens(), index), options)),
     };
   }
 }

@@ -50,7 +50,7 @@ export function givenTokens(
     if (!isTensor(mask) || mask.type !== 'bool' || mask.dims.join() !== `${width}`) {
       throw new DetailFlowError('invalid-argument', `keep.mask is ${describe(mask)}; give bool [${width}]`);
     }
-    const has = (place: number) => mask.data[place] === 1;
+    const has = (place: number) => mask.data[place] !== 0;
     const at = (image: number, place: number) => (has(place) ? codes.data[image * width + place] : undefined);
     return { has, at };
   }

@@ -205,6 +205,7 @@ export class PictureBatch {
   }
 
   async #predict(pool: TokenPool, drawings: readonly Drawing[]): Promise<void> {
+    if (drawings.every(({ isOver }) => isOver)) return;
     try {
       const logits = await pool.predict(
         drawings.map(({ member, chosen }) => ({ member: member as NonNullable<typeof member>, chosen })),

@@ -2,6 +2,7 @@ import { Tensor, type TokenModel } from '@detailflow/core';
 import { describe, expect, test } from 'vitest';
 import { type SampleOptions, sampleTokens } from './generate';
 import { guidanceUntil } from './guidance';
+import { createPictureBatch } from './picture-batch';
 import { countsOf, fakeModel, numbers, prefixOf, tokensOf } from './test-model';
 
 describe('steps', () => {
@@ -338,4 +339,40 @@ describe('what a model recommends', () => {
     const prefix = prefixOf(guided[0].slice(0, 2));
     expect(await tokensOf({ model: fakeModel().model, labels: [1], cfg: 1, prefix })).toEqual(guided);
   });
+});
+
+test.each([
+  ['fewer logits', (data: Float32Array) => data.subarray(0, data.length / 2)],
+  ['more logits', (data: Float32Array) => Float32Array.of(...data, ...data)],
+])('a model that gives %s than it was asked for is refused', async (_, change) => {
+  const { model, seen } = fakeModel();
+  const other: TokenModel = {
+    ...model,
+    async begin(labels) {
+      const session = await model.begin(labels);
+      return {
+        position: 0,
+        nextCount: 1,
+        predict: async (chosen) => {
+          const data = change((await session.predict(chosen)).data);
+          return new Tensor('float32', data, [data.length]);
+        },
+        dispose: () => session.dispose(),
+      };
+    },
+  };
+  const refused = { code: 'shape', message: expect.stringContaining('logits') };
+  await expect(tokensOf({ model: other, labels: [0, 1] })).rejects.toMatchObject(refused);
+  expect(seen.open).toBe(0);
+  const batch = createPictureBatch({ model: other });
+  await expect(batch.sample({ label: 1 }).next()).rejects.toMatchObject(refused);
+  await batch.close();
+  expect(seen.open).toBe(0);
+});
+
+test('a mask keeps every place that is not zero', async () => {
+  const codes = prefixOf([5, 4, 3, 2, 1, 0, 1, 2]);
+  const mask = new Tensor('bool', Uint8Array.of(255, 0, 1, 2, 0, 0, 0, 128), [8]);
+  const [tokens] = await tokensOf({ model: fakeModel().model, labels: [1], keep: { codes, mask } });
+  expect([0, 2, 3, 7].map((place) => tokens[place])).toEqual([5, 3, 2, 2]);
 });

@@ -6,7 +6,7 @@ import {
   requireTensor,
   Tensor,
 } from '@detailflow/core';
-import { type GenerateOptions, type GenerationStep, generate } from './generate';
+import { commonOptionNames, type GenerateOptions, type GenerationStep, generate } from './generate';
 
 /** Options of {@link vary}: those of drawing, and how many tokens stay. */
 export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'keep' | 'tokens'> {
@@ -30,25 +30,8 @@ export async function* vary(
   options: VaryOptions,
 ): AsyncGenerator<GenerationStep, void, void> {
   checkOptions('vary', options, {
-    ...{
-      model: true,
-      tokenizer: true,
-      labels: true,
-      seed: true,
-      keepTokens: true,
-      count: true,
-      greedy: true,
-    },
-    ...{
-      noise: true,
-      onDevice: true,
-      temperature: true,
-      topK: true,
-      topP: true,
-      cfg: true,
-      guidance: true,
-    },
-    signal: true,
+    ...commonOptionNames,
+    ...{ tokenizer: true, keepTokens: true, count: true },
   });
   const { keepTokens, count = 1, labels, ...rest } = options;
   const { tokenizer, model, signal } = rest;
@@ -76,9 +59,8 @@ export async function* vary(
   }
   yield* generate({
     ...rest,
-    labels: Array.from(
-      { length: batch * count },
-      (_, row) => labels?.[Math.floor(row / count)] ?? model.unconditional(),
+    labels: Array.from({ length: batch * count }, (_, row) =>
+      labels ? labels[Math.floor(row / count)] : model.unconditional(),
     ),
     ...(keepTokens > 0 && { prefix: new Tensor('int32', prefix, [batch * count, keepTokens]) }),
   });

@@ -69,9 +69,34 @@ test('noisy codes are repeatable by their seed, image by image', async () => {
   }
 });
 
+test('options that are there without a value are as if they were not', async () => {
+  // Four patches a side and a power that leaves the list's sizes off those of their tokens.
+  const tokenizer = make(parseTokenizerConfig({ ...config, resolutionPower: 0.5 }));
+  const size = tokenizer.resolutions.bestResolutions.find((one) => {
+    const tokens = tokenizer.resolutions.decResToBestToken.get(one) as number;
+    return tokens >= config.causalTokens && tokens < config.tokens && tokens % config.groupSize === 0;
+  }) as number;
+  const sized = tokenizer.atSize(size);
+  const all = images(1, 3, size, size);
+  const nothing = { tokens: undefined, size: undefined, signal: undefined };
+  const { size: _, ...ofEncoding } = nothing;
+  const found = await sized.encode(all, ofEncoding);
+  expect(found.dims).toEqual([1, sized.tokens]);
+  expect(await sized.encode(all)).toEqual(found);
+  expect((await sized.encodeCorrected(all, { noiseIndex: 0, ...ofEncoding })).clean.dims).toEqual(found.dims);
+  expect((await sized.decode(found, nothing)).dims).toEqual([1, 3, size, size]);
+  await expect(sized.decode(undefined as never)).rejects.toMatchObject({ code: 'invalid-argument' });
+});
+
 describe('refused are', () => {
   const tokenizer = make();
   test.each<[string, () => Promise<unknown>, string, string]>([
+    [
+      'images that hold no numbers',
+      () => tokenizer.encode(new Tensor('float32', new Float32Array(768).fill(Number.NaN), [1, 3, 16, 16])),
+      'invalid-argument',
+      'not finite',
+    ],
     ['images with alpha', () => tokenizer.encode(images(1, 4, 16, 16)), 'shape', '[1, 4, 16, 16]'],
     ['images that are not square', () => tokenizer.encode(images(1, 3, 16, 12)), 'shape', '[B, 3, S, S]'],
     [

@@ -200,15 +200,20 @@ export class Tokenizer implements ImageTokenizer {
    */
   atSize(size: number): SizedTokenizer {
     const tokens = tokensOfSize(this.resolutions, size);
+    const ownTokens = <T extends { tokens?: number }>(options?: T) =>
+      ({ ...options, tokens: options?.tokens ?? tokens }) as T;
     return {
       ...{ previews: this.previews, tokens, imageSize: size, codebookSize: this.codebookSize },
       resolutions: this.resolutions,
       resolution: (count) => (count === tokens ? size : this.resolution(count)),
-      encode: (images, options = {}) => this.encode(images, { tokens, ...options }),
-      encodeCorrected: (images, options) => this.encodeCorrected(images, { tokens, ...options }),
+      encode: (images, options) => this.encode(images, ownTokens(options)),
+      encodeCorrected: (images, options) => this.encodeCorrected(images, ownTokens(options)),
       decode: (codes, options = {}) => {
-        const count = options.tokens ?? codes.dims[1];
-        return this.decode(codes, { ...(count === tokens && { size }), ...options });
+        const count = options.tokens ?? codes?.dims?.[1];
+        return this.decode(codes, {
+          ...options,
+          size: options.size ?? (count === tokens ? size : undefined),
+        });
       },
       dispose: async () => {},
     };

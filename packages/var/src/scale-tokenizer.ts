@@ -5,11 +5,13 @@ import {
   checkOptions,
   DetailFlowError,
   decodeInSlices,
+  describe,
   type Executable,
   type Graph,
   type ImageTokenizer,
   LazyExecutable,
   ofType,
+  requireTensor,
   resizeImages,
   Tensor,
   validateWeights,
@@ -22,6 +24,9 @@ import {
   type ScaleTokenizerConfig,
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
+
+/** Side in pixels of the largest picture that is resized to. */
+const LARGEST_PICTURE = 8192;
 
 /** What a multi-scale tokenizer is made of. */
 export interface ScaleTokenizerOptions {
@@ -110,11 +115,10 @@ export class ScaleTokenizer implements ImageTokenizer {
     const { scales, encoder } = this.config;
     const last = scales[scales.length - 1];
     const sides = [last.rows, last.columns].map((side) => side * strideOf(encoder));
-    if (images.type !== 'float32' || images.dims.slice(1).join() !== [3, ...sides].join()) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `images are ${images.type} [${images.dims}]; give float32 [B, 3, ${sides.join(', ')}]`,
-      );
+    const must = `float32 [B, 3, ${sides.join(', ')}]`;
+    requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
+    if (images.dims.slice(1).join() !== [3, ...sides].join()) {
+      throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
     }
     const executable = await this.#compiled('encoder', () => scaleEncoderGraph(this.config));
     const codes = ofType((await executable.run({ images }, { signal })).codes, 'int32');
@@ -133,7 +137,15 @@ export class ScaleTokenizer implements ImageTokenizer {
     checkOptions('decode', options, { signal: true, tokens: true, size: true });
     const { signal, tokens, size } = options;
     signal?.throwIfAborted();
-    const count = tokens ?? Math.min(codes.dims[1] ?? 0, this.tokens);
+    const must = `int32 [B, 1 to ${this.tokens}]`;
+    requireTensor(codes, { what: 'codes', must, type: 'int32', axes: 2 });
+    if (size !== undefined && !(Number.isInteger(size) && size >= 1 && size <= LARGEST_PICTURE)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `size is ${describe(size)}; give 1 to ${LARGEST_PICTURE} pixels`,
+      );
+    }
+    const count = tokens ?? Math.min(codes.dims[1], this.tokens);
     this.#checkCodes(codes, count);
     const k = this.#complete(count);
     const pixels =
@@ -197,7 +209,7 @@ export class ScaleTokenizer implements ImageTokenizer {
   }
 
   #checkCodes(codes: Tensor<'int32'>, count: number): void {
-    const isShaped = codes.type === 'int32' && codes.dims.length === 2 && codes.dims[0] > 0;
+    const isShaped = codes.dims[0] > 0;
     if (!isShaped || !Number.isInteger(count) || count < 1 || count > codes.dims[1] || count > this.tokens) {
       throw new DetailFlowError(
         'invalid-argument',
