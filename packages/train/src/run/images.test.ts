@@ -249,3 +249,20 @@ test('codes and AR checkpoints of another tokenizer are found by its weights; an
     await bundle.close();
   }
 }, 120_000);
+
+test('no other image stands in for a held-out one that cannot be read, and each that cannot is listed', async () => {
+  // One image is measured; nobody comes across the others by chance.
+  const few = {
+    ...config,
+    ...{ data: { ...config.data, heldOut: 0.5 }, validation: { ...config.validation, images: 1 } },
+  };
+  await train(options('half', 'tokenizer', { config: few }));
+  const { list } = JSON.parse(await readFile(path.join(home, 'half', 'held-out.json'), 'utf8'));
+  const broken = list.slice(1, -1);
+  expect(broken.length).toBeGreaterThan(5);
+  const folder = path.join(home, 'broken');
+  await cp(data, folder, { recursive: true });
+  for (const file of broken) await writeFile(path.join(folder, file), 'no picture');
+  const { skipped } = await train(options('broken-run', 'tokenizer', { data: folder, config: few }));
+  expect(skipped.map(({ file }) => file).sort()).toEqual(broken.sort());
+});

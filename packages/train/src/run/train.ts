@@ -8,6 +8,7 @@ import {
   withSkipped,
 } from '@detailflow/data';
 import { type OpenedDataset, openDataset } from '@detailflow/data/node';
+import { readableImages } from '@detailflow/eval';
 import { makeCodes } from './codes-stage';
 import { writeDataUse } from './data-use';
 import { openingOf } from './data-views';
@@ -101,6 +102,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     if (replicas < config.replicas) {
       options.onNotice?.(`${replicas} of ${config.replicas} replicas are made: there are no more cores`);
     }
+    // What is measured is every image once: none stands in for one that cannot be read.
+    const heldOut = await readableImages(opened.heldOut, { signal });
+    for (const image of heldOut.skipped) onSkip(image);
     const threads = Math.floor(cores / replicas);
     for (let i = 0; i < replicas; i++) backends.push(await options.createBackend({ threads }));
     const run = new StageContext(
@@ -109,7 +113,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       backends,
       {
         train: await skipUnreadable(opened.train, onSkip),
-        heldOut: await skipUnreadable(opened.heldOut, onSkip),
+        heldOut: heldOut.dataset,
         ...{ images, record },
       },
       models,
