@@ -1,5 +1,5 @@
 // Trains the emoji model from nothing, in stages that each go on where they were interrupted.
-//   node tools/emoji/train-model.mjs EMOJI RUNS [--tokenizer 40000] [--decoder 4000] [--sharper 1000] [--ar 4000]
+//   node tools/emoji/train-model.mjs EMOJI RUNS [--tokenizer 40000] [--decoder 4000] [--sharper 3000] [--ar 4000]
 // EMOJI is the folder that build-emoji.mjs wrote, RUNS a folder for the runs; the numbers are steps.
 //   RUNS/tokenizer  a classifier of the classes, and the tokenizer by its pixels alone
 //   RUNS/finer      the same tokenizer with a decoder of patches of 4 pixels and 5 layers, which begins as the one it has
@@ -18,7 +18,7 @@ const { values, positionals } = parseArgs({
   options: {
     tokenizer: { type: 'string', default: '40000' },
     decoder: { type: 'string', default: '4000' },
-    sharper: { type: 'string', default: '1000' },
+    sharper: { type: 'string', default: '3000' },
     ar: { type: 'string', default: '4000' },
   },
 });
@@ -65,7 +65,7 @@ if (!existsSync(path.join(finer, 'config.json'))) {
 const judged = ['--classifier', classifier];
 const first = looks(values.decoder, { learningRate: '1e-3', perceptual: 0.7, start: 500 });
 train('tokenizer', decoder, '--init', finer, judged, set(first), '--resume');
-const second = looks(values.sharper, { learningRate: '6e-4', perceptual: 1.3, start: 60 });
+const second = looks(values.sharper, { learningRate: '8e-4', perceptual: 2, start: 60 });
 train('tokenizer', sharper, '--init', path.join(decoder, 'bundle'), judged, set(second), '--resume');
 const codes = ['--tokenizer', path.join(sharper, 'bundle'), ...judged];
 train('all', ar, ...codes, set({ ...fine, ...lasting('tokenModel', values.ar) }), '--resume');
