@@ -14,7 +14,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 13_000,
   '@detailflow/backend-webgpu': 26_400,
-  '@detailflow/blocks': 19_100,
+  '@detailflow/blocks': 19_300,
   '@detailflow/checkpoint': 39_600,
   '@detailflow/core': 41_800,
   '@detailflow/data': 45_800,

@@ -27,6 +27,7 @@ export { forward, groupWeights, type PlaceInputs, type StepOptions, step } from 
 export { growingCache } from './growing-cache';
 export { convolution, groupNorm, nearestTwice } from './image-layers';
 export { type Parameters, parameterAccess } from './parameters';
+export { requirePictureSide } from './picture-side';
 export { PlaceKind, placeMask, regionOrder, ropeTables } from './places';
 export {
   assignmentEntropy,

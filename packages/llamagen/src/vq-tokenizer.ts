@@ -1,4 +1,4 @@
-import { strideOf } from '@detailflow/blocks';
+import { requirePictureSide, strideOf } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
@@ -16,9 +16,6 @@ import {
 } from '@detailflow/core';
 import { gridOf, ignoredVqWeights, type VqConfig, vqParameters } from './vq-config';
 import { type Grid, vqDecoderGraph, vqEncoderGraph } from './vq-graphs';
-
-/** Side in pixels of the largest picture that is resized to. */
-const LARGEST_PICTURE = 8192;
 
 /** What a VQ tokenizer is made of. */
 export interface VqTokenizerOptions {
@@ -137,12 +134,7 @@ export class VqTokenizer implements ImageTokenizer {
     signal?.throwIfAborted();
     const must = `int32 [B, 1 to ${this.tokens}]`;
     requireTensor(codes, { what: 'codes', must, type: 'int32', axes: 2 });
-    if (size !== undefined && !(Number.isInteger(size) && size >= 1 && size <= LARGEST_PICTURE)) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `size is ${describe(size)}; give 1 to ${LARGEST_PICTURE} pixels`,
-      );
-    }
+    requirePictureSide(size);
     const count = tokens ?? Math.min(codes.dims[1], this.tokens);
     this.#checkCodes(codes, count);
     const side = gridOf(this.config);

@@ -1,4 +1,4 @@
-import { strideOf } from '@detailflow/blocks';
+import { requirePictureSide, strideOf } from '@detailflow/blocks';
 import {
   type Backend,
   type CallOptions,
@@ -24,9 +24,6 @@ import {
   type ScaleTokenizerConfig,
   scaleTokenizerParameters,
 } from './var-tokenizer-config';
-
-/** Side in pixels of the largest picture that is resized to. */
-const LARGEST_PICTURE = 8192;
 
 /** What a multi-scale tokenizer is made of. */
 export interface ScaleTokenizerOptions {
@@ -139,12 +136,7 @@ export class ScaleTokenizer implements ImageTokenizer {
     signal?.throwIfAborted();
     const must = `int32 [B, 1 to ${this.tokens}]`;
     requireTensor(codes, { what: 'codes', must, type: 'int32', axes: 2 });
-    if (size !== undefined && !(Number.isInteger(size) && size >= 1 && size <= LARGEST_PICTURE)) {
-      throw new DetailFlowError(
-        'invalid-argument',
-        `size is ${describe(size)}; give 1 to ${LARGEST_PICTURE} pixels`,
-      );
-    }
+    requirePictureSide(size);
     const count = tokens ?? Math.min(codes.dims[1], this.tokens);
     this.#checkCodes(codes, count);
     const k = this.#complete(count);
