@@ -417,7 +417,6 @@ test('scales that make no square: squares are refused before any work, and pictu
     ['reconstruct', ...model, wide, '--out', at('never')],
     ['vary', ...model, wide, '--keep', '1', '--out', at('never.png')],
     ['eval', 'tokenizer', ...model, '--data', 'shapes:24x32', '--all-images', '--out', at('never')],
-    ['serve', ...model, '--port', '0'],
   ]) {
     expect(await cliFailure(1, ...args), args[0]).toMatch(square);
   }
