@@ -19,7 +19,12 @@ export interface ImagesIdentity {
  */
 export async function identityOf(
   dataset: ImageDataset,
-  options: { readonly signal?: AbortSignal; readonly onProgress?: (images: number) => void } = {},
+  options: {
+    readonly signal?: AbortSignal;
+    readonly onProgress?: (images: number) => void;
+    /** Told of every image that can be read: a digest of what it holds, whatever its class. */
+    readonly onContent?: (digest: string) => void;
+  } = {},
 ): Promise<ImagesIdentity> {
   const { labels, classNames } = dataset;
   const blocks: string[] = [];
@@ -29,6 +34,7 @@ export async function identityOf(
     const hash = createHash('sha256');
     for (const [i, content] of (await contentsOf(dataset, indices)).entries()) {
       hash.update(Int32Array.of(labels[first + i], content.length)).update(content);
+      if (content !== UNREADABLE) options.onContent?.(Buffer.from(content).toString('base64'));
     }
     blocks.push(hash.digest('hex').slice(0, 32));
     options.onProgress?.(indices.length);

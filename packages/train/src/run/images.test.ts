@@ -266,3 +266,23 @@ test('no other image stands in for a held-out one that cannot be read, and each 
   const { skipped } = await train(options('broken-run', 'tokenizer', { data: folder, config: few }));
   expect(skipped.map(({ file }) => file).sort()).toEqual(broken.sort());
 });
+
+test('held-out images that are among the training images, too, are counted and told of', async () => {
+  const folder = path.join(home, 'copied');
+  await cp(data, folder, { recursive: true });
+  const { list } = JSON.parse(await readFile(path.join(home, 'made', 'held-out.json'), 'utf8'));
+  const trained = images.filter((file) => !list.includes(file));
+  // Two training images are one that is held out, and one is another: two of the held-out ones are not new.
+  await cp(path.join(folder, list[0]), path.join(folder, trained[0]));
+  await cp(path.join(folder, list[0]), path.join(folder, trained[1]));
+  await cp(path.join(folder, list[1]), path.join(folder, trained[2]));
+  const notices: string[] = [];
+  const onNotice = (text: string) => notices.push(text);
+  await train(options('copied-run', 'tokenizer', { data: folder, onNotice }));
+  expect(notices).toEqual([
+    expect.stringContaining(`2 of ${list.length} held-out images are among the training images`),
+  ]);
+  notices.length = 0;
+  await train(options('plain-run', 'tokenizer', { onNotice }));
+  expect(notices).toEqual([]);
+});

@@ -15,22 +15,30 @@ type Parts = Readonly<Record<keyof typeof parts, ImagesIdentity>>;
 /**
  * Takes the identity of the images of a run and notes it in images.json; once anything in the folder depends on them, they
  * must be those that are noted. Looked at by every start of a run, whatever it trains.
- * @returns the identity of the training images, and a digest of it
+ * @returns the identity of the training images, a digest of it, and how many held-out images are among them, byte for byte
  * @throws DetailFlowError `config` when the images have changed, or the folder does not say which they were
  */
 export async function requireSameImages(
   folder: RunFolder,
   data: { readonly train: ImageDataset; readonly heldOut: ImageDataset },
   options: { readonly signal?: AbortSignal; readonly onProgress?: (done: number, total: number) => void },
-): Promise<{ readonly digest: string; readonly train: ImagesIdentity }> {
+): Promise<{ readonly digest: string; readonly train: ImagesIdentity; readonly shared: number }> {
   const total = data.train.labels.length + data.heldOut.labels.length;
   let done = 0;
   const onProgress = (images: number) => {
     done += images;
     options.onProgress?.(done, total);
   };
-  const take = (dataset: ImageDataset) => identityOf(dataset, { signal: options.signal, onProgress });
-  const now: Parts = { train: await take(data.train), heldOut: await take(data.heldOut) };
+  const take = (dataset: ImageDataset, onContent: (digest: string) => void) =>
+    identityOf(dataset, { signal: options.signal, onProgress, onContent });
+  const counts = new Map<string, number>(); // of contents that are held out
+  const heldOut = await take(data.heldOut, (digest) => counts.set(digest, (counts.get(digest) ?? 0) + 1));
+  let shared = 0;
+  const train = await take(data.train, (digest) => {
+    shared += counts.get(digest) ?? 0;
+    counts.delete(digest); // its copies are counted once
+  });
+  const now: Parts = { train, heldOut };
   const file = path.join(folder.path, FILE);
   if (await folder.holdsWork()) await compare(file, now);
   else {
@@ -38,7 +46,7 @@ export async function requireSameImages(
     await folder.place(FILE);
     await writeFileAtomically(file, (write) => write(new TextEncoder().encode(text)));
   }
-  return { digest: digestOf(now.train), train: now.train };
+  return { digest: digestOf(train), train, shared };
 }
 
 /** Of all that an identity says. */

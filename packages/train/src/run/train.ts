@@ -91,6 +91,12 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     options.onData?.(opened.use);
     const { onCompared: onProgress } = options;
     const images = await requireSameImages(folder, opened, { signal, onProgress });
+    if (images.shared > 0) {
+      options.onNotice?.(
+        `${images.shared} of ${opened.heldOut.labels.length} held-out images are among the training images, too, byte for byte: figures of ` +
+          'held-out images count what was learned by heart; remove the copies, or hold them out together (data.groupBy)',
+      );
+    }
     const record = await holdOutRecord(opened);
     requireSameHeldOut(record, [options.tokenizer, options.initial?.tokenizer, options.initial?.ar]);
     // What is refused leaves a run as it was.
