@@ -219,7 +219,9 @@ describe('training', () => {
   });
 
   test('takes images and networks from there, and makes of them what it makes of those here', async () => {
-    await cliJson(...run('all', 'here', '--data', parquet, ...networks(at('siglip'))));
+    const here = await cli([...run('all', 'here', '--data', parquet, ...networks(at('siglip'))), '--json']);
+    expect(here.code, here.stderr).toBe(0);
+    expect(here.stderr).toMatch(/^\d+ of \d+ held-out images are among the training images, too/m); // some are alike
     const far = await cli([
       ...run('all', 'far', '--data', 'hf:acme/tiny/shapes', ...networks('hf:acme/tiny/siglip')),
       '--json',
