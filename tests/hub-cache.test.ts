@@ -41,6 +41,10 @@ const probe = `import importlib.util, huggingface_hub
 print(huggingface_hub.__version__, importlib.util.find_spec('huggingface_hub.utils._shared_blobs') is not None)`;
 const [installed, knowsStore] = spawnSync(python, ['-c', probe]).stdout?.toString().trim().split(' ') ?? [];
 const isInstalled = /^\d/.test(installed ?? '');
+if (!isInstalled)
+  console.warn(
+    `THE CACHE LISTING IS NOT MADE ANEW BY PYTHON: ${python} has no huggingface_hub; HUB_PYTHON may name one that has`,
+  );
 
 const KINDS = ['links', 'copies', 'shared'] as const;
 type Kind = (typeof KINDS)[number];

@@ -181,175 +181,180 @@ describe.each(Object.keys(oddGpts))('%s', (name) => {
       await model.dispose();
     });
 
-    test.runIf(group && isQuick)('draws as one graph', async () => {
-      const plain = ({ interval, topK, topP, greedy }: OddRun) => interval ?? topK ?? topP ?? greedy;
-      const runs = one.runs.filter((run) => plain(run) === undefined);
-      expect(runs.length).toBe(2);
-      const { body, counter, iterations } = groupGenerator(group as GroupTransformerConfig);
-      const executable = await backend.compile(body, weights);
-      for (const run of runs) {
-        const state = await executable.createState({ batch: labels.length });
-        for (let i = 0; i < iterations; i++) {
-          const feeds = {
-            [counter]: new Tensor('int32', Int32Array.of(i), [1]),
-            labels: new Tensor('int32', Int32Array.from(labels as number[]), [labels.length]),
-            noise: noiseOf(run),
-            cfg: new Tensor('float32', Float32Array.of(run.cfg), [1]),
-            temperature: new Tensor('float32', Float32Array.of(run.temperature ?? 1), [1]),
-          };
-          await executable.run(feeds, { state });
+    if (group && isQuick)
+      test('draws as one graph', async () => {
+        const plain = ({ interval, topK, topP, greedy }: OddRun) => interval ?? topK ?? topP ?? greedy;
+        const runs = one.runs.filter((run) => plain(run) === undefined);
+        expect(runs.length).toBe(2);
+        const { body, counter, iterations } = groupGenerator(group as GroupTransformerConfig);
+        const executable = await backend.compile(body, weights);
+        for (const run of runs) {
+          const state = await executable.createState({ batch: labels.length });
+          for (let i = 0; i < iterations; i++) {
+            const feeds = {
+              [counter]: new Tensor('int32', Int32Array.of(i), [1]),
+              labels: new Tensor('int32', Int32Array.from(labels as number[]), [labels.length]),
+              noise: noiseOf(run),
+              cfg: new Tensor('float32', Float32Array.of(run.cfg), [1]),
+              temperature: new Tensor('float32', Float32Array.of(run.temperature ?? 1), [1]),
+            };
+            await executable.run(feeds, { state });
+          }
+          const { data, dims } = await state.read('codes');
+          const found = integers({ data }).filter((_, i) => i % dims[1] < tokens);
+          expect(found).toEqual(run.noise.tokens);
+          await state.dispose();
         }
-        const { data, dims } = await state.read('codes');
-        const found = integers({ data }).filter((_, i) => i % dims[1] < tokens);
-        expect(found).toEqual(run.noise.tokens);
-        await state.dispose();
-      }
-      await executable.dispose();
-    });
+        await executable.dispose();
+      });
 
-    test.runIf(group)('logits of a pool, whose rows begin one after another', async () => {
-      const model = createGroupTokenModel({ config: group as GroupTransformerConfig, weights, backend });
-      const pool = await model.openPool?.({ rows: conditions.length });
-      if (!pool) throw new Error('there is no pool');
-      const steps = [...scheduleSteps(model.schedule)];
-      const members = conditions.map((condition) => pool.begin([condition]));
-      const logits = new Float32Array(codes.length * size);
-      for (let round = 0; round < steps.length + members.length - 1; round++) {
-        const running = [...members.keys()].filter((row) => steps[round - row] !== undefined);
-        // Members that predict as many are fed together.
-        for (const count of new Set(running.map((row) => steps[round - row].count))) {
-          const fed = running.filter((row) => steps[round - row].count === count);
-          const found = await pool.predict(
-            fed.map((row) => {
-              const before = steps[round - row - 1];
-              const from = row * tokens + (before?.position ?? 0);
-              return { member: members[row], chosen: before && codes.slice(from, from + before.count) };
-            }),
-          );
-          for (const [i, row] of fed.entries()) {
-            logits.set(found[i][0], (row * tokens + steps[round - row].position) * size);
+    if (group)
+      test('logits of a pool, whose rows begin one after another', async () => {
+        const model = createGroupTokenModel({ config: group as GroupTransformerConfig, weights, backend });
+        const pool = await model.openPool?.({ rows: conditions.length });
+        if (!pool) throw new Error('there is no pool');
+        const steps = [...scheduleSteps(model.schedule)];
+        const members = conditions.map((condition) => pool.begin([condition]));
+        const logits = new Float32Array(codes.length * size);
+        for (let round = 0; round < steps.length + members.length - 1; round++) {
+          const running = [...members.keys()].filter((row) => steps[round - row] !== undefined);
+          // Members that predict as many are fed together.
+          for (const count of new Set(running.map((row) => steps[round - row].count))) {
+            const fed = running.filter((row) => steps[round - row].count === count);
+            const found = await pool.predict(
+              fed.map((row) => {
+                const before = steps[round - row - 1];
+                const from = row * tokens + (before?.position ?? 0);
+                return { member: members[row], chosen: before && codes.slice(from, from + before.count) };
+              }),
+            );
+            for (const [i, row] of fed.entries()) {
+              logits.set(found[i][0], (row * tokens + steps[round - row].position) * size);
+            }
           }
         }
-      }
-      expectClose(sampledOf(logits, one.logits), one.logits.values);
-      await pool.dispose();
-      await model.dispose();
-    });
+        expectClose(sampledOf(logits, one.logits), one.logits.values);
+        await pool.dispose();
+        await model.dispose();
+      });
 
-    test.runIf(group)('a step of training: loss and gradients', async () => {
-      const rows = conditions.length;
-      const side = Math.sqrt(tokens);
-      const family = kind === 'regions' ? parTraining : llamagenTraining;
-      const { dim, layers, heads, kvHeads, hiddenDim, ropeBase, normEpsilon, groupSize, classes } =
-        group as GroupTransformerConfig;
-      const settings = { dim, layers, heads, kvHeads, hiddenDim, ropeBase, normEpsilon };
-      const trained = family.tokenModel(kind === 'regions' ? { ...settings, groupSize } : settings, {
-        tokenizer: family.tokenizer(beside(side, size)),
-        classes,
-      });
-      const { order = [] } = one;
-      const raster = codes.slice();
-      for (const i of codes.keys()) {
-        const place = i % tokens;
-        raster[i - place + (order[place] ?? place)] = codes[i];
-      }
-      const graph = trace((g) => {
-        const p = parameterAccess(g, trained.specs);
-        const { loss } = trained.loss(g, p, { batch: rows });
-        return withGradients(
-          { loss },
-          p,
-          trained.specs.map((spec) => spec.name),
-        );
-      });
-      const feeds = trained.feeds({
-        labels: Int32Array.from(conditions as number[]),
-        rows: raster,
-        targets: raster,
-      });
-      const results = await runOnce(backend, graph, weights, feeds);
-      expectClose([Number(results.loss.data[0])], [one.train.loss]);
-      expectGradients(results, one.train.gradients);
-    });
-
-    test.runIf(text)('a step of training: loss and gradients', async () => {
-      const config = text as TextGptConfig;
-      const { textPlaces: places, textWidth: width } = config;
-      const rows = conditions.length;
-      const { features, mask } = (conditions as TextCondition[])[1];
-      const shown = Array.from((mask as Tensor<'bool'>).data);
-      // Row 0 has no picture, row 1 a text, row 2 learns without its text, whose mask stays.
-      const given = [
-        new Float32Array(places * width),
-        features.data.map((x, i) => x * shown[Math.floor(i / width)]),
-        numbersOf('cls_embedding.uncond_embedding', [places, width]),
-      ];
-      const masks = [
-        Array(places).fill(1),
-        shown,
-        Array.from((conditions as TextCondition[])[2].mask?.data ?? []),
-      ];
-      const graph = trace((g) => {
-        const p = parameterAccess(g, textGptParameters(config));
-        const inputs = {
-          features: g.input('features', 'f32', [rows, places, width]),
-          mask: g.input('mask', 'bool', [rows, places]),
-          codes: g.input('codes', 'i32', [rows, tokens]),
-          valid: g.input('valid', 'f32', [rows]),
-        };
-        return withGradients(textGptLoss(p, config, inputs), p, trainedTextParameters(config));
-      });
-      const trained = (valid: readonly number[]) =>
-        runOnce(backend, graph, weights, {
-          features: new Tensor('float32', Float32Array.from(given.flatMap((row) => [...row])), [
-            rows,
-            places,
-            width,
-          ]),
-          mask: new Tensor('bool', Uint8Array.from(masks.flat()), [rows, places]),
-          codes: new Tensor('int32', codes, [rows, tokens]),
-          valid: new Tensor('float32', Float32Array.from(valid), [rows]),
+    if (group)
+      test('a step of training: loss and gradients', async () => {
+        const rows = conditions.length;
+        const side = Math.sqrt(tokens);
+        const family = kind === 'regions' ? parTraining : llamagenTraining;
+        const { dim, layers, heads, kvHeads, hiddenDim, ropeBase, normEpsilon, groupSize, classes } =
+          group as GroupTransformerConfig;
+        const settings = { dim, layers, heads, kvHeads, hiddenDim, ropeBase, normEpsilon };
+        const trained = family.tokenModel(kind === 'regions' ? { ...settings, groupSize } : settings, {
+          tokenizer: family.tokenizer(beside(side, size)),
+          classes,
         });
-      const results = await trained([0, 1, 1]);
-      expectClose([Number(results.loss.data[0])], [one.train.loss]);
-      expectGradients(results, one.train.gradients);
-      const none = await trained([0, 0, 0]);
-      expect(Number(none.loss.data[0])).toBeCloseTo(one.train.lossOfNone as number, 10);
-    });
+        const { order = [] } = one;
+        const raster = codes.slice();
+        for (const i of codes.keys()) {
+          const place = i % tokens;
+          raster[i - place + (order[place] ?? place)] = codes[i];
+        }
+        const graph = trace((g) => {
+          const p = parameterAccess(g, trained.specs);
+          const { loss } = trained.loss(g, p, { batch: rows });
+          return withGradients(
+            { loss },
+            p,
+            trained.specs.map((spec) => spec.name),
+          );
+        });
+        const feeds = trained.feeds({
+          labels: Int32Array.from(conditions as number[]),
+          rows: raster,
+          targets: raster,
+        });
+        const results = await runOnce(backend, graph, weights, feeds);
+        expectClose([Number(results.loss.data[0])], [one.train.loss]);
+        expectGradients(results, one.train.gradients);
+      });
+
+    if (text)
+      test('a step of training: loss and gradients', async () => {
+        const config = text as TextGptConfig;
+        const { textPlaces: places, textWidth: width } = config;
+        const rows = conditions.length;
+        const { features, mask } = (conditions as TextCondition[])[1];
+        const shown = Array.from((mask as Tensor<'bool'>).data);
+        // Row 0 has no picture, row 1 a text, row 2 learns without its text, whose mask stays.
+        const given = [
+          new Float32Array(places * width),
+          features.data.map((x, i) => x * shown[Math.floor(i / width)]),
+          numbersOf('cls_embedding.uncond_embedding', [places, width]),
+        ];
+        const masks = [
+          Array(places).fill(1),
+          shown,
+          Array.from((conditions as TextCondition[])[2].mask?.data ?? []),
+        ];
+        const graph = trace((g) => {
+          const p = parameterAccess(g, textGptParameters(config));
+          const inputs = {
+            features: g.input('features', 'f32', [rows, places, width]),
+            mask: g.input('mask', 'bool', [rows, places]),
+            codes: g.input('codes', 'i32', [rows, tokens]),
+            valid: g.input('valid', 'f32', [rows]),
+          };
+          return withGradients(textGptLoss(p, config, inputs), p, trainedTextParameters(config));
+        });
+        const trained = (valid: readonly number[]) =>
+          runOnce(backend, graph, weights, {
+            features: new Tensor('float32', Float32Array.from(given.flatMap((row) => [...row])), [
+              rows,
+              places,
+              width,
+            ]),
+            mask: new Tensor('bool', Uint8Array.from(masks.flat()), [rows, places]),
+            codes: new Tensor('int32', codes, [rows, tokens]),
+            valid: new Tensor('float32', Float32Array.from(valid), [rows]),
+          });
+        const results = await trained([0, 1, 1]);
+        expectClose([Number(results.loss.data[0])], [one.train.loss]);
+        expectGradients(results, one.train.gradients);
+        const none = await trained([0, 0, 0]);
+        expect(Number(none.loss.data[0])).toBeCloseTo(one.train.lossOfNone as number, 10);
+      });
 
     const { picture } = one;
-    test.runIf(picture && isQuick)('from released files to pixels', async () => {
-      if (!picture) return;
-      const tokenizer = oddVqTokenizers[picture.tokenizer];
-      const family: Family = kind === 'regions' ? parFamily : llamagenFamily;
-      const files = {
-        tokenizer: treeOf('tokenizer', {
-          'config.json': json({ codebook_l2_norm: tokenizer.isNormalised }),
-          'model.safetensors': await safetensors([...weightsOf(tokenizer.shapes).values()]),
-        }),
-        ar: treeOf('ar', {
-          'config.json': json(args),
-          'model.safetensors': await safetensors([...weights.values()]),
-        }),
-      };
-      expect(await family.recognise(files)).toBe(true);
-      const opened = await family.open(files);
-      const codec = opened.createTokenizer({ backend });
-      const model = opened.createTokenModel?.({ backend, tokenizer: codec });
-      if (!model) throw new Error('there is no transformer');
-      for (const run of one.runs) {
-        const guidance = run.interval === undefined ? undefined : opened.intervalGuidance?.(run.interval);
-        const asked = { model, labels, noise: noiseOf(run), guidance, topK: 0, ...optionsOf(run) };
-        expect(integers(await drawn(asked))).toEqual(run.noise.tokens);
-      }
-      const pixels = await codec.decode(
-        new Tensor('int32', Int32Array.from(one.runs[1].noise.tokens), [labels.length, tokens]),
-      );
-      expectClose(sampledOf(pixels.data, picture), picture.values);
-      await model.dispose();
-      await codec.dispose?.();
-      await opened.close();
-    });
+    if (picture && isQuick)
+      test('from released files to pixels', async () => {
+        if (!picture) return;
+        const tokenizer = oddVqTokenizers[picture.tokenizer];
+        const family: Family = kind === 'regions' ? parFamily : llamagenFamily;
+        const files = {
+          tokenizer: treeOf('tokenizer', {
+            'config.json': json({ codebook_l2_norm: tokenizer.isNormalised }),
+            'model.safetensors': await safetensors([...weightsOf(tokenizer.shapes).values()]),
+          }),
+          ar: treeOf('ar', {
+            'config.json': json(args),
+            'model.safetensors': await safetensors([...weights.values()]),
+          }),
+        };
+        expect(await family.recognise(files)).toBe(true);
+        const opened = await family.open(files);
+        const codec = opened.createTokenizer({ backend });
+        const model = opened.createTokenModel?.({ backend, tokenizer: codec });
+        if (!model) throw new Error('there is no transformer');
+        for (const run of one.runs) {
+          const guidance = run.interval === undefined ? undefined : opened.intervalGuidance?.(run.interval);
+          const asked = { model, labels, noise: noiseOf(run), guidance, topK: 0, ...optionsOf(run) };
+          expect(integers(await drawn(asked))).toEqual(run.noise.tokens);
+        }
+        const pixels = await codec.decode(
+          new Tensor('int32', Int32Array.from(one.runs[1].noise.tokens), [labels.length, tokens]),
+        );
+        expectClose(sampledOf(pixels.data, picture), picture.values);
+        await model.dispose();
+        await codec.dispose?.();
+        await opened.close();
+      });
   });
 });
 
