@@ -10,6 +10,7 @@ import { openDataset } from '@detailflow/data/node';
 import { ssim } from '@detailflow/eval';
 import { toOnnx } from '@detailflow/onnx';
 import { generate, sampleTokens, vary } from '@detailflow/sampler';
+import { createPictureBatch } from '@detailflow/sampler/batch';
 import { createTokenizer } from '@detailflow/tokenizer';
 import { TokenizerTrainer } from '@detailflow/train';
 import { train } from '@detailflow/train/node';
@@ -22,6 +23,7 @@ type Wrong = any;
 const million = new Float32Array(1e6).fill(0.25);
 const list = [...million];
 const images = new Tensor('float32', new Float32Array(3 * 32 * 32), [1, 3, 32, 32]);
+const none = new Tensor('float32', new Float32Array(0), [0, 3, 32, 32]);
 let model: Model & Wrong;
 beforeAll(async () => {
   model = await load('@detailflow/model-fashion-32');
@@ -57,6 +59,16 @@ describe('unknown options', () => {
     ['generate of a model', () => model.generate({ labels: [1], ...nonsense })],
     ['vary of a model', () => model.vary(images, { keepTokens: 1, ...nonsense })],
     ['encode', () => model.encode(images, nonsense)],
+    ['begin', () => model.tokenModel.begin([1], nonsense)],
+    ['beginDrawing', () => model.tokenModel.beginDrawing([1], { isGuided: false, ...nonsense })],
+    ['predict', async () => (await model.tokenModel.begin([1])).predict(undefined, nonsense)],
+    [
+      'predict of a pool',
+      async () => {
+        const pool = await model.tokenModel.openPool({ rows: 1 });
+        await pool.predict([{ member: pool.begin([1]) }], nonsense).finally(() => pool.dispose());
+      },
+    ],
     ['decode', () => model.decode(images, nonsense)],
     ['reconstruct', () => first(model.reconstruct(images, nonsense))],
     ['generate', () => first(generate(nonsense))],
@@ -85,6 +97,45 @@ describe('unknown options', () => {
   });
 });
 
+describe('a signal that is none', () => {
+  const wrong = { signal: 'stop' } as Wrong;
+  test.each<[string, () => unknown]>([
+    ['load', () => load('@detailflow/model-fashion-32', wrong)],
+    ['readImages', () => readImages(['a.png'], 32, wrong)],
+    ['encode', () => model.encode(images, wrong)],
+    ['decode', () => model.decode(new Tensor('int32', [1], [1, 1]), wrong)],
+    ['reconstruct', () => first(model.reconstruct(images, wrong))],
+    ['generate', () => first(model.generate({ labels: [1], ...wrong }))],
+    ['vary', () => first(model.vary(images, { keepTokens: 8, ...wrong }))],
+    ['sampleTokens', () => first(sampleTokens({ labels: [1], ...wrong }))],
+    ['begin', () => model.tokenModel.begin([1], wrong)],
+    ['writeBundle', () => writeBundle('x', {} as Wrong, wrong)],
+    ['run', async () => (await reference.compile(graph, new Map())).run({}, wrong)],
+  ])('of %s', async (_, call) => {
+    const { code, message } = await failure(call);
+    expect(code).toBe('invalid-argument');
+    expect(message).toMatch(/the signal of \w+ is "stop"; give an AbortSignal/);
+  });
+
+  test('none at all, as fetch takes it', async () => {
+    expect((await model.encode(images, { signal: null })).dims).toEqual([1, 64]);
+  });
+});
+
+describe('a model that is missing', () => {
+  const tokenizer = { tokens: 4 } as Wrong;
+  test.each<[string, () => unknown, string]>([
+    ['generate', () => first(generate({ labels: [1], tokenizer } as Wrong)), 'model'],
+    ['generate', () => first(generate({ labels: [1], model: model.tokenModel } as Wrong)), 'tokenizer'],
+    ['vary', () => first(vary(images, { keepTokens: 1, tokenizer } as Wrong)), 'model'],
+    ['vary', () => first(vary(images, { keepTokens: 1, model: model.tokenModel } as Wrong)), 'tokenizer'],
+    ['sampleTokens', () => first(sampleTokens({ labels: [1] } as Wrong)), 'model'],
+    ['createPictureBatch', () => createPictureBatch({} as Wrong), 'model'],
+  ])('%s', async (_, call, what) => {
+    expect((await failure(call)).message).toMatch(new RegExp(`^the ${what} is missing; give one`));
+  });
+});
+
 describe('wrong and swapped arguments', () => {
   test.each<[string, () => unknown, RegExp]>([
     ['no options', () => model.generate(), /options of generate are missing/],
@@ -106,6 +157,10 @@ describe('wrong and swapped arguments', () => {
       /prefix is a Float32/,
     ],
     ['an array as noise', () => first(model.generate({ labels: [1], noise: million })), /noise is a Float32/],
+    ['no images', () => model.encode(none), /images are float32 \[0, 3, 32, 32\]; give .* B from 1/],
+    ['no images: vary', () => first(model.vary(none, { keepTokens: 1 })), /give .* B from 1/],
+    ['no images: reconstruct', () => first(model.reconstruct(none)), /give .* B from 1/],
+    ['one class by itself', () => model.tokenModel.begin(3), /labels are 3; give a list/],
     ['an array of pixels', () => model.encode(million), /images are a Float32Array of 1000000 values/],
     ['codes for images', () => model.encode(new Tensor('int32', [1], [1, 1])), /images are int32 \[1, 1\]/],
     ['images for codes', () => model.decode(images), /codes are float32 \[1, 3, 32, 32\]/],

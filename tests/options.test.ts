@@ -50,6 +50,29 @@ function publicNames(src: string): Set<string> {
 /** Checks them itself, or hands them on as they are. */
 const checks = /checkOptions\(|[(,]\s*options,?\s*\)/;
 
+test('no method of a class takes the options of a call apart before they are checked', () => {
+  const found: string[] = [];
+  for (const place of readdirSync(packages)) {
+    const src = path.join(packages, place, 'src');
+    for (const file of readdirSync(src, { recursive: true, encoding: 'utf8' })) {
+      if (!file.endsWith('.ts') || file.endsWith('.test.ts')) continue;
+      const source = ts.createSourceFile(file, readFileSync(path.join(src, file), 'utf8'), 99, true);
+      source.forEachChild((node) => {
+        if (!ts.isClassDeclaration(node)) return;
+        for (const member of node.members) {
+          if (!ts.isMethodDeclaration(member) || ts.isPrivateIdentifier(member.name)) continue;
+          if (member.modifiers?.some(({ kind }) => kind === ts.SyntaxKind.ProtectedKeyword)) continue;
+          const isApart = member.parameters.some(
+            ({ name, type }) => ts.isObjectBindingPattern(name) && type?.getText().includes('CallOptions'),
+          );
+          if (isApart) found.push(`${place}/${file} ${node.name?.text}.${member.name.getText()}`);
+        }
+      });
+    }
+  }
+  expect(found).toEqual([]);
+});
+
 test('whoever takes options refuses those that nobody would look at', () => {
   const all = functionsWithOptions();
   expect(all.length).toBeGreaterThan(60);

@@ -5,6 +5,9 @@ import { type Condition, DetailFlowError, describe } from '@detailflow/core';
  * @throws DetailFlowError `invalid-argument` for a text, for other numbers, and where there are none
  */
 export function classLabels(conditions: readonly Condition[], classes: number): number[] {
+  if (!Array.isArray(conditions)) {
+    throw new DetailFlowError('invalid-argument', `labels are ${describe(conditions)}; give a list`);
+  }
   const isLabel = (condition: Condition) =>
     typeof condition === 'number' && Number.isInteger(condition) && condition >= 0 && condition <= classes;
   const at = conditions.findIndex((condition) => !isLabel(condition)); // what is wrong may be undefined

@@ -1,5 +1,6 @@
 import {
   type CallOptions,
+  checkOptions,
   DetailFlowError,
   type DrawingSession,
   type DrawingStep,
@@ -44,7 +45,9 @@ export class DeviceDrawingSession implements DrawingSession {
     return this.#position < causalTokens ? 1 : groupSize;
   }
 
-  async draw(step: DrawingStep, { signal }: CallOptions = {}): Promise<void> {
+  async draw(step: DrawingStep, options: CallOptions = {}): Promise<void> {
+    checkOptions('draw', options, { signal: true });
+    const { signal } = options;
     signal?.throwIfAborted();
     const count = this.nextCount;
     if (count === 0) throw new DetailFlowError('invalid-argument', 'the sequences are complete');

@@ -131,8 +131,9 @@ class GroupPool implements TokenPool {
 
   async predict(
     steps: readonly PoolStep[],
-    { signal }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<readonly (readonly Float32Array[])[]> {
+    checkOptions('predict', options, { signal: true });
     const members = steps.map(({ member }) => this.#own(member));
     const counts = steps.map(({ chosen }, i) => this.#nextCount(members[i], chosen));
     const [count] = counts;
@@ -146,7 +147,7 @@ class GroupPool implements TokenPool {
         `${counts.length} members that are to predict ${[...new Set(counts)].join(' and ')} tokens; give different ones with the same number`,
       );
     }
-    const turn = this.#last.then(() => this.#run(members, steps, count, signal));
+    const turn = this.#last.then(() => this.#run(members, steps, count, options.signal));
     this.#last = turn.catch(() => {});
     return turn;
   }

@@ -116,8 +116,9 @@ export class GroupTokenModel implements TokenModel {
     return this.config.classes;
   }
 
-  async begin(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<TokenSession> {
-    signal?.throwIfAborted();
+  async begin(conditions: readonly Condition[], options: CallOptions = {}): Promise<TokenSession> {
+    checkOptions('begin', options, { signal: true });
+    options.signal?.throwIfAborted();
     const labels = classLabels(conditions, this.classes);
     const executable = await this.#executable.get();
     const state = await executable.createState({ batch: labels.length, cache: this.tokens });
@@ -129,14 +130,14 @@ export class GroupTokenModel implements TokenModel {
     return this.#backend.name === 'webgpu';
   }
 
-  async beginDrawing(
-    conditions: readonly Condition[],
-    { isGuided, topK = 0, isGreedy = false, signal }: DrawingOptions,
-  ): Promise<DrawingSession> {
+  async beginDrawing(conditions: readonly Condition[], options: DrawingOptions): Promise<DrawingSession> {
+    checkOptions('beginDrawing', options, { isGuided: true, topK: true, isGreedy: true, signal: true });
+    const { isGuided, topK = 0, isGreedy = false, signal } = options;
     signal?.throwIfAborted();
     const labels = classLabels(conditions, this.classes);
-    const options = { isGuided, isGreedy, topK: topK < this.vocabularySize ? topK : 0 };
-    const executable = await this.#drawing(options).get();
+    const executable = await this.#drawing({
+      ...{ isGuided, isGreedy, topK: topK < this.vocabularySize ? topK : 0 },
+    }).get();
     const state = await executable.createState({ pictures: labels.length });
     return new DeviceDrawingSession({
       ...{ config: this.config, executable, state, labels, isGuided, isGreedy },
@@ -191,7 +192,9 @@ class CachedSession implements TokenSession {
     return this.#position < causalTokens ? 1 : groupSize;
   }
 
-  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
+  async predict(chosen: Int32Array | undefined, options: CallOptions = {}): Promise<Tensor<'float32'>> {
+    checkOptions('predict', options, { signal: true });
+    const { signal } = options;
     signal?.throwIfAborted();
     const known = this.#position;
     this.#take(chosen);

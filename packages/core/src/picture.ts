@@ -37,10 +37,7 @@ export class Picture {
     for (let y = 0; y < height; y++) {
       rows[at++] = 0;
       for (let x = 0; x < width; x++) {
-        const from = 4 * (y * width + x);
-        rows[at++] = data[from];
-        rows[at++] = data[from + 1];
-        rows[at++] = data[from + 2];
+        for (let c = 0; c < 3; c++) rows[at++] = data[4 * (y * width + x) + c];
       }
     }
     const header = new Uint8Array(13);
@@ -48,12 +45,13 @@ export class Picture {
     view.setUint32(0, width);
     view.setUint32(4, height);
     header.set([8, 2, 0, 0, 0], 8); // 8 bits, RGB, deflate, no filter method, not interlaced
-    return concatBytes([
+    const parts = [
       Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
       chunk('IHDR', header),
       chunk('IDAT', await deflate(rows)),
       chunk('IEND', new Uint8Array(0)),
-    ]);
+    ];
+    return bytesOf(new Blob(parts as BlobPart[]));
   }
 }
 
@@ -96,10 +94,11 @@ export function pixelToByte(value: number): number {
   return Math.trunc(Math.min(255, Math.max(0, Math.fround(Math.fround(127.5 * value) + 128))));
 }
 
-async function deflate(bytes: Uint8Array): Promise<Uint8Array> {
-  const stream = new Blob([bytes as BlobPart]).stream().pipeThrough(new CompressionStream('deflate'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
+const deflate = (bytes: Uint8Array): Promise<Uint8Array> =>
+  bytesOf(new Blob([bytes as BlobPart]).stream().pipeThrough(new CompressionStream('deflate')));
+
+const bytesOf = async (body: Blob | ReadableStream): Promise<Uint8Array> =>
+  new Uint8Array(await new Response(body).arrayBuffer());
 
 function chunk(type: string, body: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(12 + body.length);
@@ -118,14 +117,4 @@ function crc32(bytes: Uint8Array): number {
     for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
   }
   return (crc ^ 0xffffffff) >>> 0;
-}
-
-function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

@@ -5,9 +5,10 @@ export function suggestion(word: string, known: readonly string[]): string | und
   let best: string | undefined;
   let least = Math.max(1, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
-    if (Math.abs(candidate.length - typed.length) >= least && !sharesStart(typed, candidate.toLowerCase()))
-      continue;
-    const edits = sharesStart(typed, candidate.toLowerCase()) ? 1 : distance(typed, candidate.toLowerCase());
+    const other = candidate.toLowerCase();
+    const isNear = sharesStart(typed, other);
+    if (!isNear && Math.abs(other.length - typed.length) >= least) continue;
+    const edits = isNear ? 1 : distance(typed, other);
     if (edits < least) [best, least] = [candidate, edits];
   }
   return best === undefined ? undefined : `did you mean ${JSON.stringify(best)}?`;

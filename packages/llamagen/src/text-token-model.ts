@@ -76,8 +76,9 @@ export class TextTokenModel implements TokenModel {
     return noTextBeside(condition, this.config);
   }
 
-  async begin(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<TokenSession> {
-    signal?.throwIfAborted();
+  async begin(conditions: readonly Condition[], options: CallOptions = {}): Promise<TokenSession> {
+    checkOptions('begin', options, { signal: true });
+    options.signal?.throwIfAborted();
     const text = textFeeds(conditions, this.config);
     const executable = await this.#executable.get();
     const state = await executable.createState({ batch: conditions.length });
@@ -114,7 +115,9 @@ class TextSession implements TokenSession {
     return this.#position < this.#config.tokens ? 1 : 0;
   }
 
-  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
+  async predict(chosen: Int32Array | undefined, options: CallOptions = {}): Promise<Tensor<'float32'>> {
+    checkOptions('predict', options, { signal: true });
+    const { signal } = options;
     signal?.throwIfAborted();
     const known = this.#position;
     this.#take(chosen);

@@ -93,11 +93,11 @@ export class VqTokenizer implements ImageTokenizer {
     const { signal, tokens } = options;
     signal?.throwIfAborted();
     const stride = strideOf(this.config.encoder);
-    const must = `float32 [B, 3, H, W], H and W multiples of ${stride}`;
+    const must = `float32 [B, 3, H, W], B from 1, H and W multiples of ${stride}`;
     requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
     const [batch, channels, height, width] = images.dims;
     const isMultiple = (side: number) => Number.isInteger(side / stride) && side > 0;
-    if (channels !== 3 || ![height, width].every(isMultiple)) {
+    if (batch < 1 || channels !== 3 || ![height, width].every(isMultiple)) {
       throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
     }
     const grid = { rows: height / stride, columns: width / stride };

@@ -19,6 +19,7 @@ import { chooseHere } from './choose-here';
 import { drawOnDevice } from './draw-on-device';
 import { type GivenOptions, givenTokens } from './given-tokens';
 import { lastPosition, plannedSteps } from './plan-steps';
+import { requireModels } from './require-models';
 import type { SamplePlan, SampleStep } from './sample-plan';
 
 /** What is drawn, and how: classes, guidance, randomness, filters. */
@@ -84,6 +85,7 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
   checkOptions('generate', options, { ...sampleOptionNames, tokenizer: true });
   const { tokenizer, ...sampling } = options;
   const { model, signal } = sampling;
+  requireModels({ model, tokenizer });
   if (model.tokens > tokenizer.tokens || tokenizer.codebookSize !== model.vocabularySize) {
     throw new DetailFlowError(
       'invalid-argument',
@@ -112,6 +114,7 @@ export async function* generate(options: GenerateOptions): AsyncGenerator<Genera
 export async function* sampleTokens(options: SampleOptions): AsyncGenerator<SampleStep, void, void> {
   checkOptions('sampleTokens', options, sampleOptionNames);
   const { model, labels, signal } = options;
+  requireModels({ model });
   if (!Array.isArray(labels)) {
     throw new DetailFlowError(
       'invalid-argument',

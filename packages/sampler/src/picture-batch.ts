@@ -10,6 +10,7 @@ import { Drawing } from './drawing';
 import type { SampleOptions } from './generate';
 import { givenTokens } from './given-tokens';
 import { lastPosition, plannedSteps } from './plan-steps';
+import { requireModels } from './require-models';
 import type { SampleStep } from './sample-plan';
 import { SessionPool } from './session-pool';
 
@@ -42,7 +43,8 @@ const MOST_PICTURES = 256;
 /** Opens a running batch, which pictures join and leave between steps. Memory is taken with the first picture. */
 export function createPictureBatch(options: PictureBatchOptions): PictureBatch {
   checkOptions('createPictureBatch', options, { model: true, pictures: true, onRun: true });
-  const { pictures = 8 } = options;
+  const { model, pictures = 8 } = options;
+  requireModels({ model });
   if (!Number.isInteger(pictures) || pictures < 1 || pictures > MOST_PICTURES) {
     throw new DetailFlowError(
       'invalid-argument',

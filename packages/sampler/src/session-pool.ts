@@ -40,13 +40,13 @@ export class SessionPool implements TokenPool {
 
   async predict(
     steps: readonly PoolStep[],
-    { signal }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<readonly (readonly Float32Array[])[]> {
     const found: Float32Array[][] = [];
     for (const { member, chosen } of steps) {
       const own = this.#members.get(member);
       if (!own) throw new DetailFlowError('closed', 'the member was released, or belongs to another pool');
-      found.push(await own.predict(chosen, signal));
+      found.push(await own.predict(chosen, options));
     }
     return found;
   }
@@ -82,9 +82,9 @@ class SessionMember implements PoolMember {
     return this.#session?.nextCount ?? this.#model.schedule[0];
   }
 
-  async predict(chosen: Int32Array | undefined, signal: AbortSignal | undefined): Promise<Float32Array[]> {
-    this.#session ??= await this.#model.begin(this.conditions, { signal });
-    const { data } = await this.#session.predict(chosen, { signal });
+  async predict(chosen: Int32Array | undefined, options: CallOptions): Promise<Float32Array[]> {
+    this.#session ??= await this.#model.begin(this.conditions, options);
+    const { data } = await this.#session.predict(chosen, options);
     const rows = this.conditions.length;
     const size = data.length / rows;
     return Array.from({ length: rows }, (_, i) => data.subarray(i * size, (i + 1) * size));

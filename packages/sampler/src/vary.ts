@@ -7,6 +7,7 @@ import {
   Tensor,
 } from '@detailflow/core';
 import { commonOptionNames, type GenerateOptions, type GenerationStep, generate } from './generate';
+import { requireModels } from './require-models';
 
 /** Options of {@link vary}: those of drawing, and how many tokens stay. */
 export interface VaryOptions extends Omit<GenerateOptions, 'labels' | 'prefix' | 'keep' | 'tokens'> {
@@ -35,8 +36,12 @@ export async function* vary(
   });
   const { keepTokens, count = 1, labels, ...rest } = options;
   const { tokenizer, model, signal } = rest;
+  requireModels({ model, tokenizer });
   const [batch] = requireTensor(images, {
-    ...{ what: 'the images', must: 'float32 [B, 3, S, S] in [-1, 1]', type: 'float32', axes: 4 },
+    what: 'the images',
+    must: 'float32 [B, 3, S, S] in [-1, 1], B from 1',
+    type: 'float32',
+    axes: 4,
   }).dims;
   if (!Number.isInteger(keepTokens) || keepTokens < 0 || keepTokens > model.tokens) {
     throw new DetailFlowError(

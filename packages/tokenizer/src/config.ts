@@ -70,16 +70,11 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
       },
     }),
   };
-  if (config.mixture && config.correction) {
-    throw new DetailFlowError('config', 'mixtures of codes cannot be corrected: set correction to false', {
+  const entry = config.correction ? 'correction' : 'normalisedCodebook';
+  if (config.mixture && (config.correction || config.normalisedCodebook === false)) {
+    throw new DetailFlowError('config', `must be ${!config.correction} here: mixtures are of unit vectors and cannot be corrected`, {
       file,
-      entry: 'correction',
-    });
-  }
-  if (config.mixture && config.normalisedCodebook === false) {
-    throw new DetailFlowError('config', 'mixtures are of unit vectors: leave it out, or set it to true', {
-      file,
-      entry: 'normalisedCodebook',
+      entry,
     });
   }
   const { tokens, groupSize, causalTokens } = config;
@@ -191,10 +186,7 @@ export function officialTokenizerConfig(files: OfficialTokenizerFiles): Tokenize
   const groupSize = fields.count('group_size');
   return parseTokenizerConfig(
     {
-      imageSize:
-        fields.raw('max_image_size') === undefined
-          ? fields.count('image_size')
-          : fields.count('max_image_size'),
+      imageSize: fields.count(fields.raw('max_image_size') === undefined ? 'image_size' : 'max_image_size'),
       tokens: fields.count('num_latent_tokens'),
       groupSize,
       causalTokens: fields.count('causal_num', groupSize, 0),

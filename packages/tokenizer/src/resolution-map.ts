@@ -209,10 +209,16 @@ function nearest(sizes: readonly number[], wanted: number): number {
   return sizes.reduce((best, size) => (Math.abs(size - wanted) < Math.abs(best - wanted) ? size : best));
 }
 
-function checkRange(name: string, value: number, min: number, max: number): number {
+function checkRange(
+  name: string,
+  value: number,
+  min: number,
+  max: number,
+  code: 'config' | 'invalid-argument' = 'invalid-argument',
+): number {
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new DetailFlowError(
-      'invalid-argument',
+      code,
       max < min
         ? `${name} is ${describe(value)}, but with this configuration there is nothing to draw from`
         : `${name} is ${describe(value)}; it must be an integer in ${min} .. ${max}`,
@@ -227,19 +233,12 @@ const LIMIT = 65536;
 function checkSettings(options: ResolutionMapOptions): Settings {
   const { tokens, groupSize, maxImageSize, power = 1.5, encoderPatch, decoderPatch } = options;
   const causalNum = options.causalNum ?? groupSize;
-  const whole = (name: string, value: number, min: number, max: number) => {
-    if (Number.isInteger(value) && value >= min && value <= max) return;
-    throw new DetailFlowError(
-      'config',
-      `${name} is ${describe(value)}; it must be an integer in ${min} .. ${max}`,
-    );
-  };
-  whole('tokens', tokens, 2, LIMIT);
-  whole('groupSize', groupSize, 1, tokens);
-  whole('causalNum', causalNum, 0, tokens);
-  whole('maxImageSize', maxImageSize, 1, LIMIT);
-  whole('encoderPatch', encoderPatch, 1, LIMIT);
-  whole('decoderPatch', decoderPatch, 1, LIMIT);
+  checkRange('tokens', tokens, 2, LIMIT, 'config');
+  checkRange('groupSize', groupSize, 1, tokens, 'config');
+  checkRange('causalNum', causalNum, 0, tokens, 'config');
+  checkRange('maxImageSize', maxImageSize, 1, LIMIT, 'config');
+  checkRange('encoderPatch', encoderPatch, 1, LIMIT, 'config');
+  checkRange('decoderPatch', decoderPatch, 1, LIMIT, 'config');
   for (const [name, value] of Object.entries({ tokens, causalNum })) {
     if (value % groupSize === 0) continue;
     throw new DetailFlowError(

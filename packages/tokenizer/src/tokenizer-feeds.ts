@@ -11,10 +11,10 @@ export function encoderFeeds(
   images: Tensor<'float32'>,
   tokens: number,
 ): Record<string, Tensor> {
-  const must = 'float32 [B, 3, S, S] in [-1, 1]';
+  const must = 'float32 [B, 3, S, S] in [-1, 1], B from 1';
   const { dims } = requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
-  const [, channels, height, width] = dims;
-  if (channels !== 3 || height !== width) {
+  const [batch, channels, height, width] = dims;
+  if (batch < 1 || channels !== 3 || height !== width) {
     throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
   }
   const side = patchesPerSide(height, config.encoder.patchSize, 'the side of the images');

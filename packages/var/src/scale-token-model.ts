@@ -132,8 +132,9 @@ export class ScaleTokenModel implements TokenModel {
    * Begins sequences whose maps come from outside instead of from codes.
    * @throws DetailFlowError `config` for scales whose attention takes too much memory, before anything is compiled
    */
-  async beginScales(conditions: readonly Condition[], { signal }: CallOptions = {}): Promise<ScaleStepper> {
-    signal?.throwIfAborted();
+  async beginScales(conditions: readonly Condition[], options: CallOptions = {}): Promise<ScaleStepper> {
+    checkOptions('beginScales', options, { signal: true });
+    options.signal?.throwIfAborted();
     const labels = Int32Array.from(classLabels(conditions, this.classes));
     requireStepMemory(this.config, this.#options.file);
     const step = await this.#step.get();
@@ -179,7 +180,9 @@ class ScaleSession implements TokenSession {
     return this.#scale < scales.length ? places(scales[this.#scale]) : 0;
   }
 
-  async predict(chosen: Int32Array | undefined, { signal }: CallOptions = {}): Promise<Tensor<'float32'>> {
+  async predict(chosen: Int32Array | undefined, options: CallOptions = {}): Promise<Tensor<'float32'>> {
+    checkOptions('predict', options, { signal: true });
+    const { signal } = options;
     signal?.throwIfAborted();
     const [known, wasPredicted] = [this.#scale, this.#predicted];
     this.#take(chosen);

@@ -112,9 +112,9 @@ export class ScaleTokenizer implements ImageTokenizer {
     const { scales, encoder } = this.config;
     const last = scales[scales.length - 1];
     const sides = [last.rows, last.columns].map((side) => side * strideOf(encoder));
-    const must = `float32 [B, 3, ${sides.join(', ')}]`;
+    const must = `float32 [B, 3, ${sides.join(', ')}], B from 1`;
     requireTensor(images, { what: 'images', must, type: 'float32', axes: 4 });
-    if (images.dims.slice(1).join() !== [3, ...sides].join()) {
+    if (images.dims[0] < 1 || images.dims.slice(1).join() !== [3, ...sides].join()) {
       throw new DetailFlowError('shape', `images are ${describe(images)}; give ${must}`);
     }
     const executable = await this.#compiled('encoder', () => scaleEncoderGraph(this.config));
