@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { zipSync } from 'fflate';
@@ -18,14 +18,16 @@ beforeAll(async () => {
 });
 afterAll(() => rm(home, { recursive: true }));
 
+const bytesOf = (file: string) => (file.endsWith('.txt') ? new TextEncoder().encode('a text') : picture);
+
 /** Opens pictures of these names as a folder, and as a zip file, which is read otherwise. */
 async function bothWays(name: string, files: readonly string[]) {
   for (const file of files) {
     await mkdir(path.join(home, name, path.dirname(file)), { recursive: true });
-    await writeFile(path.join(home, name, file), picture);
+    await writeFile(path.join(home, name, file), bytesOf(file));
   }
   const zip = path.join(home, `${name}.zip`);
-  await writeFile(zip, zipSync(Object.fromEntries(files.map((file) => [file, picture]))));
+  await writeFile(zip, zipSync(Object.fromEntries(files.map((file) => [file, bytesOf(file)]))));
   return [path.join(home, name), zip];
 }
 
@@ -75,6 +77,82 @@ describe('a folder and an archive of it have the same classes', () => {
       expect(whole).toBeUndefined();
       for (const part of [train, heldOut]) await part.close?.();
     }
+  });
+
+  test.each<[string, string[], string[]]>([
+    [
+      'two folders around',
+      ['wrap/wrap/cat/1.png', 'wrap/wrap/dog/1.png', 'wrap/wrap/dog/2.png'],
+      ['cat', 'dog'],
+    ],
+    ['one around the only class', ['wrap/cat/1.png', 'wrap/cat/2.png'], ['cat']],
+    ['a class with a folder of its own', ['cat/1.png', 'cat/more/2.png', 'cat/more/3.png'], ['cat']],
+    ['the only class', ['cat/1.png', 'cat/2.png'], ['cat']],
+    ['a text beside', ['LICENSE.txt', 'data/cat/1.png', 'data/dog/1.png'], ['cat', 'dog']],
+    ['around a part', ['wrap/train/cat/1.png', 'wrap/train/dog/1.png'], ['cat', 'dog']],
+    ['what a Mac leaves', ['wrap/cat/1.png', 'wrap/dog/1.png', '__MACOSX/wrap/cat/._1.png'], ['cat', 'dog']],
+    ['a class called train', ['train/a/1.png', 'bus/a/1.png', 'bus/b/2.png'], ['bus', 'train']],
+  ])('folders around them are passed by: %s', async (name, files, classes) => {
+    const found: (readonly string[] | undefined)[] = [];
+    for (const source of await bothWays(name, files)) {
+      const { whole, train, heldOut } = await openDataset(source, options);
+      expect(whole?.classNames, source).toEqual(classes);
+      found.push(whole?.names?.map((one) => (one.startsWith('train/') ? one.slice(6) : one)));
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+    const ends = found.map((names) => names?.map((one) => one.split('/').slice(-2).join('/')));
+    expect(ends[0]).toEqual(ends[1]);
+  });
+
+  test('what lies beside them is counted', async () => {
+    const files = ['a.txt', 'in/b.txt', 'in/on/cat/1.png', 'in/on/cat/c.txt', 'in/on/dog/1.png'];
+    for (const source of await bothWays('beside', files)) {
+      const { use, train, heldOut } = await openDataset(source, options);
+      const [{ count, examples }] = use.unused;
+      expect([count, examples], source).toEqual([3, ['a.txt', 'in/b.txt', 'in/on/cat/c.txt']]);
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+  });
+
+  test('parts without classes are of one class, in a folder around them, too', async () => {
+    for (const around of ['', 'pets/']) {
+      const files = ['train/1.png', 'train/2.png', 'val/3.png'].map((file) => `${around}${file}`);
+      for (const source of await bothWays(around === '' ? 'flat' : 'flat-in', files)) {
+        const { train, heldOut, whole } = await openDataset(source, options);
+        expect(train.classNames, source).toEqual([around === '' ? 'flat' : 'pets']);
+        expect([train.labels.length, heldOut.labels.length, whole]).toEqual([2, 1, undefined]);
+        for (const part of [train, heldOut]) await part.close?.();
+      }
+    }
+  });
+
+  test('images of a class come by folder, then by name', async () => {
+    const files = [
+      'cat/a/2.png',
+      'cat/z.png',
+      'cat/1.png',
+      'cat/a/\u{1F600}.png',
+      'cat/a/\uFF21.png',
+      'dog/1.png',
+    ];
+    const orders: unknown[] = [];
+    for (const source of await bothWays('order', files)) {
+      const { whole, train, heldOut } = await openDataset(source, options);
+      orders.push(whole?.names);
+      for (const part of [train, heldOut]) await part.close?.();
+    }
+    const cats = ['cat/1.png', 'cat/z.png', 'cat/a/2.png', 'cat/a/\uFF21.png', 'cat/a/\u{1F600}.png'];
+    expect(orders).toEqual([
+      [...cats, 'dog/1.png'],
+      [...cats, 'dog/1.png'],
+    ]);
+  });
+
+  test('a link back to the folder around is no way in', async () => {
+    const loop = path.join(home, 'loop');
+    await mkdir(loop);
+    await symlink(loop, path.join(loop, 'again'));
+    await expect(openDataset(loop, options)).rejects.toThrow(/no images in this folder/);
   });
 
   test('a class may be called Training', async () => {

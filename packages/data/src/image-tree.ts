@@ -144,13 +144,22 @@ async function classFolders(images: readonly TreeFile[], others: readonly TreeFi
   const parts: { train?: Item[]; test?: Item[] } = {};
   const names = new Set(images.map(({ path }) => path.split('/')[depth]));
   const { train, test } = partFolders([...names]);
-  const hasParts = train !== undefined && images.some(({ path }) => path.split('/').length > depth + 2);
+  // A class may be called train, too.
+  const hasParts = train !== undefined && (test !== undefined || names.size === 1);
+  const insideOf = ({ path }: TreeFile) => path.split('/').slice(depth);
+  const isFlat =
+    hasParts && solved === undefined && images.every((file) => isOther(file) || insideOf(file).length === 2);
+  const around = images[0]?.path.split('/')[depth - 1] ?? tree.name.replace(/^.*[\\/]|\.[^.]*$/g, '');
+  function isOther(file: TreeFile): boolean {
+    const [part] = insideOf(file);
+    return part !== train && part !== test;
+  }
   for (const file of images) {
-    const inside = file.path.split('/').slice(depth);
+    const inside = insideOf(file);
     const part = hasParts ? inside.shift() : train;
     const stem = file.path.replace(/^.*\//, '').replace(/\.[^.]*$/, '');
-    const className =
-      part === 'val' && solved?.has(stem) ? solved.get(stem) : inside.length > 1 ? inside[0] : undefined;
+    const folder = isFlat ? around : inside.length > 1 ? inside[0] : undefined;
+    const className = part === 'val' && solved?.has(stem) ? solved.get(stem) : folder;
     const isTrain = part === train;
     if (className === undefined) tree.unused.add('an image outside the folders of classes', file.path);
     else if (!isTrain && part !== test)
@@ -166,7 +175,7 @@ async function classFolders(images: readonly TreeFile[], others: readonly TreeFi
   return parts;
 }
 
-/** Folders that all images lie in, unless they are a part or the only class. */
+/** Folders that all images lie in, unless they are a part or the only class: the rule of `innerFolder` for folders. */
 function commonDepth(paths: readonly string[]): number {
   const folders = paths.map((path) => path.split('/').slice(0, -1));
   let depth = 0;
@@ -192,15 +201,20 @@ async function solutionOf(file: TreeFile): Promise<Map<string, string>> {
   return new Map(pairs);
 }
 
+function byFolder(a: string, b: string): number {
+  const [first, second] = [a, b].map((path) => path.slice(0, path.lastIndexOf('/') + 1));
+  return byCodePoint(first, second) || byCodePoint(a, b);
+}
+
 function treeDataset(
   name: string,
   items: readonly Item[],
   { classNames, background }: Options & { readonly classNames: readonly string[] },
 ): ImageDataset {
   const numbers = new Map(classNames.map((className, i) => [className, i]));
-  // By class and path, as a folder of the same images is read.
+  // By class, folder and name, as a folder of the same images is read.
   const numberOf = ({ className }: Item) => numbers.get(className) ?? Number(className);
-  const sorted = [...items].sort((a, b) => numberOf(a) - numberOf(b) || (a.file.path < b.file.path ? -1 : 1));
+  const sorted = [...items].sort((a, b) => numberOf(a) - numberOf(b) || byFolder(a.file.path, b.file.path));
   const where = (index: number) => `${name}: ${sorted[index].file.path}`;
   return {
     name,

@@ -6,6 +6,7 @@ import type { Colour } from './contact-sheet';
 import { type ImageDataset, MemoryDataset } from './dataset';
 import { type HoldOutRule, holdOut } from './hold-out';
 import { openImageFolder } from './image-folder';
+import { innerFolder } from './inner-folder';
 import { openNpz } from './npz';
 import { npzParts } from './npz-dataset';
 import { openArchive, openImageNet } from './open-archive';
@@ -49,7 +50,7 @@ const MOST_WRAPPERS = 3;
 /**
  * Opens a data set, whatever it is: a folder in the layout of MNIST (IDX, plain or .gz) or of CIFAR-10 and CIFAR-100 (binary,
  * or for Python), a folder of images with a folder for each class (`train` and `val` or `test` inside are taken as the
- * parts), a .npz file, a .zip or .tar file of images, a folder of .tar files (WebDataset) or of Parquet files as on the Hub, ImageNet as
+ * parts; folders around either are passed by), a .npz file, a .zip or .tar file of images, a folder of .tar files (WebDataset) or of Parquet files as on the Hub, ImageNet as
  * Kaggle packs it, or `shapes:N` or `shapes:NxS` for N generated shapes of S pixels. What is not used is counted.
  * @throws DetailFlowError naming the file and what is wrong with it
  * @see https://detailflow.github.io/detailflow-ts/definitions/reading-images.html
@@ -77,9 +78,21 @@ export async function openDataset(source: string, options: OpenDatasetOptions): 
   const parts =
     (await openArrays(source, options, MOST_WRAPPERS)) ??
     (await openImageNet(source, options)) ??
-    (await openPartFolders(source, options)) ??
-    (await openOneFolder(source, options));
+    (await openFolders(source, options));
   return inParts(parts, options);
+}
+
+/** Folders of classes, in parts or not, wherever they begin; files are named as they lie in the source. */
+async function openFolders(source: string, options: OpenDatasetOptions): Promise<Parts> {
+  const unused = new UnusedCounter();
+  const inner = await innerFolder(source, unused);
+  const parts = (await openPartFolders(inner, options)) ?? (await openOneFolder(inner, options));
+  if (inner === source) return parts;
+  const below = path.relative(source, inner).replaceAll(path.sep, '/');
+  unused.addAll(parts.unused, `${below}/`);
+  const placed = (dataset: ImageDataset | undefined) =>
+    dataset && { ...dataset, name: source, names: dataset.names?.map((name) => `${below}/${name}`) };
+  return { train: placed(parts.train), test: placed(parts.test), unused: unused.list() };
 }
 
 /** The parts that a source has. */

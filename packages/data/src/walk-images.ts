@@ -65,6 +65,10 @@ export async function listFolder(folder: string, real: string, walk: Walk): Prom
       leave('hidden (the name begins with a dot)');
       continue;
     }
+    if (name === '__MACOSX') {
+      leave('left by a Mac');
+      continue;
+    }
     try {
       const found = await resolve(entry, full);
       if (found.isDirectory()) {

@@ -72,10 +72,14 @@ export function parseTokenizerConfig(value: unknown, file?: string): TokenizerCo
   };
   const entry = config.correction ? 'correction' : 'normalisedCodebook';
   if (config.mixture && (config.correction || config.normalisedCodebook === false)) {
-    throw new DetailFlowError('config', `must be ${!config.correction} here: mixtures are of unit vectors and cannot be corrected`, {
-      file,
-      entry,
-    });
+    throw new DetailFlowError(
+      'config',
+      `must be ${!config.correction} here: mixtures are of unit vectors and cannot be corrected`,
+      {
+        file,
+        entry,
+      },
+    );
   }
   const { tokens, groupSize, causalTokens } = config;
   if (tokens % groupSize !== 0 || causalTokens % groupSize !== 0 || causalTokens > tokens) {
