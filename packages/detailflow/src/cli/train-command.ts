@@ -174,7 +174,15 @@ export const trainCommand: Command = {
     const values = new Values(invocation);
     const [part, ...others] = positionals;
     const isClassifier = part === 'classifier';
-    if (part === 'bundle' && others.length === 0) return bundle(values, signal);
+    const isBundle = part === 'bundle';
+    const misplaced = Object.keys(invocation.values).find(
+      (name) => !shared.includes(name) && isBundle !== ofBundle.includes(name),
+    );
+    if (misplaced !== undefined && (isBundle || isClassifier || parts.includes(part as TrainingPart))) {
+      const other = isBundle ? 'a training' : 'train bundle';
+      throw new UsageError(`--${misplaced} is for ${other}, not for train ${part}`);
+    }
+    if (isBundle && others.length === 0) return bundle(values, signal);
     if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
       throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}, bundle`);
     }
@@ -363,6 +371,10 @@ async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
     await given?.close();
   }
 }
+
+/** Options of `train bundle` alone, and those that it has together with the others. */
+const ofBundle = ['run', 'step', 'stage', 'overwrite'];
+const shared = ['out', 'tokenizer', 'json', 'help'];
 
 /** Options of the other parts: a classifier has no checkpoints. */
 const notOfClassifier = [

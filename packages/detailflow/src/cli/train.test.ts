@@ -98,6 +98,18 @@ test.each([
   [run('tokenizer', 'x', '--stop-after', '0s'), /--stop-after "0s"/],
   [run('tokenizer', 'x', '--stop-after', '10'), /--stop-after "10"/],
   [['train', 'bundle', '--out', 'x'], /--run is missing/],
+  [
+    ['train', 'all', '--data', 'x', '--out', 'y', '--step', '3'],
+    /--step is for train bundle, not for train all/,
+  ],
+  [
+    ['train', 'ar', '--data', 'x', '--out', 'y', '--overwrite'],
+    /--overwrite is for train bundle, not for train ar/,
+  ],
+  [
+    ['train', 'bundle', '--run', 'x', '--out', 'y', '--data', 'z'],
+    /--data is for a training, not for train bundle/,
+  ],
   [['train', 'bundle', '--run', 'x', '--out', 'y', '--step', '1.5'], /--step/],
   [run('classifier', 'x', '--resume'), /--resume is not for train classifier/],
   [run('classifier', 'x', '--stop-after', '1h'), /--stop-after is not for train classifier/],

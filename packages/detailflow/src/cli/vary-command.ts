@@ -50,6 +50,9 @@ export const varyCommand: Command = {
     const given = values.number('cfg', { least: 0 });
     const scale = pictureScale(values);
     const text = values.text('class');
+    if (given !== undefined && text === undefined) {
+      throw new UsageError('--cfg guides towards --class: give that, too');
+    }
     values.required('keep');
     return withModel(invocation, 'both', async (opened, start) => {
       const { ar, tokenizer, card } = opened;

@@ -32,6 +32,7 @@ test.each([
   [['--keep', '33'], /--keep 33: give a whole number from 0 to 32/],
   [[], /--keep/],
   [['--keep', '2', '--class', 'hat'], /hat/],
+  [['--keep', '2', '--cfg', '3'], /--cfg guides towards --class: give that, too/],
 ])('%j is refused', async (args, message) => {
   expect(await cliFailure(2, 'vary', ...fashion, at('boot.png'), '--out', at('x.png'), ...args)).toMatch(
     message,
