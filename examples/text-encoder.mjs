@@ -2,13 +2,13 @@
 //   npm install @huggingface/transformers
 //   npx detailflow serve --tokenizer vq_ds16_t2i.pt --ar t2i_XL_stage1_256.pt --text-encoder examples/text-encoder.mjs
 // The same function is the option `encodeText` of startImageServer.
-// It is tested with a small model and a stand-in for transformers.js; with the released weights, which take gigabytes, it was never run,
-// and another export of the encoder may have another name.
+// The encoder is `onnx/encoder_model.onnx` of an export of google/flan-t5-xl: set T5_MODEL to the name of one, or to its folder inside
+// the models folder of transformers.js. (`optimum-cli export onnx --model google/flan-t5-xl FOLDER` makes one.)
+// It is tested with transformers.js 4.3 and small models; with the released weights, which take gigabytes, it was never run.
 // The caption is taken as it is; the official programs first clean it (lower case, no links, no odd punctuation).
-import { AutoTokenizer, T5EncoderModel } from '@huggingface/transformers';
+import { AutoTokenizer, PreTrainedModel } from '@huggingface/transformers';
 
-/** Any export of google/flan-t5-xl whose encoder is 2048 wide. */
-const MODEL = 'Xenova/flan-t5-xl';
+const MODEL = process.env.T5_MODEL ?? 'Xenova/flan-t5-xl';
 /** Prompts whose features are kept: 1 MB each with the released models. */
 const KEPT = 100;
 
@@ -17,7 +17,8 @@ let loading;
 const load = () => {
   loading ??= Promise.all([
     AutoTokenizer.from_pretrained(MODEL),
-    T5EncoderModel.from_pretrained(MODEL, { dtype: 'fp32' }),
+    // There is no class of T5's encoder alone; the base class takes a file that has one part.
+    PreTrainedModel.from_pretrained(MODEL, { model_file_name: 'encoder_model', dtype: 'fp32' }),
   ]).catch((error) => {
     loading = undefined;
     throw error;

@@ -2,8 +2,9 @@
 // dependency of any package: npm install @huggingface/transformers
 // A server takes the same from a module: see text-encoder.mjs.
 // Run from the repository root, with the released files: npx tsx examples/text-to-image.ts vq_ds16_t2i.pt t2i_XL_stage1_256.pt "a red fox"
-// It is tested with a small model and a stand-in for transformers.js; with the released weights, which take gigabytes, it was never run,
-// and another export of the encoder may have another name.
+// The encoder is `onnx/encoder_model.onnx` of an export of google/flan-t5-xl: set T5_MODEL to the name of one, or to its folder inside
+// the models folder of transformers.js. (`optimum-cli export onnx --model google/flan-t5-xl FOLDER` makes one.)
+// It is tested with transformers.js 4.3 and small models; with the released weights, which take gigabytes, it was never run.
 // The caption is taken as it is; the official programs first clean it (lower case, no links, no odd punctuation).
 import { writeFile } from 'node:fs/promises';
 import { Tensor, type TextCondition } from '@detailflow/core';
@@ -20,7 +21,7 @@ interface TransformersJs {
       model: string,
     ): Promise<(text: string, options: object) => { input_ids: Features; attention_mask: Features }>;
   };
-  readonly T5EncoderModel: {
+  readonly PreTrainedModel: {
     from_pretrained(
       model: string,
       options: object,
@@ -36,11 +37,12 @@ interface Features {
 /** Features of a caption, float32 [T, 2048], and which rows belong to it. The released models have 120 places for a text. */
 async function textFeatures(text: string, places: number): Promise<TextCondition> {
   const name = '@huggingface/transformers';
-  const { AutoTokenizer, T5EncoderModel } = (await import(name)) as TransformersJs;
-  const model = 'Xenova/flan-t5-xl'; // any export of google/flan-t5-xl whose encoder is 2048 wide
+  const { AutoTokenizer, PreTrainedModel } = (await import(name)) as TransformersJs;
+  const model = process.env.T5_MODEL ?? 'Xenova/flan-t5-xl';
   const [tokenize, encode] = await Promise.all([
     AutoTokenizer.from_pretrained(model),
-    T5EncoderModel.from_pretrained(model, { dtype: 'fp32' }),
+    // There is no class of T5's encoder alone; the base class takes a file that has one part.
+    PreTrainedModel.from_pretrained(model, { model_file_name: 'encoder_model', dtype: 'fp32' }),
   ]);
   const inputs = tokenize(text, { padding: 'max_length', max_length: places, truncation: true });
   const { last_hidden_state: features } = await encode(inputs);

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type NpyArray, readNpy, writeNpy } from 'detailflow';
 import sharp from 'sharp';
 import { afterAll, expect } from 'vitest';
+import { type Outcome, runInHost } from './cli-host';
 
 /** A path inside the repository. */
 export const inRepository = (file: string): string => fileURLToPath(new URL(`../${file}`, import.meta.url));
@@ -35,14 +36,11 @@ export const goldenBoth = (set: string) => [
   inRepository(`tests/fixtures/golden/${set}/ar`),
 ];
 
-export interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+export type { Outcome } from './cli-host';
 
 /**
- * Runs the command line to its end. `interrupt` resolves when it is to get a signal, SIGINT unless `kind` is another;
+ * Runs the command line to its end: in a process that runs one after another, or, `fresh` or beside another run, in one of its
+ * own, as users do. `interrupt` resolves when it is to get a signal, SIGINT unless `kind` is another;
  * it is told when the program listens for one. `deaf` closes its standard output before anything comes; `node` are options
  * of Node itself. What only small machines get to see is left out of `stderr`.
  */
@@ -53,9 +51,14 @@ export function cli(
     kind?: NodeJS.Signals;
     deaf?: boolean;
     node?: readonly string[];
+    fresh?: boolean;
   } = {},
 ): Promise<Outcome> {
-  const { interrupt, kind = 'SIGINT', deaf = false, node = [] } = options;
+  const { interrupt, kind = 'SIGINT', deaf = false, node = [], fresh = false } = options;
+  const needsOwn = fresh || interrupt || deaf || node.length > 0;
+  const hosted = needsOwn ? undefined : runInHost(program, args);
+  if (hosted)
+    return hosted.then((outcome) => ({ ...outcome, stderr: outcome.stderr.replace(machineLines, '') }));
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', tellWhenReady, ...node, program, ...args], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

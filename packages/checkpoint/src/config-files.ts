@@ -1,5 +1,5 @@
 import { DetailFlowError, fileLimits } from '@detailflow/core';
-import { type Document, isScalar, parseDocument, visit } from 'yaml';
+import type { Document } from 'yaml';
 import { type FileTree, readText } from './file-tree';
 
 /** A configuration as it stands in its file: keys and plain values. Each model checks its own. */
@@ -36,16 +36,16 @@ export async function readJsonConfig(tree: FileTree, path: string): Promise<Conf
  * @throws DetailFlowError `format`, `limit` (100 kB, 32 levels), `io`
  */
 export async function readYamlConfig(tree: FileTree, path: string): Promise<ConfigObject> {
-  const text = await readText(tree, path, maxYamlBytes);
+  const [text, yaml] = await Promise.all([readText(tree, path, maxYamlBytes), import('yaml')]); // most models have none
   const file = `${tree.name}/${path}`;
   let value: unknown;
   try {
     // Pretty errors and the own search for duplicate keys take quadratic time.
     const quick = { prettyErrors: false, uniqueKeys: false } as const;
-    const document = parseDocument(text, { version: '1.2', schema: 'core', stringKeys: true, ...quick });
+    const document = yaml.parseDocument(text, { version: '1.2', schema: 'core', stringKeys: true, ...quick });
     const fault = document.errors[0] ?? document.warnings[0];
     if (fault !== undefined) throw new Error(`${fault.message} at ${place(text, fault.pos[0])}`);
-    refuseDuplicates(document, text);
+    refuseDuplicates(yaml, document, text);
     value = document.toJS({ maxAliasCount: maxAliases });
   } catch (cause) {
     throw new DetailFlowError('format', `it is not plain YAML: ${message(cause)}`, { file, cause });
@@ -77,7 +77,7 @@ export function configObject(value: unknown, file: string, entry?: string): Conf
   return value as ConfigObject;
 }
 
-function refuseDuplicates(document: Document, text: string): void {
+function refuseDuplicates({ visit, isScalar }: typeof import('yaml'), document: Document, text: string): void {
   visit(document, {
     Map(_, map) {
       const keys = new Set<unknown>();

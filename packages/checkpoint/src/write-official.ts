@@ -1,7 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DetailFlowError, fileLimits, type Weights } from '@detailflow/core';
-import { stringify } from 'yaml';
 import { writeFileAtomically } from './atomic-file';
 import { type ConfigObject, configObject } from './config-files';
 import type { TorchContents } from './encode-pickle';
@@ -31,6 +30,7 @@ export interface OfficialContents {
 export async function writeOfficialFolder(path: string, contents: OfficialContents): Promise<void> {
   const { config, args, vision, weights, key, steps, training } = contents;
   const { jsonBytes, yamlBytes } = fileLimits.config;
+  const { stringify } = await import('yaml');
   const json = (value: ConfigObject) => `${JSON.stringify(value, undefined, 2)}\n`;
   const texts = [
     checkedText(join(path, 'config.yaml'), args, stringify, yamlBytes),

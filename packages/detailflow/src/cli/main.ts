@@ -5,7 +5,6 @@ import { suggestion } from './closest';
 import { type Command, helpText, InterruptedError, UsageError } from './command';
 import { inFlags } from './flag-messages';
 import { interruptions, wasInterrupted } from './interruption';
-import { localSources } from './local-sources';
 import { parseArguments } from './parse-arguments';
 import { createProgress } from './progress';
 import { withoutPasswords } from './without-passwords';
@@ -109,7 +108,8 @@ async function runCommand(command: Command, args: string[], signal: AbortSignal)
     process.stdout.write(helpText(command));
     return 0;
   }
-  const progress = createProgress({ quiet: given.values.json === true });
+  const progress = await createProgress({ quiet: given.values.json === true });
+  const { localSources } = await import('./local-sources');
   const { values, positionals } = await localSources(command, given, { signal, progress });
   const report = await command.run({ values, positionals, given: given.values, signal, progress });
   process.stdout.write(

@@ -14,21 +14,21 @@ test('the text beside the bar: amount, then rate and time left once they are kno
 });
 
 /** Standard error that is a file, or a terminal; `at` is the clock, in milliseconds. */
-function shown(options: { quiet?: boolean; isTTY?: boolean } = {}) {
+async function shown(options: { quiet?: boolean; isTTY?: boolean } = {}) {
   const written: string[] = [];
   const stream = { isTTY: options.isTTY ?? false, write: (text: string) => written.push(text) > 0 };
   let now = 0;
   const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
   onTestFinished(() => clock.mockRestore());
-  const progress = createProgress({
+  const progress = await createProgress({
     quiet: options.quiet ?? false,
     stream: stream as unknown as NodeJS.WriteStream,
   });
   return { progress, written, at: (milliseconds: number) => (now = milliseconds) };
 }
 
-test('where standard error is no terminal: a line every ten seconds, none for what is done sooner', () => {
-  const { progress, written, at } = shown();
+test('where standard error is no terminal: a line every ten seconds, none for what is done sooner', async () => {
+  const { progress, written, at } = await shown();
   progress.start(100, 'files');
   for (let second = 1; second <= 25; second++) {
     at(1000 * second);
@@ -38,8 +38,8 @@ test('where standard error is no terminal: a line every ten seconds, none for wh
   expect(written).toEqual(['40/100 files  4.0/s  15s left\n', '80/100 files  4.0/s  5s left\n']);
 });
 
-test('several counts in a row share one pause', () => {
-  const { progress, written, at } = shown();
+test('several counts in a row share one pause', async () => {
+  const { progress, written, at } = await shown();
   for (let second = 1; second <= 19; second++) {
     progress.start(1, 'images');
     at(1000 * second);
@@ -49,8 +49,8 @@ test('several counts in a row share one pause', () => {
   expect(written).toHaveLength(1);
 });
 
-test('nothing with --json', () => {
-  const { progress, written, at } = shown({ quiet: true });
+test('nothing with --json', async () => {
+  const { progress, written, at } = await shown({ quiet: true });
   progress.start(2, 'files');
   at(60_000);
   progress.advance();

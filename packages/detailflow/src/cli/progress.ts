@@ -1,5 +1,3 @@
-import { SingleBar } from 'cli-progress';
-
 /** Shows how far a command has come. */
 export interface Progress {
   /** @param unit what is counted; 'bytes' are shown in megabytes */
@@ -15,13 +13,13 @@ const PAUSE = 10_000;
  * A bar with rate and time left on a terminal, a line now and then where standard error goes elsewhere, nothing when
  * `quiet`. A command that is done within the first pause prints no line.
  */
-export function createProgress(options: {
+export async function createProgress(options: {
   readonly quiet: boolean;
   readonly stream?: NodeJS.WriteStream;
-}): Progress {
+}): Promise<Progress> {
   const { quiet, stream = process.stderr } = options;
   if (quiet) return { start() {}, advance() {}, stop() {} };
-  const show = stream.isTTY ? barOn(stream) : linesOn(stream);
+  const show = stream.isTTY ? await barOn(stream) : linesOn(stream);
   let started = 0;
   let done = 0;
   let total = 0;
@@ -53,7 +51,8 @@ export function following(
   };
 }
 
-function barOn(stream: NodeJS.WriteStream) {
+async function barOn(stream: NodeJS.WriteStream) {
+  const { SingleBar } = await import('cli-progress');
   const bar = new SingleBar({
     stream,
     clearOnComplete: true,
