@@ -77,7 +77,11 @@ export function configObject(value: unknown, file: string, entry?: string): Conf
   return value as ConfigObject;
 }
 
-function refuseDuplicates({ visit, isScalar }: typeof import('yaml'), document: Document, text: string): void {
+function refuseDuplicates(
+  { visit, isScalar }: typeof import('yaml'),
+  document: Document,
+  text: string,
+): void {
   visit(document, {
     Map(_, map) {
       const keys = new Set<unknown>();
