@@ -16,7 +16,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/backend-webgpu': 26_400,
   '@detailflow/blocks': 19_600,
   '@detailflow/checkpoint': 39_600,
-  '@detailflow/core': 41_900,
+  '@detailflow/core': 42_000,
   '@detailflow/data': 46_100,
   '@detailflow/eval': 29_000,
   '@detailflow/features': 9_400,
