@@ -9,6 +9,7 @@ export default defineConfig({
     // Only what hangs: a busy machine may take ten times as long as an idle one.
     testTimeout: 600_000,
     hookTimeout: 600_000,
-    maxWorkers: 2,
+    // One more than the cores of the machine it is meant for: queues, servers and interruptions are waited for, too.
+    maxWorkers: 3,
   },
 });

@@ -87,6 +87,15 @@ test('a folder of a run numbers itself, and --resume goes on in the newest of it
   expect(existsSync(at('a%d'))).toBe(false);
 });
 
+test('a network that no loss takes is told of', async () => {
+  const network = inRepository('packages/model-fashion-32/classifier.safetensors');
+  const { code, stderr } = await cli([...run('tokenizer', 'useless'), '--classifier', network, '--json']);
+  expect({ code, stderr }).toEqual({
+    code: 0,
+    stderr: `no loss of these settings takes the network that is given as classifier: ${network} is not read\n`,
+  });
+});
+
 test('a classifier lies in the folder of its run', async () => {
   const found = await cliJson(...run('classifier', 'judge/deep'));
   expect(found.file).toBe(at('judge/deep/classifier.safetensors'));
@@ -114,6 +123,12 @@ test.each([
   [run('classifier', 'x', '--resume'), /--resume is not for train classifier/],
   [run('classifier', 'x', '--stop-after', '1h'), /--stop-after is not for train classifier/],
   [['train', 'everything'], /classifier, tokenizer, codes, ar, all, bundle/],
+  [run('tokenizer', 'x', '--codes', 'y'), /--codes is of no use here/],
+  [run('codes', 'x', '--codes', 'y'), /--codes is of no use here/],
+  [run('tokenizer', 'x', '--save-codes', 'y'), /--save-codes is of no use here/],
+  [run('all', 'x', '--codes', 'z', '--save-codes', 'y'), /--save-codes is of no use here/],
+  [run('ar', 'x', '--codes-shard', '9'), /--codes-shard is of no use here/],
+  [run('all', 'x', '--features', 'y'), /--features is of no use here: .*validation\.generate, which is 0/],
 ])('%j is refused', async (args, message) => {
   expect(await cliFailure(2, ...args)).toMatch(message);
 });

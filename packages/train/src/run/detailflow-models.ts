@@ -29,7 +29,7 @@ import { fitsCheckpoint, isTrainingOf, tokenizerTraining, tokenModelTraining } f
 import type { RunFolder } from './run-folder';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
 import { runTokenizerTrainer } from './run-tokenizer-trainer';
-import { requireSameNetworks } from './same-networks';
+import { requireSameNetworks, tellOfUnused } from './same-networks';
 import { startingTokenizer } from './starting-parameters';
 import { weightsOf } from './weights';
 import type { TrainedModel } from './write-model';
@@ -64,6 +64,7 @@ function runTokenizer({ tokenizer }: Pick<Models, 'tokenizer'>): RunTokenizer {
         run.backends[0],
       );
       await requireSameNetworks(run.folder, used);
+      tellOfUnused(run.folder, { files, used }, run.options.onNotice);
       const isFresh = (await run.folder.last('tokenizer')) === undefined;
       const terms = lossTerms(config, recipe, networks);
       const parameters = isFresh ? await startingTokenizer(tokenizer, terms, run.options) : undefined;

@@ -5,7 +5,7 @@ import { TokenModelTrainer } from '../token-model-trainer';
 import { openLossNetworks } from './loss-networks';
 import type { RunModels, RunTokenizer, RunTokenModel } from './run-models';
 import { runTokenizerTrainer } from './run-tokenizer-trainer';
-import { requireSameNetworks } from './same-networks';
+import { requireSameNetworks, tellOfUnused } from './same-networks';
 import { startingParameters } from './starting-parameters';
 import { weightsOf } from './weights';
 
@@ -34,6 +34,7 @@ function runTokenizer({ tokenizer }: Models, family: TrainableFamily, file?: str
         run.backends[0],
       );
       await requireSameNetworks(run.folder, used);
+      tellOfUnused(run.folder, { files, used }, run.options.onNotice);
       const isFresh = (await run.folder.last('tokenizer')) === undefined;
       const parameters = isFresh
         ? await startingParameters('tokenizer', run.options, { config, specs, ignored, optional: [] })

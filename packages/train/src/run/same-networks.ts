@@ -36,6 +36,23 @@ export async function requireSameNetworks(folder: RunFolder, files: LossNetworkF
   await writeFileAtomically(await folder.place(FILE), (write) => write(new TextEncoder().encode(text)));
 }
 
+/**
+ * Tells of files that no loss of a run takes: who gives one believes that it is used.
+ * @param files those that were given; the classifier of the run's own folder is taken when it is needed
+ * @param used those that were read
+ */
+export function tellOfUnused(
+  folder: RunFolder,
+  { files, used }: { readonly files: LossNetworkFiles; readonly used: LossNetworkFiles },
+  onNotice?: (text: string) => void,
+): void {
+  for (const [name, file] of Object.entries(files) as [keyof LossNetworkFiles, string | undefined][]) {
+    const isOwn = name === 'classifier' && file === path.join(folder.path, 'classifier.safetensors');
+    if (file === undefined || isOwn || name in used || name === 'siglip') continue; // towers may begin with a SigLIP2
+    onNotice?.(`no loss of these settings takes the network that is given as ${name}: ${file} is not read`);
+  }
+}
+
 async function noted(file: string): Promise<Digests> {
   const text = await readFile(file, 'utf8').catch(() => undefined);
   if (text === undefined) return {};

@@ -65,6 +65,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       { entry: 'tokenizer.model.mixture' },
     );
   }
+  requireUse(options);
   if (config.validation.generate > 0 && (part === 'ar' || part === 'all')) requireJudge(options.features);
   const folder = await RunFolder.open(options.out, {
     settings: { ...config, trainedOn: options.data },
@@ -145,6 +146,20 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     for (const backend of backends) await backend.close();
     for (const part of opened ? [opened.train, opened.heldOut] : []) await part.close?.();
     await folder.close();
+  }
+}
+
+/** @throws DetailFlowError `invalid-argument` for an option that this part of a training would not look at */
+function requireUse({ part, config, codes, saveCodes, codesShard, features }: TrainOptions): void {
+  const learns = part === 'ar' || part === 'all';
+  const makesCodes = part === 'codes' || (part === 'all' && !codes);
+  const useless = (option: string, reason: string) =>
+    new DetailFlowError('invalid-argument', `${option} is of no use here: ${reason}`);
+  if (codes && !learns) throw useless('codes', 'they are what an AR model learns (ar, all)');
+  if (saveCodes !== undefined && !makesCodes) throw useless('saveCodes', 'no codes are made (codes, all)');
+  if (codesShard !== undefined && !makesCodes) throw useless('codesShard', 'no codes are made (codes, all)');
+  if (features !== undefined && config.validation.generate === 0) {
+    throw useless('features', 'it judges the pictures of validation.generate, which is 0');
   }
 }
 
