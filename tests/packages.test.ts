@@ -30,7 +30,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/serve': 23_500,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 69_100,
+  '@detailflow/train': 69_500,
   '@detailflow/var': 21_900,
   detailflow: 73_500,
 };
