@@ -90,11 +90,11 @@ describe.each(cases)('$name', ({ source, grids }) => {
       ),
     );
 
-  async function edit(first: number, seed: number) {
+  async function edit(first: number, seed: number, image = original, mask?: Buffer) {
     decoded.length = 0;
     const answer = await served.client.images.edit({
-      image: await toFile(original, 'image.png', { type: 'image/png' }),
-      mask: await toFile(await maskFrom(first), 'mask.png', { type: 'image/png' }),
+      image: await toFile(image, 'image.png', { type: 'image/png' }),
+      mask: await toFile(mask ?? (await maskFrom(first)), 'mask.png', { type: 'image/png' }),
       ...{ prompt: '3', n: 3, seed: String(seed) as never },
     } as Parameters<typeof served.client.images.edit>[0] & { stream?: false });
     const pictures = (answer.data ?? []).map(({ b64_json }) => Buffer.from(b64_json ?? '', 'base64'));
@@ -123,6 +123,27 @@ describe.each(cases)('$name', ({ source, grids }) => {
       const { data } = await sharp(picture).ensureAlpha().raw().toBuffer({ resolveWithObject: true });
       expect(new Uint8ClampedArray(data)).toEqual(expected);
     }
+  });
+
+  // The picture is read as a person sees it, who made the mask for what they saw.
+  test('a picture that says how it is to be turned is edited where it is seen', async () => {
+    const lying = await sharp(await sharp(original).rotate(-90).png().toBuffer())
+      .withMetadata({ orientation: 6 })
+      .png()
+      .toBuffer();
+    expect((await sharp(lying).metadata()).orientation).toBe(6);
+    const first = Math.floor(side / 2);
+    expect((await edit(first, 5, lying)).tokens).toEqual((await edit(first, 5)).tokens);
+    const turned = await sharp(
+      await sharp(await maskFrom(first))
+        .rotate(-90)
+        .png()
+        .toBuffer(),
+    )
+      .withMetadata({ orientation: 6 })
+      .png()
+      .toBuffer();
+    expect((await edit(first, 5, original, turned)).tokens).toEqual((await edit(first, 5)).tokens);
   });
 
   test('a mask without a transparent pixel keeps all, one without another keeps none', async () => {

@@ -277,6 +277,84 @@ test.each([
   expect(() => createDetailFlow(wrong as never)).not.toThrow(/secret/);
 });
 
+test.each<[object, string]>([
+  [{ model: undefined }, 'model'],
+  [{ model: 5 }, 'model'],
+  [{ model: '' }, 'model'],
+  [{ model: 'x', name: 5 }, 'name'],
+  [{ model: 'x', name: '' }, 'name'],
+  [{ baseURL: 'http://127.0.0.1/v1', apiKey: 5 }, 'apiKey'],
+  [{ baseURL: 'http://127.0.0.1/v1', apiKey: 'se\ncret' }, 'apiKey'],
+  [{ baseURL: 'http://127.0.0.1/v1', headers: 'x' }, 'headers'],
+  [{ baseURL: 'http://127.0.0.1/v1', headers: null }, 'headers'],
+  [{ baseURL: 'http://127.0.0.1/v1', headers: new Headers({ 'x-a': '1' }) }, 'headers'], // spread, it is empty
+  [{ baseURL: 'http://127.0.0.1/v1', headers: { 'x-a': 'se\ncret' } }, 'headers'],
+  [{ baseURL: 'http://127.0.0.1/v1', fetch: 5 }, 'fetch'],
+  [{ baseURL: 'http://127.0.0.1/v1#part' }, 'baseURL'], // what comes after # is not sent: every request would go to /v1
+  ['http://127.0.0.1/v1' as never, 'settings'],
+])('%o is no setting', (given, argument) => {
+  let error: unknown;
+  try {
+    createDetailFlow(given as never);
+  } catch (thrown) {
+    error = thrown;
+  }
+  expect(error).toBeInstanceOf(InvalidArgumentError);
+  expect(error).toMatchObject({ argument });
+  expect(String(error)).not.toContain('se\ncret');
+});
+
+test.each<[object | undefined, string]>([
+  [undefined, 'options'],
+  [{ prompt: 5 }, 'prompt'],
+  [{ size: 32 }, 'size'],
+  [{ files: 5 }, 'files'],
+  [{ files: [null] }, 'files'],
+  [{ abortSignal: {} }, 'abortSignal'],
+  [{ providerOptions: { detailflow: 5 } }, 'providerOptions.detailflow'],
+  [{ providerOptions: { detailflow: [] } }, 'providerOptions.detailflow'],
+])('%o is no call', async (given, argument) => {
+  const call = given && { prompt: 'bag', n: 1, seed: 1, providerOptions: {}, ...given };
+  for (const one of [
+    createDetailFlow({ model }).image(),
+    createDetailFlow({ baseURL: api.url, apiKey: KEY }).image('fashion'),
+  ]) {
+    await expect(one.doGenerate(call as never)).rejects.toMatchObject({
+      name: 'AI_InvalidArgumentError',
+      argument,
+    });
+  }
+  expect(api.seen).toEqual([]);
+});
+
+test('a header of a call takes the place of the one of the provider, however both are written', async () => {
+  const provider = createDetailFlow({
+    baseURL: api.url,
+    apiKey: 'a-key-of-nobody',
+    headers: { 'X-Who': 'provider' },
+  });
+  const headers = { Authorization: `Bearer ${KEY}`, 'x-who': 'call' };
+  await generateImage({ model: provider.image('fashion'), prompt: 'bag', seed: 1, headers, maxRetries: 0 });
+  expect(api.seen[0].headers).toMatchObject({ authorization: `Bearer ${KEY}`, 'x-who': 'call' });
+});
+
+test('a class is found by its name, whichever way its letters with marks are written', async () => {
+  const card = { ...model.card, classNames: ['caf\u00e9', ...(model.card?.classNames?.slice(1) ?? [])] };
+  const named = new Proxy(model, {
+    get: (target, name) => {
+      const value = name === 'card' ? card : Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const found = await createDetailFlow({ model: named })
+    .image()
+    .doGenerate({
+      ...{ prompt: ' Cafe\u0301', n: 1, seed: 3, size: undefined, aspectRatio: undefined },
+      ...{ files: undefined, mask: undefined, providerOptions: {} },
+    });
+  expect(found.images.map((one) => digest(one as Uint8Array))).toEqual(await drawn([0], 3));
+});
+
 test('unknown settings are refused', () => {
   expect(() => createDetailFlow({ model: 'x', dtypes: 'q8' } as never)).toThrow(/dtype/);
   expect(() => createDetailFlow({ baseURL: 'http://x', apikey: 'y' } as never)).toThrow(/apiKey/);

@@ -5,7 +5,7 @@ import {
   NoSuchModelError,
   type ProviderV3,
 } from '@ai-sdk/provider';
-import { checkOptions } from '@detailflow/core';
+import { checkOptions, describe } from '@detailflow/core';
 import { type LoadOptions, load, Model, type ModelSource } from 'detailflow';
 import { LocalImageModel } from './local-image-model';
 import { RemoteImageModel, type RemoteOptions } from './remote-image-model';
@@ -56,7 +56,8 @@ export interface DetailFlowProvider extends ProviderV3 {
  * @see https://detailflow.github.io/detailflow-ts/guide/ai-sdk.html
  */
 export function createDetailFlow(settings: LocalSettings | RemoteSettings): DetailFlowProvider {
-  const [hasModel, hasAddress] = ['model', 'baseURL'].map((name) => name in (settings ?? {}));
+  const isObject = typeof settings === 'object' && settings !== null;
+  const [hasModel, hasAddress] = ['model', 'baseURL'].map((name) => isObject && name in settings);
   if (hasModel === hasAddress) {
     throw new InvalidArgumentError({
       argument: 'settings',
@@ -71,6 +72,12 @@ function localProvider(settings: LocalSettings): DetailFlowProvider {
     ...{ model: true, name: true, backend: true, dtype: true, families: true, settings: true, hub: true },
   });
   const { model, name, ...options } = settings;
+  if (model === '' || (typeof model !== 'string' && (typeof model !== 'object' || model === null))) {
+    throw wrong('model', `is ${describe(model)}; give what load() takes, or a model that is loaded`);
+  }
+  if (name !== undefined && (typeof name !== 'string' || name === '')) {
+    throw wrong('name', `is ${describe(name)}; give a text`);
+  }
   const own = name ?? (typeof model === 'string' ? model : 'detailflow');
   let loaded: Promise<Model> | undefined;
   const open = (): Promise<Model> => {
@@ -99,7 +106,8 @@ function remoteProvider(settings: RemoteSettings): DetailFlowProvider {
   checkOptions<RemoteSettings>('createDetailFlow', settings, {
     ...{ baseURL: true, apiKey: true, headers: true, picturesPerRequest: true, fetch: true },
   });
-  const { baseURL, headers = {}, picturesPerRequest = MOST_PER_REQUEST, fetch = globalThis.fetch } = settings;
+  const { baseURL, picturesPerRequest = MOST_PER_REQUEST, fetch = globalThis.fetch } = settings;
+  if (typeof fetch !== 'function') throw wrong('fetch', `is ${describe(fetch)}; give a function`);
   if (
     !Number.isInteger(picturesPerRequest) ||
     picturesPerRequest < 1 ||
@@ -110,9 +118,14 @@ function remoteProvider(settings: RemoteSettings): DetailFlowProvider {
       message: `picturesPerRequest is ${picturesPerRequest}; give a whole number from 1 to ${MOST_PER_REQUEST}`,
     });
   }
-  const apiKey = settings.apiKey ?? (process.env.DETAILFLOW_API_KEY || undefined);
+  const apiKey = settings.apiKey ?? process.env.DETAILFLOW_API_KEY;
+  // It is not quoted. Fetch would take what no header can carry for a fault of the network, to be tried again.
+  if (apiKey !== undefined && (typeof apiKey !== 'string' || !/^[\x21-\x7e]*$/.test(apiKey))) {
+    throw wrong('apiKey', 'is no key: give visible characters of ASCII, without spaces');
+  }
   const options: RemoteOptions = {
-    ...{ baseURL: checkedAddress(baseURL), apiKey, headers, picturesPerRequest, fetch },
+    ...{ baseURL: checkedAddress(baseURL), apiKey: apiKey || undefined, picturesPerRequest, fetch },
+    headers: checkedHeaders(settings.headers),
   };
   return provider({
     image(modelId) {
@@ -129,13 +142,32 @@ function remoteProvider(settings: RemoteSettings): DetailFlowProvider {
 function checkedAddress(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isRight =
-    url && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '' && url.search === '';
+    url && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '' && !/[?#]/.test(text);
   if (isRight) return text.replace(/\/+$/, '');
   throw new InvalidArgumentError({
     argument: 'baseURL',
     message: 'baseURL must be an http or https address without password, such as http://127.0.0.1:8080/v1',
   });
 }
+
+/** @throws InvalidArgumentError for what is no record of texts, or what no request can carry; values are not quoted */
+function checkedHeaders(given: unknown = {}): Readonly<Record<string, string>> {
+  const isRecord =
+    typeof given === 'object' && given !== null && !(given instanceof Headers) && !Array.isArray(given);
+  try {
+    const out: Record<string, string> = {};
+    new Headers(isRecord ? (given as Record<string, string>) : {}).forEach((value, name) => {
+      out[name] = value;
+    });
+    if (isRecord) return out;
+  } catch {
+    // said below
+  }
+  throw wrong('headers', 'must be an object of texts that a request can carry');
+}
+
+const wrong = (argument: string, problem: string) =>
+  new InvalidArgumentError({ argument, message: `${argument} ${problem}` });
 
 function provider({ image, dispose }: Pick<DetailFlowProvider, 'image' | 'dispose'>): DetailFlowProvider {
   const none = (modelType: 'languageModel' | 'embeddingModel') => (modelId: string) => {

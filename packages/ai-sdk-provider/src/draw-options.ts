@@ -1,5 +1,5 @@
 import { type ImageModelV3CallOptions, InvalidArgumentError } from '@ai-sdk/provider';
-import { suggestion } from '@detailflow/core';
+import { describe, suggestion } from '@detailflow/core';
 
 /** `providerOptions.detailflow` of a call. */
 export interface DetailFlowImageOptions {
@@ -40,8 +40,9 @@ const checks: Readonly<Record<keyof DetailFlowImageOptions, Check>> = {
  * The options of a call that are DetailFlow's own.
  * @throws InvalidArgumentError naming the option that is unknown or out of its range
  */
-export function drawOptions({ providerOptions }: ImageModelV3CallOptions): DetailFlowImageOptions {
-  const given = providerOptions?.detailflow ?? {};
+export function drawOptions(options: ImageModelV3CallOptions): DetailFlowImageOptions {
+  checkCall(options);
+  const given = options.providerOptions?.detailflow ?? {};
   const fail = (name: string, problem: string) =>
     new InvalidArgumentError({
       argument: `providerOptions.detailflow.${name}`,
@@ -56,6 +57,28 @@ export function drawOptions({ providerOptions }: ImageModelV3CallOptions): Detai
     if (value !== undefined && !isRight(value)) throw fail(name, `is out of its range; give ${range}`);
   }
   return given as DetailFlowImageOptions;
+}
+
+/** What every call has, whoever makes it. @throws InvalidArgumentError */
+function checkCall(options: ImageModelV3CallOptions): void {
+  const wrong = (argument: string, value: unknown, wanted: string) =>
+    new InvalidArgumentError({ argument, message: `${argument} is ${describe(value)}; give ${wanted}` });
+  if (typeof options !== 'object' || options === null) throw wrong('options', options, 'an object');
+  const { prompt, size, files, abortSignal: signal, providerOptions } = options;
+  for (const [name, value] of Object.entries({ prompt, size })) {
+    if (value !== undefined && value !== null && typeof value !== 'string')
+      throw wrong(name, value, 'a text');
+  }
+  const isFile = (one: unknown) => typeof one === 'object' && one !== null;
+  if (files !== undefined && !(Array.isArray(files) && files.every(isFile))) {
+    throw wrong('files', files, 'a list of pictures');
+  }
+  if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') {
+    throw wrong('abortSignal', signal, 'an AbortSignal');
+  }
+  const own: unknown = providerOptions?.detailflow ?? {};
+  if (typeof own !== 'object' || Array.isArray(own))
+    throw wrong('providerOptions.detailflow', own, 'an object');
 }
 
 /** Pictures of a call: more would be two calls of one seed, which draw the same pictures. */

@@ -44,7 +44,7 @@ export class LocalImageModel implements ImageModelV3 {
    *   `abortSignal`
    */
   async doGenerate(options: ImageModelV3CallOptions): Promise<Result> {
-    const { abortSignal: signal } = options;
+    const signal = options?.abortSignal; // whether there are options is looked at below
     try {
       const own = drawOptions(options);
       const [seed, n] = [firstSeed(options), pictureCount(options)];
@@ -179,10 +179,10 @@ function labelOf(
   prompt: string | undefined,
   { isNeeded, classes }: { readonly isNeeded: boolean; readonly classes: number },
 ): number | undefined {
-  const wanted = prompt?.trim().toLowerCase() ?? '';
+  const wanted = plainName(prompt ?? '');
   if (wanted === '' && !isNeeded) return undefined;
   const names = card?.classNames;
-  const found = names?.flatMap((name, i) => (name.toLowerCase() === wanted ? [i] : [])) ?? [];
+  const found = names?.flatMap((name, i) => (plainName(name) === wanted ? [i] : [])) ?? [];
   if (found.length === 1) return found[0];
   if (/^\d{1,9}$/.test(wanted) && Number(wanted) < classes) return Number(wanted);
   const hint =
@@ -192,6 +192,9 @@ function labelOf(
         (names ? `there are ${names.slice(0, 20).join(', ')}` : `give a number, 0 to ${classes - 1}`));
   throw new InvalidPromptError({ prompt, message: `the prompt must name a class of the model; ${hint}` });
 }
+
+/** As a server compares them: Unicode has two ways for letters with marks, and file systems choose one. */
+const plainName = (name: string): string => name.normalize().trim().toLowerCase();
 
 async function lastTokens(steps: ReturnType<Model['generate']>): Promise<Tensor<'int32'>> {
   for await (const step of steps) if (step.count === step.total) return step.tokens();

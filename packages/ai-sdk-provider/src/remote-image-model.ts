@@ -113,7 +113,10 @@ export class RemoteImageModel implements ImageModelV3 {
     const url = `${baseURL}/${path}`;
     const given = Object.entries(fields).filter(([, value]) => value !== undefined);
     const requestBodyValues = Object.fromEntries(given);
-    const own = Object.entries({ ...headers, ...call.headers }).filter(([, value]) => value !== undefined);
+    // By their names in small letters: two of one name would be sent as one with both values.
+    const own = [...Object.entries(headers), ...Object.entries(call.headers ?? {})]
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name.toLowerCase(), value]);
     const failed = (message: string, more: Partial<ConstructorParameters<typeof APICallError>[0]>) =>
       new APICallError({ message, url, requestBodyValues, ...more });
     let response: Response;

@@ -16,7 +16,7 @@ const maxRead = 2 ** 30;
 /**
  * Opens a local file for random access. Reads do not disturb each other and may run at the same time.
  * @throws DetailFlowError `io` when it is not there, not a regular file or not readable; `closed` on a read after
- * `close`; `io` when the file became shorter
+ * `close`; `io` when the file was written to since it was opened: what is read of it now would not go with what was read before
  */
 export async function openFile(path: string): Promise<OpenFile> {
   const absolute = resolve(path);
@@ -52,7 +52,15 @@ export async function openFile(path: string): Promise<OpenFile> {
           }
           done += bytesRead;
         }
-        return bytes;
+        const now = await handle.stat().catch((cause) => {
+          throw ioError('cannot be read', path, cause);
+        });
+        if (now.mtimeMs === stats.mtimeMs && now.size === size) return bytes;
+        throw new DetailFlowError(
+          'io',
+          'it was written to since it was opened; open it anew, and put new files in place by renaming them',
+          { file: path },
+        );
       },
       async close() {
         if (closed) return;

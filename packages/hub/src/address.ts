@@ -1,5 +1,5 @@
 import { unsafePath } from '@detailflow/checkpoint';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 
 /** What `hf:[datasets/]org/name[@revision][/path]` names. */
 export interface HubAddress {
@@ -16,7 +16,7 @@ const NAME = /^[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 
 /** Whether a text is meant as an address on the hub. */
-export const isHubAddress = (text: string): boolean => text.startsWith('hf:');
+export const isHubAddress = (text: string): boolean => typeof text === 'string' && text.startsWith('hf:');
 
 /**
  * Reads an address. A revision with a slash is written `refs/pr/1`, or with `%2F`.
@@ -26,7 +26,7 @@ export function parseHubAddress(text: string): HubAddress {
   const refuse = (reason: string): never => {
     throw new DetailFlowError(
       'invalid-argument',
-      `${JSON.stringify(text.slice(0, 200))} is no address on the hub: ${reason}; write hf:org/name, hf:org/name@revision/path or hf:datasets/org/name`,
+      `${typeof text === 'string' ? JSON.stringify(text.slice(0, 200)) : describe(text)} is no address on the hub: ${reason}; write hf:org/name, hf:org/name@revision/path or hf:datasets/org/name`,
     );
   };
   if (!isHubAddress(text)) refuse('it does not begin with hf:');
@@ -52,6 +52,19 @@ export function parseHubAddress(text: string): HubAddress {
   const reason = path === '' ? undefined : unsafePath(path);
   if (reason !== undefined) refuse(`the path inside: ${reason}`);
   return { type: isDataset ? 'dataset' : 'model', repository: `${org}/${name}`, revision, path };
+}
+
+/** An address that is given as text, or in its parts. @throws DetailFlowError `invalid-argument` for what the text could not say */
+export function hubAddressOf(given: string | HubAddress): HubAddress {
+  if (typeof given !== 'object' || given === null) return parseHubAddress(given);
+  const parts = [given.type, given.repository, given.revision, given.path];
+  const isWhole = parts.every((part) => typeof part === 'string');
+  const parsed = isWhole ? parseHubAddress(hubAddressText(given)) : undefined;
+  if (parsed && parsed.repository === given.repository && parsed.type === given.type) return parsed;
+  throw new DetailFlowError(
+    'invalid-argument',
+    'the parts of an address on the hub are type ("model" or "dataset"), repository, revision and path, all of them texts',
+  );
 }
 
 /** Whether a revision is a whole commit, which never means anything else later. */

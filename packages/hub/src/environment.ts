@@ -3,7 +3,14 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { ioError } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
-import { type HubSettings, hubSettingNames, hubSettings } from './hub-options';
+import {
+  checkKinds,
+  checkSettings,
+  type HubSettings,
+  hubSettingNames,
+  hubSettings,
+  kinds,
+} from './hub-options';
 
 /** Settings on a machine with a disk. */
 export interface NodeHubSettings extends HubSettings {
@@ -31,12 +38,21 @@ export async function nodeHubSettings(
     urlCache: true,
     offline: true,
   });
+  const { cache: givenCache, urlCache, offline } = options;
+  checkKinds(
+    { cache: givenCache, urlCache, offline },
+    { cache: kinds.text, urlCache: kinds.text, offline: kinds.boolean },
+  );
+  checkSettings(options);
   const cacheRoot = env.XDG_CACHE_HOME || path.join(homedir(), '.cache');
   const home = expand(env.HF_HOME || path.join(cacheRoot, 'huggingface'), env);
   const cache = expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || path.join(home, 'hub'), env);
   const endpoint = options.endpoint ?? (env.HF_ENDPOINT || undefined);
   const url = endpoint === undefined || URL.canParse(endpoint) ? endpoint && new URL(endpoint) : undefined;
-  if (endpoint !== undefined && (!url || !/^https?:$/.test(url.protocol) || url.username !== '')) {
+  if (
+    endpoint !== undefined &&
+    (!url || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '')
+  ) {
     throw new DetailFlowError('invalid-argument', 'is no http(s) address', { entry: 'HF_ENDPOINT' });
   }
   const settings = {
@@ -66,7 +82,7 @@ function seconds(env: Readonly<Record<string, string | undefined>>, name: string
   const text = env[name]?.trim();
   if (!text) return undefined;
   const value = Number(text);
-  if (value > 0 && value <= 86_400) return value * 1000;
+  if (value > 0 && value <= 86_400) return Math.max(1, Math.round(value * 1000)); // timers count whole milliseconds
   throw new DetailFlowError(
     'invalid-argument',
     `${JSON.stringify(text.slice(0, 40))} is no time; give seconds, from above 0 to 86400`,

@@ -3,14 +3,14 @@ import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { ioError, openFile } from '@detailflow/checkpoint/node';
 import { type ByteSource, checkOptions, DetailFlowError } from '@detailflow/core';
-import { type HubAddress, parseHubAddress } from './address';
+import { type HubAddress, hubAddressOf } from './address';
 import { blockSource } from './block-source';
 import { CacheFolder, HUB_CACHE } from './cache-folder';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
 import { fetchRange } from './fetch-range';
 import { advisingRoom } from './full-disk';
 import { HubApi, type HubFile } from './hub-api';
-import { type HubProgress, hubSettingNames } from './hub-options';
+import { checkKinds, type HubProgress, hubSettingNames, kinds } from './hub-options';
 import { matchesPattern } from './patterns';
 import { Tally } from './tally';
 import { sizeOf, transfer } from './transfer';
@@ -28,6 +28,17 @@ export interface OpenHubOptions extends Partial<NodeHubSettings> {
   readonly partial?: readonly string[];
 }
 
+/** @throws DetailFlowError `invalid-argument` for unknown options, and for those that are not of their kind */
+export function checkFolderOptions(where: string, options: OpenHubOptions): void {
+  checkOptions(where, options, {
+    ...{ ...hubSettingNames, cache: true, urlCache: true, offline: true },
+    ...{ allow: true, onProgress: true, partial: true },
+  });
+  const { allow, partial, onProgress } = options;
+  checkKinds({ allow, partial }, { allow: kinds.texts, partial: kinds.texts });
+  checkKinds({ onProgress }, { onProgress: kinds.function });
+}
+
 /**
  * A repository of the hub as a folder: a file is fetched when it is opened, and lies in the cache from then on, which
  * Python's huggingface_hub shares. Opened files are local, so that a runtime can map them.
@@ -40,13 +51,10 @@ export async function openHub(
   address: string | HubAddress,
   options: OpenHubOptions = {},
 ): Promise<HubFolder> {
-  checkOptions('openHub', options, {
-    ...{ ...hubSettingNames, cache: true, urlCache: true, offline: true },
-    ...{ allow: true, onProgress: true, partial: true },
-  });
+  checkFolderOptions('openHub', options);
   const { allow, onProgress, partial, ...given } = options;
+  const parsed = hubAddressOf(address);
   const settings = await nodeHubSettings(given);
-  const parsed = typeof address === 'string' ? parseHubAddress(address) : address;
   return HubFolder.open(parsed, settings, { allow, onProgress, partial });
 }
 

@@ -1,4 +1,5 @@
-import type { OptionNames } from '@detailflow/core';
+import { DetailFlowError, describe, type OptionNames } from '@detailflow/core';
+
 /** How far a transfer is. */
 export interface HubProgress {
   /** Path of the file inside the repository, or its address. */
@@ -49,8 +50,62 @@ export const hubSettingNames: OptionNames<HubSettings> = {
   ...{ longestWait: true, signal: true, onNotice: true, redirect: true, fetch: true },
 };
 
-/** The settings with their defaults. */
+/** What a value must be: a text that says it, and whether it is. */
+export type Kind = readonly [wanted: string, isRight: (value: unknown) => boolean];
+
+/** Milliseconds: a timer takes what is longer than 24.8 days for nothing. */
+const LONGEST = 86_400_000;
+const milliseconds = (least: number): Kind => [
+  `whole milliseconds, ${least} to ${LONGEST}`,
+  (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= LONGEST,
+];
+
+export const kinds = {
+  text: ['a text', (value) => typeof value === 'string' && value !== ''],
+  texts: [
+    'a list of texts',
+    (value) => Array.isArray(value) && value.every((one) => typeof one === 'string'),
+  ],
+  boolean: ['true or false', (value) => typeof value === 'boolean'],
+  function: ['a function', (value) => typeof value === 'function'],
+} as const satisfies Record<string, Kind>;
+
+const settingKinds: Readonly<Record<keyof HubSettings, Kind>> = {
+  endpoint: ['an http(s) address', (value) => typeof value === 'string' && URL.canParse(value)],
+  token: kinds.text,
+  metadataTimeout: milliseconds(1),
+  stallTimeout: milliseconds(1),
+  retries: [
+    'how often, from 0',
+    (value) => typeof value === 'number' && value >= 0 && Math.floor(value) === value,
+  ],
+  retryDelay: milliseconds(0),
+  longestWait: milliseconds(0),
+  signal: ['an AbortSignal', (value) => typeof (value as AbortSignal | null)?.throwIfAborted === 'function'],
+  onNotice: kinds.function,
+  redirect: ['manual or follow', (value) => value === 'manual' || value === 'follow'],
+  fetch: kinds.function,
+};
+
+/** Checks values that are given. @throws DetailFlowError `invalid-argument` naming the first that is of another kind */
+export function checkKinds<T extends object>(values: T, wanted: Readonly<Record<keyof T, Kind>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    const [text, isRight] = wanted[name as keyof T];
+    if (value === undefined || isRight(value)) continue;
+    const what = name === 'token' ? 'another thing' : describe(value); // it is never shown
+    throw new DetailFlowError('invalid-argument', `${name} is ${what}; give ${text}`);
+  }
+}
+
+/** Checks settings that are given, among other options. @throws DetailFlowError `invalid-argument` */
+export function checkSettings(options: Partial<HubSettings>): void {
+  const given = Object.entries(options).filter(([name]) => Object.hasOwn(settingKinds, name));
+  checkKinds(Object.fromEntries(given), settingKinds);
+}
+
+/** The settings with their defaults. @throws DetailFlowError `invalid-argument` */
 export function hubSettings(options: Partial<HubSettings> = {}): HubSettings {
+  checkSettings(options);
   const { endpoint = 'https://huggingface.co' } = options;
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   return {

@@ -1,10 +1,17 @@
 import { blobSource, checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
-import { type HubAddress, parseHubAddress } from './address';
+import { type HubAddress, hubAddressOf } from './address';
 import { fetchRest, type Sink } from './fetch-rest';
 import { type Hasher, hasherOf, pageHasher } from './hashing';
 import { HubApi, type HubFile } from './hub-api';
-import { type HubProgress, type HubSettings, hubSettingNames, hubSettings } from './hub-options';
+import {
+  checkKinds,
+  type HubProgress,
+  type HubSettings,
+  hubSettingNames,
+  hubSettings,
+  kinds,
+} from './hub-options';
 import { matchesPattern } from './patterns';
 import { retrying } from './retry';
 import { Tally } from './tally';
@@ -33,8 +40,12 @@ export async function openHubInPage(
   const { redirect: _, ...names } = hubSettingNames;
   checkOptions('openHubInPage', options, { ...names, allow: true, onProgress: true, cacheName: true });
   const { allow, onProgress, cacheName = 'detailflow-hub', ...given } = options;
+  checkKinds(
+    { allow, onProgress, cacheName },
+    { allow: kinds.texts, onProgress: kinds.function, cacheName: kinds.text },
+  );
   const settings = hubSettings({ ...given, redirect: 'follow' });
-  const parsed = typeof address === 'string' ? parseHubAddress(address) : address;
+  const parsed = hubAddressOf(address);
   const api = new HubApi(settings, parsed);
   const commit = await api.commit();
   const files = await api.files(commit);

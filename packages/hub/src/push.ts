@@ -1,10 +1,10 @@
 import { readFile, stat } from 'node:fs/promises';
 import { ioError } from '@detailflow/checkpoint/node';
 import { checkOptions, DetailFlowError } from '@detailflow/core';
-import { type HubAddress, hubAddressText, isCommit, parseHubAddress } from './address';
+import { type HubAddress, hubAddressOf, hubAddressText, isCommit } from './address';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
 import { HubApi } from './hub-api';
-import { type HubProgress, hubSettingNames } from './hub-options';
+import { checkKinds, type HubProgress, hubSettingNames, kinds } from './hub-options';
 import { type CommitFile, type HashedFile, HubWriter } from './hub-writer';
 import { hashesOf, type LocalFile, localFiles, requireUnchanged } from './pushed-files';
 import { Tally } from './tally';
@@ -66,7 +66,14 @@ export async function push(
     ...{ create: true, isPrivate: true, message: true, dryRun: true, onProgress: true },
   });
   const { create = false, isPrivate = false, message, dryRun, onProgress, ...given } = options;
-  const parsed = typeof address === 'string' ? parseHubAddress(address) : address;
+  checkKinds(
+    { folder, message, create, isPrivate, dryRun, onProgress },
+    {
+      ...{ folder: kinds.text, message: kinds.text, onProgress: kinds.function },
+      ...{ create: kinds.boolean, isPrivate: kinds.boolean, dryRun: kinds.boolean },
+    },
+  );
+  const parsed = hubAddressOf(address);
   const named = hubAddressText(parsed);
   if (isCommit(parsed.revision)) {
     throw new DetailFlowError('invalid-argument', 'names a commit: give a branch to push to', {

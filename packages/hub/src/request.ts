@@ -84,7 +84,7 @@ function target(location: string, from: URL): URL {
     // said below
   }
   const isSafe = next?.protocol === 'https:' || (next?.protocol === 'http:' && from.protocol === 'http:');
-  if (next && isSafe && next.username === '') return next;
+  if (next && isSafe && next.username === '' && next.password === '') return next;
   throw new DetailFlowError('network', 'redirects to an address that is not followed', {
     file: shown(from.href),
   });

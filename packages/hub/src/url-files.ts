@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { checkTreePath, type FileTree } from '@detailflow/checkpoint';
 import { digestFile, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 import { type NodeHubSettings, nodeHubSettings } from './environment';
 import { advisingRoom } from './full-disk';
 import { HubApi } from './hub-api';
-import type { OpenHubOptions } from './hub-folder';
+import { checkFolderOptions, type OpenHubOptions } from './hub-folder';
 import { refusal, shown } from './request';
 import { Tally } from './tally';
 import { sizeOf, transfer } from './transfer';
@@ -42,6 +42,7 @@ export class UrlFiles {
   }
 
   static async create(options: OpenHubOptions = {}): Promise<UrlFiles> {
+    checkFolderOptions('openRemote', options);
     const { allow: _, onProgress: __, partial: ___, ...given } = options;
     return new UrlFiles(await nodeHubSettings(given), options);
   }
@@ -232,8 +233,20 @@ function lastPart(url: URL): string {
 }
 
 function webAddress(text: string): URL {
+  if (typeof text !== 'string') {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the address is ${describe(text)}; give hf:... or https://...`,
+    );
+  }
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url && /^https?:$/.test(url.protocol) && url.username === '') return url;
+  if (url && (url.username !== '' || url.password !== '')) {
+    throw new DetailFlowError(
+      'invalid-argument',
+      'an address with user or password is not asked; leave them out',
+    );
+  }
+  if (url && /^https?:$/.test(url.protocol)) return url;
   throw new DetailFlowError(
     'invalid-argument',
     `${JSON.stringify(shown(text).slice(0, 200))} is no https: address`,

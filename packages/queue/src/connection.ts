@@ -1,4 +1,6 @@
+import { DetailFlowError, describe } from '@detailflow/core';
 import { Redis } from 'ioredis';
+import { unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
 import { queueError } from './queue-error';
 
@@ -60,6 +62,39 @@ export async function connect(address: QueueAddress, options: ConnectionOptions 
     onNotice?.(`${name}: connected again`);
   });
   return redis;
+}
+
+/**
+ * Connects as `connect` does, for a function of the public surface: what it is given is looked at first, and nothing is left open
+ * when `signal` is aborted meanwhile.
+ * @throws DetailFlowError as `connect`, and `invalid-argument` for what is no address, signal or function; the signal's reason
+ */
+export async function connectUntil(
+  address: QueueAddress,
+  { signal, ...options }: ConnectionOptions & { readonly signal?: AbortSignal },
+): Promise<Redis> {
+  const wrong = (what: string, value: unknown, wanted: string) =>
+    new DetailFlowError('invalid-argument', `${what} is ${describe(value)}; give ${wanted}`);
+  const isAddress = typeof address === 'object' && typeof address?.host === 'string';
+  if (!isAddress)
+    throw wrong(
+      'the address of the queue',
+      typeof address === 'string' ? 'a text' : address,
+      'what parseQueueAddress makes of it',
+    );
+  if (signal !== undefined && typeof signal?.throwIfAborted !== 'function')
+    throw wrong('signal', signal, 'an AbortSignal');
+  const { onNotice } = options;
+  if (onNotice !== undefined && typeof onNotice !== 'function')
+    throw wrong('onNotice', onNotice, 'a function');
+  signal?.throwIfAborted();
+  const connecting = connect(address, options);
+  try {
+    return await unlessAborted(connecting, signal);
+  } catch (error) {
+    void connecting.then(disconnect, () => {}); // it may come yet
+    throw error;
+  }
 }
 
 /** Closes a connection, also one that is lost. */

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, openFile, writeFileAtomically } from '@detailflow/checkpoint/node';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 import { canonicalJson } from './job-spec';
 import { rangeName, type ShardRange } from './shard-range';
 import { decodeResult, encodeResult } from './shard-result';
@@ -10,8 +10,15 @@ import type { ShardResults } from './shard-results';
 /**
  * Results as files in a folder that all machines share: a folder a job, named by its digest, with `job.json` and a .npz file a
  * shard. Files stay when they are merged: the same job takes them again.
+ * @throws DetailFlowError `invalid-argument` for what is no path; an empty one would be the folder that the process is in
  */
 export function folderResults(folder: string): ShardResults {
+  if (typeof folder !== 'string' || folder === '') {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the folder for results is ${describe(folder)}; give a path`,
+    );
+  }
   const root = path.resolve(folder);
   const placeOf = (job: string) => path.join(root, job.slice(0, 32));
   const fileOf = (job: string, range: ShardRange) => path.join(placeOf(job), `shard-${rangeName(range)}.npz`);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 
 /** Anything that JSON can say. */
 export type Json =
@@ -32,21 +32,35 @@ const MOST_BYTES = 2 ** 24;
  * SHA-256 of kind and identity, 64 hexadecimal digits: the name of a job.
  * @throws DetailFlowError `invalid-argument` for what JSON cannot say, `limit` beyond 16 MiB
  */
-export function jobDigest({ kind, identity }: Pick<JobSpec, 'kind' | 'identity'>): string {
+export function jobDigest(spec: Pick<JobSpec, 'kind' | 'identity'>): string {
+  const { kind, identity } = spec ?? {};
+  if (typeof kind !== 'string' || identity === undefined) {
+    throw new DetailFlowError('invalid-argument', 'a job must have a kind, which is a text, and an identity');
+  }
   return createHash('sha256').update(canonicalJson({ kind, identity })).digest('hex');
 }
 
-/** JSON whose keys are in order, so that equal values have equal texts. */
+/**
+ * JSON whose keys are in order, so that equal values have equal texts; and different ones have different texts, since what JSON
+ * would leave out is refused.
+ * @throws DetailFlowError `invalid-argument`, `limit`
+ */
 export function canonicalJson(value: Json): string {
-  const text = JSON.stringify(value, (_, one) => {
-    if (typeof one === 'number' && !Number.isFinite(one)) {
-      throw new DetailFlowError('invalid-argument', `a job cannot hold the number ${one}`);
-    }
-    if (typeof one !== 'object' || one === null || Array.isArray(one)) return one;
-    return Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)));
-  });
-  if (text === undefined)
-    throw new DetailFlowError('invalid-argument', 'a job must be something that JSON can say');
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value, function (this: unknown, _, one: unknown) {
+      const isLost =
+        ['function', 'symbol', 'bigint'].includes(typeof one) || (one === undefined && Array.isArray(this));
+      if (isLost || (typeof one === 'number' && !Number.isFinite(one))) throw unsayable(one);
+      if (typeof one !== 'object' || one === null || Array.isArray(one)) return one;
+      if (!isPlain(one)) throw unsayable(one);
+      return Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)));
+    });
+  } catch (cause) {
+    if (DetailFlowError.isInstance(cause)) throw cause;
+    throw new DetailFlowError('invalid-argument', 'a job must be something that JSON can say', { cause }); // it holds itself
+  }
+  if (text === undefined) throw unsayable(value);
   if (text.length > MOST_BYTES) {
     throw new DetailFlowError(
       'limit',
@@ -54,6 +68,18 @@ export function canonicalJson(value: Json): string {
     );
   }
   return text;
+}
+
+const unsayable = (value: unknown) =>
+  new DetailFlowError(
+    'invalid-argument',
+    `a job cannot hold ${describe(value)}; give texts, finite numbers, lists and plain objects`,
+  );
+
+/** Neither a Map, whose content JSON leaves out, nor anything else of a class. */
+function isPlain(value: object): boolean {
+  const kind = Object.getPrototypeOf(value);
+  return kind === null || Object.getPrototypeOf(kind) === null;
 }
 
 /**

@@ -27,6 +27,9 @@ export function parseQueueAddress(text: string, password?: string): QueueAddress
       `the address of the queue ${problem}; give redis://host:port/database, or rediss:// for an encrypted connection`,
     );
   if (typeof text !== 'string') throw fail(`is ${describe(text)}`);
+  if (password !== undefined && typeof password !== 'string') {
+    throw new DetailFlowError('invalid-argument', 'the password of the queue is no text');
+  }
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1].toLowerCase();
   if (scheme !== 'redis' && scheme !== 'rediss') throw fail('does not begin with redis://');
   let url: URL;

@@ -1,7 +1,7 @@
 import { checkOptions, DetailFlowError } from '@detailflow/core';
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { connect, disconnect } from './connection';
+import { connectUntil, disconnect } from './connection';
 import { type JobRecord, JobRecords, type WorkerRecord } from './job-records';
 import { PREFIX, QUEUE } from './keys';
 import { unlessAborted } from './pause';
@@ -52,13 +52,13 @@ export class QueueControl {
     this.#records = new JobRecords(redis, address.name);
   }
 
-  /** @throws DetailFlowError `network`, `unauthorised` */
+  /** @throws DetailFlowError `network`, `unauthorised`, `invalid-argument` */
   static async open(
     address: QueueAddress,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<QueueControl> {
     checkOptions('QueueControl.open', options, { signal: true });
-    const redis = await unlessAborted(connect(address, { patience: 0 }), options.signal);
+    const redis = await connectUntil(address, { patience: 0, signal: options.signal });
     return new QueueControl(redis, address, options.signal);
   }
 

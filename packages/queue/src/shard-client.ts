@@ -1,10 +1,10 @@
-import { checkOptions, DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { connect, disconnect } from './connection';
+import { connectUntil, disconnect } from './connection';
 import { folderResults } from './folder-results';
 import { JobRecords, type ResultsPlace } from './job-records';
-import { type JobSpec, jobDigest } from './job-spec';
+import { canonicalJson, type JobSpec, jobDigest } from './job-spec';
 import { PREFIX, QUEUE, shardId } from './keys';
 import { pause, unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
@@ -68,11 +68,12 @@ export class ShardClient {
       options.results === undefined ? redisResults(redis, address) : folderResults(options.results);
   }
 
-  /** @throws DetailFlowError `network`, `unauthorised` */
+  /** @throws DetailFlowError `network`, `unauthorised`, `invalid-argument` */
   static async open(address: QueueAddress, options: ShardClientOptions = {}): Promise<ShardClient> {
     checkOptions('ShardClient.open', options, { signal: true, onNotice: true, results: true });
     const { signal, onNotice } = options;
-    const redis = await unlessAborted(connect(address, { patience: PATIENCE, onNotice }), signal);
+    if (options.results !== undefined) folderResults(options.results); // before there is a connection
+    const redis = await connectUntil(address, { patience: PATIENCE, onNotice, signal });
     return new ShardClient(redis, address, options);
   }
 
@@ -98,13 +99,26 @@ export class ShardClient {
    * @throws DetailFlowError `limit`, `invalid-argument`, `config` and `io` of the results folder, `network`
    */
   async submit(spec: JobSpec, ranges: readonly ShardRange[]): Promise<string> {
+    if (!Array.isArray(ranges)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `the shards are ${describe(ranges)}; give a list of ranges`,
+      );
+    }
     if (ranges.length > MOST_SHARDS) {
       throw new DetailFlowError('limit', `${ranges.length} shards are too many; the limit is ${MOST_SHARDS}`);
     }
-    const wrong = ranges.find((range) => !isRange(range));
+    const wrong = ranges.map((range) => range ?? {}).find((range) => !isRange(range));
     if (wrong)
       throw new DetailFlowError('invalid-argument', `${wrong.first}, ${wrong.count} is no range of a shard`);
     const job = jobDigest(spec);
+    if (typeof spec.title !== 'string') {
+      throw new DetailFlowError(
+        'invalid-argument',
+        `the title of the job is ${describe(spec.title)}; give a text`,
+      );
+    }
+    canonicalJson(spec.hints); // workers would refuse a job without them
     for (const range of ranges) this.#open.set(shardId(job, rangeName(range)), range);
     this.#jobs.set(job, spec);
     await this.#begin(job, spec, ranges);
@@ -133,6 +147,12 @@ export class ShardClient {
    *   and was not submitted here; what reading a result throws; the reason of the signal
    */
   async result(job: string, kind: string, range: ShardRange): Promise<ShardResult> {
+    if (typeof job !== 'string' || typeof range !== 'object' || range === null || !isRange(range)) {
+      throw new DetailFlowError(
+        'invalid-argument',
+        'a result is that of a job, by its digest, and of a range of it',
+      );
+    }
     let checked = performance.now();
     for (;;) {
       const id = shardId(job, rangeName(range));

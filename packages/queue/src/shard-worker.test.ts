@@ -92,6 +92,42 @@ describe.runIf(hasRedis)('shards between a client and workers', () => {
   const expected = (seed: number, total: number) =>
     Buffer.from(digestRows(seed, { first: 0, count: total }).rows.data as Uint8Array);
 
+  test('what is opened with a signal that is aborted leaves no connection behind', async () => {
+    const plain = plainRedis(redis.url);
+    stops.push(() => plain.quit());
+    const connections = async () =>
+      String(await plain.client('LIST'))
+        .trim()
+        .split('\n').length;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const openings = [
+      ShardClient.open(address(), { signal }),
+      QueueControl.open(address(), { signal }),
+      runWorker(address(), { tasks: {}, signal }),
+    ];
+    controller.abort(new Error('not wanted'));
+    for (const opening of openings) await expect(opening).rejects.toThrow('not wanted');
+    await expect(ShardClient.open(address(), { signal })).rejects.toThrow('not wanted');
+    await pause(300); // they may still be connecting
+    await expect.poll(connections).toBe(1);
+  });
+
+  test('no job is begun that workers could not read, and no result is waited for that can never come', async () => {
+    const one = await client();
+    const refused = { code: 'invalid-argument' };
+    const { title, hints, ...rest } = testSpec(1);
+    for (const spec of [{ ...rest, title }, { ...rest, hints }, { title, hints }, undefined]) {
+      await expect(one.submit(spec as never, shardRanges(2, 1))).rejects.toMatchObject(refused);
+    }
+    await expect(one.submit(testSpec(1), undefined as never)).rejects.toMatchObject(refused);
+    expect(one.unfinished).toEqual([]);
+    const job = jobDigest(testSpec(1));
+    for (const range of [undefined, {}, { first: 0, count: 0 }]) {
+      await expect(one.result(job, 'digests', range as never)).rejects.toMatchObject(refused);
+    }
+  });
+
   test('three workers give what one computes, through Redis, of which nothing is left', async () => {
     const workers = [worker(), worker(), worker()];
     expect(await collect(await client(), 7, 205, 8)).toEqual(expected(7, 205));

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { checkOptions, DetailFlowError } from '@detailflow/core';
+import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { connect, disconnect } from './connection';
+import { connectUntil, disconnect } from './connection';
 import { folderResults } from './folder-results';
 import { JobRecords, type ResultsPlace } from './job-records';
 import type { JobSpec } from './job-spec';
@@ -59,8 +59,18 @@ export async function runWorker(address: QueueAddress, options: RunWorkerOptions
   checkOptions('runWorker', options, {
     ...{ tasks: true, results: true, signal: true, onNotice: true, onShard: true },
   });
-  const { signal, onNotice } = options;
-  const redis = await unlessAborted(connect(address, { onNotice }), signal);
+  const { signal, onNotice, tasks, results, onShard } = options;
+  const wrong = (what: string, value: unknown, wanted: string) =>
+    new DetailFlowError('invalid-argument', `${what} is ${describe(value)}; give ${wanted}`);
+  if (typeof tasks !== 'object' || tasks === null) throw wrong('tasks', tasks, 'tasks by the kinds of jobs');
+  for (const [kind, task] of Object.entries(tasks)) {
+    if (typeof task?.prepare !== 'function')
+      throw wrong(`the task "${kind}"`, task, 'an object with prepare()');
+  }
+  if (onShard !== undefined && typeof onShard !== 'function') throw wrong('onShard', onShard, 'a function');
+  if (signal === undefined) throw wrong('signal', signal, 'an AbortSignal: it alone ends a worker');
+  if (results !== undefined) folderResults(results); // before there is a connection
+  const redis = await connectUntil(address, { onNotice, signal });
   const one = new ShardWorker(redis, address, options);
   try {
     return await one.run();

@@ -15,6 +15,9 @@ export class CrossSite {
 
   /** @throws DetailFlowError `invalid-argument` for what is no origin */
   constructor(origins: readonly string[] = []) {
+    if (!Array.isArray(origins)) {
+      throw new DetailFlowError('invalid-argument', `origins: ${describe(origins)}; give a list of them`);
+    }
     const wrong = origins.find((one) => !isOrigin(one));
     if (wrong !== undefined || origins.length > MOST_ORIGINS) {
       throw new DetailFlowError(

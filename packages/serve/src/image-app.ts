@@ -41,7 +41,8 @@ export interface ImageApp {
   readonly ready: Promise<void>;
   /**
    * Takes no more pictures on, finishes those under way, and waits until their streams are read; what is not finished after
-   * `seconds` is ended with an error. Whether answers in one piece arrive is known to whoever sends them.
+   * `seconds`, 0 to 86400, is ended with an error. Whether answers in one piece arrive is known to whoever sends them.
+   * @throws DetailFlowError `invalid-argument` for other seconds; nothing is ended then
    */
   drain(seconds: number): Promise<Unfinished>;
   /** Ends everything at once. The model stays. */
@@ -82,15 +83,16 @@ class App implements ImageApp {
 
   constructor(options: ImageAppOptions) {
     const { model, log, keys, pictures = 8 } = options;
+    requireKinds(options);
     whole('pictures', pictures, 256);
     const queue = whole('queue', options.queue ?? 64, 100_000, 0);
     const most = whole('most', options.most ?? MOST_PICTURES, MOST_PICTURES);
     this.#timeout = whole('timeout', options.timeout ?? 300, 86_400);
     const bodyLimit = whole('bodyLimit', options.bodyLimit ?? 16 * 2 ** 20, 2 ** 30);
-    if (keys && (keys.length === 0 || !keys.every(isKey))) {
+    if (keys !== undefined && !(Array.isArray(keys) && keys.length > 0 && keys.every(isKey))) {
       throw new DetailFlowError(
         'invalid-argument',
-        'keys: give at least one, of 8 to 512 visible characters of ASCII',
+        'keys: give a list of at least one, each of 8 to 512 visible characters of ASCII',
       );
     }
     this.#keys = keys && new KeyCheck(keys);
@@ -110,6 +112,7 @@ class App implements ImageApp {
   }
 
   async drain(seconds: number): Promise<Unfinished> {
+    requireSeconds(seconds);
     this.#stopTaking();
     await this.#answers.idle(seconds);
     const unfinished = { pictures: this.#desk.taken, answers: this.#answers.count };
@@ -344,6 +347,26 @@ function routeOf(path: string): string {
   const known = ['/', '/health', '/ready', '/metrics', '/openapi.json', '/v1/models'];
   if (known.includes(path) || /^\/v1\/images\/(generations|edits|variations)$/.test(path)) return path;
   return path.startsWith('/v1/models/') ? '/v1/models/:model' : 'other';
+}
+
+/** @throws DetailFlowError `invalid-argument` for options that are not of their kind; a number has its range looked at besides */
+function requireKinds({ model, name, log }: ImageAppOptions): void {
+  const wrong = (what: string, value: unknown, wanted: string) =>
+    new DetailFlowError('invalid-argument', `${what} is ${describe(value)}; give ${wanted}`);
+  if (typeof model !== 'object' || model === null) throw wrong('model', model, 'a model, as load() gives it');
+  if (name !== undefined && typeof name !== 'string') throw wrong('name', name, '1 to 256 characters');
+  if (log !== undefined && typeof log !== 'function') throw wrong('log', log, 'a function');
+}
+
+const LONGEST_DRAIN = 86_400;
+
+/** @throws DetailFlowError `invalid-argument`: a timer takes what is no number, and what is too large, for nothing */
+export function requireSeconds(seconds: number): void {
+  if (typeof seconds === 'number' && seconds >= 0 && seconds <= LONGEST_DRAIN) return;
+  throw new DetailFlowError(
+    'invalid-argument',
+    `the seconds of drain are ${describe(seconds)}; give 0 to ${LONGEST_DRAIN}`,
+  );
 }
 
 function whole(name: keyof ImageAppOptions, value: number, most: number, least = 1): number {

@@ -2,7 +2,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { createAdaptorServer } from '@hono/node-server';
-import { createImageApp, type ImageApp, type Unfinished } from './image-app';
+import { createImageApp, type ImageApp, requireSeconds, type Unfinished } from './image-app';
 import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
 import { createLog, type Log } from './request-log';
 import { UnderWay } from './under-way';
@@ -32,8 +32,9 @@ export interface ImageServer {
   readonly ready: Promise<void>;
   /**
    * Takes no more pictures on, finishes those under way, and waits until the answers are read; then it listens no longer.
-   * What is not finished after `seconds` is ended with an error, and answers that nobody has read 2 s later are cut. An
-   * answer counts as read when the system has taken all of it.
+   * What is not finished after `seconds`, 0 to 86400, is ended with an error, and answers that nobody has read 2 s later are
+   * cut. An answer counts as read when the system has taken all of it.
+   * @throws DetailFlowError `invalid-argument` for other seconds; nothing is ended then
    */
   drain(seconds: number): Promise<Unfinished>;
   /** Ends everything at once. The model stays. */
@@ -55,6 +56,13 @@ export async function startImageServer(options: ImageServerOptions): Promise<Ima
     if (Number.isInteger(value) && value >= least && value <= most) return;
     throw new DetailFlowError('invalid-argument', `${name} is ${describe(value)}; give ${least} to ${most}`);
   };
+  // For Node an empty text is no host at all: it would listen on every address of the machine.
+  if (typeof host !== 'string' || host === '') {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `host is ${describe(host)}; give an address, such as "127.0.0.1"`,
+    );
+  }
   whole('port', port, 0, 65_535);
   whole('headerTimeout', headerTimeout, 1, 3600);
   whole('connections', connections, 1, 1_000_000);
@@ -111,6 +119,7 @@ class RunningServer implements ImageServer {
   }
 
   async drain(seconds: number): Promise<Unfinished> {
+    requireSeconds(seconds);
     const started = performance.now();
     const { pictures } = await this.#app.drain(seconds);
     const answers = await this.#stop(seconds - (performance.now() - started) / 1000);

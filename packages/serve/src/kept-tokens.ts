@@ -110,13 +110,14 @@ function placeSides({ model: { tokenizer }, tokenModel }: Serving): number[] {
   );
 }
 
-/** 1 for every pixel [side * side] of the mask's middle square that is fully transparent. */
+/** 1 for every pixel [side * side] of the upright mask's middle square that is fully transparent. */
 async function transparentPixels(
   mask: File,
   image: File,
 ): Promise<{ side: number; transparent: Uint8Array }> {
-  const [own, other] = [await requireSmall('mask', mask), await requireSmall('image', image)];
-  const { width, height } = own;
+  const [own, shown] = [await requireSmall('mask', mask), await requireSmall('image', image)];
+  // As a person sees them, and as the picture is read: turned as each says of itself.
+  const [{ width, height }, other] = [own.autoOrient, shown.autoOrient];
   if (width !== other.width || height !== other.height) {
     throw badField(
       'mask',
@@ -134,7 +135,7 @@ async function transparentPixels(
   const side = Math.min(width, height);
   const [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
   try {
-    const alpha = await sharp(await bytesOf(mask), { limitInputPixels: MOST_PIXELS })
+    const alpha = await sharp(await bytesOf(mask), { limitInputPixels: MOST_PIXELS, autoOrient: true })
       .extract({ left, top, width: side, height: side })
       .extractChannel('alpha')
       .toColourspace('b-w')

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { DetailFlowError } from '@detailflow/core';
+import { DetailFlowError, describe } from '@detailflow/core';
 
 const SHORTEST_KEY = 8;
 const LONGEST_KEY = 512;
@@ -7,9 +7,16 @@ const MOST_KEYS = 10_000;
 
 /**
  * Keys of a file: one a line; empty lines and those that begin with # are left out.
- * @throws DetailFlowError `format` when there are none, or one is no key; keys are never part of the message
+ * @throws DetailFlowError `format` when there are none, or one is no key; keys are never part of the message;
+ *   `invalid-argument` for what is no text
  */
 export function parseKeys(text: string, file: string): string[] {
+  if (typeof text !== 'string') {
+    throw new DetailFlowError(
+      'invalid-argument',
+      `the text of parseKeys is ${describe(text)}; give that of a file`,
+    );
+  }
   const lines = text.split(/\r?\n/).map((line) => line.trim());
   const keys = lines.filter((line) => line !== '' && !line.startsWith('#'));
   const fail = (reason: string) => new DetailFlowError('format', reason, { file });
@@ -25,8 +32,11 @@ export function parseKeys(text: string, file: string): string[] {
 }
 
 /** Whether a text can be sent as a bearer token. */
-export const isKey = (text: string): boolean =>
-  text.length >= SHORTEST_KEY && text.length <= LONGEST_KEY && /^[\x21-\x7e]+$/.test(text);
+export const isKey = (text: unknown): boolean =>
+  typeof text === 'string' &&
+  text.length >= SHORTEST_KEY &&
+  text.length <= LONGEST_KEY &&
+  /^[\x21-\x7e]+$/.test(text);
 
 /** Says whether an `Authorization` header carries one of the keys, in a time that does not depend on how much of it is right. */
 export class KeyCheck {

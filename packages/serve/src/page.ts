@@ -34,6 +34,7 @@ const [draw, stop] = form.querySelectorAll('button');
 const state = document.querySelector('#status');
 const pictures = document.querySelector('#pictures');
 let controller;
+let partials = 3;
 const headers = () => ({
   'content-type': 'application/json',
   ...(form.elements.key.value && { authorization: 'Bearer ' + form.elements.key.value }),
@@ -43,7 +44,8 @@ async function loadClasses() {
   const answer = await fetch('v1/models', { headers: headers() });
   const body = await answer.json();
   if (!answer.ok) return say(body.error.message, true);
-  const [{ classes, class_names: names, prompt, prompt_characters: most }] = body.data;
+  const [{ classes, class_names: names, previews, prompt, prompt_characters: most }] = body.data;
+  partials = previews === 'none' ? 0 : 3; // its first tokens show nothing, and asked for previews it refuses
   const { class: select, prompt: text } = form.elements;
   [select.parentElement.hidden, text.parentElement.hidden] = [prompt === 'text', prompt !== 'text'];
   if (most) text.maxLength = most;
@@ -79,7 +81,7 @@ form.addEventListener('submit', async (submitted) => {
     const answer = await fetch('v1/images/generations', {
       method: 'POST', headers: headers(), signal: controller.signal,
       body: JSON.stringify({ ...(isText ? { prompt } : { class: number('class') }), n: number('n'), seed: number('seed'), cfg: number('cfg'),
-        stream: true, partial_images: 3 }),
+        stream: true, partial_images: partials }),
     });
     if (!answer.ok) throw new Error((await answer.json()).error.message);
     let text = '';
