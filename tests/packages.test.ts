@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The most that the JavaScript of a package may weigh, in bytes after gzip. Raise a limit where the gain is worth it. */
 const SIZE_LIMITS: Readonly<Record<string, number>> = {
-  '@detailflow/ai-sdk-provider': 6_500,
+  '@detailflow/ai-sdk-provider': 7_200,
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 13_000,
   '@detailflow/backend-webgpu': 26_400,
@@ -20,14 +20,14 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/data': 46_100,
   '@detailflow/eval': 29_000,
   '@detailflow/features': 9_400,
-  '@detailflow/hub': 24_600,
+  '@detailflow/hub': 25_700,
   '@detailflow/llamagen': 14_100,
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 12_400,
-  '@detailflow/queue': 13_400,
+  '@detailflow/queue': 14_100,
   '@detailflow/sampler': 8_300,
-  '@detailflow/serve': 23_500,
+  '@detailflow/serve': 24_200,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 69_500,
