@@ -9,7 +9,7 @@ export default defineConfig({
     // Only what hangs: a busy machine may take ten times as long as an idle one.
     testTimeout: 600_000,
     hookTimeout: 600_000,
-    // One more than the cores of the machine it is meant for: queues, servers and interruptions are waited for, too.
-    maxWorkers: 3,
+    // Tests compute with all cores themselves: three at once take longer than two.
+    maxWorkers: 2,
   },
 });
