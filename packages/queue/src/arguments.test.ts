@@ -25,8 +25,8 @@ test.each([undefined, null, 5, {}, 'redis://me:secret@127.0.0.1'])('no address: 
 });
 
 test.each<[object, RegExp]>([
-  [{ signal: {} }, /^signal is an object; give an AbortSignal/],
-  [{ signal: 'now' }, /^signal is "now"/],
+  [{ signal: {} }, /^(the )?signal( of [\w.]+)? is an object; give an AbortSignal/],
+  [{ signal: 'now' }, /^(the )?signal( of [\w.]+)? is "now"/],
   [{ onNotice: console }, /^onNotice is /],
   [{ results: 5 }, /^the folder for results is 5/],
   [{ results: '' }, /^the folder for results is ""/], // it would be the folder that the process is in
