@@ -12,8 +12,9 @@ import { t5Features, t5Tokens } from './t5-folder';
 
 const file = (name: string) => inRepository(`tests/fixtures/golden/family/llamagen/${name}`);
 const [vq, gpt] = [file('vq/vq_ds4_P.pt'), file('gpt_t2i/t2i_P.pt')];
-/** Places for tokens of a text, and features of each, of the small model. */
-export const [PLACES, WIDTH] = [6, 20];
+const PLACES = 6;
+/** Features of a token of the small model, which has six places for a text. */
+export const WIDTH = 20;
 
 const url = (source: string) => `data:text/javascript,${encodeURIComponent(source)}`;
 

@@ -19,7 +19,7 @@ export interface ConnectionOptions {
  * Connects to Redis. The first attempt must succeed; later ones are repeated, while commands wait.
  * @throws DetailFlowError `network`, `unauthorised`, `invalid-argument`
  */
-export async function connect(address: QueueAddress, options: ConnectionOptions = {}): Promise<Redis> {
+async function connect(address: QueueAddress, options: ConnectionOptions = {}): Promise<Redis> {
   const { patience = Number.POSITIVE_INFINITY, onNotice } = options;
   const { host, port, db, username, password, isEncrypted, name } = address;
   const redis = new Redis({
