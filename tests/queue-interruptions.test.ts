@@ -1,32 +1,15 @@
 import { mkdirSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { hasRedis, plainRedis, startRedis, type TestRedis } from '../packages/queue/src/test-redis';
+import { describe, expect, test } from 'vitest';
+import { hasRedis, plainRedis } from '../packages/queue/src/test-redis';
 import { cli, cliJson, fashion, inRepository, testFolder } from './cli';
 import { drawWhileKilling } from './queue-kills';
-import { digests, type Running, startCli, startWorker } from './queue-processes';
+import { digests, startCli, testQueue } from './queue-processes';
 
 const at = testFolder();
 const network = ['--features', inRepository('packages/model-fashion-32/classifier.safetensors')];
 
 describe.runIf(hasRedis)('a queue whose workers, commands and server end', () => {
-  let redis: TestRedis;
-  const running: Running[] = [];
-  const worker = (...more: string[]) => {
-    const one = startWorker(redis.url, ...more);
-    running.push(one);
-    return one;
-  };
-  beforeAll(async () => {
-    redis = await startRedis();
-  });
-  afterEach(async () => {
-    for (const one of running.splice(0)) if (one.child.exitCode === null) await one.stop('SIGKILL');
-    // A worker that was killed is counted for fifteen seconds: the next test does not wait for it to be forgotten.
-    const plain = plainRedis(redis.url);
-    await plain.flushall();
-    await plain.quit();
-  });
-  afterAll(() => redis?.remove());
+  const { redis, running, worker } = testQueue();
 
   test('a worker that is asked to end gives back what it is at, and ends well', async () => {
     const what = ['generate', ...fashion, '--class', '0-9', '--count', '32', '--out', at('slow')];

@@ -2,33 +2,16 @@ import { spawn } from 'node:child_process';
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { writeNpz } from '@detailflow/data';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { hasRedis, plainRedis, startRedis, type TestRedis } from '../packages/queue/src/test-redis';
+import { describe, expect, test } from 'vitest';
+import { hasRedis } from '../packages/queue/src/test-redis';
 import { cli, cliFailure, cliJson, fashion, inRepository, testFolder } from './cli';
-import { digests, type Running, startWorker } from './queue-processes';
+import { digests, testQueue } from './queue-processes';
 
 const at = testFolder();
 const network = ['--features', inRepository('packages/model-fashion-32/classifier.safetensors')];
 
 describe.runIf(hasRedis)('work that is given to a queue', () => {
-  let redis: TestRedis;
-  const running: Running[] = [];
-  const worker = (...more: string[]) => {
-    const one = startWorker(redis.url, ...more);
-    running.push(one);
-    return one;
-  };
-  beforeAll(async () => {
-    redis = await startRedis();
-  });
-  afterEach(async () => {
-    for (const one of running.splice(0)) if (one.child.exitCode === null) await one.stop('SIGKILL');
-    // A worker that was killed is counted for fifteen seconds: the next test does not wait for it to be forgotten.
-    const plain = plainRedis(redis.url);
-    await plain.flushall();
-    await plain.quit();
-  });
-  afterAll(() => redis?.remove());
+  const { redis, running, worker } = testQueue();
 
   test('pictures and tokens are those that one process draws, to the byte', async () => {
     const what = ['generate', ...fashion, '--class', '0-3', '--count', '10', '--tokens', '16'];

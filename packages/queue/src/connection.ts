@@ -67,7 +67,7 @@ async function connect(address: QueueAddress, options: ConnectionOptions = {}): 
 /**
  * Connects as `connect` does, for a function of the public surface: what it is given is looked at first, and nothing is left open
  * when `signal` is aborted meanwhile.
- * @throws DetailFlowError as `connect`, and `invalid-argument` for what is no address, signal or function; the signal's reason
+ * @throws DetailFlowError as `connect`, and `invalid-argument` for what is no address or function; the signal's reason
  */
 export async function connectUntil(
   address: QueueAddress,
@@ -82,8 +82,6 @@ export async function connectUntil(
       typeof address === 'string' ? 'a text' : address,
       'what parseQueueAddress makes of it',
     );
-  if (signal !== undefined && typeof signal?.throwIfAborted !== 'function')
-    throw wrong('signal', signal, 'an AbortSignal');
   const { onNotice } = options;
   if (onNotice !== undefined && typeof onNotice !== 'function')
     throw wrong('onNotice', onNotice, 'a function');

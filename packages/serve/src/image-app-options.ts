@@ -1,4 +1,4 @@
-import type { OptionNames } from '@detailflow/core';
+import { DetailFlowError, describe, type OptionNames } from '@detailflow/core';
 import type { EncodeText } from './prompt-encoder';
 import type { LogEntry } from './request-log';
 import type { ServedModel } from './served-model';
@@ -45,3 +45,23 @@ export const imageAppOptionNames: OptionNames<ImageAppOptions> = {
   ...{ encodeText: true, texts: true, textTimeout: true, promptLimit: true },
   ...{ bodyLimit: true, keys: true, origins: true, log: true },
 };
+
+/** @throws DetailFlowError `invalid-argument` for options that are not of their kind; a number has its range looked at besides */
+export function requireKinds({ model, name, log }: ImageAppOptions): void {
+  const wrong = (what: string, value: unknown, wanted: string) =>
+    new DetailFlowError('invalid-argument', `${what} is ${describe(value)}; give ${wanted}`);
+  if (typeof model !== 'object' || model === null) throw wrong('model', model, 'a model, as load() gives it');
+  if (name !== undefined && typeof name !== 'string') throw wrong('name', name, '1 to 256 characters');
+  if (log !== undefined && typeof log !== 'function') throw wrong('log', log, 'a function');
+}
+
+const LONGEST_DRAIN = 86_400;
+
+/** @throws DetailFlowError `invalid-argument`: a timer takes what is no number, and what is too large, for nothing */
+export function requireSeconds(seconds: number): void {
+  if (typeof seconds === 'number' && seconds >= 0 && seconds <= LONGEST_DRAIN) return;
+  throw new DetailFlowError(
+    'invalid-argument',
+    `the seconds of drain are ${describe(seconds)}; give 0 to ${LONGEST_DRAIN}`,
+  );
+}

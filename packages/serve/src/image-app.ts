@@ -7,7 +7,7 @@ import { ApiError, toApiError } from './api-error';
 import { CrossSite } from './cross-site';
 import { eventStream } from './event-stream';
 import { answerEvents, wholeAnswer } from './image-answers';
-import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
+import { type ImageAppOptions, imageAppOptionNames, requireKinds, requireSeconds } from './image-app-options';
 import { LONGEST_PROMPT, MOST_PICTURES } from './image-fields';
 import { Intake, ROUTES, type Route, type Taken } from './intake';
 import { isKey, KeyCheck } from './keys';
@@ -347,26 +347,6 @@ function routeOf(path: string): string {
   const known = ['/', '/health', '/ready', '/metrics', '/openapi.json', '/v1/models'];
   if (known.includes(path) || /^\/v1\/images\/(generations|edits|variations)$/.test(path)) return path;
   return path.startsWith('/v1/models/') ? '/v1/models/:model' : 'other';
-}
-
-/** @throws DetailFlowError `invalid-argument` for options that are not of their kind; a number has its range looked at besides */
-function requireKinds({ model, name, log }: ImageAppOptions): void {
-  const wrong = (what: string, value: unknown, wanted: string) =>
-    new DetailFlowError('invalid-argument', `${what} is ${describe(value)}; give ${wanted}`);
-  if (typeof model !== 'object' || model === null) throw wrong('model', model, 'a model, as load() gives it');
-  if (name !== undefined && typeof name !== 'string') throw wrong('name', name, '1 to 256 characters');
-  if (log !== undefined && typeof log !== 'function') throw wrong('log', log, 'a function');
-}
-
-const LONGEST_DRAIN = 86_400;
-
-/** @throws DetailFlowError `invalid-argument`: a timer takes what is no number, and what is too large, for nothing */
-export function requireSeconds(seconds: number): void {
-  if (typeof seconds === 'number' && seconds >= 0 && seconds <= LONGEST_DRAIN) return;
-  throw new DetailFlowError(
-    'invalid-argument',
-    `the seconds of drain are ${describe(seconds)}; give 0 to ${LONGEST_DRAIN}`,
-  );
 }
 
 function whole(name: keyof ImageAppOptions, value: number, most: number, least = 1): number {

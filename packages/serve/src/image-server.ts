@@ -2,8 +2,8 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { createAdaptorServer } from '@hono/node-server';
-import { createImageApp, type ImageApp, requireSeconds, type Unfinished } from './image-app';
-import { type ImageAppOptions, imageAppOptionNames } from './image-app-options';
+import { createImageApp, type ImageApp, type Unfinished } from './image-app';
+import { type ImageAppOptions, imageAppOptionNames, requireSeconds } from './image-app-options';
 import { createLog, type Log } from './request-log';
 import { UnderWay } from './under-way';
 

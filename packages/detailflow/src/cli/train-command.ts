@@ -15,6 +15,7 @@ import {
 } from '@detailflow/train/node';
 import { type Command, InterruptedError, type Report, UsageError } from './command';
 import { openDevice } from './device-backend';
+import { durationOf } from './duration';
 import { wasInterrupted } from './interruption';
 import { namedFolder } from './model-options';
 import { openInitial, openTrained } from './open-initial';
@@ -381,17 +382,6 @@ const notOfClassifier = [
   ...['resume', 'stop-after', 'tokenizer', 'codes', 'save-codes', 'codes-shard', 'features'],
   ...['vgg', 'lpips', 'dino', 'alignment', 'siglip'],
 ];
-
-const units = { h: 3_600_000, m: 60_000, s: 1000 };
-
-/** Milliseconds of a time such as 90s, 20m or 1h30m. */
-function durationOf(text: string): number {
-  const parts = /^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text);
-  const [, h = '0', m = '0', s = '0'] = parts ?? [];
-  const duration = Number(h) * units.h + Number(m) * units.m + Number(s) * units.s;
-  if (parts && duration > 0) return duration;
-  throw new UsageError(`--stop-after "${text}": give a time such as 90s, 20m, 2h or 1h30m`);
-}
 
 function classifierReport(found: TrainedClassifier): Report {
   const { file, accuracy, heldOut, byClass, skipped } = found;

@@ -1,7 +1,7 @@
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { cli, cliJson, testFolder } from '../../../../tests/cli';
+import { cli, cliJson, inRepository, testFolder } from '../../../../tests/cli';
 import { siglipFolder } from '../../../../tests/siglip-folder';
 import { type smallVit, vitEntries, vitFile } from '../../../../tests/vit-file';
 
@@ -176,4 +176,13 @@ test('a loss without its file, and settings of another discriminator or network,
   );
   const logits = { perceptual: { network: 'vit', features: 'logits' } };
   await refused(logits, /tokenizer\.perceptual\.features: is logits, and/, '--dino', at('dino.safetensors'));
+});
+
+test('a network that no loss takes is told of', async () => {
+  const network = inRepository('packages/model-fashion-32/classifier.safetensors');
+  const { code, stderr } = await cli([...run('useless', {}), '--classifier', network, '--json']);
+  expect({ code, stderr }).toEqual({
+    code: 0,
+    stderr: `no loss of these settings takes the network that is given as classifier: ${network} is not read\n`,
+  });
 });

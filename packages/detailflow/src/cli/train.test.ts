@@ -87,15 +87,6 @@ test('a folder of a run numbers itself, and --resume goes on in the newest of it
   expect(existsSync(at('a%d'))).toBe(false);
 });
 
-test('a network that no loss takes is told of', async () => {
-  const network = inRepository('packages/model-fashion-32/classifier.safetensors');
-  const { code, stderr } = await cli([...run('tokenizer', 'useless'), '--classifier', network, '--json']);
-  expect({ code, stderr }).toEqual({
-    code: 0,
-    stderr: `no loss of these settings takes the network that is given as classifier: ${network} is not read\n`,
-  });
-});
-
 test('a classifier lies in the folder of its run', async () => {
   const found = await cliJson(...run('classifier', 'judge/deep'));
   expect(found.file).toBe(at('judge/deep/classifier.safetensors'));
