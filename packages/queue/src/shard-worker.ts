@@ -131,7 +131,9 @@ class ShardWorker {
     });
     const signs = this.#giveSigns();
     await unlessAborted(new Promise<never>(() => {}), signal).catch(() => {});
-    await Promise.race([closed, pause(FAREWELL)]);
+    const isClosed = new AbortController();
+    void closed.then(() => isClosed.abort());
+    await pause(FAREWELL, isClosed.signal).catch(() => {}); // no timer is left, which would keep the process
     clearInterval(signs);
     await this.#ready?.task.close();
     if (this.#redis.status === 'ready') await this.#records.leave(this.#name).catch(() => {});

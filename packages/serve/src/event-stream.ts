@@ -29,8 +29,7 @@ export function eventStream(
       const silence = new Promise<'silence'>((resolve) => {
         timer = setTimeout(resolve, HEARTBEAT * 1000, 'silence');
       });
-      const next = await Promise.race([pending, silence]);
-      clearTimeout(timer);
+      const next = await Promise.race([pending, silence]).finally(() => clearTimeout(timer));
       if (next === 'silence') {
         controller.enqueue(encoder.encode(': wait\n\n'));
         return;
