@@ -12,7 +12,7 @@ export const measured = {
   /** Pictures of a shard. */
   shard: 64,
   /** To draw a picture, decoder included, on one machine. */
-  draw: 1.7,
+  draw: 1.33,
   /** To compute the features of a picture there. */
   features: 1 / 36.9,
   /** Until a worker has its model. */
@@ -57,7 +57,7 @@ export function limits({ shard, draw, features, merge, queue }) {
 /** What a GPU may be faster by. */
 const FAST = 100;
 
-const count = (machines) => Math.round(machines).toLocaleString('en-US');
+const count = (machines) => Math.ceil(machines).toLocaleString('en-US');
 
 const time = (seconds) =>
   seconds >= 5400
@@ -79,7 +79,7 @@ export function tables(figures) {
     '|---|---|---|---|---|---|---|',
     ...rows,
     '',
-    `Summing up is the limit from ${count(merge)} such machines on, the queue itself from ${count(Math.round(queue / 1000) * 1000)}. Where machines draw a hundred times as fast, summing up is the limit from ${drawing} on; where they compute features a hundred times as fast, too, from ${both} on.`,
+    `Summing up is the limit from ${count(merge)} such machines on, the queue itself from ${count(Math.ceil(queue / 1000) * 1000)}. Where machines draw a hundred times as fast, summing up is the limit from ${drawing} on; where they compute features a hundred times as fast, too, from ${both} on.`,
   ].join('\n');
 }
 
