@@ -5,7 +5,7 @@ import { drawWhileKilling } from './queue-kills';
 
 const at = testFolder();
 
-/** `DETAILFLOW_SHARDS=200` for a first look: the whole takes an hour or more on two cores. */
+/** `DETAILFLOW_SHARDS=200` for a first look: the whole takes some minutes on two cores. */
 const SHARDS = Number(process.env.DETAILFLOW_SHARDS ?? 2000);
 
 test.runIf(hasRedis)(

@@ -1,5 +1,5 @@
 import { DetailFlowError, describe } from '@detailflow/core';
-import { Redis } from 'ioredis';
+import { Redis, type RedisOptions } from 'ioredis';
 import { unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
 import { queueError } from './queue-error';
@@ -16,13 +16,28 @@ export interface ConnectionOptions {
 }
 
 /**
+ * A connection, and those that are made like it, which end when they are told to. That of ioredis does not where it waits to connect
+ * again: it forgets the next attempt and says nothing, so who waits for its end, or for an answer, waits for ever.
+ */
+class EndingRedis extends Redis {
+  override duplicate(options?: Partial<RedisOptions>): Redis {
+    return new EndingRedis({ ...this.options, ...options, replyMapping: 'legacy' }); // the default, said for the types
+  }
+
+  override disconnect(reconnect = false): void {
+    if (!reconnect && this.status === 'reconnecting') this.status = 'wait'; // from which it ends at once
+    super.disconnect(reconnect);
+  }
+}
+
+/**
  * Connects to Redis. The first attempt must succeed; later ones are repeated, while commands wait.
  * @throws DetailFlowError `network`, `unauthorised`, `invalid-argument`
  */
 async function connect(address: QueueAddress, options: ConnectionOptions = {}): Promise<Redis> {
   const { patience = Number.POSITIVE_INFINITY, onNotice } = options;
   const { host, port, db, username, password, isEncrypted, name } = address;
-  const redis = new Redis({
+  const redis = new EndingRedis({
     ...{ host, port, db, username, password },
     ...(isEncrypted && { tls: { servername: host } }),
     lazyConnect: true,

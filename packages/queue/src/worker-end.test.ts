@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseQueueAddress } from './queue-address';
 import { runWorker } from './shard-worker';
 import { digestTask } from './test-job';
@@ -6,24 +6,48 @@ import { hasRedis, startRedis, type TestRedis } from './test-redis';
 
 const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
 
-describe.runIf(hasRedis)('a worker that is asked to end', () => {
-  let redis: TestRedis;
-  beforeAll(async () => {
-    redis = await startRedis();
-  });
-  afterAll(() => redis?.remove());
+const soon = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-  test('leaves no timer behind, which would keep its process for seconds', async () => {
-    const before = timers();
-    const controller = new AbortController();
-    const ended = runWorker(parseQueueAddress(redis.url), {
-      tasks: { digests: digestTask() },
-      signal: controller.signal,
+describe.runIf(hasRedis)(
+  'a worker that is asked to end leaves no timer behind, which would keep its process',
+  () => {
+    let redis: TestRedis;
+    beforeEach(async () => {
+      redis = await startRedis();
     });
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    expect(timers()).toBeGreaterThan(before); // its signs of life
-    controller.abort();
-    await ended;
-    expect(timers()).toBe(before);
-  });
-});
+    afterEach(() => redis?.remove());
+
+    function start() {
+      const controller = new AbortController();
+      const ended = runWorker(parseQueueAddress(redis.url), {
+        tasks: { digests: digestTask() },
+        signal: controller.signal,
+      });
+      return {
+        end() {
+          controller.abort();
+          return ended;
+        },
+      };
+    }
+
+    test('while it waits for work', async () => {
+      const before = timers();
+      const worker = start();
+      await soon(500);
+      expect(timers()).toBeGreaterThan(before); // its signs of life
+      await worker.end();
+      expect(timers()).toBe(before);
+    });
+
+    test.each([0, 1000])('%i ms after the server has gone', async (milliseconds) => {
+      const before = timers();
+      const worker = start();
+      await soon(500);
+      await redis.stop('SIGKILL');
+      await soon(milliseconds);
+      await worker.end();
+      await vi.waitFor(() => expect(timers()).toBeLessThanOrEqual(before), { timeout: 20_000 });
+    });
+  },
+);
