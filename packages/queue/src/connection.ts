@@ -1,12 +1,17 @@
 import { DetailFlowError, describe } from '@detailflow/core';
 import { Redis, type RedisOptions } from 'ioredis';
-import { unlessAborted } from './pause';
+import { atMost, unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
 import { queueError } from './queue-error';
 
-/** Milliseconds for the first connection, and between attempts after one was lost. */
+/** Milliseconds for the first connection and its first answers, and between attempts after one was lost. */
 const FIRST = 10_000;
+const SILENT = `what listens there says nothing for ${FIRST / 1000} seconds; is it a Redis server, and rediss:// where it wants TLS?`;
 const [SHORTEST, LONGEST] = [100, 2000];
+/** Milliseconds after which a server that owes an answer is taken for lost. */
+const OWED = 60_000;
+/** Milliseconds for the last thing that a server is told. */
+export const LAST_WORD = 2000;
 
 export interface ConnectionOptions {
   /** A lost connection is tried again for so many milliseconds; default: for ever. */
@@ -34,7 +39,11 @@ class EndingRedis extends Redis {
  * Connects to Redis. The first attempt must succeed; later ones are repeated, while commands wait.
  * @throws DetailFlowError `network`, `unauthorised`, `invalid-argument`
  */
-async function connect(address: QueueAddress, options: ConnectionOptions = {}): Promise<Redis> {
+async function connect(
+  address: QueueAddress,
+  options: ConnectionOptions,
+  signal?: AbortSignal,
+): Promise<Redis> {
   const { patience = Number.POSITIVE_INFINITY, onNotice } = options;
   const { host, port, db, username, password, isEncrypted, name } = address;
   const redis = new EndingRedis({
@@ -42,6 +51,7 @@ async function connect(address: QueueAddress, options: ConnectionOptions = {}): 
     ...(isEncrypted && { tls: { servername: host } }),
     lazyConnect: true,
     connectTimeout: FIRST,
+    socketTimeout: OWED,
     maxRetriesPerRequest: null,
     retryStrategy: () => null,
   });
@@ -51,15 +61,23 @@ async function connect(address: QueueAddress, options: ConnectionOptions = {}): 
   redis.on('error', (error) => {
     last = error;
   });
-  try {
+  const first = async () => {
     await redis.connect();
     await redis.ping();
     if (db > 0) await redis.select(db);
+  };
+  const [late, time] = [new AbortController(), new DetailFlowError('network', SILENT, { file: name })];
+  const timer = setTimeout(() => late.abort(time), FIRST);
+  try {
+    await unlessAborted(first(), AbortSignal.any([late.signal, ...(signal ? [signal] : [])]));
   } catch (error) {
     redis.disconnect();
+    if (signal?.aborted) throw signal.reason;
     // What the server said tells more than that the connection is closed now.
     const isClosed = error instanceof Error && /Connection is closed/.test(error.message);
     throw queueError(address, isClosed ? (last ?? error) : error);
+  } finally {
+    clearTimeout(timer);
   }
   redis.options.retryStrategy = (times) => {
     lost ??= performance.now();
@@ -101,17 +119,11 @@ export async function connectUntil(
   if (onNotice !== undefined && typeof onNotice !== 'function')
     throw wrong('onNotice', onNotice, 'a function');
   signal?.throwIfAborted();
-  const connecting = connect(address, options);
-  try {
-    return await unlessAborted(connecting, signal);
-  } catch (error) {
-    void connecting.then(disconnect, () => {}); // it may come yet
-    throw error;
-  }
+  return connect(address, options, signal);
 }
 
-/** Closes a connection, also one that is lost. */
+/** Closes a connection, also one that is lost, or whose server says nothing more. */
 export async function disconnect(redis: Redis): Promise<void> {
-  if (redis.status === 'ready') await redis.quit().catch(() => {});
+  if (redis.status === 'ready') await atMost(LAST_WORD, redis.quit());
   redis.disconnect();
 }

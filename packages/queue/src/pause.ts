@@ -7,6 +7,14 @@ export function pause(milliseconds: number, signal?: AbortSignal): Promise<void>
   return unlessAborted(time, signal).finally(() => clearTimeout(timer));
 }
 
+/** Waits until there is an `answer`, whichever, but so many milliseconds at most; no timer is left, which would keep the process. */
+export async function atMost(milliseconds: number, answer: Promise<unknown>): Promise<void> {
+  const come = new AbortController();
+  const end = () => come.abort();
+  answer.then(end, end);
+  await pause(milliseconds, come.signal).catch(() => {});
+}
+
 /** What `answer` gives, unless `signal` is aborted first; then it throws its reason. */
 export function unlessAborted<T>(answer: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (!signal) return answer;

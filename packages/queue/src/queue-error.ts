@@ -20,7 +20,7 @@ const kinds: readonly (readonly [pattern: RegExp, code: ErrorCode, problem: stri
   [/^MISCONF|^READONLY/, 'io', 'takes no writes: its disk may be full, or it is a replica'],
   [/^LOADING/, 'network', 'is still loading its data; try again'],
   [/database|DB index/i, 'invalid-argument', 'has no database of this number'],
-  [/Protocol error/i, 'network', 'answers, but not as Redis does'],
+  [/Protocol error|Unknown RESP type/i, 'network', 'answers, but not as Redis does'],
   [/ECONNREFUSED/, 'network', 'cannot be reached: nothing listens there'],
   [/ENOTFOUND|EAI_AGAIN/, 'network', 'cannot be reached: no such host'],
   [/ETIMEDOUT|timed out/i, 'network', 'cannot be reached: no answer in time'],

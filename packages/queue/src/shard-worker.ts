@@ -3,12 +3,12 @@ import { hostname } from 'node:os';
 import { checkOptions, DetailFlowError, describe } from '@detailflow/core';
 import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { connectUntil, disconnect } from './connection';
+import { connectUntil, disconnect, LAST_WORD } from './connection';
 import { folderResults } from './folder-results';
 import { JobRecords, type ResultsPlace } from './job-records';
 import type { JobSpec } from './job-spec';
 import { PREFIX, QUEUE } from './keys';
-import { pause, unlessAborted } from './pause';
+import { atMost, pause, unlessAborted } from './pause';
 import type { QueueAddress } from './queue-address';
 import { queueError, withoutSecrets } from './queue-error';
 import { redisResults } from './redis-results';
@@ -131,12 +131,10 @@ class ShardWorker {
     });
     const signs = this.#giveSigns();
     await unlessAborted(new Promise<never>(() => {}), signal).catch(() => {});
-    const isClosed = new AbortController();
-    void closed.then(() => isClosed.abort());
-    await pause(FAREWELL, isClosed.signal).catch(() => {}); // no timer is left, which would keep the process
+    await atMost(FAREWELL, closed);
     clearInterval(signs);
     await this.#ready?.task.close();
-    if (this.#redis.status === 'ready') await this.#records.leave(this.#name).catch(() => {});
+    if (this.#redis.status === 'ready') await atMost(LAST_WORD, this.#records.leave(this.#name));
     return { ...this.#count };
   }
 

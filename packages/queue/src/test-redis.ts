@@ -27,6 +27,8 @@ export interface TestRedis {
   stop(kind?: NodeJS.Signals): Promise<void>;
   /** Starts it again, on the same port with the same data. */
   start(): Promise<void>;
+  /** Keeps its connections open, but answers nothing any more. */
+  freeze(): void;
   remove(): Promise<void>;
 }
 
@@ -67,6 +69,9 @@ export async function startRedis(args: readonly string[] = []): Promise<TestRedi
   await start();
   return {
     ...{ port, url: `redis://127.0.0.1:${port}`, start, stop },
+    freeze() {
+      child?.kill('SIGSTOP');
+    },
     async remove() {
       await stop('SIGKILL');
       await rm(folder, { recursive: true, force: true });
