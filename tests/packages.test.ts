@@ -25,7 +25,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
   '@detailflow/onnx': 12_400,
-  '@detailflow/queue': 14_100,
+  '@detailflow/queue': 14_300,
   '@detailflow/sampler': 8_300,
   '@detailflow/serve': 24_200,
   '@detailflow/softvq': 12_000,
