@@ -158,6 +158,8 @@ function requireUse({ part, config, codes, saveCodes, codesShard, features }: Tr
   if (codes && !learns) throw useless('codes', 'they are what an AR model learns (ar, all)');
   if (saveCodes !== undefined && !makesCodes) throw useless('saveCodes', 'no codes are made (codes, all)');
   if (codesShard !== undefined && !makesCodes) throw useless('codesShard', 'no codes are made (codes, all)');
+  if (features !== undefined && !learns)
+    throw useless('features', 'pictures are drawn while an AR model learns (ar, all)');
   if (features !== undefined && config.validation.generate === 0) {
     throw useless('features', 'it judges the pictures of validation.generate, which is 0');
   }
