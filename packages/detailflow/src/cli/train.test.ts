@@ -39,6 +39,9 @@ test('a run that stops by itself says so, goes on, and its checkpoint becomes a 
   expect(await cliFailure(1, 'train', 'bundle', '--run', at('run'), '--out', at('model'))).toMatch(/exists/);
   await cliJson('train', 'bundle', '--run', at('run'), '--out', at('model'), '--overwrite');
   await cliJson(...run('tokenizer', 'next', '--init', at('model')));
+  expect(await failure(...run('ar', 'run'))).toMatch(
+    /codes\.json: there are no codes; make them first \(detailflow train codes\)/,
+  );
 });
 
 test('a run that would measure by images which its beginning was trained on is refused', async () => {
@@ -154,6 +157,10 @@ test('a model in a package is the start of one for pictures of other classes, by
   expect(await failure(...start, '--out', at('strict'), ...more)).toMatch(
     /AR model to begin with does not fit.*layers\.3\.attention_norm\.weight is of no use here.*--lenient/,
   );
+  // Told before the tokenizer is trained, too.
+  const both = [...start, '--out', at('early'), ...shortened('--set', 'tokenModel.model.layers=3')];
+  expect(await failure(...both)).toMatch(/AR model to begin with does not fit/);
+  expect(existsSync(at('early/tokenizer'))).toBe(false);
   const taken = await cli([...start, '--out', at('lenient'), '--lenient', ...more]);
   expect(taken.code).toBe(0);
 });
