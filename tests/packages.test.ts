@@ -30,7 +30,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/serve': 24_200,
   '@detailflow/softvq': 12_000,
   '@detailflow/tokenizer': 13_000,
-  '@detailflow/train': 69_500,
+  '@detailflow/train': 69_900,
   '@detailflow/var': 21_900,
   detailflow: 73_500,
 };

@@ -120,7 +120,8 @@ describe.runIf(hasRedis)('work that is given to a queue', () => {
     await train('codes', 'run', '--codes-shard', '100');
     worker();
     worker();
-    await train('codes', 'run-far', '--codes-shard', '100', '--queue', redis.url);
+    const far = await train('codes', 'run-far', '--codes-shard', '100', '--queue', redis.url);
+    expect(far.machines).toEqual([expect.stringMatching(/, cpu$/)]); // what rounded the codes, as other commands say it
     const codes = await digests(at('run/codes'));
     expect(Object.keys(codes)).toEqual(['codes.json', ...[0, 1, 2].map((i) => `shard-0000${i}.bin`)]);
     expect(await digests(at('run-far/codes'))).toEqual(codes);

@@ -70,16 +70,17 @@ export function tables(figures) {
       `| ${machines} | ${time(total)} | ${speedup.toFixed(1)} | ${rounds} | ${(100 * idle).toFixed(1)} % | ${time(merging)} | ${(bytesPerSecond / 1e6).toFixed(2)} |`,
   );
   const { merge, queue } = limits(figures);
+  const shards = count(figures.pictures / figures.shard);
   const draw = figures.draw / FAST;
   const [drawing, both] = [figures.features, figures.features / FAST].map((features) =>
     count(limits({ ...figures, draw, features }).merge),
   );
   return [
-    '| machines | until the figures are there | times as fast as one process | shards a machine | idle in the last round | of it summing up, hidden behind the machines | MB/s of results |',
+    '| machines | until the figures are there | times as fast as one process | shards a machine | idle, of all machine time | of it summing up, hidden behind the machines | MB/s of results |',
     '|---|---|---|---|---|---|---|',
     ...rows,
     '',
-    `Summing up is the limit from ${count(merge)} such machines on, the queue itself from ${count(Math.ceil(queue / 1000) * 1000)}. Where machines draw a hundred times as fast, summing up is the limit from ${drawing} on; where they compute features a hundred times as fast, too, from ${both} on.`,
+    `Summing up is the limit from ${count(merge)} such machines on, the queue itself from ${count(Math.ceil(queue / 1000) * 1000)}, in jobs with as many shards (this one has ${shards}). Where machines draw a hundred times as fast, summing up is the limit from ${drawing} on; where they compute features a hundred times as fast, too, from ${both} on.`,
   ].join('\n');
 }
 
@@ -107,6 +108,11 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       process.exit(2);
     }
     figures[name] = name === 'machines' ? list : list[0];
+  }
+  const given = names.find((name) => values[name] !== undefined);
+  if (values.write && given !== undefined) {
+    process.stderr.write(`--write writes the figures that were measured: leave out --${given}\n`);
+    process.exit(2);
   }
   if (values.write) {
     const file = fileURLToPath(new URL('../docs/scale.md', import.meta.url));

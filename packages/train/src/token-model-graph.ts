@@ -75,15 +75,32 @@ export function sequenceStepGraph(
 
 /** The loss alone, without dropout, of the parameters or their running means. Feeds and outputs as above. */
 export function tokenModelLossGraph(
-  { config, microBatch }: TokenModelGraphOptions,
+  { config, microBatch, isFrozen }: TokenModelGraphOptions,
   kind: BufferKind = Buffer.parameter,
 ): Graph {
-  return sequenceLossGraph(trainableTokenModel(config), microBatch, kind);
+  return sequenceLossGraph(trainableTokenModel(config), microBatch, kind, isFrozen);
 }
 
-/** The same of any transformer. */
-export const sequenceLossGraph = (model: TrainableTokenModel, batch: number, kind: BufferKind): Graph =>
-  trace((g) => ({ ...model.loss(g, sharedParameters(g, model.specs, kind), { batch }) }));
+/** The same of any transformer; frozen parameters have no running means, and are their own. */
+export function sequenceLossGraph(
+  model: TrainableTokenModel,
+  batch: number,
+  kind: BufferKind,
+  isFrozen: (name: string) => boolean = () => false,
+): Graph {
+  return trace((g) => {
+    const learned = sharedParameters(
+      g,
+      model.specs.filter(({ name }) => !isFrozen(name)),
+      kind,
+    );
+    const frozen = sharedParameters(
+      g,
+      model.specs.filter(({ name }) => isFrozen(name)),
+    );
+    return { ...model.loss(g, (name) => (isFrozen(name) ? frozen : learned)(name), { batch }) };
+  });
+}
 
 type Layers = Pick<TokenModelConfig, 'layers'>;
 

@@ -174,9 +174,12 @@ export class TokenModelTrainer {
   ): Promise<{ loss: number; positionLoss: Float32Array }> {
     const { model, recipe } = this;
     const kind = recipe.averageDecay === undefined ? Buffer.parameter : Buffer.average;
-    this.#losses ??= this.#learner.compile(sequenceLossGraph(model, recipe.microBatch, kind), {
-      ...{ firstOnly: true, weights: this.#tokenizer },
-    });
+    this.#losses ??= this.#learner.compile(
+      sequenceLossGraph(model, recipe.microBatch, kind, frozenBy(recipe)),
+      {
+        ...{ firstOnly: true, weights: this.#tokenizer },
+      },
+    );
     const graph = await this.#losses;
     const results = [];
     for (const feeds of this.#split({ labels: batch.labels, rows: batch.clean, targets: batch.clean })) {

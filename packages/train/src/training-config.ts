@@ -205,6 +205,7 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
   if (classNames !== undefined && !isNames) {
     throw new DetailFlowError('config', 'must be a list of names', { file, entry: 'data.classNames' });
   }
+  const views = fields.choice('views', ['center', 'center+mirror', 'ten-crop', 'varied'], 'ten-crop');
   return {
     fit: fields.choice('fit', ['crop', 'pad'], 'crop'),
     zoom: fields.number('zoom', { least: 0.1, most: 1, fallback: 0.8 }),
@@ -217,20 +218,23 @@ function parseData(fields: ConfigFields, file?: string): DataConfig {
       splitSeed: whole(fields.number('splitSeed', { least: 0, most: LARGEST_SEED }), 'data.splitSeed', file),
     }),
     balance: fields.number('balance', { least: 0, most: 1, fallback: 0 }),
-    views: fields.choice('views', ['center', 'center+mirror', 'ten-crop', 'varied'], 'ten-crop'),
+    views,
     ...(fields.raw('cropRanges') !== undefined && {
-      cropRanges: parseCropRanges(fields.raw('cropRanges'), file),
+      cropRanges: parseCropRanges(fields.raw('cropRanges'), views, file),
     }),
     ...(classNames !== undefined && { classNames: classNames as string[] }),
   };
 }
 
-function parseCropRanges(value: unknown, file?: string): readonly number[] {
+function parseCropRanges(value: unknown, views: CodeViews, file?: string): readonly number[] {
+  const entry = 'data.cropRanges';
+  if (views !== 'ten-crop') {
+    const message = `is a setting of the views ten-crop; the views (data.views) are ${views}`;
+    throw new DetailFlowError('config', message, { file, entry });
+  }
   const isRange = (x: unknown) => typeof x === 'number' && x >= 1 && x <= 2;
   if (Array.isArray(value) && value.length >= 1 && value.length <= 8 && value.every(isRange)) return value;
-  throw new DetailFlowError('config', 'must be a list of 1 to 8 numbers from 1 to 2', {
-    ...{ file, entry: 'data.cropRanges' },
-  });
+  throw new DetailFlowError('config', 'must be a list of 1 to 8 numbers from 1 to 2', { file, entry });
 }
 
 function parseBackground(value: unknown, file?: string): Colour {

@@ -125,12 +125,12 @@ export const evalCommand: Command = {
     'top-k': {
       type: 'string',
       value: 'N',
-      help: 'generation: draw among the N most likely tokens (default 0: all)',
+      help: 'generation: among the N most likely tokens, 0 for all (default: as the family does, else all)',
     },
     'top-p': {
       type: 'string',
       value: 'X',
-      help: 'generation: draw among the most likely tokens of total probability X',
+      help: 'generation: among the most likely tokens of total probability X (default as above, else 1)',
     },
     seed: {
       type: 'string',

@@ -21,7 +21,7 @@ import { namedFolder } from './model-options';
 import { openInitial, openTrained } from './open-initial';
 import { codesElsewhere } from './queue/codes-task';
 import { sharedPlace, stampOf } from './queue/model-identity';
-import { leftLines, openQueue, workOptions } from './queue/queue-options';
+import { leftLines, machineLines, openQueue, workOptions } from './queue/queue-options';
 import { presetNames, trainingFamilies } from './training-families';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
@@ -324,8 +324,13 @@ export const trainCommand: Command = {
         ? `stopped after ${seconds.toFixed(0)} s in the ${stopped.stage} stage, and saved; the same command with --resume goes on`
         : `trained in ${seconds.toFixed(0)} s: ${made}`;
       return {
-        lines: [...useLines(result.data), done, `how it went: ${result.report}`],
-        json: { ...result, seconds },
+        lines: [
+          ...useLines(result.data),
+          done,
+          `how it went: ${result.report}`,
+          ...(queue ? machineLines(queue) : []),
+        ],
+        json: { ...result, seconds, ...(queue && { machines: queue.machines }) },
       };
     } catch (error) {
       if (!wasInterrupted(error, signal)) throw error;

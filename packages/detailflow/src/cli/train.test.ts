@@ -39,6 +39,9 @@ test('a run that stops by itself says so, goes on, and its checkpoint becomes a 
   expect(await cliFailure(1, 'train', 'bundle', '--run', at('run'), '--out', at('model'))).toMatch(/exists/);
   await cliJson('train', 'bundle', '--run', at('run'), '--out', at('model'), '--overwrite');
   await cliJson(...run('tokenizer', 'next', '--init', at('model')));
+  expect(await failure(...run('ar', 'run'))).toMatch(
+    /codes\.json: there are no codes; make them first \(detailflow train codes\)/,
+  );
 });
 
 test('a run that would measure by images which its beginning was trained on is refused', async () => {
@@ -120,6 +123,10 @@ test.each([
   [run('all', 'x', '--codes', 'z', '--save-codes', 'y'), /--save-codes is of no use here/],
   [run('ar', 'x', '--codes-shard', '9'), /--codes-shard is of no use here/],
   [run('all', 'x', '--features', 'y'), /--features is of no use here: .*validation\.generate, which is 0/],
+  [
+    run('tokenizer', 'x', '--features', 'y', '--set', 'validation.generate=9'),
+    /--features is of no use here: .*while an AR model learns/,
+  ],
 ])('%j is refused', async (args, message) => {
   expect(await cliFailure(2, ...args)).toMatch(message);
 });
@@ -139,7 +146,7 @@ test('a model in a package is the start of one for pictures of other classes, by
   );
   expect(JSON.parse(made.stdout).bundle).toBe(at('fine/bundle'));
   const [before, after] = await Promise.all(
-    ['@detailflow/model-fashion-32', at('fine/bundle')].map(weightsOf),
+    ['@detailflow/model-fashion-32', at('fine/bundle')].map((bundle) => weightsOf(bundle)),
   );
   const name = 'encoder.latent_tokens';
   const distance = before.get(name)?.map((x, i) => Math.abs(x - (after.get(name)?.[i] ?? Number.NaN)));
@@ -150,6 +157,10 @@ test('a model in a package is the start of one for pictures of other classes, by
   expect(await failure(...start, '--out', at('strict'), ...more)).toMatch(
     /AR model to begin with does not fit.*layers\.3\.attention_norm\.weight is of no use here.*--lenient/,
   );
+  // Told before the tokenizer is trained, too.
+  const both = [...start, '--out', at('early'), ...shortened('--set', 'tokenModel.model.layers=3')];
+  expect(await failure(...both)).toMatch(/AR model to begin with does not fit/);
+  expect(existsSync(at('early/tokenizer'))).toBe(false);
   const taken = await cli([...start, '--out', at('lenient'), '--lenient', ...more]);
   expect(taken.code).toBe(0);
 });
@@ -233,6 +244,31 @@ test('only the decoder learns, or what is not frozen', async () => {
     const isSame = values.every((x, i) => x === after.get(name)?.[i]);
     expect(isSame, name).toBe(!/decoder\.|post_quant_conv/.test(name));
   }
+  // Of what is frozen there are no running means: what is validated, kept and exported takes the parameters themselves.
+  const means = ['--set', 'tokenModel.averageDecay=0.5', '--set', 'tokenModel.frozen=["tok_embeddings"]'];
+  const ar = (steps: number) => [
+    ...run(
+      'all',
+      'frozen',
+      '--tokenizer',
+      at('decoder/bundle'),
+      ...means,
+      ...(steps > 1 ? ['--resume'] : []),
+    ),
+    ...['--set', `tokenModel.steps=${steps}`, '--set', 'tokenModel.batch=4', '--set', 'tokenModel.warmup=0'],
+    ...['--set', 'tokenModel.microBatch=4', '--set', 'validation={"every":1,"images":4}'],
+  ];
+  const tables: Float32Array[] = [];
+  for (const steps of [1, 2]) {
+    await cliJson(...ar(steps));
+    const weights = await weightsOf(at('frozen/bundle'), 'ar');
+    tables.push(
+      weights.get('tok_embeddings.weight') as Float32Array,
+      weights.get('norm.weight') as Float32Array,
+    );
+  }
+  expect(tables[2]).toEqual(tables[0]);
+  expect(tables[3]).not.toEqual(tables[1]);
   // A name that is nobody's would freeze nothing.
   for (const section of ['tokenizer', 'tokenModel'])
     expect(await failure(...run('all', section, '--set', `${section}.frozen=["encodr"]`))).toMatch(
@@ -346,10 +382,13 @@ async function failure(...args: string[]): Promise<string> {
   return stderr;
 }
 
-async function weightsOf(bundle: string): Promise<Map<string, Float32Array>> {
+async function weightsOf(
+  bundle: string,
+  half: 'tokenizer' | 'ar' = 'tokenizer',
+): Promise<Map<string, Float32Array>> {
   const opened = await openModel(bundle);
   const values = new Map<string, Float32Array>();
-  for (const [name, weight] of opened.tokenizer.weights) values.set(name, await readFloat32(weight));
+  for (const [name, weight] of opened[half]?.weights ?? []) values.set(name, await readFloat32(weight));
   await opened.close();
   return values;
 }

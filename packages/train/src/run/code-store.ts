@@ -65,7 +65,12 @@ export class CodeStore {
   static async open(folder: string): Promise<CodeStore> {
     const file = path.join(folder, HEADER);
     const text = await readFile(file, 'utf8').catch((cause) => {
-      throw new DetailFlowError('io', `cannot be read (${cause.code})`, { file, cause });
+      const isMissing = cause.code === 'ENOENT';
+      const message = 'there are no codes; make them first (detailflow train codes)';
+      throw new DetailFlowError('io', isMissing ? message : `cannot be read (${cause.code})`, {
+        file,
+        cause,
+      });
     });
     const fields = new ConfigFields(parseJson(text, file), { file });
     const origin = fields.raw('origin');

@@ -36,26 +36,44 @@ export async function startingTokenizer(
 
 const called = { tokenizer: 'tokenizer', ar: 'AR model' } as const;
 
+/** A half that begins with parameters. */
+interface StartingModel {
+  readonly config: object;
+  readonly specs: readonly ParameterSpec[];
+  /** What further losses learn: taken where it is there. */
+  readonly optional: readonly ParameterSpec[];
+  readonly ignored: readonly string[];
+}
+
+/**
+ * Whether one half can begin with what is given for it; reads no values.
+ * @returns what does not fit, and is drawn
+ * @throws DetailFlowError `weights`, `config`
+ */
+export function requireFitting(
+  half: 'tokenizer' | 'ar',
+  { initial }: Pick<TrainOptions, 'initial'>,
+  model: StartingModel,
+): readonly string[] {
+  const part = initial?.[half];
+  if (!part) return [];
+  const { isLenient = false } = initial as InitialParameters;
+  const different = differences(part, model);
+  if (isLenient) return different;
+  if (part.config && half === 'tokenizer') requireConfig(part.config, model.config, half);
+  if (different.length > 0) throw misfit(half, part, different);
+  return different;
+}
+
 /** Parameters that one half begins with; undefined where all are drawn. @throws DetailFlowError `weights`, `config` where they do not fit */
 export async function startingParameters(
   half: 'tokenizer' | 'ar',
   { initial, onNotice }: Pick<TrainOptions, 'initial' | 'onNotice'>,
-  model: {
-    readonly config: object;
-    readonly specs: readonly ParameterSpec[];
-    /** What further losses learn: taken where it is there. */
-    readonly optional: readonly ParameterSpec[];
-    readonly ignored: readonly string[];
-  },
+  model: StartingModel,
 ): Promise<Arrays | undefined> {
   const part = initial?.[half];
   if (!part) return undefined;
-  const { isLenient = false } = initial as InitialParameters;
-  const different = differences(part, model);
-  if (!isLenient) {
-    if (part.config && half === 'tokenizer') requireConfig(part.config, model.config, half);
-    if (different.length > 0) throw misfit(half, part, different);
-  }
+  const different = requireFitting(half, { initial }, model);
   const arrays: Arrays = new Map();
   for (const { name, shape } of [...model.specs, ...model.optional]) {
     const weight = part.weights.get(name);
@@ -72,14 +90,7 @@ export async function startingParameters(
 }
 
 /** Weights that are missing, have another shape, or are nobody's. */
-function differences(
-  { weights }: InitialPart,
-  {
-    specs,
-    optional,
-    ignored,
-  }: { specs: readonly ParameterSpec[]; optional: readonly ParameterSpec[]; ignored: readonly string[] },
-): string[] {
+function differences({ weights }: InitialPart, { specs, optional, ignored }: StartingModel): string[] {
   const known = new Set([...specs, ...optional].map(({ name }) => name));
   const isIgnored = (name: string) =>
     known.has(name) ||

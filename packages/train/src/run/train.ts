@@ -20,7 +20,7 @@ import { RunFolder } from './run-folder';
 import { requireSameImages } from './run-images';
 import type { RunModels } from './run-models';
 import { StageContext } from './stage-context';
-import { requireConfig } from './starting-parameters';
+import { requireConfig, requireFitting } from './starting-parameters';
 import { trainTokenModel } from './token-model-stage';
 import { trainTokenizer } from './tokenizer-stage';
 import type { TrainingPart, TrainingStage, TrainOptions, TrainResult } from './train-options';
@@ -125,6 +125,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       },
       models,
     );
+    // What the AR model is to begin with is looked at before hours of training the tokenizer.
+    if (part === 'all' && (await folder.last('ar')) === undefined) {
+      const later = models.tokenModel(opened.train.classNames.length);
+      requireFitting('ar', options, { ...later, optional: [] });
+    }
     const stages = {
       ...(trainsTokenizer && { tokenizer: () => trainTokenizer(run) }),
       ...((part === 'codes' || (part === 'all' && !options.codes)) && { codes: () => makeCodes(run) }),
@@ -158,6 +163,8 @@ function requireUse({ part, config, codes, saveCodes, codesShard, features }: Tr
   if (codes && !learns) throw useless('codes', 'they are what an AR model learns (ar, all)');
   if (saveCodes !== undefined && !makesCodes) throw useless('saveCodes', 'no codes are made (codes, all)');
   if (codesShard !== undefined && !makesCodes) throw useless('codesShard', 'no codes are made (codes, all)');
+  if (features !== undefined && !learns)
+    throw useless('features', 'pictures are drawn while an AR model learns (ar, all)');
   if (features !== undefined && config.validation.generate === 0) {
     throw useless('features', 'it judges the pictures of validation.generate, which is 0');
   }
