@@ -94,6 +94,65 @@ describe('archives of pictures hold what a folder of them does', () => {
     }
   });
 
+  test.each([
+    ['imagenet1k-train-0000.tar', 'imagenet1k-validation-00.tar'],
+    ['train0000.tar', 'val0000.tar'],
+    ['shard-0.tar', 'Set_dev.tar'],
+  ])('WebDataset: %s and %s are two parts', async (train, test) => {
+    const folder = await mkdtemp(path.join(home, 'parts-'));
+    const sample = (key: string, i: number) => [
+      tarMember(`${key}.png`, pictures[`${i % 2 === 0 ? 'cat' : 'dog'}/${i}.png`]),
+      tarMember(`${key}.cls`, text(`${i % 2}`)),
+    ];
+    await writeFile(path.join(folder, train), tar(...[0, 1, 2, 3].flatMap((i) => sample(`${i}`, i))));
+    await writeFile(path.join(folder, test), tar(...[4, 5].flatMap((i) => sample(`${i}`, i))));
+    const opened = await openDataset(folder, options);
+    expect(opened.whole).toBeUndefined();
+    expect([opened.train.labels.length, opened.heldOut.labels.length]).toEqual([4, 2]);
+    await Promise.all([opened.train, opened.heldOut].map((part) => part.close?.()));
+    // Of validation and test one is held out.
+    await writeFile(path.join(folder, 'x-test-0.tar'), tar(...[6, 7].flatMap((i) => sample(`${i}`, i))));
+    const three = await openDataset(folder, options);
+    expect([three.train.labels.length, three.heldOut.labels.length]).toEqual([4, 2]);
+    expect(three.use.unused).toEqual([
+      { reason: 'of another part than validation', count: 1, examples: ['x-test-0.tar'] },
+    ]);
+    await Promise.all([three.train, three.heldOut].map((part) => part.close?.()));
+  });
+
+  test('a folder of one .tar file has the parts that its folders are', async () => {
+    const folder = await mkdtemp(path.join(home, 'inside-'));
+    const members = ['train/cat', 'train/dog', 'val/cat', 'val/dog'].map((name, i) =>
+      tarMember(`${name}/${i}.png`, pictures['cat/0.png']),
+    );
+    await writeFile(path.join(folder, 'set.tar'), tar(...members));
+    const { train, heldOut, whole } = await openDataset(folder, options);
+    expect([train.labels.length, heldOut.labels.length, whole]).toEqual([2, 2, undefined]);
+    for (const part of [train, heldOut]) await part.close?.();
+  });
+
+  test('WebDataset: a sample has one image, that of its key alone', async () => {
+    const folder = await mkdtemp(path.join(home, 'samples-'));
+    const names = ['0.png', '0.depth.png', '1.input.png', '2.png', '3.depth.png', '3.input.png'];
+    const members = [
+      ...[0, 1, 2, 3].map((i) => tarMember(`v.1/${i}.cls`, text('0'))),
+      ...names.map((name) => tarMember(`v.1/${name}`, pictures['cat/0.png'])),
+    ];
+    await writeFile(path.join(folder, 's-0.tar'), tar(...members));
+    const opened = await openDataset(folder, options);
+    const { whole } = opened;
+    expect(whole?.names).toEqual(['v.1/0.png', 'v.1/1.input.png', 'v.1/2.png']);
+    expect(opened.use.unused).toEqual([
+      {
+        reason: 'one of several images of a sample',
+        count: 3,
+        examples: ['v.1/0.depth.png', 'v.1/3.depth.png', 'v.1/3.input.png'],
+      },
+      { reason: 'no image', count: 1, examples: ['v.1/3.cls'] },
+    ]);
+    await Promise.all([opened.train, opened.heldOut].map((part) => part.close?.()));
+  });
+
   test('WebDataset: classes beside images, in shards of parts, with a sample that says nothing', async () => {
     const samples = Object.entries(pictures).map(([name, data], i) => ({
       name,

@@ -66,6 +66,8 @@ describe('a folder and an archive of it have the same classes', () => {
     ['training', 'testing'],
     ['TRAIN', 'Validation'],
     ['train', 'Test'],
+    ['train', 'dev'],
+    ['train', 'eval'],
   ])('parts that are written %s and %s', async (first, second) => {
     const files = ['cat', 'dog'].flatMap((name) => [
       ...[`${first}/${name}/1.png`, `${first}/${name}/2.png`, `${second}/${name}/3.png`],
@@ -79,7 +81,24 @@ describe('a folder and an archive of it have the same classes', () => {
     }
   });
 
+  test.each([
+    ['train', 'extra'],
+    ['training_set', 'test_set'],
+    ['Train-2019', 'holdout'],
+  ])('%s and %s are no classes, where both hold folders of the same names', async (first, second) => {
+    const files = ['cat', 'dog'].flatMap((name) => [`${first}/${name}/1.png`, `${second}/${name}/2.png`]);
+    for (const source of await bothWays(`${first}-${second}`, files))
+      await expect(openDataset(source, options), source).rejects.toMatchObject({
+        ...{ code: 'format', message: expect.stringMatching(/look like parts/) },
+      });
+  });
+
   test.each<[string, string[], string[]]>([
+    [
+      'folders of the same names in classes, none of them for training',
+      ['cat/web/1.png', 'cat/own/1.png', 'trainers/web/1.png', 'trainers/own/1.png'],
+      ['cat', 'trainers'],
+    ],
     [
       'two folders around',
       ['wrap/wrap/cat/1.png', 'wrap/wrap/dog/1.png', 'wrap/wrap/dog/2.png'],

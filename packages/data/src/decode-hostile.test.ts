@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { DetailFlowError } from '@detailflow/core';
+import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { decodeImage } from './decode-image';
 
@@ -34,6 +35,27 @@ describe('damaged files', () => {
         if (found === 'image') expect(left, `${name} of ${length} bytes`).toBeLessThan(isPlain ? 5 : 4);
       }
     }
+  });
+
+  test('JPEG files whose end was never written are refused; zeros behind the end do not matter', async () => {
+    const raw = { width: 64, height: 64, channels: 3 } as const;
+    const pixels = Uint8Array.from({ length: 3 * 64 * 64 }, (_, i) => (i * 37 + ((i * i) >> 6)) % 256);
+    for (const progressive of [false, true]) {
+      const bytes = await sharp(pixels, { raw }).jpeg({ progressive }).toBuffer();
+      expect(await outcome(Buffer.concat([bytes, Buffer.alloc(500)]), 'padded.jpg')).toBe('image');
+      expect(
+        await outcome(Buffer.concat([bytes, Buffer.from('more'), Buffer.alloc(500)]), 'trailer.jpg'),
+      ).toBe('image');
+      for (const share of [0.3, 0.5, 0.7, 0.9]) {
+        const holed = Buffer.from(bytes).fill(0, Math.floor(share * bytes.length));
+        expect(await outcome(holed, `${share}.jpg`), `${progressive} ${share}`).toBe('format');
+      }
+    }
+    const plain = sharp({ create: { width: 2000, height: 2000, channels: 3, background: '#fff' } });
+    for (const quality of [5, 90])
+      expect(await outcome(await plain.jpeg({ quality, mozjpeg: true }).toBuffer(), 'plain.jpg')).toBe(
+        'image',
+      );
   });
 
   test('with any byte changed give an image or a typed error', async () => {

@@ -4,6 +4,7 @@ import { decodeBmp } from './decode-bmp';
 import { decodeGif } from './decode-gif';
 import { decodeNetpbm } from './decode-netpbm';
 import { foreignKind, type ImageKind, imageKind, readableKinds } from './image-kinds';
+import { hasZeroedEnd } from './jpeg-end';
 import { checkPixels, type DeepGrey, type Raster, rasterToRgb, shallowGrey, turnedImage } from './raster';
 import type { RgbImage } from './rgb-image';
 
@@ -44,6 +45,13 @@ export async function decodeImage(
 ): Promise<RgbImage> {
   const kind = imageKind(bytes);
   if (kind === undefined) throw noImage(bytes, file);
+  if (kind === 'jpeg' && hasZeroedEnd(bytes)) {
+    throw new DetailFlowError(
+      'format',
+      'ends in zeros where the rest of the picture should be: it was never wholly written; get it again',
+      { file },
+    );
+  }
   const { raster, orientation = 1, isInteger = false } = await decode(bytes, kind, file);
   const isDeep = raster.data instanceof Uint16Array;
   const shallow = isDeep ? shallowGrey(raster as DeepGrey, isInteger && !upright) : (raster as Raster);

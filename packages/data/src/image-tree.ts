@@ -5,6 +5,7 @@ import type { ImageDataset } from './dataset';
 import { type DecodeOptions, decodeImage } from './decode-image';
 import { hasImageName } from './image-kinds';
 import { isPartName, partFolders } from './part-folders';
+import { refusePartsAsClasses } from './parts-as-classes';
 import { requireSameClasses } from './same-classes';
 import type { UnusedCounter, UnusedFiles } from './source-use';
 
@@ -41,7 +42,7 @@ interface Item {
 }
 
 /**
- * The images of a tree: of WebDataset where files `KEY.cls` (or `KEY.json` with `label` or `cls`) stand beside images `KEY.jpg`; else
+ * The images of a tree: of WebDataset where files `KEY.cls` (or `KEY.json` with `label` or `cls`) stand beside images `KEY.jpg`, one for each key; else
  * of folders of classes, in parts `train` and `val` or `test` where there are such folders, and for ImageNet as Kaggle packs it the
  * classes of `val` by `LOC_val_solution.csv`. What is not used is counted.
  * @throws DetailFlowError `format` when there are no images with classes
@@ -101,7 +102,12 @@ async function webDataset(
   if (!images.some((file) => beside(file).some((place) => labels.has(place)))) return undefined;
   const items: Item[] = [];
   const used = new Set<string>();
+  const chosen = new Set(imagesOfSamples(images, placeOf));
   for (const file of images) {
+    if (!chosen.has(file)) {
+      tree.unused.add('one of several images of a sample', file.path);
+      continue;
+    }
     const places = beside(file);
     const [cls, json] = places.map((place) => labels.get(place));
     const className = cls ? await textClass(cls) : json && (await jsonClass(json));
@@ -113,6 +119,25 @@ async function webDataset(
   }
   for (const file of others) if (!used.has(placeOf(file))) tree.unused.add('no image', file.path);
   return items;
+}
+
+/**
+ * The image of every sample: the one that is called by the key alone (`0001.jpg`), since what has a further name (`0001.mask.png`) says
+ * something of it, or else the only one. Nothing says which one is meant where there are several with further names.
+ */
+function imagesOfSamples(images: readonly TreeFile[], placeOf: (file: TreeFile) => string): TreeFile[] {
+  const samples = new Map<string, TreeFile[]>();
+  for (const file of images) {
+    const key = placeOf({ ...file, path: keyOf(file.path) });
+    const known = samples.get(key);
+    if (known) known.push(file);
+    else samples.set(key, [file]);
+  }
+  const isPlain = ({ path }: TreeFile) => !path.slice(keyOf(path).length + 1).includes('.');
+  return [...samples.values()].flatMap((files) => {
+    const plain = files.filter(isPlain).sort((a, b) => byCodePoint(a.path, b.path));
+    return plain.length > 0 ? [plain[0]] : files.length === 1 ? files : [];
+  });
 }
 
 /** What the files of a sample have in common: everything before the first dot of the name. */
@@ -150,6 +175,11 @@ async function classFolders(images: readonly TreeFile[], others: readonly TreeFi
   const isFlat =
     hasParts && solved === undefined && images.every((file) => isOther(file) || insideOf(file).length === 2);
   const around = images[0]?.path.split('/')[depth - 1] ?? tree.name.replace(/^.*[\\/]|\.[^.]*$/g, '');
+  if (!hasParts)
+    refusePartsAsClasses(
+      images.map((file) => insideOf(file).join('/')),
+      tree.name,
+    );
   function isOther(file: TreeFile): boolean {
     const [part] = insideOf(file);
     return part !== train && part !== test;

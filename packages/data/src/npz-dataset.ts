@@ -128,6 +128,13 @@ async function readLabels({ images, labels }: Found, file: string): Promise<Int3
       { file },
     );
   }
+  if (shape.length === 3 && shape[2] === 3) {
+    throw new DetailFlowError(
+      'shape',
+      `holds [${shape.join(', ')}], which looks like one image and would be ${count} grey ones; give [1, ${shape.join(', ')}]`,
+      { file },
+    );
+  }
   if (!labels) return new Int32Array(count);
   if (labels.dtype.startsWith('float')) {
     throw new DetailFlowError('dtype', `holds classes of ${labels.dtype}; give integers`, { file });

@@ -308,3 +308,11 @@ describe('written files', () => {
     );
   });
 });
+
+test('one image in colours is not taken for many grey ones', async () => {
+  const one = writeNpy({ shape: [6, 5, 3], data: new Uint8Array(90) });
+  const arrays = await openNpz(bytesSource(zipSync({ 'arr_0.npy': one }), 'one.npz'));
+  await expect(npzDataset(arrays, 'one.npz')).rejects.toMatchObject({
+    ...{ code: 'shape', message: expect.stringMatching(/looks like one image.*give \[1, 6, 5, 3\]/) },
+  });
+});

@@ -5,6 +5,8 @@ import { type OpenFile, openFile } from '@detailflow/checkpoint/node';
 import { DetailFlowError } from '@detailflow/core';
 import type { DecodeOptions } from './decode-image';
 import { type ImageTree, partsOfTree, type TreeFile, type TreeParts } from './image-tree';
+import { missingFiles } from './numbered-files';
+import { partFiles } from './part-files';
 import { requireSameClasses } from './same-classes';
 import { UnusedCounter } from './source-use';
 import { indexTar } from './tar';
@@ -15,10 +17,10 @@ type Options = Pick<DecodeOptions, 'background'> & { readonly classNames?: reado
 const MOST_BYTES = 2 ** 28;
 
 /**
- * Opens the images of archives: a .zip file, a .tar file, or a folder of .tar files as WebDataset writes them, whose names begin with
+ * Opens the images of archives: a .zip file, a .tar file, or a folder of .tar files as WebDataset writes them, in whose names a word says
  * `train`, and `val` or `test`, where there are parts. Files stay where they are and are read when they are asked for.
  * @returns undefined for what is no archive
- * @throws DetailFlowError as the archive is damaged; `format` without images that have classes
+ * @throws DetailFlowError as the archive is damaged; `format` without images that have classes, or where files of a numbered set are twice
  */
 export async function openArchive(source: string, options: Options): Promise<TreeParts | undefined> {
   if (/\.zip$/i.test(source)) return openParts([source], options);
@@ -28,18 +30,32 @@ export async function openArchive(source: string, options: Options): Promise<Tre
   const names = (await readdir(source)).filter((name) => !name.startsWith('.')).sort();
   const shards = names.filter((name) => /\.tar$/i.test(name));
   if (shards.length === 0) return undefined;
-  const isTest = (name: string) => /^(val|valid|validation|test)[-_.]/i.test(name);
-  const [train, test] = [shards.filter((name) => !isTest(name)), shards.filter(isTest)];
+  const missing = missingFiles(shards, source);
+  const { train, test, others } = partFiles(shards);
   const places = (some: readonly string[]) => some.map((name) => path.join(source, name));
-  const [first, second] = [
-    train.length > 0 ? await openParts(places(train), options, source) : undefined,
-    test.length > 0 ? await openParts(places(test), options, source) : undefined,
-  ];
+  const first = train.length > 0 ? await openParts(places(train), options, source) : undefined;
+  const closeFirst = async (error: unknown) => {
+    for (const part of [first?.train, first?.test]) await part?.close?.();
+    throw error;
+  };
+  const second =
+    test.length > 0 ? await openParts(places(test), options, source).catch(closeFirst) : undefined;
   const unused = new UnusedCounter();
   for (const part of [first, second]) unused.addAll(part?.unused ?? []);
+  for (const { name, reason } of others) unused.add(reason, name);
+  for (const name of missing) unused.add('missing of a numbered set', name);
   for (const name of names) if (!shards.includes(name)) unused.add('beside the archives', name);
-  const [trained, tested] = [first?.train ?? first?.test, second?.train ?? second?.test];
-  if (trained && tested) requireSameClasses(trained.classNames, tested.classNames, source);
+  // Without files of a second part, the folders in those of the first may be parts.
+  const inside = first?.train && second === undefined ? first.test : undefined;
+  const [trained, tested] = [first?.train ?? first?.test, second?.train ?? second?.test ?? inside];
+  if (trained && tested) {
+    try {
+      requireSameClasses(trained.classNames, tested.classNames, source);
+    } catch (error) {
+      await tested.close?.();
+      await closeFirst(error);
+    }
+  }
   return { train: trained, test: tested, unused: unused.list() };
 }
 

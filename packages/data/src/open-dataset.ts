@@ -14,6 +14,7 @@ import { openCifar } from './open-cifar';
 import { findIdx, openIdx } from './open-idx';
 import { openParquet } from './open-parquet';
 import { partFolders } from './part-folders';
+import { refusePartsAsClasses } from './parts-as-classes';
 import { requireSameClasses } from './same-classes';
 import { shapesDataset } from './shapes';
 import { emptyClasses, type SourceUse, UnusedCounter, type UnusedFiles } from './source-use';
@@ -207,6 +208,7 @@ const named = (dataset: ImageDataset, classNames: readonly string[]): ImageDatas
 
 async function openOneFolder(source: string, options: OpenDatasetOptions): Promise<Parts> {
   const train = await openImageFolder(source, options);
+  refusePartsAsClasses(train.names ?? [], source);
   return { train, unused: train.unused };
 }
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parquetMetadataAsync } from 'hyparquet';
@@ -137,6 +137,51 @@ test('more rows than a function takes arguments', async () => {
   expect([...(await images.image(199_999)).data.subarray(0, 3)]).toEqual([1, 2, 3]);
   await expect(images.image(0)).rejects.toMatchObject({ code: 'format' });
   await images.close?.();
+});
+
+describe('files of a set that are numbered', () => {
+  const set = async (...names: string[]) => {
+    const folder = await mkdtemp(path.join(home, 'set-'));
+    for (const name of names) await copyFile(fixture('pages/plain.parquet'), path.join(folder, name));
+    return folder;
+  };
+
+  test('are told of where they are missing, and of the second of two parts', async () => {
+    const folder = await set(
+      ...['train-00000-of-00004.parquet', 'train-00002-of-00004-0a1b.parquet', 'dev-00001-of-00001.parquet'],
+      'my-test.parquet',
+    );
+    const opened = await openParquet(folder, {});
+    expect([opened?.train?.labels.length, opened?.test?.labels.length]).toEqual([80, 40]);
+    expect(opened?.unused).toEqual([
+      { reason: 'of another part than validation', count: 1, examples: ['my-test.parquet'] },
+      {
+        reason: 'missing of a numbered set',
+        count: 2,
+        examples: ['train-00001-of-00004', 'train-00003-of-00004'],
+      },
+    ]);
+    await opened?.train?.close?.();
+    await opened?.test?.close?.();
+    // A file that is named alone is all that is wanted.
+    const alone = await openParquet(path.join(folder, 'train-00000-of-00004.parquet'), {});
+    expect(alone?.unused).toEqual([]);
+    await alone?.train?.close?.();
+  });
+
+  test.each([
+    ['train-00000-of-00001.parquet', 'train-00000-of-00002.parquet', /two divisions, of 1 and of 2/],
+    [
+      'train-00000-of-00001-0a1b.parquet',
+      'train-00000-of-00001-ffff.parquet',
+      /two files that are number 0 of 1/,
+    ],
+  ])('%s and %s: refused, their images would count twice', async (one, other, message) => {
+    const folder = await set(one, other);
+    await expect(openParquet(folder, {})).rejects.toMatchObject({
+      ...{ code: 'format', file: folder, message: expect.stringMatching(message) },
+    });
+  });
 });
 
 describe('headers of pages', () => {

@@ -8,9 +8,11 @@ import type { ImageDataset } from './dataset';
 import { type DecodeOptions, decodeImage } from './decode-image';
 import type { TreeParts } from './image-tree';
 import { KeptLatest } from './kept-latest';
+import { missingFiles } from './numbered-files';
 import { bufferOf, type Group, pagesOf, readPage } from './parquet-page';
 import { type HeldPages, ParquetRows, sound } from './parquet-rows';
 import { childrenOf } from './parquet-schema';
+import { partFiles } from './part-files';
 import { UnusedCounter } from './source-use';
 
 type Options = Pick<DecodeOptions, 'background'> & { readonly classNames?: readonly string[] };
@@ -25,11 +27,11 @@ const MOST_CLASS = 1_000_000;
 
 /**
  * Opens the images of Parquet files as the Hub keeps them: a column `image` of { bytes, path } and one `label`, in a file or in a folder
- * (or its `data/`) of files whose names begin with `train`, and `validation` or `test`. Pages are read when an image of theirs
+ * (or its `data/`) of files in whose names a word says `train`, and `validation` or `test`. Pages are read when an image of theirs
  * is asked for, and kept while there is room for them (`mostHeld`, 256 MiB); afterwards an image of a page that is not packed, or packed
  * by Snappy, is read from where it lies.
  * @returns undefined for what is not Parquet
- * @throws DetailFlowError `format` when a file is cut off or damaged, or has no such columns
+ * @throws DetailFlowError `format` when a file is cut off or damaged, or has no such columns, or a numbered set has files twice
  */
 export async function openParquet(
   source: string,
@@ -37,25 +39,25 @@ export async function openParquet(
 ): Promise<TreeParts | undefined> {
   const files = await parquetFiles(source);
   if (files.length === 0) return undefined;
-  const isTest = (file: string) => /^(val|valid|validation|test)[-_.]/i.test(path.basename(file));
-  const [train, test] = [files.filter((file) => !isTest(file)), files.filter(isTest)];
+  const placeOf = new Map(files.map((file) => [path.basename(file), file]));
+  const parts = partFiles([...placeOf.keys()]);
+  const [train, test] = [parts.train, parts.test].map((names) =>
+    names.map((name) => placeOf.get(name) as string),
+  );
   const unused = new UnusedCounter();
+  for (const { name, reason } of parts.others) unused.add(reason, name);
+  if (files[0] !== source)
+    for (const name of missingFiles([...placeOf.keys()], source))
+      unused.add('missing of a numbered set', name);
   const options = {
     ...given,
     naming: new Naming(),
     held: new KeptLatest<object, readonly (Uint8Array | undefined)[]>(mostHeld),
   };
   const first = train.length > 0 ? await openPart(train, source, options) : undefined;
-  // Where there are a validation and a test part, the first of them is held out.
-  const kinds = [...new Set(test.map((file) => path.basename(file).split(/[-_.]/)[0]))].sort(
-    (a, b) => Number(a === 'test') - Number(b === 'test'),
-  );
-  const chosen = test.filter((file) => path.basename(file).startsWith(kinds[0]));
-  for (const file of test)
-    if (!chosen.includes(file)) unused.add(`of another part than ${kinds[0]}`, path.basename(file));
   const second =
-    chosen.length > 0
-      ? await openPart(chosen, source, options).catch(async (error) => {
+    test.length > 0
+      ? await openPart(test, source, options).catch(async (error) => {
           await first?.close?.();
           throw error;
         })

@@ -1,4 +1,5 @@
 import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
+import { equalRows } from './equal-rows';
 import type { FeatureSet, FeatureStatistics } from './feature-set';
 import { requireFinite } from './finite-features';
 import { frechetDistance } from './frechet-distance';
@@ -33,6 +34,9 @@ export interface Comparison {
   /** What a reader should know: too few images, for example. */
   readonly warnings: readonly string[];
 }
+
+/** Share of copies that a large set may well have. */
+const MOST_COPIES = 0.01;
 
 /** How two sets of features are compared. */
 export interface CompareOptions {
@@ -83,6 +87,7 @@ export async function compareFeatures(
       ...tooFew(count, 'images', width),
       ...(realCount === undefined ? [] : tooFew(realCount, 'real images', width)),
       ...(realCount === undefined ? [] : tooFewForSubsets(Math.min(count, realCount))),
+      ...copied(pool, real.pool, width),
     ],
   };
 }
@@ -98,6 +103,32 @@ function tooFewForSubsets(count: number): string[] {
   if (count > KERNEL_SUBSET) return [];
   return [
     `KID: subsets of ${KERNEL_SUBSET} are the rule, and one side has ${count} images: its deviation over subsets says little`,
+  ];
+}
+
+/** Pictures that count twice, or lie on both sides, make figures that look like any other. */
+function copied(pool: Float32Array, real: Float32Array | undefined, width: number): string[] {
+  const { again, among } = equalRows(pool, real ?? new Float32Array(0), width);
+  const { again: realAgain } = equalRows(real ?? new Float32Array(0), new Float32Array(0), width);
+  const told = (copies: number, rows: number, text: string) =>
+    copies > MOST_COPIES * rows ? [`${copies} of ${rows} ${text}`] : [];
+  const [count, realCount] = [pool.length / width, (real?.length ?? 0) / width];
+  return [
+    ...told(
+      again,
+      count,
+      'images have the very features of an earlier one: copies count as often as they are there',
+    ),
+    ...told(
+      realAgain,
+      realCount,
+      'real images have the very features of an earlier one: copies count as often',
+    ),
+    ...told(
+      among,
+      count,
+      'images have the very features of a real one: the same pictures seem to be on both sides',
+    ),
   ];
 }
 

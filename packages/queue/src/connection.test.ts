@@ -1,4 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { afterEach, expect, test } from 'vitest';
 import { connectUntil } from './connection';
 import { parseQueueAddress } from './queue-address';
@@ -44,4 +45,33 @@ test('something else than Redis is told of', async () => {
     code: 'network',
     message: expect.stringMatching(/answers, but not as Redis does/),
   });
+});
+
+/** Loopback addresses of this machine, which may have none of IPv6. */
+const loopbacks = Object.values(networkInterfaces()).flatMap((all = []) =>
+  all
+    .filter(({ internal }) => internal)
+    .map(({ family, address }) => (family === 'IPv6' ? `[${address}]` : address)),
+);
+
+test.each(loopbacks)('an encrypted connection to %s names no server by its number', async (host) => {
+  const warnings: unknown[] = [];
+  const listen = (warning: Error & { code?: string }) => warnings.push(warning.code);
+  process.on('warning', listen);
+  const server = createServer((socket) => socket.destroy());
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(0, host.replace(/[[\]]/g, ''), resolve);
+    });
+    const { port } = server.address() as { port: number };
+    await expect(connectUntil(parseQueueAddress(`rediss://${host}:${port}`), {})).rejects.toMatchObject({
+      code: 'network',
+    });
+    await new Promise((resolve) => setImmediate(resolve)); // when warnings are told
+    expect(warnings).not.toContain('DEP0123');
+  } finally {
+    process.off('warning', listen);
+    server.close();
+  }
 });

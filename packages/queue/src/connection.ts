@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { DetailFlowError, describe } from '@detailflow/core';
 import { Redis, type RedisOptions } from 'ioredis';
 import { atMost, unlessAborted } from './pause';
@@ -48,7 +49,8 @@ async function connect(
   const { host, port, db, username, password, isEncrypted, name } = address;
   const redis = new EndingRedis({
     ...{ host, port, db, username, password },
-    ...(isEncrypted && { tls: { servername: host } }),
+    // A number is no name of a server: its certificate is compared with the host then.
+    ...(isEncrypted && { tls: isIP(host) === 0 ? { servername: host } : {} }),
     lazyConnect: true,
     connectTimeout: FIRST,
     socketTimeout: OWED,
