@@ -240,7 +240,8 @@ describe('training', () => {
       const bytes = readFileSync(path.join(official, name));
       hub.add(`start/${name.split(path.sep).join('/')}`, bytes, { large: name.endsWith('.pt') });
     }
-    const data = ['--data', parquet, ...networks(at('siglip'))];
+    const losses = ['siglip', 'alignment'].flatMap((name) => [`--${name}`, at('siglip')]);
+    const data = ['--data', parquet, ...losses];
     const here = await cli(run('tokenizer', 'start-here', ...data, '--init', official));
     expect(here).toMatchObject({ code: 0, stderr: expect.stringContaining('pretrained changes nothing') });
     for (const [i, start] of [
