@@ -1,10 +1,10 @@
 import { type Backend, checkOptions, DetailFlowError } from '@detailflow/core';
-import { equalRows } from './equal-rows';
 import type { FeatureSet, FeatureStatistics } from './feature-set';
 import { requireFinite } from './finite-features';
 import { frechetDistance } from './frechet-distance';
 import { KERNEL_SUBSET, kernelDistance } from './kernel-distance';
 import { precisionRecall } from './precision-recall';
+import { RowSet } from './row-set';
 
 /** What images are compared with: statistics, and where the images are at hand their features. */
 export interface Reference {
@@ -108,24 +108,23 @@ function tooFewForSubsets(count: number): string[] {
 
 /** Pictures that count twice, or lie on both sides, make figures that look like any other. */
 function copied(pool: Float32Array, real: Float32Array | undefined, width: number): string[] {
-  const { again, among } = equalRows(pool, real ?? new Float32Array(0), width);
-  const { again: realAgain } = equalRows(real ?? new Float32Array(0), new Float32Array(0), width);
+  const [own, others] = [pool, real ?? new Float32Array(0)].map((rows) => new RowSet(rows, width));
   const told = (copies: number, rows: number, text: string) =>
     copies > MOST_COPIES * rows ? [`${copies} of ${rows} ${text}`] : [];
   const [count, realCount] = [pool.length / width, (real?.length ?? 0) / width];
   return [
     ...told(
-      again,
+      own.repeated,
       count,
       'images have the very features of an earlier one: copies count as often as they are there',
     ),
     ...told(
-      realAgain,
+      others.repeated,
       realCount,
       'real images have the very features of an earlier one: copies count as often',
     ),
     ...told(
-      among,
+      others.shared(pool),
       count,
       'images have the very features of a real one: the same pictures seem to be on both sides',
     ),

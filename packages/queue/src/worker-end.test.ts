@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { parseQueueAddress } from './queue-address';
 import { runWorker } from './shard-worker';
 import { digestTask } from './test-job';
@@ -38,12 +38,22 @@ describe.runIf(hasRedis)(
     }
 
     test('while it waits for work', async () => {
-      const before = timers();
+      const [started, cleared] = (['setTimeout', 'clearTimeout'] as const).map((name) =>
+        vi.spyOn(globalThis, name),
+      );
+      onTestFinished(() => {
+        vi.restoreAllMocks();
+      });
       const worker = start();
       await soon(500);
-      expect(timers()).toBeGreaterThan(before); // its signs of life
       await worker.end();
-      await ended(before);
+      // The seconds that it would wait for the server, and those that it waited for its first answer.
+      const long = started.mock.calls.flatMap(([, time], i) =>
+        time === 10_000 ? [started.mock.results[i].value] : [],
+      );
+      expect(long.length).toBeGreaterThan(1);
+      const ended = new Set<unknown>(cleared.mock.calls.map(([timer]) => timer));
+      expect(long.filter((timer) => !ended.has(timer))).toEqual([]);
     });
 
     test('where the server says nothing more', async () => {

@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import {
   cli,
   cliFailure,
@@ -12,66 +11,21 @@ import {
   inRepository,
   testFolder,
 } from '../../../../tests/cli';
+import { testHub } from '../../../../tests/hub-environment';
 import { siglipFolder } from '../../../../tests/siglip-folder';
-import { StandInHub } from '../../../../tests/stand-in-hub';
 import { load } from '../load';
 import { releasedModels } from '../released-models';
 
 const at = testFolder();
-const hub = new StandInHub();
-const variables = ['HF_ENDPOINT', 'HF_HOME', 'HF_HUB_CACHE', 'HF_TOKEN', 'HF_HUB_OFFLINE'] as const;
-const before = variables.map((name) => [name, process.env[name]] as const);
-
-/** Puts a folder of the repository into the hub. */
-function publish(folder: string, prefix = '') {
-  const root = inRepository(folder);
-  for (const file of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
-    if (!statSync(path.join(root, file)).isFile()) continue;
-    const large = /\.(safetensors|pt)$/.test(file);
-    hub.add(prefix + file.split(path.sep).join('/'), readFileSync(path.join(root, file)), { large });
-  }
-}
-
-beforeAll(async () => {
-  await hub.start();
-  publish('tests/fixtures/fashion-ref');
-  publish('tests/fixtures/golden/A/tokenizer', 'golden/tokenizer/');
-  publish('tests/fixtures/golden/A/ar', 'golden/ar/');
-  publish('packages/model-fashion-32/model', 'bundle/');
-  publish('tests/fixtures/golden/family/llamagen/vq', 'files/vq/');
-  publish('tests/fixtures/golden/family/llamagen/gpt_c2i', 'files/c2i/');
+const { hub, drawn } = testHub(at, {
+  '': 'tests/fixtures/fashion-ref',
+  'golden/tokenizer/': 'tests/fixtures/golden/A/tokenizer',
+  'golden/ar/': 'tests/fixtures/golden/A/ar',
+  'bundle/': 'packages/model-fashion-32/model',
+});
+beforeAll(() => {
   hub.add('unused/huge.safetensors', new Uint8Array(1000), { large: true });
 });
-afterAll(async () => {
-  await hub.stop();
-  for (const [name, value] of before) {
-    if (value === undefined) delete process.env[name];
-    else process.env[name] = value;
-  }
-});
-let home = 0;
-beforeEach(() => {
-  for (const name of variables) delete process.env[name];
-  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HOME: at(`home-${home++}`) });
-  hub.hubFault = () => undefined;
-});
-
-async function drawn(model: readonly string[], name: string): Promise<number[][]> {
-  const tokens = at(`${name}.npy`);
-  await cliJson(
-    'generate',
-    ...model,
-    '--class',
-    '3',
-    '--seed',
-    '5',
-    '--save-tokens',
-    tokens,
-    '--out',
-    at(`${name}.png`),
-  );
-  return codeRows(tokens);
-}
 
 describe('a model on the hub', () => {
   test('draws what it draws from disk; only what is needed is fetched, and once', async () => {
@@ -260,149 +214,6 @@ describe('training', () => {
     expect(await wrong(2, 'hf:acme/tiny/bundle', '--init-key', 'model')).toContain('has no checkpoints/*.pt');
     expect(await wrong(1, 'hf:acme/tiny/start/checkpoints/none.pt')).toContain('none.pt');
     expect(await wrong(1, 'hf:acme/none')).toContain('there is no such repository');
-  });
-});
-
-describe('push', () => {
-  const model = inRepository('packages/model-fashion-32/model');
-  afterEach(() => hub.writes.objects.clear());
-
-  test('puts a model on the hub, from where it is loaded and draws as before', async () => {
-    const address = 'hf:acme/tiny/pushed';
-    const listed = await cli(['push', model, address, '--dry-run']);
-    expect(listed).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(/would be sent .*MB\n(.|\n)*ar\.safetensors/),
-    });
-    expect([...hub.files.keys()].some((file) => file.startsWith('pushed/'))).toBe(false);
-    process.env.HF_TOKEN = 'hf_x';
-    const sent = await cliJson('push', model, address, '--message', 'First');
-    expect(sent.commit).toBe(hub.commit);
-    expect(hub.writes.commits.at(-1)).toMatchObject({ summary: 'First' });
-    const again = await cli(['push', model, address]);
-    expect(again.stdout).toContain(`nothing has changed since commit ${hub.commit}`);
-    expect(await drawn(['--model', address], 'from-hub')).toEqual(
-      await drawn(['--model', model], 'from-disk'),
-    );
-  });
-
-  test('stops by Ctrl-C in the middle of a file, and the branch is as it was', async () => {
-    process.env.HF_TOKEN = 'hf_x';
-    const before = hub.commit;
-    hub.writes.uploadFault = () => ({ stallAfter: 1 });
-    const begun = hub.writes.uploads;
-    const stopped = await cli(['push', model, 'hf:acme/tiny/stopped'], {
-      interrupt: async (ready) => {
-        await ready;
-        await vi.waitFor(() => expect(hub.writes.uploads).toBeGreaterThan(begun), { timeout: 60_000 });
-      },
-    });
-    hub.writes.uploadFault = () => undefined;
-    expect(stopped).toMatchObject({ code: 130, stderr: expect.stringContaining('push: stopped') });
-    expect(hub.commit).toBe(before);
-  });
-
-  test('says what is missing', async () => {
-    process.env.HF_HUB_DISABLE_IMPLICIT_TOKEN = '1';
-    expect(await cliFailure(1, 'push', model, 'hf:acme/tiny')).toContain('set HF_TOKEN');
-    delete process.env.HF_HUB_DISABLE_IMPLICIT_TOKEN;
-    process.env.HF_TOKEN = 'hf_x';
-    expect(await cliFailure(1, 'push', model, 'hf:acme/none')).toMatch(/no such repository.*--create/);
-    expect(await cliFailure(1, 'push', model, 'hf:acme/tiny', '--create')).toContain('is there already');
-    hub.writes.token = 'hf_owner';
-    expect(await cliFailure(1, 'push', model, 'hf:acme/tiny/else')).toMatch(/lacks the right/);
-    hub.writes.token = undefined;
-    for (const [args, message] of [
-      [[model], /which folder/],
-      [['hf:acme/tiny', model], /folder first/],
-      [[model, 'hf:acme'], /no address/],
-      [[model, 'hf:acme/tiny', 'more'], /not expected/],
-      [[model, 'hf:acme/tiny', '--private'], /--create/],
-    ] as const)
-      expect(await cliFailure(2, 'push', ...args)).toMatch(message);
-  });
-});
-
-describe('a file of weights by its address', () => {
-  const family = 'tests/fixtures/golden/family/llamagen';
-  const [vq, c2i] = [`${family}/vq/vq_ds4_P.pt`, `${family}/gpt_c2i/c2i_P.pt`].map(inRepository);
-  const web = () => `${hub.endpoint}/acme/tiny/resolve/main/files`;
-  const far = () => ['hf:acme/tiny/files', web()];
-  const halves = (root: string) => ['--tokenizer', `${root}/vq/vq_ds4_P.pt`, '--ar', `${root}/c2i/c2i_P.pt`];
-  const args = (name: string) => [
-    ...['--class', '3', '--seed', '5', '--save-tokens', at(`${name}.npy`), '--out', at(`${name}.png`)],
-  ];
-  const kept = () =>
-    readdirSync(process.env.HF_HOME as string, { recursive: true, encoding: 'utf8' }).filter((file) =>
-      file.endsWith('.pt'),
-    );
-
-  test('is a half of a model, from the hub and from a web server, as the same file here', async () => {
-    const local = await drawn(['--tokenizer', vq, '--ar', c2i], 'local-files');
-    expect(await drawn(halves('hf:acme/tiny/files'), 'far-0')).toEqual(local);
-    expect(await drawn(['--tokenizer', vq, '--ar', 'hf:acme/tiny@main/files/c2i/c2i_P.pt'], 'mixed')).toEqual(
-      local,
-    );
-    const [, tokenizer, , ar] = halves(web());
-    const sha256 = createHash('sha256').update(readFileSync(vq)).digest('hex');
-    const { code, stderr } = await cli([
-      ...['generate', '--tokenizer', `${tokenizer}#sha256=${sha256}`, '--ar', `${ar}?download=true`],
-      ...args('far-1'),
-    ]);
-    expect({ code, stderr }).toEqual({
-      code: 0,
-      stderr: expect.stringContaining('only the length is checked'),
-    });
-    expect(await codeRows(at('far-1.npy'))).toEqual(local);
-    for (const root of far()) {
-      const model = await load({ tokenizer: `${root}/vq/vq_ds4_P.pt`, ar: `${root}/c2i/c2i_P.pt` });
-      expect(model.family).toBe('LlamaGen');
-      await model.dispose();
-    }
-  });
-
-  test('is read by ranges', async () => {
-    const { code, stderr } = await cli([
-      'generate',
-      ...halves('hf:acme/tiny/files'),
-      '--partial',
-      ...args('ranges'),
-    ]);
-    expect({ code, stderr }).toEqual({
-      code: 0,
-      stderr: expect.stringContaining('c2i_P.pt: read by ranges'),
-    });
-    expect(kept()).toEqual([]);
-    expect(await codeRows(at('ranges.npy'))).toEqual(
-      await drawn(['--tokenizer', vq, '--ar', c2i], 'whole-files'),
-    );
-  });
-
-  test('that is not there is told by its name', async () => {
-    for (const more of [[], ['--partial']]) {
-      const wrong = (tokenizer: string) =>
-        cliFailure(1, 'generate', '--tokenizer', tokenizer, '--ar', c2i, ...more, ...args('wrong'));
-      expect(await wrong('hf:acme/tiny/files/vq/vq_ds5.pt')).toMatch(
-        /files\/vq\/vq_ds5\.pt: there is no such file; beside it lie config\.json, vq_ds4_P\.pt/,
-      );
-      expect(await wrong(`${web()}/vq/vq_ds5.pt`)).toMatch(/files\/vq\/vq_ds5\.pt: there is no such file/);
-    }
-    process.env.HF_HUB_OFFLINE = '1';
-    expect(await cliFailure(1, 'generate', ...halves('hf:acme/tiny/files'), ...args('wrong'))).toContain(
-      'HF_HUB_OFFLINE',
-    );
-    expect(await cliFailure(1, 'generate', ...halves(web()), ...args('wrong'))).toContain(
-      'network is not used',
-    );
-  });
-
-  test('with another content than its hash is refused, as is a folder with a hash', async () => {
-    const [, tokenizer, , ar] = halves(web());
-    const wrong = (code: 1 | 2, pinned: string) =>
-      cliFailure(code, 'generate', '--tokenizer', pinned, '--ar', ar, ...args('pinned'));
-    expect(await wrong(1, `${tokenizer}#sha256=${'0'.repeat(64)}`)).toContain('does not have the hash');
-    expect(kept()).toEqual([]);
-    expect(await wrong(2, `${web()}/vq#sha256=${'0'.repeat(64)}`)).toContain('address of a folder');
   });
 });
 

@@ -3,7 +3,6 @@ import { DetailFlowError } from '@detailflow/core';
 import { useLines } from '@detailflow/data';
 import type { ShardClient } from '@detailflow/queue';
 import {
-  bundleRun,
   type CodesElsewhere,
   type CodesWork,
   isNumbered,
@@ -22,6 +21,7 @@ import { openInitial, openTrained } from './open-initial';
 import { codesElsewhere } from './queue/codes-task';
 import { sharedPlace, stampOf } from './queue/model-identity';
 import { leftLines, machineLines, openQueue, workOptions } from './queue/queue-options';
+import { trainBundle } from './train-bundle';
 import { presetNames, trainingFamilies } from './training-families';
 import { TrainingInterruption } from './training-interruption';
 import { trainingProgress } from './training-progress';
@@ -183,7 +183,7 @@ export const trainCommand: Command = {
       const other = isBundle ? 'a training' : 'train bundle';
       throw new UsageError(`--${misplaced} is for ${other}, not for train ${part}`);
     }
-    if (isBundle && others.length === 0) return bundle(values, signal);
+    if (isBundle && others.length === 0) return trainBundle(values, signal);
     if (!(isClassifier || parts.includes(part as TrainingPart)) || others.length > 0) {
       throw new UsageError(`say what to train: one of classifier, ${parts.join(', ')}, bundle`);
     }
@@ -358,24 +358,6 @@ async function runFolder(
   });
   if (!isQuiet) process.stderr.write(`the run is in ${folder}\n`);
   return folder;
-}
-
-async function bundle(values: Values, signal: AbortSignal): Promise<Report> {
-  const [run, out] = [values.required('run'), values.required('out')];
-  const source = values.text('tokenizer');
-  const given = source === undefined ? undefined : await openTrained(source, { isOfFamily: true, signal });
-  try {
-    const made = await bundleRun({
-      ...{ run, out, tokenizer: given?.tokenizer, overwrite: values.flag('overwrite') },
-      families: trainingFamilies,
-      stage: values.choice('stage', ['tokenizer', 'ar'] as const),
-      step: values.whole('step'),
-    });
-    const steps = Object.entries(made.steps).map(([stage, step]) => `${stage} of step ${step}`);
-    return { lines: [`${made.bundle}: ${steps.join(', ')}`], json: { ...made } };
-  } finally {
-    await given?.close();
-  }
 }
 
 /** Options of `train bundle` alone, and those that it has together with the others. */
