@@ -60,6 +60,27 @@ describe.each(Object.keys(oddTokenizers))('%s', (name) => {
       await tokenizer.dispose();
     });
 
+    if (device === 'cpu') {
+      test.each(['q8', 'q4'] as const)(
+        'a decoder in 8 bits with %s draws nearly the same, and latents stay',
+        async (dtype) => {
+          const [plain, rounded] = [{}, { dtype }].map(
+            (options) => model.createLatentTokenizer?.({ backend, ...options }) as SoftVqTokenizer,
+          );
+          const drawn = new Tensor('float32', numbersOf('latents', shape), shape);
+          const [wanted, found] = await Promise.all(
+            [plain, rounded].map((tokenizer) => tokenizer.decodeLatents(drawn, { standardised: true })),
+          );
+          expect(found.data).not.toEqual(wanted.data);
+          expect(psnr(wanted.data, found.data)).toBeGreaterThan(45);
+          expect((await rounded.encodeLatents(images)).data).toEqual(
+            (await plain.encodeLatents(images)).data,
+          );
+          await Promise.all([plain, rounded].map((tokenizer) => tokenizer.dispose()));
+        },
+      );
+    }
+
     if (one.entropy === undefined) return;
     test('entropy loss', async () => {
       const config = parseSoftVqConfig(model.tokenizer.config);
@@ -93,3 +114,10 @@ test('every weight of the released softvq-b-32 is known, and the heads follow fr
   const other = { ...args, decoder_model: 'vit_large_patch14_dinov2.lvd142m' };
   expect(() => softVqConfigOf(weights, other, { file: 'x.safetensors' })).toThrow(/width is 768.*says 1024/);
 });
+
+/** Of what is drawn from its least to its largest value, in dB. */
+function psnr(wanted: Float32Array, found: Float32Array): number {
+  const range = wanted.reduce((a, b) => Math.max(a, b)) - wanted.reduce((a, b) => Math.min(a, b));
+  const error = wanted.reduce((sum, x, i) => sum + (x - found[i]) ** 2, 0) / wanted.length;
+  return 10 * Math.log10(range ** 2 / error);
+}

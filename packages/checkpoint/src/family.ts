@@ -116,7 +116,10 @@ export interface FamilyModel {
   /** Width of a latent, where the tokenizer has continuous latents and no codes. */
   readonly latentDim?: number;
   /** Present where the tokenizer has continuous latents; without codes it is the only way to use it. */
-  createLatentTokenizer?(options: { readonly backend: Backend }): LatentTokenizer;
+  createLatentTokenizer?(options: {
+    readonly backend: Backend;
+    readonly dtype?: WeightDType;
+  }): LatentTokenizer;
   /** Absent where there is no AR half. The tokenizer is the one that was made of the same files. */
   createTokenModel?(options: {
     readonly backend: Backend;

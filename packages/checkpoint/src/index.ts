@@ -3,6 +3,7 @@ export { type Bundle, readBundle } from './bundle';
 export { type BundleCard, parseBundleCard, type SamplingRecipe } from './bundle-card';
 export { type ConfigObject, configObject, readJsonConfig, readYamlConfig } from './config-files';
 export { crc32 } from './crc32';
+export { decoderDType } from './decoder-dtype';
 export type {
   Family,
   FamilyModel,

@@ -15,6 +15,7 @@ import {
   type BundleCard,
   bundleFamily,
   type ConfigObject,
+  decoderDType,
   type Family,
   type FamilyModel,
   type FileTree,
@@ -83,10 +84,6 @@ export interface DetailFlowModel extends FamilyModel {
 }
 
 const DETAILFLOW = 'DetailFlow';
-
-/** Pictures show the errors of 4 bits, and a decoder is small: it keeps 8. */
-const decoderDType = (dtype: WeightDType | undefined): WeightDType | undefined =>
-  dtype === 'q4' ? 'q8' : dtype;
 
 /** DetailFlow: bundles, and the folders of the official training. */
 export const detailflowFamily: Family & {
@@ -295,9 +292,9 @@ function asFamilyModel({ tokenizer, ar, ...rest }: Parts, pictureSize: number): 
     },
     ...(tokenizer.config.mixture && {
       latentDim: tokenizer.config.codebookDim,
-      createLatentTokenizer: ({ backend }) => {
+      createLatentTokenizer: ({ backend, dtype }) => {
         const { config, weights, file } = tokenizer;
-        return createMixtureTokenizer({ config, weights, file, backend });
+        return createMixtureTokenizer({ config, weights, file, backend, dtype: decoderDType(dtype) });
       },
     }),
     createTokenizer: ({ backend, dtype }) =>

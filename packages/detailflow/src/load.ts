@@ -156,7 +156,7 @@ export class Model {
       this.#tokenizer = tokenizer;
       this.tokenModel = this.detailflow.tokenModel;
     } else {
-      this.latents = opened.createLatentTokenizer?.({ backend });
+      this.latents = opened.createLatentTokenizer?.({ backend, dtype });
       const tokenizer = isImageTokenizer(this.latents)
         ? this.latents
         : this.latents

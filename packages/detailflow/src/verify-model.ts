@@ -6,6 +6,7 @@ import { sourceDigest } from './file-digest';
 import type { ModelSource } from './folder-source';
 import { type OpenFamilyOptions, openFamilyModel } from './open-family';
 import { type RecordedFile, recordedSource } from './recorded-files';
+import { zeroedEnd } from './zeroed-end';
 
 /** What was read of one file, and what its own records say about it. */
 export interface VerifiedFile {
@@ -42,7 +43,7 @@ export interface VerifyOptions extends OpenFamilyOptions {
 
 /**
  * Reads every byte of a model's files: checksums of all zip members, hashes where the file's name in a Hugging Face cache
- * states one, and every tensor, whose numbers must be finite. It goes on after a fault, and collects them.
+ * states one, and every tensor, whose numbers must be finite; of safetensors the end must not be zeros from within a tensor on. It goes on after a fault, and collects them.
  * @throws DetailFlowError when the model cannot be opened at all; the signal's reason when aborted
  */
 export async function verifyModel(source: ModelSource, options: VerifyOptions = {}): Promise<Verification> {
@@ -90,6 +91,10 @@ async function verifyFile({ tree, path: file }: RecordedFile, findings: Findings
     }
     const found = { file: source.name, bytes: source.size, ...(sha256 !== undefined && { sha256 }) };
     if (await isZip(source)) return { ...found, members: await verifyMembers(source, findings) };
+    if (file.endsWith('.safetensors')) {
+      const fault = await zeroedEnd(source);
+      if (fault !== undefined) findings.faults.push(fault);
+    }
     const isText = /\.(json|ya?ml)$/.test(file);
     if (!isText && sha256 === undefined) {
       findings.notChecked.push(

@@ -1,6 +1,7 @@
 import { DetailFlowError, type DType, type Graph, type Shape, type Value } from '@detailflow/core';
 import { type Division, divisionsOf } from './divisions';
 import type { Emitter } from './emitter';
+import { enlargementsOf } from './enlargements';
 import { ELEMENT, type TensorProto, type ValueInfoProto } from './proto';
 import type { QuantisedMatrix } from './quantise';
 import type { QuantisedInitializers } from './rounded-product';
@@ -58,9 +59,10 @@ export function lowerNodes(
   const quantised = new Map<string, QuantisedInitializers>();
   const names = new Map<Value, string>(leaves);
   const divisions = dialect === 'onnxruntime' ? divisionsOf(graph) : new Map<Value, Division>();
+  const { forms, steps } = enlargementsOf(graph, { convolutions: dialect === 'onnxruntime' });
   const scopes = new Scopes();
   for (const node of graph.nodes) {
-    if (names.has(node) || skipped?.has(node)) continue;
+    if (names.has(node) || steps.has(node) || skipped?.has(node)) continue;
     emitter.enter(scopes.of(node));
     names.set(node, lower(node));
   }
@@ -74,6 +76,8 @@ export function lowerNodes(
     if (value.op === 'weight') return lowerWeight(value.attrs.name as string, value.shape as number[]);
     const rule = rules[value.op];
     if (!rule) throw new DetailFlowError('unsupported', `the operation "${value.op}" has no ONNX form`);
+    const form = forms.get(value);
+    if (form) return form((one) => names.get(one) as string, emitter);
     const inputs = value.inputs.map((input) => names.get(input) as string);
     return rule(value, inputs, { emitter, dialect, target, divisions, quantised });
   }

@@ -6,6 +6,7 @@ import {
   type Shape,
   type Value,
 } from '@detailflow/core';
+import { countReaders } from './count-readers';
 import { Emitter, findSymbols } from './emitter';
 import { describe, type LoweringOptions, lowerNodes } from './lower-graph';
 import { encodeModel, opsets, type ValueInfoProto } from './proto';
@@ -132,14 +133,4 @@ function rowWrites(graph: Graph): Set<Value> {
     )
     .map(({ after }) => after);
   return new Set(writes);
-}
-
-/** How often each value is read: by nodes, outputs and state updates. */
-function countReaders(graph: Graph): Map<Value, number> {
-  const counts = new Map<Value, number>();
-  const count = (value: Value) => counts.set(value, (counts.get(value) ?? 0) + 1);
-  for (const node of graph.nodes) node.inputs.forEach(count);
-  for (const value of graph.outputs.values()) count(value);
-  for (const { after } of graph.states.values()) count(after);
-  return counts;
 }

@@ -2,6 +2,7 @@ import { chosenWeights } from '@detailflow/blocks';
 import {
   bundleFamily,
   type ConfigObject,
+  decoderDType,
   type Family,
   type FamilyModel,
   type FileTree,
@@ -109,11 +110,12 @@ function modelOf(
       ...{ codebookSize: config.codebookSize, previewCounts: [config.tokens] },
     },
     ...(config.kind !== 'vq' && { latentDim: config.latentDim }),
-    createTokenizer: ({ backend }) => createCodeTokenizer({ ...options, backend }),
-    createLatentTokenizer: ({ backend }) =>
+    createTokenizer: ({ backend, dtype }) =>
+      createCodeTokenizer({ ...options, backend, dtype: decoderDType(dtype) }),
+    createLatentTokenizer: ({ backend, dtype }) =>
       config.kind === 'vq'
-        ? new CodeTokenizer({ ...options, backend })
-        : createSoftVqTokenizer({ ...options, backend }),
+        ? new CodeTokenizer({ ...options, backend, dtype: decoderDType(dtype) })
+        : createSoftVqTokenizer({ ...options, backend, dtype: decoderDType(dtype) }),
     graphs: {
       encoder: () => ({ graph: latentEncoderGraph(config), weights }),
       decoder: () => ({ graph: latentDecoderGraph(config), weights }),

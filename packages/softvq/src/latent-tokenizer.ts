@@ -11,6 +11,7 @@ import {
   Tensor,
   type Tensors,
   validateWeights,
+  type WeightDType,
   type Weights,
 } from '@detailflow/core';
 import type { SoftVqConfig } from './config';
@@ -24,6 +25,8 @@ export interface SoftVqTokenizerOptions {
   readonly backend: Backend;
   /** Where the weights come from, for messages. */
   readonly file?: string;
+  /** How what the decoder learned is held, of a backend that can; the encoder's weights, which decide about codes, stay as they are. Default: as they are. */
+  readonly dtype?: WeightDType;
 }
 
 /** Options of calls that hand out or take latents. */
@@ -59,12 +62,13 @@ export class SoftVqTokenizer implements LatentTokenizer {
       weights: true,
       backend: true,
       file: true,
+      dtype: true,
     });
-    const { config, weights, backend, file } = options;
+    const { config, weights, backend, file, dtype } = options;
     validateWeights(weights, softVqParameters(config), { file, ignore: ignoredSoftVqWeights });
     this.config = config;
     this.#encoder = new LazyExecutable(() => backend.compile(latentEncoderGraph(config), weights));
-    this.#decoder = new LazyExecutable(() => backend.compile(latentDecoderGraph(config), weights));
+    this.#decoder = new LazyExecutable(() => backend.compile(latentDecoderGraph(config), weights, { dtype }));
   }
 
   get tokens(): number {

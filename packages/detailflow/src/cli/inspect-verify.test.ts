@@ -44,6 +44,24 @@ test('says what was checked, and what was not', async () => {
   ]);
 });
 
+test('a file of safetensors whose end was never written is found; a last tensor or row of zeros is nothing strange', async () => {
+  const bundle = at('holed');
+  expect((await cli(['convert', ...goldenBoth('A'), '--out', bundle])).code).toBe(0);
+  const file = path.join(bundle, 'ar.safetensors');
+  const whole = readFileSync(file);
+  const last = [...(await readSafetensors(bytesSource(new Uint8Array(whole)))).values()].at(-1);
+  const shape = last?.shape ?? [];
+  const [rows, row] = [shape[0], 4 * (shape.at(-1) as number)];
+  expect(rows * row).toBeGreaterThan(4096 + row);
+  for (const zeros of [rows * row, (rows - 1) * row]) {
+    writeFileSync(file, Buffer.from(whole).fill(0, whole.length - zeros));
+    expect((await cliJson('inspect', '--model', bundle, '--verify')).verified.faults).toEqual([]);
+  }
+  writeFileSync(file, Buffer.from(whole).fill(0, whole.length >> 1));
+  const stderr = await cliFailure(1, 'inspect', '--model', bundle, '--verify');
+  expect(stderr).toMatch(/ar\.safetensors: its last \d+ bytes are zeros, from within \S+ on/);
+});
+
 test('one flipped bit of any member is found, also of one that nobody needs', async () => {
   const folder = at('fashion');
   cpSync(inRepository('tests/fixtures/fashion-ref'), folder, { recursive: true });
