@@ -9,6 +9,7 @@ import {
 import { requireHeld } from './device-weight';
 import { compileGraph } from './executable';
 import { Gpu, type GpuCounts } from './gpu';
+import { readsHalves } from './halves-trial';
 import { openGpu } from './open-gpu';
 import { fusedOperations } from './operations';
 import { sizeOf } from './size';
@@ -43,7 +44,7 @@ export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): P
   const { device, info, isOwn } = await openGpu(options);
   let gpu: Gpu;
   try {
-    gpu = new Gpu(device, info);
+    gpu = new Gpu(device, info, { halves: await readsHalves(device, info) });
   } catch (cause) {
     if (isOwn) device.destroy();
     throw new DetailFlowError('device-unavailable', 'the WebGPU device could not be set up', { cause });

@@ -1,6 +1,6 @@
 import { DetailFlowError } from '@detailflow/core';
 import { bytesOf, type ElementType } from './element-type';
-import type { Kernel } from './kernel';
+import type { Kernel, ShaderFeatures } from './kernel';
 import { THREADS } from './kernels/gathering';
 import { type Matrices, TfjsDevice } from './tfjs';
 import { UniformArena } from './uniform-arena';
@@ -55,6 +55,7 @@ const MOST_BIND_GROUPS = 8192;
 export class Gpu {
   readonly counts: GpuCounts = { dispatches: 0, uploads: 0, reads: 0, submissions: 0, recordingMs: 0 };
   readonly #device: GPUDevice;
+  readonly #features: ShaderFeatures;
   readonly #tfjs: TfjsDevice;
   readonly #arena: UniformArena;
   readonly #kernels = new Map<string, Kernel>();
@@ -63,9 +64,13 @@ export class Gpu {
   readonly #bindGroups = new Map<string, GPUBindGroup>();
   readonly #usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 
-  /** @throws when tfjs cannot use the device */
-  constructor(device: GPUDevice, info: GPUAdapterInfo | undefined) {
+  /**
+   * @param options.halves whether kernels read halves as the device does
+   * @throws when tfjs cannot use the device
+   */
+  constructor(device: GPUDevice, info: GPUAdapterInfo | undefined, options: { readonly halves: boolean }) {
     this.#device = device;
+    this.#features = { subgroups: device.features.has('subgroups'), halves: options.halves };
     this.#tfjs = new TfjsDevice(device, info, {
       onSubmit: () => {
         this.#arena.flush();
@@ -145,7 +150,7 @@ export class Gpu {
     const most = this.#device.limits.maxComputeWorkgroupsPerDimension;
     const x = Math.min(count, most);
     return {
-      pipeline: this.#pipeline(kernel.wgsl(types, this.#device.features.has('subgroups')), layout),
+      pipeline: this.#pipeline(kernel.wgsl(types, this.#features), layout),
       layout,
       words,
       groups: [x, Math.ceil(count / x)],

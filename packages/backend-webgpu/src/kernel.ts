@@ -22,6 +22,14 @@ export interface KernelSource {
   readonly code: string;
 }
 
+/** What a device has that kernels use. */
+export interface ShaderFeatures {
+  /** It knows how threads run together. */
+  readonly subgroups: boolean;
+  /** It reads halves by itself, every finite one exactly. */
+  readonly halves: boolean;
+}
+
 /** Numbers that every kernel is given. */
 const COMMON = ['NAN : f32', 'INFINITY : f32', 'size : i32'];
 
@@ -50,20 +58,22 @@ export class Kernel {
 
   /**
    * WGSL for arrays of these types: results first, then inputs; the numbers are the last binding.
-   * @param hasSubgroups whether the device knows how threads run together
    */
-  wgsl(types: readonly ElementType[], hasSubgroups: boolean): string {
+  wgsl(types: readonly ElementType[], { subgroups, halves }: ShaderFeatures): string {
     const { inputs, byFours = [], results = ['result'], gathers = false, code } = this.#source;
-    const isBySubgroups = gathers && hasSubgroups;
+    const isBySubgroups = gathers && subgroups;
+    const hasHalves = types.includes('float16');
     const arrays = [
       ...results.map((name, i) => `var<storage, read_write> ${name}: array<${wgslTypes[types[i]]}>;`),
-      ...inputs.map((name, i) => inputArray(name, types[results.length + i], byFours.includes(name))),
+      ...inputs.map((name, i) =>
+        inputArray(name, types[results.length + i], { byFours: byFours.includes(name), halves }),
+      ),
     ].map((array, i) => `@group(0) @binding(${i}) ${array}`);
-    return `${isBySubgroups ? 'enable subgroups;\n' : ''}struct Uniforms { ${[...COMMON, ...this.uniforms].join(', ')} };
+    return `${isBySubgroups ? 'enable subgroups;\n' : ''}${hasHalves && halves ? 'enable f16;\n' : ''}struct Uniforms { ${[...COMMON, ...this.uniforms].join(', ')} };
 ${arrays.join('\n')}
 @group(0) @binding(${arrays.length}) var<uniform> uniforms: Uniforms;
-${types.includes('float16') ? halfCode : ''}
-${gathers ? gathering(hasSubgroups) : ''}
+${hasHalves && !halves ? halfCode : ''}
+${gathers ? gathering(subgroups) : ''}
 ${code}
 @compute @workgroup_size(${THREADS}, 1, 1)
 fn start(

@@ -19,7 +19,7 @@ const raised = [
 ] as const;
 
 /** Features that kernels use where the adapter has them. */
-const optional = ['subgroups'] as readonly string[] as readonly GPUFeatureName[];
+const optional = ['subgroups', 'shader-f16'] as readonly string[] as readonly GPUFeatureName[];
 
 /** @throws DetailFlowError `device-unavailable` */
 export async function openGpu(options: WebGPUBackendOptions): Promise<OpenedGpu> {

@@ -9,11 +9,21 @@ export const wgslTypes: Readonly<Record<ElementType, string>> = {
 
 /**
  * WGSL of an input: its array, and the function of its name that reads it.
- * @param isByFours whether it reads four elements at a time
+ * @param options.byFours whether it reads four elements at a time
+ * @param options.halves whether the device reads halves by itself
  */
-export function inputArray(name: string, type: ElementType, isByFours: boolean): string {
+export function inputArray(
+  name: string,
+  type: ElementType,
+  { byFours, halves }: { readonly byFours: boolean; readonly halves: boolean },
+): string {
+  if (type === 'float16' && halves) {
+    const [lies, reads] = byFours ? ['vec4<f16>', 'vec4<f32>'] : ['f16', 'f32'];
+    return `var<storage, read> ${name}_: array<${lies}>;
+fn ${name}(i: i32) -> ${reads} { return ${reads}(${name}_[i]); }`;
+  }
   const scalar = type === 'float16' ? 'f32' : wgslTypes[type];
-  const [lies, reads, read] = isByFours
+  const [lies, reads, read] = byFours
     ? type === 'float16'
       ? ['vec2<u32>', 'vec4<f32>', 'halves(NAME[i])']
       : [`vec4<${scalar}>`, `vec4<${scalar}>`, 'NAME[i]']
