@@ -34,7 +34,7 @@ const largest = [...sizes.keys()].sort((a, b) => sizes.get(b) - sizes.get(a)).sl
 /** What is trained on. All are judged by the held-out pictures of all sets; of the ten classes, where there are no others. */
 const variants = {
   'all six sets': {},
-  'Noto alone': { sets: ['noto'] },
+  'Twemoji alone': { sets: ['twemoji'] },
   'three flat sets': { sets: ['noto', 'twemoji', 'fluent-emoji-flat'] },
   'ten classes': { classes: largest },
 };

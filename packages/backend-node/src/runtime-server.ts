@@ -121,6 +121,8 @@ export class RuntimeServer {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       graphOptimizationLevel: 'all',
+      // A pattern is one piece of all the memory that a run needs, beside the pieces that the first run took.
+      enableMemPattern: false,
       logSeverityLevel: 3,
       ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
       ...(request.memory && data && { externalData: [{ path: request.memory.name, data }] }),
