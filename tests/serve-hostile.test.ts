@@ -204,6 +204,11 @@ describe('forms', () => {
     expect(await refusal(await post(route, form()))).toEqual({ status: 400, code });
   });
 
+  test('with a mask in a list say how a mask is given', async () => {
+    const answer = await post('edits', formOf({ image: picture, 'mask[]': picture, prompt: '1' }));
+    expect((await answer.json()).error.message).toMatch(/mask\[\] is a file; give it as mask/);
+  });
+
   test('with too many bytes, or a picture that claims too many pixels, are refused', async () => {
     expect(await refusal(await post('variations', formOf({ image: new Uint8Array(400_000) })))).toMatchObject(
       { status: 413 },

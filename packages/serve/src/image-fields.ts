@@ -138,7 +138,11 @@ export function formFields(form: ReadonlyMap<string, readonly (string | File)[]>
     if (['image', 'image[]', 'mask'].includes(name)) continue;
     const [value, ...more] = values;
     if (more.length > 0) throw badField(name, `${name} is given ${values.length} times`);
-    if (typeof value !== 'string') throw badField(name, `${name} is a file; give text`);
+    if (typeof value !== 'string') {
+      const right = name.replace(/\[.*\]$/, '');
+      const hint = ['image', 'mask'].includes(right) ? `give it as ${right}` : 'give text';
+      throw badField(name, `${name} is a file; ${hint}`);
+    }
     if (numeric.includes(name) && /^-?\d+(\.\d+)?(e-?\d+)?$/i.test(value)) out[name] = Number(value);
     else if (name === 'stream' && ['true', 'false'].includes(value)) out[name] = value === 'true';
     else out[name] = value;

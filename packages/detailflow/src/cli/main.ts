@@ -45,7 +45,9 @@ async function overview(): Promise<string> {
 }
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error; // a reader that has seen enough, such as `head`, is no fault
+  if (error.code === 'EPIPE') return; // a reader that has seen enough, such as `head`, is no fault
+  process.stderr.write(`detailflow: what it says cannot be written: ${error.message}\n`);
+  process.exit(1);
 });
 process.exitCode = await main(process.argv.slice(2));
 

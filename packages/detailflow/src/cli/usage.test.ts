@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import {
   cli,
@@ -113,4 +115,22 @@ test('an unusable device is answered with the option to give', async () => {
   const args = ['generate', ...fashion, '--class', '1', '--device', 'cuda', '--out', at('cuda.png')];
   const message = await cliFailure(1, ...args);
   expect(message).toMatch(/the device "cuda" cannot be used: .*; or give --device cpu\.\n$/s);
+});
+
+// In a process of its own, whose output goes to a file.
+test.skipIf(!existsSync('/dev/full'))('output that has no room is told in a sentence', () => {
+  for (const args of [['--help'], ['--version'], ['inspect', '--model', boxed, '--json']]) {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [inRepository('packages/detailflow/dist/cli.js'), ...args],
+      {
+        stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'],
+        encoding: 'utf8',
+      },
+    );
+    expect([status, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^detailflow: what it says cannot be written: ENOSPC.*\n$/),
+    ]);
+  }
 });
