@@ -65,7 +65,7 @@ if (!existsSync(path.join(finer, 'config.json'))) {
 const judged = ['--classifier', classifier];
 const first = looks(values.decoder, { learningRate: '1e-3', perceptual: 0.7, start: 500 });
 train('tokenizer', decoder, '--init', finer, judged, set(first), '--resume');
-const second = looks(values.sharper, { learningRate: '8e-4', perceptual: 2, start: 60 });
+const second = looks(values.sharper, { learningRate: '8e-4', perceptual: 4, start: 60 });
 train('tokenizer', sharper, '--init', path.join(decoder, 'bundle'), judged, set(second), '--resume');
 const codes = ['--tokenizer', path.join(sharper, 'bundle'), ...judged];
 train('all', ar, ...codes, set({ ...fine, ...lasting('tokenModel', values.ar) }), '--resume');
