@@ -6,7 +6,15 @@
 // one below the other, of the seed --face) and OUT/figures.json; measuring goes on where it was interrupted. OUT/FIGURES.md holds the tables of the card. --tokenizer is the one that RUN was given, where it
 // was not trained there.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -180,9 +188,37 @@ function tables() {
     ]),
     row(['median distance to the nearest training picture', ...copied((one) => one.drawn.toFixed(2)), '']),
     '',
+    ...byClass(row),
+    '',
     `The classifier names the class of ${(100 * accuracy).toFixed(1)} % of the held-out pictures; their median distance to the nearest training picture is ${copies[0].heldOut.toFixed(2)}.`,
     '',
   ]
     .filter((line) => line !== undefined)
     .join('\n');
+}
+
+/** How each class is drawn with the guidance that is recommended, as a mean of the seeds. */
+function byClass(row) {
+  const { classNames } = JSON.parse(readFileSync(path.join(model, 'config.json'), 'utf8'));
+  const rows = generation.rows.filter((one) => one.cfg === Number(values.recommend));
+  const share = (of, i) => ((100 * rows.reduce((sum, one) => sum + of(one)[i], 0)) / rows.length).toFixed(0);
+  return [
+    `By class, with CFG ${values.recommend}:`,
+    '',
+    row([
+      'class',
+      'pictures of the data set',
+      'named so by the classifier, %',
+      'like a real picture (precision), %',
+    ]),
+    row(['---', '---', '---', '---']),
+    ...classNames.map((name, i) =>
+      row([
+        name,
+        readdirSync(path.join(data, name)).length,
+        share((one) => one.agreement.byClass, i),
+        share((one) => one.precisionByClass, i),
+      ]),
+    ),
+  ];
 }
