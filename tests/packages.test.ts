@@ -13,7 +13,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/ai-sdk-provider': 7_200,
   '@detailflow/ar-model': 2_500,
   '@detailflow/backend-node': 13_000,
-  '@detailflow/backend-webgpu': 26_400,
+  '@detailflow/backend-webgpu': 27_000,
   '@detailflow/blocks': 19_600,
   '@detailflow/checkpoint': 39_600,
   '@detailflow/core': 42_000,
@@ -24,7 +24,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/llamagen': 14_100,
   '@detailflow/model-emoji-64': 1_000,
   '@detailflow/model-fashion-32': 1_000,
-  '@detailflow/onnx': 12_400,
+  '@detailflow/onnx': 13_500,
   '@detailflow/queue': 14_300,
   '@detailflow/sampler': 8_300,
   '@detailflow/serve': 24_200,
@@ -32,7 +32,7 @@ const SIZE_LIMITS: Readonly<Record<string, number>> = {
   '@detailflow/tokenizer': 13_000,
   '@detailflow/train': 69_900,
   '@detailflow/var': 21_900,
-  detailflow: 73_500,
+  detailflow: 73_700,
 };
 
 interface Manifest {
