@@ -14,12 +14,7 @@ import {
 import { createReferenceBackend } from '@detailflow/core/reference';
 import { toOnnx } from '@detailflow/onnx';
 import { expect, test } from 'vitest';
-
-const numbers = (length: number, seed: number) =>
-  Float32Array.from({ length }, (_, i) => {
-    const x = Math.sin(12.9898 * (i + seed)) * 43758.5453;
-    return x - Math.floor(x) - 0.5;
-  });
+import { numbers } from '../../../tests/numbers-by-formula';
 
 const image = [symbol('batch'), 3, 4, 5] as const;
 const input = (g: GraphBuilder) => g.input('x', 'f32', image);
@@ -89,8 +84,8 @@ test.each(cases)(
   async (_name, build, operators) => {
     const graph = trace(build);
     const weights = new Map([
-      ['kernel', weightFromArray('kernel', [6, 3, 3, 3], numbers(162, 1))],
-      ['other', weightFromArray('other', [2, 3, 3, 3], numbers(54, 3))],
+      ['kernel', weightFromArray('kernel', [6, 3, 3, 3], numbers('kernel', 162))],
+      ['other', weightFromArray('other', [2, 3, 3, 3], numbers('other', 54))],
     ]);
     await using backend = await createNodeBackend({ threads: 1, onNotice: () => {} });
     await using reference = createReferenceBackend();
@@ -98,7 +93,7 @@ test.each(cases)(
       [backend, reference].map((one) => one.compile(graph, weights)),
     );
     for (const batch of [1, 3]) {
-      const x = new Tensor('float32', numbers(60 * batch, 7), [batch, 3, 4, 5]);
+      const x = new Tensor('float32', numbers('x', 60 * batch), [batch, 3, 4, 5]);
       const [values, exact] = [await found.run({ x }), await expected.run({ x })];
       for (const name of graph.outputs.keys()) {
         expect(values[name].dims).toEqual(exact[name].dims);

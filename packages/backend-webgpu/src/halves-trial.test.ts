@@ -77,8 +77,8 @@ describe.skipIf(missing !== undefined)('halves that the device reads by itself',
     expect(code.filter((text) => text.includes('f16'))).toEqual([]);
   });
 
-  test('one that reads all of them exactly may, and the bits of a product are the same', async () => {
-    if (!hasHalves) return;
+  test('one that reads all of them exactly may, and the bits of a product are the same', async ({ skip }) => {
+    skip(!hasHalves, 'the adapter has no shader-f16');
     const { device, code } = await open([HALVES]);
     expect(await readsHalves(device, undefined)).toBe(true);
     const tried = code.length;
@@ -89,11 +89,11 @@ describe.skipIf(missing !== undefined)('halves that the device reads by itself',
     expect(found).toEqual(await product((await open([])).device));
   });
 
-  test.each([
+  test.for<[string, (value: string) => string]>([
     ['takes small ones for zero', (value: string) => `select(${value}, 0.0, abs(${value}) < 6.1e-5)`],
     ['gives nothing for a shader', () => 'not a shader'],
-  ])('one that %s may not', async (_, worse) => {
-    if (!hasHalves) return;
+  ])('one that %s may not', async ([, worse], { skip }) => {
+    skip(!hasHalves, 'the adapter has no shader-f16');
     const { device, code } = await open([HALVES], (text) =>
       text.replace(/return (f32\(\w+\[i\]\));/, (_all, value) => `return ${worse(value)};`),
     );

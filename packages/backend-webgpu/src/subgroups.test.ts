@@ -51,11 +51,11 @@ describe.skipIf(missing !== undefined)('sums and maxima of a workgroup', () => {
     expect(probe.device.features.has(SUBGROUPS)).toBe(hasSubgroups);
   });
 
-  test.each([
+  test.for([
     { name: 'with', features: [SUBGROUPS] },
     { name: 'without', features: [] },
-  ])('$name subgroups: the conformance suite', async ({ features }) => {
-    if (features.length > 0 && !hasSubgroups) return;
+  ])('$name subgroups: the conformance suite', async ({ features }, { skip }) => {
+    skip(features.length > 0 && !hasSubgroups, 'the adapter has no subgroups');
     const { backend, code } = await open(features);
     expect(reductions.length).toBeGreaterThan(20);
     for (const one of reductions) await checkConformance(backend, one);
